@@ -1,0 +1,53 @@
+"""The errors minigrad raises. Each says what was expected, what came, where, and what to do.
+
+Every class also derives from the built-in that a Python reader would catch, so `except ValueError`
+works for a wrong shape without knowing about minigrad.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class MinigradError(Exception):
+    """Base of all errors raised on purpose by minigrad."""
+
+
+class ShapeError(MinigradError, ValueError):
+    """Shapes or axes that do not fit."""
+
+
+class DTypeError(MinigradError, TypeError):
+    """A dtype that the operation does not take, or a mix of dtypes that has no safe meaning."""
+
+
+class GradientError(MinigradError, RuntimeError):
+    """A gradient that cannot be computed: no graph, a freed graph, edited data, no rule."""
+
+
+class NumericalError(MinigradError, FloatingPointError):
+    """NaN or Inf where the caller asked to be told."""
+
+
+class StateDictError(MinigradError, ValueError):
+    """A state_dict that does not fit the module or optimiser it is loaded into."""
+
+
+class DeclarationError(MinigradError, TypeError):
+    """An op whose declaration is incomplete or contradicts itself."""
+
+
+def describe(value: Any) -> str:
+    """How an argument is named in a message: `float32[8, 16]`, `2.0`, `list`.
+
+    >>> describe(np.zeros((8, 16), np.float32))
+    'float32[8, 16]'
+    """
+    data = getattr(value, "_data", value)
+    if isinstance(data, (np.ndarray, np.generic)):
+        return f"{data.dtype}[{', '.join(map(str, data.shape))}]"
+    if isinstance(data, (bool, int, float)):
+        return repr(data)
+    return type(value).__name__

@@ -1,0 +1,190 @@
+"""Scalar expressions: what an elementwise op computes for one element.
+
+The body of an elementwise op, and each of its vjp rules, is an ordinary Python function. Called on
+`Expr` values it computes nothing: it records itself, and the record is printed as the few lines of
+source from which a kernel is compiled. A rule may call other elementwise ops; their bodies
+are recorded in place, so every rule becomes one fused loop however it is written.
+
+    >>> print(source(lambda g, y: g * (1.0 - y * y), ["g", "y"]).text)
+    def element(g, y):
+        t0 = y * y
+        t1 = c(1.0) - t0
+        t2 = g * t1
+        return t2
+    <BLANKLINE>
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from .errors import DeclarationError
+
+_INFIX = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/",
+    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
+    "and": "&", "or": "|",
+}  # fmt: skip
+_BOOL = {"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "isnan"}
+
+
+class Expr:
+    """One value in the record of a scalar computation: an input, a constant, or fn(args)."""
+
+    __slots__ = ("args", "fn", "is_bool", "value")
+
+    def __init__(self, fn: str, args: tuple[Expr, ...] = (), value: Any = None, is_bool: bool = False):
+        self.fn, self.args, self.value = fn, args, value
+        self.is_bool = is_bool or fn in _BOOL
+
+    @staticmethod
+    def __apply__(op: Any, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        if op.kind != "elementwise":
+            raise DeclarationError(
+                f"an elementwise rule may call elementwise ops only, and {op.name} is of kind {op.kind}"
+            )
+        return op.body(*args)
+
+    def __add__(self, other: Any) -> Expr:
+        return call("add", self, other)
+
+    def __radd__(self, other: Any) -> Expr:
+        return call("add", other, self)
+
+    def __sub__(self, other: Any) -> Expr:
+        return call("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Expr:
+        return call("sub", other, self)
+
+    def __mul__(self, other: Any) -> Expr:
+        return call("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Expr:
+        return call("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Expr:
+        return call("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Expr:
+        return call("div", other, self)
+
+    def __neg__(self) -> Expr:
+        return call("neg", self)
+
+    def __lt__(self, other: Any) -> Expr:
+        return call("lt", self, other)
+
+    def __le__(self, other: Any) -> Expr:
+        return call("le", self, other)
+
+    def __gt__(self, other: Any) -> Expr:
+        return call("gt", self, other)
+
+    def __ge__(self, other: Any) -> Expr:
+        return call("ge", self, other)
+
+    def __eq__(self, other: object) -> Expr:  # type: ignore[override]
+        return call("eq", self, other)
+
+    def __ne__(self, other: object) -> Expr:  # type: ignore[override]
+        return call("ne", self, other)
+
+    def __and__(self, other: Any) -> Expr:
+        return call("and", self, other)
+
+    def __or__(self, other: Any) -> Expr:
+        return call("or", self, other)
+
+    def __invert__(self) -> Expr:
+        return call("not", self)
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        raise DeclarationError(
+            "an elementwise body cannot branch on a value with `if`, `and` or `or`; "
+            "use scalar.where(condition, a, b)"
+        )
+
+
+def constant(value: float) -> Expr:
+    return Expr("const", value=float(value))
+
+
+def call(fn: str, *args: Any) -> Expr:
+    """Records fn(args); Python numbers become constants of the kernel's dtype."""
+    exprs = tuple(a if isinstance(a, Expr) else constant(a) for a in args)
+    is_bool = fn == "select" and exprs[1].is_bool and exprs[2].is_bool
+    return Expr(fn, exprs, is_bool=is_bool)
+
+
+class Source(NamedTuple):
+    """A kernel's text, the inputs it really reads, and its signature such as "bff->f"."""
+
+    text: str
+    inputs: tuple[str, ...]
+    signature: str
+
+
+def source(
+    function: Callable[..., Any], names: Sequence[str], bools: Sequence[str] = ()
+) -> Source | None:
+    """Records `function` on inputs called `names` and prints it as kernel source.
+
+    Returns None if the result is the first input, untouched (no kernel is needed for that).
+    """
+    inputs = [Expr("input", value=name, is_bool=name in bools) for name in names]
+    results = function(*inputs)
+    results = results if isinstance(results, tuple) else (results,)
+    results = tuple(r if isinstance(r, Expr) else constant(r) for r in results)
+    if len(results) == 1 and results[0] is inputs[0]:
+        return None
+    lines: list[str] = []
+    printed: dict[Any, str] = {}  # the record with equal parts shared: key -> the name it goes by
+    named: dict[int, str] = {}  # id of a visited Expr -> its name, so that a diamond is walked once
+    used: set[str] = set()
+
+    def visit(e: Expr) -> str:
+        if id(e) not in named:
+            named[id(e)] = name(e)
+        return named[id(e)]
+
+    def name(e: Expr) -> str:
+        if e.fn == "input":
+            used.add(e.value)
+            return str(e.value)
+        if e.fn == "const":
+            return _literal(e.value)
+        args = [visit(a) for a in e.args]
+        key = (e.fn, *args)
+        if key not in printed:
+            printed[key] = f"t{len(printed)}"
+            lines.append(f"    {printed[key]} = {_format(e.fn, args)}")
+        return printed[key]
+
+    returned = ", ".join(visit(r) for r in results)
+    kept = tuple(n for n in names if n in used)
+    head = f"def element({', '.join(kept)}):"
+    text = "\n".join([head, *lines, f"    return {returned}", ""])
+    kinds = "".join("b" if n in bools else "f" for n in kept)
+    outs = "".join("b" if r.is_bool else "f" for r in results)
+    return Source(text, kept, f"{kinds}->{outs}")
+
+
+def _literal(value: float) -> str:
+    if math.isnan(value):
+        return 'c("nan")'
+    return f"c({value!r})" if math.isfinite(value) else f'c("{value}")'
+
+
+def _format(fn: str, args: list[str]) -> str:
+    if fn in _INFIX:
+        return f"{args[0]} {_INFIX[fn]} {args[1]}"
+    if fn == "neg":
+        return f"-{args[0]}"
+    if fn == "not":
+        return f"~{args[0]}"
+    return f"{fn}({', '.join(args)})"

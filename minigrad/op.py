@@ -1,0 +1,403 @@
+"""What an op is: declared once, in one place, and everything else derives from that.
+
+    @elementwise
+    def tanh(x):
+        "y = tanh(x).  Slope 1 - y**2 <= 1: one source of vanishing gradients."
+        return scalar.tanh(x)
+
+    @tanh.vjp("x")
+    def _(g, y):
+        return g * (1 - y * y)
+
+A rule names what it needs, and only that is kept for it: `g` (the gradient of the output), `y` (the
+output), an input by its name, an input's shape or dtype as `x_shape`, `x_dtype`, or a parameter such as `axis`.
+The rule of a variadic op, whose input is a list, returns a list of gradients. Rules are expressions of registered ops: on arrays they compute, on Tensors they are
+recorded (that is the second derivative), on scalar expressions they become one fused kernel.
+
+There are four kinds. `elementwise` ops have a scalar body; `matmul`, `reduce` and `view` ops have a
+body that takes and returns whole arrays, and may have parameters after their array inputs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import expr
+from .errors import DeclarationError, DTypeError, ShapeError, describe
+from .kernels import elementwise as kernels
+
+Array = np.ndarray
+REGISTRY: dict[str, Op] = {}
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_REQUIRED = inspect.Parameter.empty
+
+
+class Pullback(NamedTuple):
+    """How the gradient of one input is computed: `fn` called with the values it names."""
+
+    index: int  # which input
+    fn: Callable[..., Any]
+    names: tuple[str, ...]  # what the rule wants besides g, in its order
+
+
+class Plan(NamedTuple):
+    """What a node keeps, and computes in the backward pass, when the inputs in `mask` need it."""
+
+    saves: tuple[int, ...]  # positions in the inputs; -1 is the output
+    names: tuple[str, ...]  # the same by name
+    pullbacks: tuple[Pullback, ...]
+    fused: tuple[Any, ...]  # elementwise only: a FusedRule for each pullback
+
+
+class FusedRule:
+    """One vjp of an elementwise op as one kernel per dtype."""
+
+    __slots__ = ("bools", "loops", "picks", "source")
+
+    def __init__(self, source: expr.Source | None, saved_names: Sequence[str], bools: Sequence[str]):
+        self.source = source  # None: the gradient passes through untouched
+        self.bools = bools
+        if source is not None:
+            order = {"g": -1} | {name: i for i, name in enumerate(saved_names)}
+            self.picks = tuple(order[name] for name in source.inputs)
+            self.loops = Loops(source)
+
+    def __call__(self, g: Array, saved: tuple[Array, ...]) -> Array:
+        if self.source is None:
+            return g
+        args = [g if i < 0 else saved[i] for i in self.picks]
+        y = self.loops[g.dtype](*args)
+        return y if type(y) is np.ndarray else np.asarray(y)
+
+
+class Loops(dict):
+    """dtype -> compiled ufunc, made on first use."""
+
+    def __init__(self, source: expr.Source):
+        super().__init__()
+        self.source = source
+
+    def __missing__(self, dtype: np.dtype) -> Callable[..., Any]:
+        if dtype not in _FLOATS and "f" in self.source.signature:
+            raise DTypeError(f"no kernel for {dtype}; expected float32 or float64")
+        kernel_dtype = dtype if dtype in _FLOATS else _FLOATS[0]  # purely boolean: any will do
+        loop = self[dtype] = kernels.loop(self.source.text, self.source.signature, kernel_dtype)
+        return loop
+
+
+class Op:
+    """A registered operation. Call it like a function; it works on Tensors, arrays and numbers."""
+
+    kind = ""
+
+    def __init__(self, body: Callable[..., Any], options: dict[str, Any]):
+        self.body = body
+        self.name: str = options.pop("name", None) or body.__name__
+        self.symbol: str = options.pop("symbol", None) or self.name
+        self.method: bool = options.pop("method", True)
+        self.differentiable: bool = options.pop("differentiable", True)
+        self.domain: tuple[float, float] = options.pop("domain", (-3.0, 3.0))
+        self.samples: Callable[..., Any] | None = options.pop("samples", None)
+        self.errors: Callable[..., Any] | None = options.pop("errors", None)
+        self.variadic: bool = options.pop("variadic", False)
+        n_inputs = options.pop("inputs", None)
+        if options:
+            self._refuse(f"unknown option {sorted(options)[0]!r}")
+        if not (body.__doc__ or "").strip():
+            self._refuse("it has no docstring; state its equation on the first line")
+        parameters = list(inspect.signature(body).parameters.values())
+        if n_inputs is None:
+            n_inputs = len(parameters) if self.kind == "elementwise" else 1
+        self.inputs: tuple[str, ...] = tuple(p.name for p in parameters[:n_inputs])
+        self.defaults = {p.name: p.default for p in parameters[n_inputs:]}
+        self.input_defaults = [p.default for p in parameters[:n_inputs]]
+        self.bools = tuple(p.name for p in parameters if p.annotation in (bool, "bool"))
+        self.rules: dict[str, Callable[..., Any]] = {}
+        self.plans: dict[int, Plan] = {}
+        self.prepare: Callable[..., dict[str, Any]] | None = None
+        self.__doc__, self.__name__, self.__qualname__ = body.__doc__, self.name, self.name
+        self.__module__ = body.__module__
+        self.__wrapped__ = body  # gives inspect.signature and doctest what they look for
+        for reserved in ("g", "y"):
+            if reserved in self.inputs:
+                self._refuse(f"an input may not be called {reserved!r}: in a rule that name is taken")
+        if self.name in REGISTRY:
+            other = REGISTRY[self.name].__module__
+            self._refuse(f"the name is taken by an op declared in {other}; names are unique")
+        REGISTRY[self.name] = self
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} op {self.name}>"
+
+    def _refuse(self, why: str) -> None:
+        raise DeclarationError(f"op {getattr(self, 'name', '?')}: {why}")
+
+    # -- declaration ---------------------------------------------------------------------------
+
+    def vjp(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declares the gradient with respect to input `name`; see the module's docstring."""
+
+        def declare(rule: Callable[..., Any]) -> Callable[..., Any]:
+            if name not in self.inputs:
+                self._refuse(f"vjp({name!r}): its inputs are {', '.join(self.inputs)}")
+            if name in self.rules:
+                self._refuse(f"vjp({name!r}) is declared twice")
+            if not self.differentiable:
+                self._refuse(f"vjp({name!r}): it was declared with differentiable=False")
+            wants = list(inspect.signature(rule).parameters)
+            known = {"g", "y", *self.inputs, *self.defaults}
+            known |= {f"{i}_{what}" for i in self.inputs for what in ("shape", "dtype")}
+            if not wants or wants[0] != "g":
+                self._refuse(f"vjp({name!r}): the first parameter must be g, the output's gradient")
+            for want in wants:
+                if want not in known:
+                    self._refuse(
+                        f"vjp({name!r}) asks for {want!r}; it can have {', '.join(sorted(known))}"
+                    )
+            self.rules[name] = rule
+            return rule
+
+        return declare
+
+    def check_params(self, prepare: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        """Declares prepare(shapes, **params) -> params: checks them and makes them canonical."""
+        self.prepare = prepare
+        return prepare
+
+    def validate(self) -> None:
+        """Raises DeclarationError if a rule is missing or cannot be recorded."""
+        for name in self.inputs:
+            needs_rule = self.differentiable and name not in self.bools
+            if needs_rule and name not in self.rules:
+                self._refuse(f"no vjp({name!r}); declare one, or differentiable=False")
+        for i, name in enumerate(self.inputs):
+            if name in self.rules:
+                self.plan(1 << i)
+
+    # -- calling -------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        inputs, params = self.bind(args, params)
+        for a in inputs:
+            apply = getattr(type(a), "__apply__", None)
+            if apply is not None:
+                return apply(self, inputs, params)
+        arrays, _ = self.arrays(inputs)
+        return self.forward(arrays, self.prepared(arrays, params))
+
+    def bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[Sequence[Any], dict]:
+        """Splits a call into array inputs and parameters, with defaults filled in."""
+        if self.variadic:
+            if not args or not isinstance(args[0], (list, tuple)) or not args[0]:
+                came = describe(args[0]) if args else "nothing"
+                raise ShapeError(f"{self.name}: takes a non-empty list of arrays; got {came}.")
+            inputs: Sequence[Any] = tuple(args[0])
+            extra = args[1:]
+        else:
+            n = len(self.inputs)
+            if len(args) < n and params:
+                given = {k: params.pop(k) for k in self.inputs[len(args) :] if k in params}
+                args += tuple(given.get(k) for k in self.inputs[len(args) :]) if given else ()
+            inputs, extra = args[:n], args[n:]
+            if len(inputs) < n or any(a is None for a in inputs):
+                inputs = self._fill(inputs)
+        if not self.defaults:
+            if extra or params:
+                raise TypeError(f"{self.name}({', '.join(self.inputs)}) takes no other argument")
+            return inputs, params
+        if len(extra) > len(self.defaults):
+            raise TypeError(f"{self.name}() takes at most {len(self.defaults)} parameters")
+        bound = dict(zip(self.defaults, extra, strict=False))
+        for key, value in params.items():
+            if key not in self.defaults or key in bound:
+                raise TypeError(f"{self.name}() got an unexpected or repeated argument {key!r}")
+            bound[key] = value
+        for key, default in self.defaults.items():
+            if key not in bound:
+                if default is _REQUIRED:
+                    raise TypeError(f"{self.name}() is missing its argument {key!r}")
+                bound[key] = default
+        return inputs, bound
+
+    def _fill(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
+        filled = list(inputs) + [None] * (len(self.inputs) - len(inputs))
+        for i, default in enumerate(self.input_defaults):
+            if filled[i] is None:
+                if default is _REQUIRED:
+                    raise TypeError(
+                        f"{self.name}() is missing its argument {self.inputs[i]!r}; "
+                        f"it takes {', '.join(self.inputs)}"
+                    )
+                filled[i] = default
+        return tuple(filled)
+
+    def prepared(self, arrays: Sequence[Array], params: dict[str, Any]) -> dict[str, Any]:
+        if self.prepare is None:
+            return params
+        return self.prepare([a.shape for a in arrays], **params)
+
+    def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
+        """The inputs as arrays of dtypes this op takes."""
+        return [np.asarray(a) for a in inputs], None
+
+    def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
+        return self.body(*arrays, **params)
+
+    # -- differentiating -------------------------------------------------------------------------
+
+    def plan(self, mask: int) -> Plan:
+        """What to keep and to compute when the inputs whose bits are set in `mask` need gradients."""
+        if mask not in self.plans:
+            self.plans[mask] = self._plan(mask)
+        return self.plans[mask]
+
+    def _pullbacks(self, mask: int) -> list[Pullback]:
+        found = []
+        for i, name in enumerate(self.inputs):
+            if mask >> i & 1:
+                rule = self.rules.get(name)
+                if rule is None:
+                    self._refuse(f"no gradient is declared for its input {name!r}")
+                found.append(Pullback(i, rule, tuple(inspect.signature(rule).parameters)[1:]))
+        return found
+
+    def _saved_position(self, name: str) -> int:
+        return self.inputs.index(name) if name in self.inputs else -1
+
+    def _plan(self, mask: int) -> Plan:
+        pullbacks = self._pullbacks(mask)
+        kept = dict.fromkeys(
+            n for p in pullbacks for n in p.names if n == "y" or n in self.inputs
+        )
+        positions = tuple(self._saved_position(n) for n in kept)
+        return Plan(positions, tuple(kept), tuple(pullbacks), ())
+
+
+class Elementwise(Op):
+    kind = "elementwise"
+
+    def __init__(self, body: Callable[..., Any], options: dict[str, Any]):
+        super().__init__(body, options)
+        recorded = expr.source(body, self.inputs, self.bools)
+        if recorded is None or recorded.inputs != self.inputs:
+            self._refuse("its body must compute something from every input")
+        self.source = recorded
+        self.loops = Loops(recorded)
+
+    def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
+        """Arrays of one float dtype (NumPy's rules; Python numbers are weak), bools where declared."""
+        values = [a if isinstance(a, (np.ndarray, np.generic)) else None for a in inputs]
+        floats = [v.dtype for v in values if v is not None and v.dtype.kind == "f"]
+        dtype = np.result_type(*floats) if floats else np.dtype(np.float64)
+        found = []
+        for name, given, value in zip(self.inputs, inputs, values, strict=True):
+            if name in self.bools:
+                found.append(np.asarray(given, dtype=np.bool_))
+            elif value is None and isinstance(given, (bool, int, float)):
+                found.append(weak(given, dtype))
+            else:
+                array = np.asarray(given) if value is None else value
+                if array.dtype != dtype or dtype not in _FLOATS:
+                    array = self._convert(name, array, dtype)
+                found.append(np.asarray(array))
+        return found, dtype
+
+    def _convert(self, name: str, array: Any, dtype: np.dtype) -> Array:
+        if array.dtype.kind != "f":
+            raise DTypeError(
+                f"{self.name}: {name} is {describe(array)}; expected float32 or float64 and no mixing "
+                f"with integers or booleans. Convert it first: {name}.astype(np.{dtype})."
+            )
+        if dtype not in _FLOATS:
+            raise DTypeError(f"{self.name}: {name} is {describe(array)}; expected float32 or float64.")
+        return array.astype(dtype)
+
+    def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
+        dtype = arrays[-1].dtype  # bool inputs come first by declaration
+        try:
+            y = self.loops[dtype](*arrays)
+        except ValueError:
+            check_broadcast(self.name, arrays)
+            raise
+        return y if type(y) is np.ndarray else np.asarray(y)
+
+    def _plan(self, mask: int) -> Plan:
+        pullbacks = self._pullbacks(mask)
+        sources = [expr.source(p.fn, ("g", *p.names), self.bools) for p in pullbacks]
+        read = [() if s is None else s.inputs for s in sources]
+        kept = tuple(dict.fromkeys(n for names in read for n in names if n != "g"))
+        fused = tuple(FusedRule(s, kept, self.bools) for s in sources)
+        positions = tuple(self._saved_position(n) for n in kept)
+        return Plan(positions, kept, tuple(pullbacks), fused)
+
+
+class MatMul(Op):
+    kind = "matmul"
+
+    def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
+        arrays = [np.asarray(a) for a in inputs]
+        for name, a in zip(self.inputs, arrays, strict=True):
+            if a.dtype not in _FLOATS:
+                raise DTypeError(
+                    f"{self.name}: {name} is {describe(a)}; expected float32 or float64. "
+                    f"Convert it first: {name}.astype(np.float32)."
+                )
+        dtype = np.result_type(*arrays)
+        return [a if a.dtype == dtype else a.astype(dtype) for a in arrays], dtype
+
+
+class Reduce(Op):
+    kind = "reduce"
+
+
+class View(Op):
+    kind = "view"
+
+
+def _decorator(cls: type[Op]) -> Callable[..., Any]:
+    def declare(body: Callable[..., Any] | None = None, **options: Any) -> Any:
+        if body is None:
+            return lambda b: cls(b, dict(options))
+        return cls(body, {})
+
+    declare.__name__ = cls.kind
+    declare.__doc__ = f"Declares an op of kind {cls.kind}; see the module's docstring."
+    return declare
+
+
+elementwise = _decorator(Elementwise)
+matmul_kind = _decorator(MatMul)
+reduce = _decorator(Reduce)
+view = _decorator(View)
+
+_weak_cache: dict[tuple[Any, ...], Array] = {}
+
+
+def weak(number: float, dtype: np.dtype) -> Array:
+    """A Python number as a 0-d array of `dtype`; common ones are made once."""
+    key = (number, dtype, math.copysign(1.0, number))  # 0.0 == -0.0, but they are not the same
+    found = _weak_cache.get(key)
+    if found is None:
+        found = np.array(number, dtype)
+        found.flags.writeable = False
+        if len(_weak_cache) < 4096:
+            _weak_cache[key] = found
+    return found
+
+
+def check_broadcast(name: str, arrays: Sequence[Array]) -> None:
+    """Raises a ShapeError that says which shapes came and how broadcasting reads them."""
+    try:
+        np.broadcast_shapes(*(a.shape for a in arrays))
+    except ValueError:
+        came = " and ".join(describe(a) for a in arrays)
+        raise ShapeError(
+            f"{name}: shapes do not broadcast: {came}. Counted from the right, two axes must be equal "
+            f"or one of them 1; reshape, transpose or expand_dims one side."
+        ) from None

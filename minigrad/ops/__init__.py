@@ -1,0 +1,59 @@
+"""What ops exist. Each module declares some; `op.REGISTRY` lists them all."""
+
+from .activations import elu, erf, gelu, leaky_relu, relu, sigmoid, softplus, tanh
+from .arithmetic import (
+    abs,
+    add,
+    clip,
+    divide,
+    float_power,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    sign,
+    square,
+    subtract,
+)
+from .compare import (
+    equal,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    not_equal,
+    where,
+)
+from .composite import (
+    METHODS,
+    dot,
+    log_softmax,
+    logsumexp,
+    mean,
+    power,
+    softmax,
+    split,
+    std,
+    var,
+)
+from .exponential import cos, exp, expm1, log, log1p, sin, sqrt
+from .index import getitem, one_hot, plain_index, scatter, take, take_along_axis
+from .matmul import matmul
+from .reduce import cumsum, max, min, sum, sum_to
+from .view import (
+    astype,
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    flip,
+    pad,
+    reshape,
+    roll,
+    squeeze,
+    stack,
+    swapaxes,
+    transpose,
+)

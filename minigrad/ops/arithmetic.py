@@ -1,0 +1,186 @@
+"""Arithmetic with broadcasting, and the choices between two numbers."""
+
+from __future__ import annotations
+
+from .. import scalar
+from ..op import elementwise
+from .compare import equal, greater, greater_equal, less, less_equal, logical_and, where
+from .exponential import log
+
+
+@elementwise(symbol="+", method=False)
+def add(a, b):
+    """y = a + b.  The gradient passes to both sides unchanged: the short cut of the LSTM's cell."""
+    return a + b
+
+
+@add.vjp("a")
+def _(g):
+    return g
+
+
+@add.vjp("b")
+def _(g):
+    return g
+
+
+@elementwise(symbol="−", method=False)
+def subtract(a, b):
+    """y = a - b."""
+    return a - b
+
+
+@subtract.vjp("a")
+def _(g):
+    return g
+
+
+@subtract.vjp("b")
+def _(g):
+    return -g
+
+
+@elementwise(symbol="×", method=False)
+def multiply(a, b):
+    """y = a * b.  Each side scales the other's gradient: what a gate does."""
+    return a * b
+
+
+@multiply.vjp("a")
+def _(g, b):
+    return g * b
+
+
+@multiply.vjp("b")
+def _(g, a):
+    return g * a
+
+
+@elementwise(symbol="÷", method=False, domain=(0.5, 3.0))
+def divide(a, b):
+    """y = a / b.  Division by zero gives Inf or NaN, as in NumPy."""
+    return a / b
+
+
+@divide.vjp("a")
+def _(g, b):
+    return g / b
+
+
+@divide.vjp("b")
+def _(g, y, b):
+    return -g * y / b
+
+
+@elementwise(symbol="−")
+def negative(x):
+    """y = -x."""
+    return -x
+
+
+@negative.vjp("x")
+def _(g):
+    return -g
+
+
+@elementwise(symbol="x²")
+def square(x):
+    """y = x * x."""
+    return x * x
+
+
+@square.vjp("x")
+def _(g, x):
+    return g * (x + x)
+
+
+@elementwise(name="pow", method=False, domain=(0.3, 3.0))
+def float_power(a, b):
+    """y = a ** b; NaN where a < 0 and b is no integer. `power` is the public name."""
+    return scalar.pow(a, b)
+
+
+@float_power.vjp("a")
+def _(g, a, b):
+    return where(equal(b, 0.0), 0.0, g * b * float_power(a, b - 1.0))
+
+
+@float_power.vjp("b")
+def _(g, y, a):
+    # 0 ** b has slope 0 in b for b > 0, where y * log(a) would be 0 * -Inf
+    return where(equal(a, 0.0), 0.0, g * y * log(a))
+
+
+@elementwise(symbol="|x|")
+def abs(x):
+    """y = |x|.  Slope 0 at 0."""
+    return scalar.abs(x)
+
+
+@abs.vjp("x")
+def _(g, x):
+    return g * sign(x)
+
+
+@elementwise
+def sign(x):
+    """y = -1, 0 or 1.  Its gradient is 0 everywhere."""
+    return scalar.sign(x)
+
+
+@sign.vjp("x")
+def _(g):
+    return g * 0.0
+
+
+@elementwise(symbol="max", method=False)
+def maximum(a, b):
+    """y = max(a, b); NaN if either is.  Where a = b each side receives half of the gradient."""
+    return scalar.maximum(a, b)
+
+
+@maximum.vjp("a")
+def _(g, a, b):
+    return where(greater(a, b), g, where(equal(a, b), g * 0.5, 0.0))
+
+
+@maximum.vjp("b")
+def _(g, a, b):
+    return where(less(a, b), g, where(equal(a, b), g * 0.5, 0.0))
+
+
+@elementwise(symbol="min", method=False)
+def minimum(a, b):
+    """y = min(a, b); NaN if either is.  Where a = b each side receives half of the gradient."""
+    return scalar.minimum(a, b)
+
+
+@minimum.vjp("a")
+def _(g, a, b):
+    return where(less(a, b), g, where(equal(a, b), g * 0.5, 0.0))
+
+
+@minimum.vjp("b")
+def _(g, a, b):
+    return where(greater(a, b), g, where(equal(a, b), g * 0.5, 0.0))
+
+
+@elementwise
+def clip(x, low, high):
+    """y = min(max(x, low), high).  Inside and at the edges the gradient passes to x, beyond to the edge."""
+    return scalar.minimum(scalar.maximum(x, low), high)
+
+
+@clip.vjp("x")
+def _(g, x, low, high):
+    return where(logical_and(greater_equal(x, low), less_equal(x, high)), g, 0.0)
+
+
+@clip.vjp("low")
+def _(g, x, low, high):
+    return where(logical_and(less(x, low), less(low, high)), g, 0.0)
+
+
+@clip.vjp("high")
+def _(g, x, low, high):
+    return where(greater(maximum(x, low), high), g, 0.0)

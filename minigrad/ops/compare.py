@@ -1,0 +1,76 @@
+"""Comparisons, logic on masks, and the choice by a mask. Masks are booleans and carry no gradient."""
+
+from __future__ import annotations
+
+from .. import scalar
+from ..op import elementwise
+
+
+@elementwise(symbol="=", differentiable=False, method=False)
+def equal(a, b):
+    """y = (a == b), a mask."""
+    return a == b
+
+
+@elementwise(symbol="≠", differentiable=False, method=False)
+def not_equal(a, b):
+    """y = (a != b), a mask."""
+    return a != b
+
+
+@elementwise(symbol="<", differentiable=False, method=False)
+def less(a, b):
+    """y = (a < b), a mask."""
+    return a < b
+
+
+@elementwise(symbol="≤", differentiable=False, method=False)
+def less_equal(a, b):
+    """y = (a <= b), a mask."""
+    return a <= b
+
+
+@elementwise(symbol=">", differentiable=False, method=False)
+def greater(a, b):
+    """y = (a > b), a mask."""
+    return a > b
+
+
+@elementwise(symbol="≥", differentiable=False, method=False)
+def greater_equal(a, b):
+    """y = (a >= b), a mask."""
+    return a >= b
+
+
+@elementwise(symbol="and", differentiable=False, method=False)
+def logical_and(a: bool, b: bool):
+    """y = a and b, on masks."""
+    return a & b
+
+
+@elementwise(symbol="or", differentiable=False, method=False)
+def logical_or(a: bool, b: bool):
+    """y = a or b, on masks."""
+    return a | b
+
+
+@elementwise(symbol="not", differentiable=False, method=False)
+def logical_not(a: bool):
+    """y = not a, on masks."""
+    return ~a
+
+
+@elementwise(symbol="?:", method=False)
+def where(condition: bool, a, b):
+    """y = a where the mask `condition` holds, else b.  The gradient follows the choice."""
+    return scalar.where(condition, a, b)
+
+
+@where.vjp("a")
+def _(g, condition):
+    return where(condition, g, 0.0)
+
+
+@where.vjp("b")
+def _(g, condition):
+    return where(condition, 0.0, g)

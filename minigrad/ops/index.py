@@ -1,0 +1,116 @@
+"""Indexing: basic and integer-array, one-hot, and the scatter that is its gradient."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+from ..axes import canonical_axis
+from ..errors import DTypeError, ShapeError, describe
+from ..kernels.index import scatter_add as scatter_kernel
+from ..op import view
+
+
+def plain_index(index):
+    """An index as NumPy takes it: Tensors in it become their arrays."""
+    if isinstance(index, tuple):
+        return tuple(plain_index(i) for i in index)
+    if isinstance(index, list):
+        index = np.asarray(index, dtype=None if index else np.intp)
+    data = getattr(index, "_data", index)
+    if isinstance(data, np.ndarray) and data.dtype.kind not in "iub":
+        raise DTypeError(f"index: expected integers or a mask, got {describe(data)}.")
+    return data
+
+
+@view(name="getitem", symbol="[ ]", method=False)
+def getitem(x, index):
+    """y = x[index]: integers, slices, None, Ellipsis, integer arrays and masks, as in NumPy."""
+    y = x[index]
+    return y if isinstance(y, np.ndarray) else np.asarray(y)
+
+
+@getitem.check_params
+def _(shapes, index):
+    index = plain_index(index)
+    try:
+        np.broadcast_to(np.False_, shapes[0])[index]
+    except IndexError as e:
+        raise ShapeError(f"getitem: x is {list(shapes[0])}: {e}.") from None
+    return {"index": index}
+
+
+@getitem.vjp("x")
+def _(g, x_shape, index):
+    return scatter(g, index, x_shape)
+
+
+@view(symbol="scatter", method=False)
+def scatter(x, index, shape):
+    """Zeros of `shape` with x added at `index`; places named twice add up."""
+    y = np.zeros(shape, x.dtype)
+    add_at(y, index, x)
+    return y
+
+
+@scatter.vjp("x")
+def _(g, index):
+    return getitem(g, index)
+
+
+def add_at(y, index, x):
+    """y[index] += x, in place, where places named twice add up."""
+    if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and y.dtype.kind == "f":
+        scatter_kernel(y, index, x)
+    elif _basic(index):
+        y[index] += x
+    else:
+        np.add.at(y, index, x)
+
+
+def _basic(index):
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(p is None or p is Ellipsis or isinstance(p, (int, np.integer, slice)) for p in parts)
+
+
+def take(x, indices, axis=0):
+    """y = x at the integers `indices` along `axis`: rows of an embedding, steps of a sequence."""
+    axis = canonical_axis(axis, len(x.shape), "take: axis")
+    index = plain_index(indices)
+    if isinstance(index, np.ndarray) and index.dtype.kind == "b":
+        raise DTypeError("take: indices are a mask; use x[mask].")
+    return getitem(x, (slice(None),) * axis + (index,) if axis else index)
+
+
+def take_along_axis(x, indices, axis=-1):
+    """y[i, j, ...] = x[i, indices[i, j, ...], ...]: one choice for each row (`gather` in torch)."""
+    axis = canonical_axis(axis, len(x.shape), "take_along_axis: axis")
+    chosen = np.asarray(plain_index(indices))
+    if chosen.ndim != len(x.shape):
+        raise ShapeError(
+            f"take_along_axis: x is {list(x.shape)} and indices {list(chosen.shape)}; expected as many axes."
+        )
+    grid = list(np.ogrid[tuple(slice(n) for n in chosen.shape)])
+    grid[axis] = chosen
+    return getitem(x, tuple(grid))
+
+
+def one_hot(indices, n, dtype=np.float32):
+    """y[..., k] = 1 where indices[...] == k, else 0: (...,) -> (..., n). A constant array.
+
+    Raises ShapeError if an index is outside 0 .. n-1.
+
+    >>> one_hot([0, 2], 3)
+    array([[1., 0., 0.],
+           [0., 0., 1.]], dtype=float32)
+    """
+    index = np.asarray(plain_index(indices))
+    if index.dtype.kind not in "iu":
+        raise DTypeError(f"one_hot: expected integers, got {describe(index)}.")
+    n = operator.index(n)
+    if index.size and (index.min() < 0 or index.max() >= n):
+        raise ShapeError(f"one_hot: indices reach from {index.min()} to {index.max()}, n is {n}.")
+    y = np.zeros((*index.shape, n), dtype)
+    np.put_along_axis(y, index[..., None], 1, axis=-1)
+    return y

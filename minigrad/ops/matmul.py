@@ -1,0 +1,88 @@
+"""The matrix product."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..kernels.matmul import matmul as kernel
+from ..op import matmul_kind
+from .reduce import sum_to
+from .view import reshape, swapaxes
+
+
+@matmul_kind(symbol="@", inputs=2)
+def matmul(a, b):
+    """y = a @ b, (..., m, k) @ (..., k, n) -> (..., m, n); 1-D and broadcasting as in NumPy.
+
+    Raises ShapeError if the inner sizes differ.
+    """
+    if a.ndim == b.ndim == 2:
+        return kernel(a, b)
+    a2, b2 = a.reshape(_left(a.shape)), b.reshape(_right(b.shape))
+    if b2.ndim == 2 and a2.ndim > 2:  # (T, B, I) @ (I, H) is one product of T*B rows
+        y = kernel(a2.reshape(-1, a2.shape[-1]), b2).reshape(*a2.shape[:-1], b2.shape[1])
+    else:
+        y = kernel(a2, b2)
+    if a.ndim == 1:
+        y = y.reshape(*y.shape[:-2], y.shape[-1])
+    return y.reshape(y.shape[:-1]) if b.ndim == 1 else y
+
+
+@matmul.check_params
+def _(shapes):
+    a, b = shapes
+    if not a or not b:
+        raise ShapeError(f"matmul: expected at least 1-D on both sides, got {a} and {b}; use *.")
+    inner = b[0] if len(b) == 1 else b[-2]
+    if a[-1] != inner:
+        hint = ""
+        if len(b) > 1 and a[-1] == b[-1]:
+            hint = " The last axis of b would fit: did you mean a @ swapaxes(b, -1, -2) (b.T in 2-D)?"
+        raise ShapeError(
+            f"matmul: {list(a)} @ {list(b)}: the last axis of a is {a[-1]}, "
+            f"the one of b it meets is {inner}.{hint}"
+        )
+    for i, j in zip(a[-3::-1], b[-3::-1], strict=False):
+        if i != j and 1 not in (i, j):
+            raise ShapeError(f"matmul: {list(a)} @ {list(b)}: the leading axes do not broadcast.")
+    return {}
+
+
+@matmul.vjp("a")
+def _(g, b, a_shape, b_shape):
+    if len(a_shape) == len(b_shape) == 2:
+        return matmul(g, swapaxes(b, -1, -2))
+    left, right = _left(a_shape), _right(b_shape)
+    g = _rows(g, left, right)
+    ga = matmul(g, swapaxes(reshape(b, right), -1, -2))
+    return reshape(sum_to(ga, left), a_shape)
+
+
+@matmul.vjp("b")
+def _(g, a, a_shape, b_shape):
+    if len(a_shape) == len(b_shape) == 2:
+        return matmul(swapaxes(a, -1, -2), g)
+    left, right = _left(a_shape), _right(b_shape)
+    g = _rows(g, left, right)
+    if len(right) == 2:  # one product over all rows, rather than one for each leading index
+        rows = math.prod(left[:-1])
+        a = reshape(a, (rows, left[-1]))
+        return reshape(matmul(swapaxes(a, -1, -2), reshape(g, (rows, right[-1]))), b_shape)
+    gb = matmul(swapaxes(reshape(a, left), -1, -2), g)
+    return reshape(sum_to(gb, right), b_shape)
+
+
+def _left(shape):
+    return (1, *shape) if len(shape) == 1 else shape
+
+
+def _right(shape):
+    return (*shape, 1) if len(shape) == 1 else shape
+
+
+def _rows(g, left, right):
+    """The output's gradient with the axes that a 1-D operand dropped put back."""
+    return reshape(g, (*np.broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-1]))

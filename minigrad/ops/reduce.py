@@ -1,0 +1,108 @@
+"""Reductions over axes, and the running sum."""
+
+from __future__ import annotations
+
+from ..axes import canonical_axes, canonical_axis
+from ..errors import ShapeError
+from ..kernels import reduce as kernels
+from ..op import reduce
+from .arithmetic import maximum
+from .compare import equal, where
+from .view import broadcast_to, flip, reshape
+
+
+def _keep_axes(shapes, axis, keepdims):
+    return {"axis": canonical_axes(axis, len(shapes[0])), "keepdims": bool(keepdims)}
+
+
+@reduce(symbol="Σ")
+def sum(x, axis=None, keepdims=False):
+    """y = sum of x over `axis` (an int, a tuple, or None for all)."""
+    return kernels.sum(x, axis, keepdims)
+
+
+@sum.check_params
+def _(shapes, axis, keepdims):
+    return _keep_axes(shapes, axis, keepdims)
+
+
+@sum.vjp("x")
+def _(g, x_shape, axis):
+    return broadcast_to(_spread(g, x_shape, axis), x_shape)
+
+
+@reduce
+def max(x, axis=None, keepdims=False):
+    """y = largest of x over `axis`; NaN if any is.  Equal largest elements share the gradient."""
+    return kernels.max(x, axis, keepdims)
+
+
+@max.check_params
+def _(shapes, axis, keepdims):
+    return _extremum("max", shapes, axis, keepdims)
+
+
+@max.vjp("x")
+def _(g, y, x, x_shape, axis):
+    return _share(g, y, x, x_shape, axis)
+
+
+@reduce
+def min(x, axis=None, keepdims=False):
+    """y = smallest of x over `axis`; NaN if any is.  Equal smallest elements share the gradient."""
+    return kernels.min(x, axis, keepdims)
+
+
+@min.check_params
+def _(shapes, axis, keepdims):
+    return _extremum("min", shapes, axis, keepdims)
+
+
+@min.vjp("x")
+def _(g, y, x, x_shape, axis):
+    return _share(g, y, x, x_shape, axis)
+
+
+@reduce
+def cumsum(x, axis=-1):
+    """y_i = x_0 + ... + x_i along `axis`."""
+    return kernels.cumsum(x, axis)
+
+
+@cumsum.check_params
+def _(shapes, axis):
+    return {"axis": canonical_axis(axis, len(shapes[0]))}
+
+
+@cumsum.vjp("x")
+def _(g, axis):
+    return flip(cumsum(flip(g, axis), axis), axis)
+
+
+def _extremum(name, shapes, axis, keepdims):
+    params = _keep_axes(shapes, axis, keepdims)
+    if any(shapes[0][i] == 0 for i in params["axis"]):
+        raise ShapeError(f"{name}: x is {list(shapes[0])}; there is no {name} over an empty axis.")
+    return params
+
+
+def _spread(y, x_shape, axis):
+    """A reduced array with its axes put back as 1, so that it broadcasts against x."""
+    return reshape(y, tuple(1 if i in axis else n for i, n in enumerate(x_shape)))
+
+
+def _share(g, y, x, x_shape, axis):
+    hit = where(equal(x, _spread(y, x_shape, axis)), g.dtype.type(1), g.dtype.type(0))
+    ties = sum(hit, axis=axis, keepdims=True)
+    return hit * (_spread(g, x_shape, axis) / maximum(ties, 1.0))
+
+
+def sum_to(x, shape):
+    """x summed over the axes along which an array of `shape` was broadcast to x's shape."""
+    if x.shape == shape:
+        return x
+    extra = len(x.shape) - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(shape) if n == 1 and x.shape[extra + i] != 1
+    )
+    return reshape(sum(x, axis=axes), shape)

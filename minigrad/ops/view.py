@@ -1,0 +1,275 @@
+"""Ops that move values and compute none: shapes, joining, cutting."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import numpy as np
+
+from ..axes import canonical_axis
+from ..errors import ShapeError
+from ..op import view
+
+
+def _ints(values, what):
+    values = tuple(values) if isinstance(values, (tuple, list)) else (values,)
+    try:
+        return tuple(operator.index(v) for v in values)
+    except TypeError:
+        raise ShapeError(f"{what}: expected integers, got {values}.") from None
+
+
+@view
+def reshape(x, shape):
+    """The same values in another shape; one size may be -1."""
+    return x.reshape(shape)
+
+
+@reshape.check_params
+def _(shapes, shape):
+    old, new = shapes[0], _ints(shape, "reshape")
+    size = math.prod(old)
+    if new.count(-1) == 1:
+        known = -math.prod(new)
+        if known and size % known == 0:
+            new = tuple(size // known if n == -1 else n for n in new)
+    if math.prod(new) != size or any(n < 0 for n in new):
+        raise ShapeError(f"reshape: {list(old)} has {size} elements, {list(new)} does not.")
+    return {"shape": new}
+
+
+@reshape.vjp("x")
+def _(g, x_shape):
+    return reshape(g, x_shape)
+
+
+@view
+def transpose(x, axes=None):
+    """Axes in another order; None reverses them."""
+    return x.transpose(axes)
+
+
+@transpose.check_params
+def _(shapes, axes):
+    n = len(shapes[0])
+    if axes is None:
+        return {"axes": tuple(reversed(range(n)))}
+    order = tuple(canonical_axis(a, n, "transpose: axis") for a in _ints(axes, "transpose"))
+    if sorted(order) != list(range(n)):
+        raise ShapeError(f"transpose: axes {tuple(axes)} is no order of the {n} axes of {list(shapes[0])}.")
+    return {"axes": order}
+
+
+@transpose.vjp("x")
+def _(g, axes):
+    inverse = tuple(int(i) for i in np.argsort(axes))
+    return transpose(g, inverse)
+
+
+@view
+def swapaxes(x, axis1, axis2):
+    """Two axes exchanged."""
+    return x.swapaxes(axis1, axis2)
+
+
+@swapaxes.check_params
+def _(shapes, axis1, axis2):
+    n = len(shapes[0])
+    return {"axis1": canonical_axis(axis1, n), "axis2": canonical_axis(axis2, n)}
+
+
+@swapaxes.vjp("x")
+def _(g, axis1, axis2):
+    return swapaxes(g, axis1, axis2)
+
+
+@view
+def expand_dims(x, axis):
+    """A new axis of size 1 at `axis`."""
+    return np.expand_dims(x, axis)
+
+
+@expand_dims.check_params
+def _(shapes, axis):
+    return {"axis": canonical_axis(axis, len(shapes[0]) + 1, "expand_dims: axis")}
+
+
+@expand_dims.vjp("x")
+def _(g, x_shape):
+    return reshape(g, x_shape)
+
+
+@view
+def squeeze(x, axis=None):
+    """Axes of size 1 dropped: those named, or all."""
+    return np.squeeze(x, axis)
+
+
+@squeeze.check_params
+def _(shapes, axis):
+    shape = shapes[0]
+    if axis is None:
+        return {"axis": tuple(i for i, n in enumerate(shape) if n == 1)}
+    axes = tuple(canonical_axis(a, len(shape), "squeeze: axis") for a in _ints(axis, "squeeze"))
+    for a in axes:
+        if shape[a] != 1:
+            raise ShapeError(f"squeeze: axis {a} of {list(shape)} has size {shape[a]}, expected 1.")
+    return {"axis": axes}
+
+
+@squeeze.vjp("x")
+def _(g, x_shape):
+    return reshape(g, x_shape)
+
+
+@view
+def broadcast_to(x, shape):
+    """x repeated along new axes and axes of size 1, without copying."""
+    return np.broadcast_to(x, shape)
+
+
+@broadcast_to.check_params
+def _(shapes, shape):
+    old, new = shapes[0], _ints(shape, "broadcast_to")
+    fits = len(old) <= len(new) and all(
+        a in (1, b) for a, b in zip(old[::-1], new[::-1], strict=False)
+    )
+    if not fits:
+        raise ShapeError(f"broadcast_to: {list(old)} does not broadcast to {list(new)}.")
+    return {"shape": new}
+
+
+@broadcast_to.vjp("x")
+def _(g, x_shape):
+    from .reduce import sum_to  # the two are each other's gradient
+
+    return sum_to(g, x_shape)
+
+
+@view(variadic=True)
+def concatenate(arrays, axis=0):
+    """Arrays joined along an axis they have."""
+    return np.concatenate(arrays, axis)
+
+
+@concatenate.check_params
+def _(shapes, axis):
+    axis = canonical_axis(axis, len(shapes[0]), "concatenate: axis")
+    rest = shapes[0][:axis] + shapes[0][axis + 1 :]
+    for i, s in enumerate(shapes):
+        if len(s) != len(shapes[0]) or s[:axis] + s[axis + 1 :] != rest:
+            raise ShapeError(
+                f"concatenate: array {i} is {list(s)}, array 0 is {list(shapes[0])}; "
+                f"all axes but axis {axis} must be equal."
+            )
+    return {"axis": axis}
+
+
+@concatenate.vjp("arrays")
+def _(g, arrays_shape, axis):
+    grads, start = [], 0
+    for shape in arrays_shape:
+        cut = (slice(None),) * axis + (slice(start, start + shape[axis]),)
+        grads.append(g[cut])
+        start += shape[axis]
+    return grads
+
+
+@view(variadic=True)
+def stack(arrays, axis=0):
+    """Arrays of one shape joined along a new axis."""
+    return np.stack(arrays, axis)
+
+
+@stack.check_params
+def _(shapes, axis):
+    for i, s in enumerate(shapes):
+        if s != shapes[0]:
+            raise ShapeError(
+                f"stack: array {i} is {list(s)}, array 0 is {list(shapes[0])}; expected one shape."
+            )
+    return {"axis": canonical_axis(axis, len(shapes[0]) + 1, "stack: axis")}
+
+
+@stack.vjp("arrays")
+def _(g, arrays_shape, axis):
+    cut = (slice(None),) * axis
+    return [g[(*cut, i)] for i in range(len(arrays_shape))]
+
+
+@view
+def flip(x, axis=None):
+    """The order reversed along `axis` (an int, several, or None for all)."""
+    return np.flip(x, axis)
+
+
+@flip.check_params
+def _(shapes, axis):
+    n = len(shapes[0])
+    axes = range(n) if axis is None else _ints(axis, "flip")
+    return {"axis": tuple(canonical_axis(a, n, "flip: axis") for a in axes)}
+
+
+@flip.vjp("x")
+def _(g, axis):
+    return flip(g, axis)
+
+
+@view
+def roll(x, shift, axis):
+    """Values moved by `shift` places along `axis`, the last coming back in front."""
+    return np.roll(x, shift, axis)
+
+
+@roll.check_params
+def _(shapes, shift, axis):
+    return {"shift": _ints(shift, "roll: shift")[0], "axis": canonical_axis(axis, len(shapes[0]))}
+
+
+@roll.vjp("x")
+def _(g, shift, axis):
+    return roll(g, -shift, axis)
+
+
+@view
+def pad(x, pad_width, value=0.0):
+    """`value` around x: pad_width is ((before, after), ...) for each axis, or one pair, or one int."""
+    return np.pad(x, pad_width, constant_values=value)
+
+
+@pad.check_params
+def _(shapes, pad_width, value):
+    n = len(shapes[0])
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width), (n, 2))
+    except ValueError:
+        raise ShapeError(
+            f"pad: pad_width {pad_width!r} does not fit {list(shapes[0])}; "
+            f"expected one (before, after) for each of {n} axes."
+        ) from None
+    if widths.dtype.kind not in "iu" or (widths < 0).any():
+        raise ShapeError(f"pad: pad_width {pad_width!r}: expected integers >= 0.")
+    return {"pad_width": tuple((int(a), int(b)) for a, b in widths), "value": float(value)}
+
+
+@pad.vjp("x")
+def _(g, x_shape, pad_width):
+    inside = zip(pad_width, x_shape, strict=True)
+    return g[tuple(slice(before, before + n) for (before, _), n in inside)]
+
+
+@view
+def astype(x, dtype):
+    """The same values in another dtype; the gradient comes back in x's."""
+    return x.astype(dtype)
+
+
+@astype.check_params
+def _(shapes, dtype):
+    return {"dtype": np.dtype(dtype)}
+
+
+@astype.vjp("x")
+def _(g, x_dtype):
+    return astype(g, x_dtype)

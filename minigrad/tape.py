@@ -1,0 +1,264 @@
+"""The tape: what is recorded when an operation runs, and the switches that govern recording.
+
+A `Node` is data: which op, its inputs, its parameters, what its gradient rule will read, its position
+in the record and the scope it ran in. There are no closures, so one record can be executed backwards,
+printed, drawn, measured and compiled. A node is owned by the Tensors computed from it, so a loop that never
+calls backward frees its record as it goes; `Tape` keeps a stretch of it to look at.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import MinigradError, NumericalError, describe
+
+if TYPE_CHECKING:
+    from .op import Op
+    from .tensor import Tensor
+
+Array = np.ndarray
+Listener = Callable[[str, "Tensor", str], None]
+
+
+class _State(threading.local):
+    """The switches of one Python thread."""
+
+    recording = True
+    anomaly = False
+    scope = ""
+    tape: Tape | None = None
+    listeners: tuple[Listener, ...] = ()
+
+
+state = _State()
+tick = itertools.count(1).__next__  # one clock for nodes and for in-place edits: which came first?
+
+
+class Node:
+    """One recorded operation.
+
+    inputs: for each argument the Node that made it, the leaf Tensor it is, the Python number it was, or None
+    (a constant array, kept only under a Tape). `mask` has bit i set if input i needs a gradient.
+    `saved` holds the arrays the rules read, and becomes None when backward has freed them.
+    """
+
+    __slots__ = (
+        "__weakref__", "dtype", "hooks", "in_shapes", "inputs", "mask", "op", "params", "position",
+        "saved", "scope", "shape", "tape",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Any, ...],
+        mask: int,
+        params: dict[str, Any],
+        saved: tuple[Array, ...] | None,
+        in_shapes: tuple[tuple[int, ...], ...] | None,
+        y: Array,
+    ):
+        self.op = op
+        self.inputs = inputs
+        self.mask = mask
+        self.params = params
+        self.saved = saved
+        self.in_shapes = in_shapes  # None: all equal to `shape`
+        self.shape = y.shape
+        self.dtype = y.dtype
+        self.position = tick()
+        self.scope = state.scope
+        self.hooks: list[Callable[..., Any]] | None = None
+        self.tape: Tape | None = None
+
+    def __repr__(self) -> str:
+        where = f" in {self.scope}" if self.scope else ""
+        return f"<node {self.position}: {self.op.name} -> {self.dtype}{list(self.shape)}{where}>"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept alive for the backward pass by this node."""
+        return sum(a.nbytes for a in self.saved) if self.saved else 0
+
+    def input_shape(self, i: int) -> tuple[int, ...]:
+        return self.shape if self.in_shapes is None else self.in_shapes[i]
+
+    def free(self) -> None:
+        """Drops what backward needed. Under a Tape the inputs stay, so that it can be drawn."""
+        self.saved = None
+        if self.tape is None:
+            self.inputs = ()
+
+    def where(self) -> str:
+        """`tanh at position 12, scope rnn/t=3`, for messages."""
+        scope = f", scope {self.scope}" if self.scope else ""
+        return f"{self.op.name} at position {self.position}{scope}"
+
+
+class Tape:
+    """Keeps everything recorded while it is active: nodes, values and, after backward, gradients.
+
+        with mg.Tape() as tape:
+            loss = mg.mean(mg.tanh(x @ w))
+        print(tape)
+
+    Under a tape every operation is recorded, also those that need no gradient. It holds the values
+    it saw until it is dropped, so use it on the stretch you want to look at.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.leaves: list[Tensor] = []
+        self._values: dict[int, Array] = {}
+        self._gradients: dict[int, Array] = {}
+        self._known: set[int] = set()
+        self._kept: dict[int, int] = {}
+        self._kept_arrays: dict[int, int] = {}  # id -> bytes: several nodes may keep one array
+
+    def __enter__(self) -> Tape:
+        if state.tape is not None:
+            raise MinigradError("Tape: another Tape is active in this thread; leave it first.")
+        state.tape = self
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        state.tape = None
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def record(self, node: Node, y: Array, leaves: Iterator[Tensor]) -> None:
+        node.tape = self
+        self.nodes.append(node)
+        self._values[node.position] = y
+        self._kept[node.position] = node.nbytes
+        self._kept_arrays |= {id(a): a.nbytes for a in node.saved or ()}
+        for leaf in leaves:
+            if id(leaf) not in self._known:
+                self._known.add(id(leaf))
+                self.leaves.append(leaf)
+
+    def saw_gradient(self, node: Node, g: Array) -> None:
+        self._gradients[node.position] = g
+
+    def value(self, node: Node) -> Array:
+        """What the node computed."""
+        return self._values[node.position]
+
+    def gradient(self, node: Node) -> Array | None:
+        """dL/d(output of the node) after backward; None if none reached it."""
+        return self._gradients.get(node.position)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes the recorded nodes kept for backward, an array that several keep counted once."""
+        return sum(self._kept_arrays.values())
+
+    def names(self) -> dict[int, str]:
+        """id(leaf or node) -> the short name it has in print(tape): `%3`, `w`, `const0`."""
+        names = {id(n): f"%{i}" for i, n in enumerate(self.nodes)}
+        counts = {"param": itertools.count(), "const": itertools.count()}
+        for leaf in self.leaves:
+            kind = "param" if leaf.requires_grad else "const"
+            names[id(leaf)] = leaf.name or f"{kind}{next(counts[kind])}"
+        return names
+
+    def __str__(self) -> str:
+        names = self.names()
+        head = ("#", "op", "inputs", "shape", "dtype", "scope", "kept")
+        rows = [head]
+        for i, node in enumerate(self.nodes):
+            inputs = [
+                names.get(id(x), repr(x) if isinstance(x, (int, float)) else "(outside)")
+                for x in node.inputs
+            ]
+            inputs += [f"{k}={_short(v)}" for k, v in node.params.items()]
+            shape = "x".join(map(str, node.shape)) or "scalar"
+            kept = f"{self._kept[node.position]} B" if self._kept[node.position] else "-"
+            listed = ", ".join(inputs)
+            listed = listed if len(listed) <= 44 else listed[:41] + "..."
+            row = (f"%{i}", node.op.name, listed, shape, str(node.dtype), node.scope or "-", kept)
+            rows.append(row)
+        widths = [max(len(r[c]) for r in rows) for c in range(len(head))]
+        lines = ["  ".join(f"{cell:<{w}}" for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        lines.append(f"{len(self.nodes)} operations; {self.kept_bytes} B kept for backward")
+        return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return describe(value)
+    if isinstance(value, tuple):
+        inside = ", ".join(_short(v) for v in value)
+        return f"({inside}{',' if len(value) == 1 else ''})"
+    if isinstance(value, slice):
+        parts = [value.start, value.stop] + ([value.step] if value.step is not None else [])
+        return ":".join("" if p is None else str(p) for p in parts)
+    return "..." if value is Ellipsis else repr(value)
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Names the operations recorded inside; scopes nest as `lstm/t=3` and become clusters in a drawing."""
+    outer = state.scope
+    state.scope = f"{outer}/{name}" if outer else name
+    try:
+        yield
+    finally:
+        state.scope = outer
+
+
+class no_grad:
+    """Nothing inside needs a gradient: no recording, leaves may be edited in place."""
+
+    def __enter__(self) -> None:
+        self._outer = state.recording
+        state.recording = False
+
+    def __exit__(self, *exc: object) -> None:
+        state.recording = self._outer
+
+
+class detect_anomaly:
+    """Stops at the first NaN or Inf, forward or backward, and names the op and scope that made it."""
+
+    def __enter__(self) -> None:
+        self._outer = state.anomaly
+        state.anomaly = True
+
+    def __exit__(self, *exc: object) -> None:
+        state.anomaly = self._outer
+
+
+def check_finite(array: Array, where: str, during: str) -> None:
+    """Raises NumericalError if `array` holds NaN or Inf (detect_anomaly)."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    bad = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    raise NumericalError(
+        f"detect_anomaly: {during} of {where} produced {array[bad]} at index {list(bad)} of "
+        f"{describe(array)}, and everything before it was finite."
+    )
+
+
+def tap(name: str, tensor: Tensor) -> Tensor:
+    """Marks a value by name ("h", "c", "f", ...) for whoever listens, and returns it."""
+    for listener in state.listeners:
+        listener(name, tensor, state.scope)
+    return tensor
+
+
+@contextmanager
+def listen(listener: Listener) -> Iterator[None]:
+    """Calls listener(name, tensor, scope) for each `tap` inside."""
+    outer = state.listeners
+    state.listeners = (*outer, listener)
+    try:
+        yield
+    finally:
+        state.listeners = outer

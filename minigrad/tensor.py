@@ -1,0 +1,488 @@
+"""Tensor: an array that remembers how it was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import ops, versions
+from .errors import DTypeError, GradientError, ShapeError, describe
+from .op import REGISTRY, Elementwise, Op, weak
+from .tape import Node, check_finite, state
+
+Array = np.ndarray
+
+
+class Tensor:
+    """A NumPy array on the tape. Make one with `tensor(data)`; operations on Tensors make the others.
+
+    Attributes: `data` (the array), `grad` (a Tensor of the same shape, after backward, on leaves),
+    `requires_grad`, `name` (shown by print(tape) and drawings).
+    """
+
+    __slots__ = ("__weakref__", "_data", "_hooks", "_node", "grad", "name", "requires_grad")
+    _data: Array
+    grad: Tensor | None
+    _node: Node | None
+
+    def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str = ""):
+        if isinstance(data, Tensor):
+            data = data._data
+        array = np.array(data, dtype=dtype)  # always a copy: the tape must own what it keeps
+        if array.dtype.kind not in "fbiu" or (array.dtype.kind == "f" and array.dtype.itemsize < 4):
+            raise DTypeError(
+                f"tensor: cannot hold {array.dtype}; expected float32, float64, integers or booleans."
+            )
+        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+            raise DTypeError(f"tensor: {array.dtype} is not supported; pass dtype=np.float64.")
+        if requires_grad and array.dtype.kind != "f":
+            raise DTypeError(
+                f"tensor: requires_grad=True needs float32 or float64, got {describe(array)}; "
+                f"pass dtype=np.float32."
+            )
+        self._data = array
+        self._node = None
+        self._hooks: list[Callable[..., Any]] | None = None
+        self.grad = None
+        self.name = name
+        self.requires_grad = requires_grad
+
+    # -- data --------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The array. Writing into it (`t.data -= step`, `t.data[0] = 1`) is seen by the tape."""
+        return self._data.view(versions.EditedArray)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        array = value._data if isinstance(value, Tensor) else np.asarray(value)
+        if array.shape != self.shape:
+            raise ShapeError(
+                f"data: this tensor is {describe(self)}, got {describe(array)}; assign the same shape, or "
+                f"make a new tensor."
+            )
+        if isinstance(array, versions.EditedArray):
+            array = array.view(np.ndarray)
+            if np.shares_memory(array, self._data, max_work=1):
+                return  # the end of `t.data -= x`: already written, and already noted
+        self._data = np.array(array, dtype=self._data.dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for a tensor made by hand rather than computed from others that need a gradient."""
+        return self._node is None or not self.requires_grad
+
+    @property
+    def T(self) -> Tensor:
+        """All axes reversed, as in NumPy."""
+        return ops.transpose(self)
+
+    def numpy(self) -> Array:
+        """The array, read-only: copy it to edit, or edit through `t.data` so that the tape sees it."""
+        array = self._data.view()
+        array.flags.writeable = False
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy or (dtype is not None and np.dtype(dtype) != self.dtype):
+            return np.array(self._data, dtype=dtype)
+        return self.numpy()
+
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        if self.size != 1:
+            raise ShapeError(f"item: expected one element, this tensor is {describe(self)}.")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        return self._data.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ShapeError(
+                f"bool: {describe(self)} has no single truth value; use .data.any() or .data.all()."
+            )
+        return bool(self._data.item())
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        text = np.array2string(self._data, separator=", ", prefix="tensor(")
+        extra = "" if self._data.dtype == np.float64 else f", dtype={self._data.dtype}"
+        if self._node is not None and self.requires_grad:
+            extra += f", op={self._node.op.name}"
+        elif self.requires_grad:
+            extra += ", requires_grad=True"
+        return f"tensor({text}{extra})"
+
+    # -- the graph ---------------------------------------------------------------------------------
+
+    def backward(
+        self,
+        grad: Any = None,
+        retain_graph: bool = False,
+        create_graph: bool = False,
+    ) -> None:
+        """Adds d(self)/d(leaf) to `leaf.grad` for every leaf that requires a gradient.
+
+        grad: the cotangent, of this tensor's shape; may be left out if it has one element.
+        retain_graph: keep what was recorded, so that backward can run again.
+        create_graph: record the backward pass too, so that it can be differentiated.
+        """
+        from .backward import run
+
+        run(self, grad, retain_graph=retain_graph or create_graph, create_graph=create_graph)
+
+    def detach(self) -> Tensor:
+        """The same array, cut off from the graph. Shares memory; edits to it are seen."""
+        return wrap(self._data, None, False)
+
+    def copy(self) -> Tensor:
+        """A leaf of its own with the same values."""
+        return Tensor(self._data)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switches the gradient of a leaf on or off, and returns it."""
+        if requires_grad and self.dtype.kind != "f":
+            raise DTypeError(f"requires_grad_: needs float32 or float64, got {describe(self)}.")
+        if self._node is not None and self.requires_grad:
+            raise GradientError("requires_grad_: only for leaves; use detach() on a computed tensor.")
+        self.requires_grad, self._node = requires_grad, None
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> HookHandle:
+        """Calls hook(grad) when this tensor's whole gradient is known; a returned value replaces it."""
+        if not self.requires_grad:
+            raise GradientError("register_hook: this tensor needs no gradient, none will ever arrive.")
+        owner: Any = self if self._node is None else self._node
+        attribute = "_hooks" if owner is self else "hooks"
+        if getattr(owner, attribute) is None:
+            setattr(owner, attribute, [])
+        hooks = getattr(owner, attribute)
+        hooks.append(hook)
+        return HookHandle(hooks, hook)
+
+    def retain_grad(self) -> Tensor:
+        """Keeps the gradient of a computed tensor in `.grad`, as leaves do by themselves."""
+        if self._node is not None:
+            import weakref
+
+            me = weakref.ref(self)
+
+            def keep(g: Tensor) -> None:
+                this = me()
+                if this is not None:
+                    this.grad = g
+
+            self.register_hook(keep)
+        return self
+
+    def zero_grad(self) -> None:
+        self.grad = None
+
+    # -- operations --------------------------------------------------------------------------------
+
+    @staticmethod
+    def __apply__(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
+        return apply(op, args, params)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        op = REGISTRY.get({"true_divide": "divide", "absolute": "abs"}.get(ufunc.__name__, ufunc.__name__))
+        if op is None or method != "__call__" or kwargs:
+            raise TypeError(
+                f"np.{ufunc.__name__} has no gradient rule here; use a function of minigrad, or "
+                f"np.{ufunc.__name__}(t.numpy()) for plain values."
+            )
+        return op(*inputs)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.getitem(self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if state.recording and self.requires_grad:
+            kind = "a leaf that requires a gradient" if self._node is None else "a computed tensor"
+            raise GradientError(
+                f"t[...] = value: this is {kind}; an edit in place would be lost to the tape. "
+                f"Edit inside `with mg.no_grad():`, or build a new tensor with mg.where."
+            )
+        self._data[ops.plain_index(index)] = value._data if isinstance(value, Tensor) else value
+        versions.edited(self._data)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return apply(ops.matmul, (self, other), {})
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return apply(ops.matmul, (other, self), {})
+
+    def __add__(self, other: Any) -> Tensor:
+        return apply(ops.add, (self, other), {})
+
+    def __radd__(self, other: Any) -> Tensor:
+        return apply(ops.add, (other, self), {})
+
+    def __sub__(self, other: Any) -> Tensor:
+        return apply(ops.subtract, (self, other), {})
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return apply(ops.subtract, (other, self), {})
+
+    def __mul__(self, other: Any) -> Tensor:
+        return apply(ops.multiply, (self, other), {})
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return apply(ops.multiply, (other, self), {})
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return apply(ops.divide, (self, other), {})
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return apply(ops.divide, (other, self), {})
+
+    def __pow__(self, other: Any) -> Tensor:
+        return ops.power(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return ops.power(other, self)
+
+    def __neg__(self) -> Tensor:
+        return apply(ops.negative, (self,), {})
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return apply(ops.abs, (self,), {})
+
+    def __lt__(self, other: Any) -> Tensor:
+        return ops.less(self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return ops.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return ops.greater(self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return ops.greater_equal(self, other)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return ops.equal(self, other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return ops.not_equal(self, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return ops.logical_and(self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return ops.logical_or(self, other)
+
+    def __invert__(self) -> Tensor:
+        return ops.logical_not(self)
+
+    __hash__ = object.__hash__
+
+    if TYPE_CHECKING:  # the methods that come from the registry, such as t.tanh() and t.sum()
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class HookHandle:
+    """What register_hook returns; `remove()` takes the hook off again."""
+
+    def __init__(self, hooks: list[Callable[..., Any]], hook: Callable[..., Any]):
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+
+_new = Tensor.__new__
+
+
+def wrap(array: Array, node: Node | None, requires_grad: bool) -> Tensor:
+    """A Tensor around an array that is already ours: no copy, no check."""
+    t = _new(Tensor)
+    t._data = array
+    t._node = node
+    t._hooks = None
+    t.grad = None
+    t.name = ""
+    t.requires_grad = requires_grad
+    return t
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
+    """A Tensor with a copy of `data`; the dtype follows NumPy's rules unless given.
+
+    Raises DTypeError for dtypes other than float32, float64, integers and booleans.
+
+    >>> tensor([1.0, 2.0], requires_grad=True)
+    tensor([1., 2.], requires_grad=True)
+    """
+    return Tensor(data, dtype, requires_grad, name)
+
+
+def as_tensor(value: Any) -> Tensor:
+    """`value` itself if it is a Tensor, else a constant made from it."""
+    return value if isinstance(value, Tensor) else Tensor(value)
+
+
+# -- running an op ---------------------------------------------------------------------------------
+
+
+def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
+    """Runs `op` eagerly and, if anything needs a gradient or a Tape is active, records it."""
+    if isinstance(op, Elementwise):
+        arrays, args = _elementwise_arrays(op, args)
+    else:
+        arrays, args = _plain_arrays(op, args)
+        params = op.prepared(arrays, params)
+    y = op.forward(arrays, params)
+    s = state
+    if s.anomaly:
+        scope = f", scope {s.scope}" if s.scope else ""
+        check_finite(y, f"{op.name}{scope}", "the forward pass")
+    mask = 0
+    bit = 1
+    if s.recording:
+        for a in args:
+            if isinstance(a, Tensor) and a.requires_grad:
+                mask |= bit
+            bit <<= 1
+        if mask and y.dtype.kind != "f":  # masks and integers carry no gradient
+            mask = 0
+    if not mask and s.tape is None:
+        return wrap(y, None, False)
+    return _record(op, args, params, arrays, y, mask)
+
+
+def _record(
+    op: Op, args: Sequence[Any], params: dict[str, Any], arrays: Sequence[Array], y: Array, mask: int
+) -> Tensor:
+    shape = y.shape
+    in_shapes = None
+    for a in arrays:
+        if a.shape != shape:
+            in_shapes = tuple([x.shape for x in arrays])
+            break
+    saved: tuple[Array, ...] | None = ()
+    if mask:
+        plan = op.plans.get(mask) or op.plan(mask)
+        if plan.saves:
+            saved = tuple([y if i < 0 else arrays[i] for i in plan.saves])
+    tape = state.tape
+    inputs = []
+    bit = 1
+    for a in args:
+        if isinstance(a, Tensor):
+            keep = mask & bit or tape is not None
+            inputs.append((a if a._node is None else a._node) if keep else None)
+        else:
+            inputs.append(None if isinstance(a, np.ndarray) else a)
+        bit <<= 1
+    node = Node(op, tuple(inputs), mask, params, saved, in_shapes, y)
+    if tape is not None:
+        for i, a in enumerate(args):
+            if isinstance(a, np.ndarray):
+                inputs[i] = wrap(a, None, False)
+        node.inputs = tuple(inputs)
+        tape.record(node, y, (x for x in inputs if isinstance(x, Tensor)))
+    return wrap(y, node, mask != 0)
+
+
+def _elementwise_arrays(op: Elementwise, args: Sequence[Any]) -> tuple[list[Array], Sequence[Any]]:
+    """The arguments as arrays of one float dtype. The common case is decided in one cheap pass."""
+    arrays: list[Any] = []
+    dtype = None
+    if not op.bools:
+        for a in args:
+            if isinstance(a, Tensor):
+                x = a._data
+                if dtype is None:
+                    dtype = x.dtype
+                    if dtype.kind != "f":
+                        break
+                elif x.dtype is not dtype:
+                    break
+                arrays.append(x)
+            elif type(a) is float or type(a) is int:
+                arrays.append(a)
+            else:
+                break
+        if len(arrays) == len(args):
+            for i, a in enumerate(arrays):
+                if type(a) is not np.ndarray:
+                    arrays[i] = weak(a, dtype)
+            return arrays, args
+    return _mixed_arrays(op, args)
+
+
+def _mixed_arrays(op: Elementwise, args: Sequence[Any]) -> tuple[list[Array], Sequence[Any]]:
+    """Arrays, NumPy scalars, masks and mixed precisions. A Tensor that must change dtype is cast on the
+    tape, so that its gradient comes back in its own dtype."""
+    arrays, dtype = op.arrays([a._data if isinstance(a, Tensor) else a for a in args])
+    if any(isinstance(a, Tensor) and a._data is not x for a, x in zip(args, arrays, strict=True)):
+        args = [
+            ops.astype(a, dtype) if isinstance(a, Tensor) and a.requires_grad and a.dtype != dtype else a
+            for a in args
+        ]
+    return arrays, args
+
+
+def _plain_arrays(op: Op, args: Sequence[Any]) -> tuple[list[Array], Sequence[Any]]:
+    given = [a._data if isinstance(a, Tensor) else a for a in args]
+    arrays, dtype = op.arrays(given)
+    if dtype is not None and any(x is not y for x, y in zip(given, arrays, strict=True)):
+        args = [
+            ops.astype(a, dtype) if isinstance(a, Tensor) and a.requires_grad and a.dtype != dtype else a
+            for a in args
+        ]
+    return arrays, args
+
+
+def _install(name: str, function: Callable[..., Any]) -> None:
+    def method(self: Tensor, *args: Any, **params: Any) -> Any:
+        return function(self, *args, **params)
+
+    method.__name__, method.__doc__ = name, function.__doc__
+    setattr(Tensor, name, method)
+
+
+for _op in REGISTRY.values():
+    if _op.method and not _op.variadic:
+        _install(_op.name, _op)
+for _name, _function in ops.METHODS.items():
+    _install(_name, _function)
