@@ -1,0 +1,80 @@
+"""Shared fixtures: seeded random numbers, markers, and no test leaves global state behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("long", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+JIT_DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if JIT_DISABLED:
+        skip = pytest.mark.skip(reason="checks compiled code; NUMBA_DISABLE_JIT=1")
+        for item in items:
+            if "needs_jit" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Seeded from the test's name: the same numbers on every run, others in every test."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def jit_disabled() -> bool:
+    """Whether the kernels are their plain NumPy twins."""
+    return JIT_DISABLED
+
+
+SWITCHES = ("recording", "anomaly", "scope", "tape", "listeners")
+
+
+def global_state() -> dict[str, Any]:
+    """Everything a test could leave switched on. What is not imported yet is not switched on."""
+    found: dict[str, Any] = {"np.errstate": np.geterr()}
+    if tape := sys.modules.get("minigrad.tape"):
+        found |= {name: getattr(tape.state, name) for name in SWITCHES}
+    if threads := sys.modules.get("minigrad.kernels.threads"):
+        found["num_threads"] = threads.get_num_threads()
+    if op := sys.modules.get("minigrad.op"):
+        found["registered ops"] = set(op.REGISTRY)
+    return found
+
+
+def restore(before: dict[str, Any]) -> None:
+    np.seterr(**before["np.errstate"])
+    for name in SWITCHES:
+        if name in before:
+            setattr(sys.modules["minigrad.tape"].state, name, before[name])
+    if "num_threads" in before:
+        sys.modules["minigrad.kernels.threads"].set_num_threads(before["num_threads"])
+    if "registered ops" in before:
+        registry = sys.modules["minigrad.op"].REGISTRY
+        for name in set(registry) - before["registered ops"]:
+            del registry[name]
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_state(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves a tape, a scope, no_grad or another switch behind."""
+    before = global_state()
+    yield
+    after = global_state()
+    leaked = [name for name in before if before[name] != after[name]]
+    if leaked:
+        restore(before)  # so that only the culprit fails
+        changes = ", ".join(f"{name}: {before[name]!r} -> {after[name]!r}" for name in leaked)
+        pytest.fail(f"{request.node.name} left global state changed: {changes}", pytrace=False)

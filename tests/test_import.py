@@ -1,0 +1,95 @@
+"""`import minigrad` is cheap: it compiles nothing and loads neither a compiler nor a renderer."""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+
+import minigrad as mg
+
+PROBE = """
+import json, sys
+import minigrad
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+# The names that stay as they are from the first release on.
+FIXED_NAMES = """
+    tensor Tensor Tape scope no_grad grad vjp jvp jacobian hessian gradcheck set_num_threads
+    exp log sqrt abs tanh sigmoid relu softplus sin cos maximum minimum where clip
+    matmul sum mean max min var logsumexp softmax log_softmax cumsum reshape transpose swapaxes
+    expand_dims squeeze broadcast_to concatenate stack split flip pad roll take one_hot
+    nn.Module nn.Parameter nn.Linear nn.Embedding nn.LayerNorm nn.Dropout nn.Sequential
+    nn.RNNCell nn.LSTMCell nn.GRUCell nn.RNN nn.LSTM nn.GRU
+    optim.SGD optim.Adam optim.AdamW optim.RMSprop optim.clip_grad_norm_ optim.clip_grad_value_
+    flow.record flow.draw
+"""
+
+
+def run_python(code: str, **environment: str) -> str:
+    root = str(Path(mg.__file__).parent.parent)
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_import_loads_no_compiler_and_compiles_nothing(tmp_path: Path) -> None:
+    cache = tmp_path / "kernels"
+    modules = json.loads(run_python(PROBE, MINIGRAD_CACHE_DIR=str(cache)))
+    roots = {name.split(".")[0] for name in modules}
+    assert "numpy" in roots
+    assert not roots & {"numba", "llvmlite", "graphviz", "torch", "hypothesis", "pytest"}
+    assert not cache.exists()
+
+
+def test_import_starts_no_thread_and_prints_nothing() -> None:
+    code = "import threading, minigrad; assert threading.active_count() == 1"
+    assert run_python(code) == ""
+
+
+@pytest.mark.needs_jit
+def test_a_warm_process_computes_a_gradient_without_importing_numba(tmp_path: Path) -> None:
+    code = (
+        "import sys, minigrad as mg\n"
+        "x = mg.tensor([0.5, -2.0], requires_grad=True)\n"
+        "mg.tanh(x).sum().backward()\n"
+        "print('numba' in sys.modules, x.grad.data.tolist())"
+    )
+    cold = run_python(code, MINIGRAD_CACHE_DIR=str(tmp_path))
+    warm = run_python(code, MINIGRAD_CACHE_DIR=str(tmp_path))
+    assert warm == cold.replace("True", "False")
+
+
+def test_the_names_that_scripts_rely_on_exist() -> None:
+    missing = [name for name in FIXED_NAMES.split() if not exists(name)]
+    assert missing == []
+
+
+def exists(path: str) -> bool:
+    try:
+        operator.attrgetter(path)(mg)
+    except AttributeError:
+        return False
+    return True
+
+
+def test_the_installed_version_is_the_version_of_the_source() -> None:
+    try:
+        installed = version("minigrad-bptt")
+    except PackageNotFoundError:
+        pytest.skip("minigrad runs from a source tree that is not installed")
+    assert installed == mg.__version__

@@ -1,0 +1,113 @@
+"""Imports go down the layers only. The table is the architecture; see README, "The layers"."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "minigrad"
+
+# Top first. A module may import from its own layer and from those below.
+LAYERS = (
+    {"__init__", "__main__"},  # re-export and dispatch; nothing in the package imports them
+    {"cli"},
+    {"flow"},
+    {"nn", "optim", "data"},
+    {"compile"},
+    {"tensor", "tape", "autodiff", "gradcheck", "versions", "backward"},
+    {"op", "ops", "expr", "scalar"},
+    {"kernels"},
+    {"errors", "axes", "random", "tree"},  # helpers that know no op and no kernel
+)
+LEVEL = {name: len(LAYERS) - i for i, layer in enumerate(LAYERS) for name in layer}
+
+
+def violations(package: Path) -> list[str]:
+    """Every import inside `package` that goes up, as "file:line: layer imports layer"."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        source = path.relative_to(package).with_suffix("").parts
+        for line, target in imports(path.read_text(encoding="utf-8"), source):
+            here, there = source[0], target[0] if target else "__init__"
+            where = f"{path.relative_to(package.parent)}:{line}"
+            unknown = [name for name in (here, there) if name not in LEVEL]
+            if unknown:
+                found.append(f"{where}: {unknown[0]} has no layer; add it to LAYERS in {__file__}")
+            elif here != there and LEVEL[there] > LEVEL[here]:
+                found.append(f"{where}: {here} imports {there}, a layer above it")
+    return found
+
+
+def imports(text: str, source: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """(line, target inside the package) of each import, those for type checkers only left out.
+
+    The target of `from . import tape` and of `from .tape import Node` is ("tape", ...).
+    """
+    for node in runtime_nodes(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                head, *target = alias.name.split(".")
+                if head == "minigrad":
+                    yield node.lineno, tuple(target)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module.split(".") if node.module else []
+            if node.level:
+                base = list(source[: len(source) - node.level])
+            elif module[0] == "minigrad":
+                base, module = [], module[1:]
+            else:
+                continue
+            for alias in node.names:
+                # `from minigrad import x`: the module x, or an object of the package root
+                of_root = (alias.name,) if alias.name in LEVEL else ()
+                yield node.lineno, tuple(base + module) or of_root
+
+
+def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below, except those in the body of `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield other
+                yield from runtime_nodes(other)
+            continue
+        yield child
+        yield from runtime_nodes(child)
+
+
+def test_imports_go_down_only() -> None:
+    assert violations(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "statement", "message"),
+    [
+        ("kernels/planted.py", "from ..tape import Node", "kernels imports tape"),
+        ("kernels/planted.py", "def f():\n    from .. import tensor", "kernels imports tensor"),
+        ("kernels/planted.py", "import minigrad.op", "kernels imports op"),
+        ("kernels/planted.py", "import minigrad", "kernels imports __init__"),
+        ("ops/planted.py", "from minigrad.nn.module import Module", "ops imports nn"),
+        ("ops/planted.py", "from minigrad import Tape", "ops imports __init__"),
+        ("tape.py", "from . import flow", "tape imports flow"),
+        ("novel.py", "import minigrad.tape", "novel has no layer"),
+    ],
+)
+def test_a_planted_violation_is_caught(
+    tmp_path: Path, module: str, statement: str, message: str
+) -> None:
+    copy = tmp_path / "minigrad"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "data"))
+    clean = violations(copy)
+    with open(copy / module, "a", encoding="utf-8") as file:
+        file.write(f"\n{statement}\n")
+    (found,) = set(violations(copy)) - set(clean)
+    assert message in found
+
+
+def test_imports_for_type_checkers_may_go_up(tmp_path: Path) -> None:
+    (tmp_path / "tape.py").write_text("if TYPE_CHECKING:\n    from .flow import Record\n")
+    assert violations(tmp_path) == []
