@@ -1,0 +1,1 @@
+"""Compiled NumPy loops: vector maths, elementwise, matmul, reductions. Knows no Tensor."""

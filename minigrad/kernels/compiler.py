@@ -1,0 +1,155 @@
+"""Numba as a front end: Python source -> LLVM -> object code. Imported on a cache miss only.
+
+numba.cfunc is not used itself: its C wrapper takes the GIL and needs Numba's runtime in the
+process, and it loads the code at once, where LLVM ends the process at a symbol still to be linked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+from numba import types
+from numba.core import compiler, registry
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.errors import NumbaError
+
+from minigrad.kernels import loader
+from minigrad.kernels.jit import KernelError, parse_signature
+from minigrad.kernels.loader import ERROR_SYMBOL
+
+_MATHS = (
+    "exp exp2 expm1 log log2 log10 log1p pow sqrt cbrt hypot sin cos tan asin acos atan atan2 sinh "
+    "cosh tanh asinh acosh atanh erf erfc floor ceil rint trunc round fmod fma ldexp frexp"
+)
+_ALLOWED = {name + suffix for name in _MATHS.split() for suffix in ("", "f")} | {
+    "memcpy",
+    "memmove",
+    "memset",
+    "malloc",
+    "free",
+    ERROR_SYMBOL,
+}
+
+
+def compile_source(
+    name: str,
+    text: str,
+    path: Path,
+    exports: Mapping[str, str],
+    symbols: Mapping[str, str],
+    links: Mapping[str, int],
+) -> tuple[bytes, list[str]]:
+    """(object code, external symbols it needs); `path` is where the text stands, for tracebacks."""
+    module: dict[str, Any] = {"__name__": f"minigrad_{name}", "__file__": str(path)}
+    exec(compile(text, str(path), "exec"), module)
+    linked = llvm.parse_assembly("")
+    for export, signature in exports.items():
+        try:
+            native, parts = _lower(module[export], signature)
+        except NumbaError as error:
+            raise KernelError(
+                f"jit.build: Numba refuses '{export}' of kernel '{name}' ({path}): {error}"
+            ) from error
+        entry = _c_entry(local_symbol(export), native, signature, f"{name}.{export}")
+        for part in (*parts, entry):
+            linked.link_in(llvm.parse_assembly(part))
+    for export, symbol in symbols.items():
+        linked.get_function(local_symbol(export)).name = symbol
+    needs = _optimise(linked, set(symbols.values()))
+    unknown = [symbol for symbol in needs if symbol not in _ALLOWED | set(links)]
+    if unknown:
+        raise KernelError(
+            f"jit.build: kernel '{name}' ({path}) refers to {', '.join(unknown)}; expected only "
+            "its own exports, libm and the names in links=."
+        )
+    return loader.target_machine().emit_object(linked), needs
+
+
+def _lower(function: Callable[..., Any], signature: str) -> tuple[str, list[str]]:
+    """Numba's front half: the function's symbol, and LLVM text of it and of what it calls."""
+    target = registry.cpu_target
+    flags = compiler.Flags()
+    # NumPy's error model: a zero check at each division would block vectorisation.
+    target.options.parse_as_flags(flags, {"error_model": "numpy", "nopython": True})
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    result, words = parse_signature(signature)
+    with global_compiler_lock:
+        made = compiler.compile_extra(
+            target.typing_context,
+            target.target_context,
+            function,
+            tuple(map(numba_type, words)),
+            numba_type(result),
+            flags,
+            {},
+        )
+        callees = [lib._get_module_for_linking() for lib in made.library._linking_libraries]
+        parts = [str(made.library._final_module), *map(str, callees)]
+    return made.fndesc.llvm_func_name, parts
+
+
+def _optimise(module: Any, exported: set[str]) -> list[str]:
+    """Run LLVM's pipeline over the whole object; returns the external symbols left in it."""
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name not in exported:
+            # Not "internal": MCJIT mixes up symbols of one name in different objects.
+            value.linkage = "private"
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.slp_vectorization = True
+    builder = llvm.create_pass_builder(loader.engine().machine, options)
+    builder.getModulePassManager().run(module, builder)
+    values = (*module.functions, *module.global_variables)
+    return sorted(v.name for v in values if v.is_declaration and not v.name.startswith("llvm."))
+
+
+def local_symbol(export: str) -> str:
+    """What an export is called until the object is complete; memory.address_of refers to it."""
+    return f"minigrad_local_{export}"
+
+
+_NUMBA = {"i8": "int8", "i32": "int32", "i64": "int64", "f32": "float32", "f64": "float64"}
+
+
+def numba_type(word: str) -> Any:
+    """The Numba type of a word of a C signature."""
+    if word.endswith("*"):
+        return types.CPointer(numba_type(word[:-1]))
+    return getattr(types, {"void": "void", "ptr": "voidptr", **_NUMBA}[word])
+
+
+def _c_entry(symbol: str, native: str, signature: str, name: str) -> str:
+    """LLVM text of the C function around a Numba function, which returns a status code.
+
+    Status above 0 is a Python exception; it goes to the error slot with the kernel's name.
+    """
+    result, words = parse_signature(signature)
+
+    def llvm_type(word: str) -> str:
+        return {"f32": "float", "f64": "double"}.get(word, "ptr" if word[-1] == "*" else word)
+
+    parameters = [f"{llvm_type(word)} %a{i}" for i, word in enumerate(words)]
+    value = "i8" if result == "void" else llvm_type(result)
+    back = "ret void" if result == "void" else f"ret {value} %value"
+    return f"""
+@name = private constant [{len(name) + 1} x i8] c"{name}\\00"
+@{ERROR_SYMBOL} = external global [8 x i64]
+declare i32 @"{native}"({", ".join(["ptr", "ptr", *map(llvm_type, words)])})
+define {llvm_type(result)} @"{symbol}"({", ".join(parameters)}) {{
+  %result = alloca {value}
+  %exception = alloca ptr
+  %status = call i32 @"{native}"({", ".join(["ptr %result", "ptr %exception", *parameters])})
+  %failed = icmp sgt i32 %status, 0
+  br i1 %failed, label %report, label %done
+report:
+  %wide = sext i32 %status to i64
+  store i64 %wide, ptr @{ERROR_SYMBOL}
+  store ptr @name, ptr getelementptr (i8, ptr @{ERROR_SYMBOL}, i64 8)
+  br label %done
+done:
+  %value = load {value}, ptr %result
+  {back}
+}}
+"""

@@ -1,0 +1,302 @@
+"""Numba side: pointers that know their extent, loads and stores at byte offsets, calls by address.
+
+For kernel sources only (it imports Numba). In native kernels a `Pointer` is a bare machine pointer
+and extents cost nothing. In checked kernels (NUMBA_BOUNDSCHECK=1) it carries the bytes that may
+be touched: an access outside of them stops the kernel first, and the call raises IndexError.
+
+    p = extent(base, low, high)        a Pointer to `base` (a `ptr`): bytes [low, high) from there
+    p = strided(base, n, step, size)   ... n elements of `size` bytes, `step` bytes apart (or < 0)
+    p = stack(nbytes)                  scratch of constant size that lasts as long as the call
+    shift(p, offset)                   a Pointer some bytes further on, with the same extent
+    load(p, offset, float32)           a scalar, or a vector (simd.py), at p + offset bytes
+    store(p, offset, value)
+    address(p)                         a Pointer or `ptr` as an integer
+    ptr(p)                             a Pointer or an integer as a bare `ptr`
+    address_of("export")               a function exported by the same build, as a `ptr`
+    invoke(f, "void(ptr, i64)", p, n)  call the function at `f`, a `ptr`
+
+Offsets go through LLVM's getelementptr: pointers made of integers block its alias analysis.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, models, register_model
+
+from minigrad.kernels.compiler import local_symbol, numba_type
+from minigrad.kernels.jit import mode, parse_signature
+from minigrad.kernels.loader import ERROR_SYMBOL
+
+CHECKED = mode() == "checked"
+I8, I64 = ir.IntType(8), ir.IntType(64)
+
+
+class Pointer(types.Type):
+    """An address and, in checked kernels, the absolute bounds of what may be touched from it."""
+
+    def __init__(self):
+        super().__init__(name="Pointer")
+
+
+pointer = Pointer()
+
+if CHECKED:
+
+    @register_model(Pointer)
+    class _CheckedModel(models.StructModel):
+        def __init__(self, manager, kind):
+            fields = [("base", types.voidptr), ("low", types.int64), ("high", types.int64)]
+            super().__init__(manager, kind, fields)
+
+else:
+
+    @register_model(Pointer)
+    class _Model(models.PrimitiveModel):
+        def __init__(self, manager, kind):
+            super().__init__(manager, kind, ir.PointerType(I8))
+
+
+def _advance(builder, base, offset):
+    return builder.gep(base, [offset], source_etype=I8)
+
+
+def _pack(context, builder, base, low, high):
+    """A Pointer value; low and high are absolute addresses (unused in native kernels)."""
+    if not CHECKED:
+        return base
+    value = cgutils.create_struct_proxy(pointer)(context, builder)
+    value.base, value.low, value.high = base, low, high
+    return value._getvalue()
+
+
+def reach(context, builder, value, offset, nbytes):
+    """Code generation: the machine pointer at `offset`, where `nbytes` bytes may be touched."""
+    if not CHECKED:
+        return _advance(builder, value, offset)
+    fields = cgutils.create_struct_proxy(pointer)(context, builder, value=value)
+    base = builder.ptrtoint(fields.base, I64)
+    begin = builder.add(base, offset)
+    end = builder.add(begin, nbytes)
+    outside = builder.or_(
+        builder.icmp_signed("<", begin, fields.low), builder.icmp_signed(">", end, fields.high)
+    )
+    outside = builder.and_(outside, builder.icmp_signed(">", nbytes, nbytes.type(0)))
+    with cgutils.if_unlikely(builder, outside):
+        slot = _error_slot(builder.module)
+        places = (fields.low, fields.high, begin, end)
+        for index, bound in enumerate(places, start=2):
+            where = builder.gep(slot, [I64(0), I64(index)])
+            builder.store(builder.sub(bound, base), where)
+        context.call_conv.return_user_exc(builder, IndexError, ("outside the declared extent",))
+    return _advance(builder, fields.base, offset)
+
+
+def _error_slot(module):
+    if ERROR_SYMBOL in module.globals:
+        return module.globals[ERROR_SYMBOL]
+    return cgutils.add_global_variable(module, ir.ArrayType(I64, 8), ERROR_SYMBOL)
+
+
+def _element(wanted):
+    """The Numba type that a source names: `float32`, np.float32, or a type of ours."""
+    if isinstance(wanted, (types.NumberClass, types.TypeRef)):
+        return wanted.instance_type
+    raise TypingError(f"expected a type such as float32, came {wanted}")
+
+
+def _need_pointer(p):
+    if p != pointer:
+        raise TypingError(
+            f"expected a Pointer, came {p}: declare its extent first, by extent() or strided()"
+        )
+
+
+def nbytes(context, kind):
+    """Size in memory of a value of a Numba type."""
+    return context.get_abi_sizeof(context.get_data_type(kind))
+
+
+@intrinsic
+def extent(typing, base, low, high):
+    """A Pointer at `base` (a `ptr`, or a Pointer to narrow) for bytes [low, high) from there."""
+
+    def generate(context, builder, signature, args):
+        base, low, high = args
+        if signature.args[0] == pointer:
+            base = reach(context, builder, base, low, builder.sub(high, low))
+            base = _advance(builder, base, builder.neg(low))
+        place = builder.ptrtoint(base, I64)
+        return _pack(context, builder, base, builder.add(place, low), builder.add(place, high))
+
+    if base not in (types.voidptr, pointer):
+        raise TypingError(f"extent: expected a ptr or a Pointer, came {base}")
+    return pointer(base, types.intp, types.intp), generate
+
+
+@intrinsic
+def strided(typing, base, n, step, size):
+    """A Pointer to n elements of `size` bytes, `step` bytes apart, the first at `base`."""
+
+    def generate(context, builder, signature, args):
+        base, n, step, size = args
+        place = builder.ptrtoint(base, I64)
+        last = builder.add(place, builder.mul(step, builder.sub(n, I64(1))))
+        down = builder.icmp_signed("<", step, I64(0))
+        low = builder.select(down, last, place)
+        high = builder.add(builder.select(down, place, last), size)
+        empty = builder.icmp_signed("<=", n, I64(0))
+        return _pack(context, builder, base, low, builder.select(empty, low, high))
+
+    if base != types.voidptr:
+        raise TypingError(f"strided: expected a ptr, came {base}")
+    return pointer(base, *[types.intp] * 3), generate
+
+
+@intrinsic
+def shift(typing, p, offset):
+    """The Pointer `offset` bytes after `p`, with the same extent."""
+
+    def generate(context, builder, signature, args):
+        value, offset = args
+        if not CHECKED:
+            return _advance(builder, value, offset)
+        fields = cgutils.create_struct_proxy(pointer)(context, builder, value=value)
+        fields.base = _advance(builder, fields.base, offset)
+        return fields._getvalue()
+
+    _need_pointer(p)
+    return pointer(p, types.intp), generate
+
+
+@intrinsic
+def load(typing, p, offset, kind):
+    """The value of type `kind` at `offset` bytes from `p`."""
+    element = _element(kind)
+
+    def generate(context, builder, signature, args):
+        size = I64(nbytes(context, element))
+        place = reach(context, builder, args[0], args[1], size)
+        data = context.get_data_type(element)
+        found = builder.load(builder.bitcast(place, data.as_pointer()))
+        found.align = alignment(data)
+        return context.data_model_manager[element].from_data(builder, found)
+
+    _need_pointer(p)
+    return element(p, types.intp, kind), generate
+
+
+@intrinsic
+def store(typing, p, offset, value):
+    """Write `value`, of its own type, at `offset` bytes from `p`."""
+
+    def generate(context, builder, signature, args):
+        element = signature.args[2]
+        size = I64(nbytes(context, element))
+        place = reach(context, builder, args[0], args[1], size)
+        data = context.data_model_manager[element].as_data(builder, args[2])
+        written = builder.store(data, builder.bitcast(place, data.type.as_pointer()))
+        written.align = alignment(data.type)
+        return context.get_dummy_value()
+
+    _need_pointer(p)
+    return types.void(p, types.intp, value), generate
+
+
+def alignment(kind):
+    """Bytes that an address is a multiple of: the size of a number, or of a vector's numbers."""
+    if isinstance(kind, ir.VectorType):
+        kind = kind.element
+    if isinstance(kind, ir.IntType):
+        return max(kind.width // 8, 1)
+    return {"float": 4, "double": 8}.get(str(kind), 8)
+
+
+@intrinsic
+def stack(typing, size):
+    """A Pointer to `size` bytes (a literal) of the function's stack, aligned to 64."""
+    if not isinstance(size, types.IntegerLiteral):
+        raise TypingError("stack: the size must be a literal or a constant")
+    count = size.literal_value
+
+    def generate(context, builder, signature, args):
+        place = cgutils.alloca_once(builder, ir.ArrayType(I8, count))
+        place.align = 64
+        base = builder.bitcast(place, I8.as_pointer())
+        low = builder.ptrtoint(base, I64)
+        return _pack(context, builder, base, low, builder.add(low, I64(count)))
+
+    return pointer(size), generate
+
+
+@intrinsic
+def address(typing, p):
+    """The address of a Pointer or `ptr`, as an integer."""
+
+    def generate(context, builder, signature, args):
+        return builder.ptrtoint(raw(context, builder, signature.args[0], args[0]), I64)
+
+    return types.intp(p), generate
+
+
+@intrinsic
+def ptr(typing, p):
+    """A Pointer, or an integer, as a bare `ptr`."""
+
+    def generate(context, builder, signature, args):
+        if isinstance(signature.args[0], types.Integer):
+            return builder.inttoptr(args[0], I8.as_pointer())
+        return raw(context, builder, signature.args[0], args[0])
+
+    return types.voidptr(p), generate
+
+
+def raw(context, builder, kind, value):
+    """Code generation: the machine pointer of a Pointer or `ptr` value."""
+    if CHECKED and kind == pointer:
+        return cgutils.create_struct_proxy(pointer)(context, builder, value=value).base
+    return value
+
+
+@intrinsic
+def address_of(typing, export):
+    """The address of the function that the same build exports under this literal name."""
+    if not isinstance(export, types.StringLiteral):
+        raise TypingError("address_of: the name must be a literal string")
+    symbol = local_symbol(export.literal_value)
+
+    def generate(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [])  # any: pointers to functions are all alike
+        function = cgutils.get_or_insert_function(builder.module, kind, symbol)
+        return builder.bitcast(function, I8.as_pointer())
+
+    return types.voidptr(export), generate
+
+
+@intrinsic
+def invoke(typing, target, signature, *arguments):
+    """Call the C function at `target`, a `ptr`, of a literal signature: "void(ptr, i64)"."""
+    if not isinstance(signature, types.StringLiteral):
+        raise TypingError("invoke: the signature must be a literal string")
+    result, words = parse_signature(signature.literal_value)
+    result, wanted = numba_type(result), [numba_type(word) for word in words]
+    if len(wanted) != len(arguments[0] if len(arguments) == 1 else arguments):
+        raise TypingError(
+            f"invoke: {signature.literal_value} takes {len(wanted)} arguments, came {arguments}"
+        )
+
+    def generate(context, builder, signature, args):
+        values = cgutils.unpack_tuple(builder, args[2])
+        given = signature.args[2].types
+        values = [
+            raw(context, builder, kind, value)
+            if kind == pointer
+            else context.cast(builder, value, kind, want)
+            for value, kind, want in zip(values, given, wanted)
+        ]
+        back = ir.VoidType() if result == types.void else context.get_value_type(result)
+        kind = ir.FunctionType(back, [context.get_value_type(want) for want in wanted])
+        found = builder.call(builder.bitcast(args[0], kind.as_pointer()), values)
+        return context.get_dummy_value() if result == types.void else found
+
+    return result(target, signature, types.StarArgTuple.from_types(arguments)), generate

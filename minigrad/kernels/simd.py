@@ -1,0 +1,1 @@
+"""Numba side: short vectors."""

@@ -1,0 +1,1 @@
+"""Numba side: vector maths."""
