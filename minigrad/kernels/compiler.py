@@ -17,7 +17,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import NumbaError
 
 from minigrad.kernels import loader
-from minigrad.kernels.jit import KernelError, parse_signature
+from minigrad.kernels.jit import LOOP, KernelError, parse_signature
 from minigrad.kernels.loader import ERROR_SYMBOL
 
 _MATHS = (
@@ -130,17 +130,20 @@ def _c_entry(symbol: str, native: str, signature: str, name: str) -> str:
     def llvm_type(word: str) -> str:
         return {"f32": "float", "f64": "double"}.get(word, "ptr" if word[-1] == "*" else word)
 
-    parameters = [f"{llvm_type(word)} %a{i}" for i, word in enumerate(words)]
-    value = "i8" if result == "void" else llvm_type(result)
-    back = "ret void" if result == "void" else f"ret {value} %value"
+    passed = [f"{llvm_type(word)} %a{i}" for i, word in enumerate(words)]
+    parameters = ["ptr %context", *passed, "ptr %auxiliary"] if signature == LOOP else passed
+    value = "i32" if signature == LOOP else "i8" if result == "void" else llvm_type(result)
+    returned = value if signature == LOOP else llvm_type(result)
+    back = "ret void" if returned == "void" else f"ret {value} %value"
     return f"""
 @name = private constant [{len(name) + 1} x i8] c"{name}\\00"
 @{ERROR_SYMBOL} = external global [8 x i64]
 declare i32 @"{native}"({", ".join(["ptr", "ptr", *map(llvm_type, words)])})
-define {llvm_type(result)} @"{symbol}"({", ".join(parameters)}) {{
+define {returned} @"{symbol}"({", ".join(parameters)}) {{
   %result = alloca {value}
   %exception = alloca ptr
-  %status = call i32 @"{native}"({", ".join(["ptr %result", "ptr %exception", *parameters])})
+  store {value} zeroinitializer, ptr %result
+  %status = call i32 @"{native}"({", ".join(["ptr %result", "ptr %exception", *passed])})
   %failed = icmp sgt i32 %status, 0
   br i1 %failed, label %report, label %done
 report:

@@ -6,7 +6,7 @@
     from numba import float64
     from minigrad.kernels.memory import load, store, strided
 
-    def double(args, dims, steps, data):
+    def double(args, dims, steps):
         n = dims[0]
         x, y = strided(args[0], n, steps[0], 8), strided(args[1], n, steps[1], 8)
         for i in range(n):
@@ -45,7 +45,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,9 @@ from minigrad.errors import MinigradError
 from minigrad.kernels import cache as objects
 from minigrad.kernels import host
 
-LOOP = "void(ptr*, i64*, i64*, ptr)"  # the inner loop of a NumPy (g)ufunc: args, dims, steps, data
+# The inner loop of a NumPy (g)ufunc, f(args, dims, steps). Its C function has the two arguments more
+# and the status that NumPy wants; it is for ufunc.ufunc only.
+LOOP = "void(ptr*, i64*, i64*)"
 
 _HELPERS = ("compiler.py", "memory.py", "simd.py", "vectormath.py")  # part of every kernel's key
 
@@ -101,6 +103,7 @@ def checked(call: Callable[..., Any]) -> Callable[..., Any]:
     """`call`, raising afterwards what its kernel left in the error slot."""
     from minigrad.kernels import loader
 
+    @wraps(call, updated=())
     def run(*args: Any, **kwargs: Any) -> Any:
         result = call(*args, **kwargs)
         loader.raise_error()

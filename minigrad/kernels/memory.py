@@ -7,7 +7,7 @@ be touched: an access outside of them stops the kernel first, and the call raise
     p = extent(base, low, high)        a Pointer to `base` (a `ptr`): bytes [low, high) from there
     p = strided(base, n, step, size)   ... n elements of `size` bytes, `step` bytes apart (or < 0)
     p = stack(nbytes)                  scratch of constant size that lasts as long as the call
-    shift(p, offset)                   a Pointer some bytes further on, with the same extent
+    shift(p, offset)                   a `ptr` or Pointer some bytes further on, same extent
     load(p, offset, float32)           a scalar, or a vector (simd.py), at p + offset bytes
     store(p, offset, value)
     address(p)                         a Pointer or `ptr` as an integer
@@ -155,18 +155,19 @@ def strided(typing, base, n, step, size):
 
 @intrinsic
 def shift(typing, p, offset):
-    """The Pointer `offset` bytes after `p`, with the same extent."""
+    """The `ptr`, or the Pointer of the same extent, `offset` bytes after `p`."""
 
     def generate(context, builder, signature, args):
         value, offset = args
-        if not CHECKED:
+        if not CHECKED or p == types.voidptr:
             return _advance(builder, value, offset)
         fields = cgutils.create_struct_proxy(pointer)(context, builder, value=value)
         fields.base = _advance(builder, fields.base, offset)
         return fields._getvalue()
 
-    _need_pointer(p)
-    return pointer(p, types.intp), generate
+    if p not in (types.voidptr, pointer):
+        raise TypingError(f"shift: expected a ptr or a Pointer, came {p}")
+    return p(p, types.intp), generate
 
 
 @intrinsic
