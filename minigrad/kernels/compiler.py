@@ -45,6 +45,8 @@ def compile_source(
     """(object code, external symbols it needs); `path` is where the text stands, for tracebacks."""
     module: dict[str, Any] = {"__name__": f"minigrad_{name}", "__file__": str(path)}
     exec(compile(text, str(path), "exec"), module)
+    if "assembly" in module:
+        return _assemble(module["assembly"](), symbols)
     linked = llvm.parse_assembly("")
     for export, signature in exports.items():
         try:
@@ -66,6 +68,15 @@ def compile_source(
             "its own exports, libm and the names in links=."
         )
     return loader.target_machine().emit_object(linked), needs
+
+
+def _assemble(text: str, symbols: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """Object code of LLVM text that is written as it should be: only instructions are chosen."""
+    machine = loader.engine().machine
+    module = llvm.parse_assembly(text)
+    for export, symbol in symbols.items():
+        module.get_function(export).name = symbol
+    return machine.emit_object(module), _external(module)
 
 
 def _lower(function: Callable[..., Any], signature: str) -> tuple[str, list[str]]:
@@ -101,6 +112,10 @@ def _optimise(module: Any, exported: set[str]) -> list[str]:
     options.loop_vectorization = options.slp_vectorization = True
     builder = llvm.create_pass_builder(loader.engine().machine, options)
     builder.getModulePassManager().run(module, builder)
+    return _external(module)
+
+
+def _external(module: Any) -> list[str]:
     values = (*module.functions, *module.global_variables)
     return sorted(v.name for v in values if v.is_declaration and not v.name.startswith("llvm."))
 

@@ -22,6 +22,8 @@
   text behind these lines. It may import Numba at its top: it is executed only to be compiled.
 - A Python function is a source too: `jit.source(function, ROWS=12)`; the names that it uses
   come from these constants and from import lines in its body.
+- A source that defines `assembly()` is not for Numba: that function returns LLVM text that defines
+  the exports, and no optimiser touches it (microkernel.py).
 - Kernels call each other by address: `address_of("export")` is a function of the same build (to
   hand to a thread pool, say), `invoke(pointer, "void(ptr, i64)", a, b)` calls one (memory.py).
 - `links={"minigrad_parallel_for": address}` resolves a symbol that the source declares, by
