@@ -8,13 +8,13 @@ output has been, so its gradient is complete. What a node kept is dropped as soo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from . import ops, versions
 from .errors import DTypeError, GradientError, ShapeError, describe
-from .op import Elementwise
 from .tape import Node, check_finite, state
 from .tensor import Tensor, as_tensor, wrap
 
@@ -38,47 +38,11 @@ class _Slice:
         return total
 
 
-class _Gradients:
-    """Gradients on their way, by target. Sums are made in place in arrays that nobody else holds."""
-
-    def __init__(self) -> None:
-        self._of: dict[int, Any] = {}
-        self._owned: set[int] = set()
-
-    def add(self, target: Target, g: Any, fresh: bool) -> None:
-        key = id(target)
-        have = self._of.get(key)
-        if type(g) is _Slice:
-            if have is not None and key not in self._owned:
-                have = have.copy()
-            self._of[key] = g.add_to(have)
-            self._owned.add(key)
-        elif have is None:
-            self._of[key] = g
-            if fresh:
-                self._owned.add(key)
-        elif key in self._owned and type(have) is np.ndarray:
-            np.add(have, g, out=have)
-        else:
-            self._of[key] = have + g
-            self._owned.add(key)
-
-    def pop(self, target: Target) -> tuple[Any, bool]:
-        """The gradient that arrived (or None), and whether it is in an array of its own."""
-        key = id(target)
-        owned = key in self._owned
-        self._owned.discard(key)
-        return self._of.pop(key, None), owned
-
-
 def run(
     output: Tensor, grad: Any, *, retain_graph: bool = False, create_graph: bool = False
 ) -> None:
     """Accumulates gradients into the leaves' `.grad`. See Tensor.backward."""
     seed = cotangent("backward", output, grad, create_graph)
-    if output._node is None:
-        _accumulate(output, seed, create_graph)
-        return
     walk([output], [seed], None, retain_graph=retain_graph, create_graph=create_graph)
 
 
@@ -123,141 +87,169 @@ def walk(
     (None where nothing arrived) and no `.grad` is touched.
     """
     targets = None if wanted is None else {id(_target(t)) for t in wanted}
-    nodes = _collect([t._node for t in outputs if t._node is not None], targets)
-    gradients = _Gradients()
+    nodes, leaves = _collect(outputs, targets)
+    sums = _Sums()
     for output, seed in zip(outputs, seeds, strict=True):
-        gradients.add(_target(output), seed, fresh=False)
-    leaves: dict[int, Tensor] = {}
+        sums.add(id(_target(output)), seed)
     found: dict[int, Any] = {}
-    outer = state.recording
-    state.recording = create_graph
+    before = state.switch(recording=create_graph)
     try:
         while nodes:
             node = nodes.pop()
-            g, _ = gradients.pop(node)
+            g = sums.pop(id(node), None)
             if g is None:
                 continue
-            if node.hooks or node.tape is not None:
+            if node.hooks is not None or node.tape is not None:
                 g = _show(node, g)
             if targets is not None and id(node) in targets:
-                found[id(node)] = g
+                found[id(node)] = g if create_graph else g.copy()
             if node.saved is None:
                 _refuse_freed(node)
-            versions.check(node)
-            pulled = _pull_recorded(node, g) if create_graph else _pull(node, g)
-            for i, gx, fresh in pulled:
-                target = node.inputs[i]
-                gradients.add(target, gx, fresh)
-                if isinstance(target, Tensor):
-                    leaves[id(target)] = target
+            if versions.latest > node.position:
+                versions.check(node)
+            inputs = node.inputs
+            for i, gx in _pull_recorded(node, g) if create_graph else _pull(node, g):
+                key = id(inputs[i])
+                if key in sums or type(gx) is _Slice:
+                    sums.add(key, gx)
+                else:
+                    sums[key] = gx
             if not retain_graph:
-                node.free()
-        for leaf in leaves.values():
-            g, owned = gradients.pop(leaf)
+                node.saved = None
+                if node.tape is None:
+                    node.inputs = ()
+        for leaf in leaves:
+            if id(leaf) not in sums:
+                continue
+            g = sums.take(id(leaf))
             if leaf._hooks:
                 g = _run_hooks(leaf._hooks, g)
             if targets is None:
-                _accumulate(leaf, g if owned else _own(g), create_graph)
+                _accumulate(leaf, g, create_graph)
             elif id(leaf) in targets:
-                found[id(leaf)] = g if owned else _own(g)
+                found[id(leaf)] = g
     finally:
-        state.recording = outer
-    if wanted is None:
-        return []
-    for t in outputs:  # a wanted output that is itself a leaf
-        if t._node is None and id(t) in (targets or ()) and id(t) not in found:
-            found[id(t)] = gradients.pop(t)[0]
-    return [found.get(id(_target(t))) for t in wanted]
+        state.switch(**before)
+    return [] if wanted is None else [found.get(id(_target(t))) for t in wanted]
 
 
 def _target(t: Tensor) -> Target:
     return t if t._node is None else t._node
 
 
-def _collect(starts: Iterable[Node], targets: set[int] | None) -> list[Node]:
-    """The nodes that the gradient has to pass, by position, first to last."""
-    seen: dict[int, Node] = {}
-    stack = list(starts)
+def _collect(
+    outputs: Iterable[Tensor], targets: set[int] | None
+) -> tuple[list[Node], list[Tensor]]:
+    """The nodes that the gradient has to pass, by position, first to last; and the leaves."""
+    seen: set[int] = set()
+    nodes: list[Node] = []
+    leaves: list[Tensor] = []
+    stack: list[Any] = [_target(t) for t in outputs]
     while stack:
-        node = stack.pop()
-        if id(node) in seen:
+        target = stack.pop()
+        key = id(target)
+        if key in seen:
             continue
-        seen[id(node)] = node
-        mask = node.mask
-        for i, source in enumerate(node.inputs):
-            if mask >> i & 1 and isinstance(source, Node):
-                stack.append(source)
-    nodes = sorted(seen.values(), key=_position)
-    if targets is None:
-        return nodes
-    useful: set[int] = set(targets)
-    for node in nodes:
-        if any(node.mask >> i & 1 and id(s) in useful for i, s in enumerate(node.inputs)):
-            useful.add(id(node))
-    return [n for n in nodes if id(n) in useful]
+        seen.add(key)
+        if type(target) is not Node:
+            leaves.append(target)
+            continue
+        nodes.append(target)
+        inputs = target.inputs
+        if inputs:  # none: freed, which is reported when the walk comes to it
+            for i in target.plan.needs:
+                stack.append(inputs[i])
+    nodes.sort(key=attrgetter("position"))
+    if targets is not None:
+        useful = set(targets)
+        for node in nodes:
+            if node.inputs and any(id(node.inputs[i]) in useful for i in node.plan.needs):
+                useful.add(id(node))
+        nodes = [n for n in nodes if id(n) in useful]
+    return nodes, leaves
 
 
-def _position(node: Node) -> int:
-    return node.position
+class _Sums(dict):
+    """Gradients on their way: id of a target -> what has arrived so far.
+
+    The first array to arrive may belong to somebody else (y = a + b hands one array to both), so the second
+    makes a new one, and from the third on they are added into that in place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owned: set[int] = set()
+
+    def add(self, key: int, g: Any) -> None:
+        have = self.get(key)
+        if type(g) is _Slice:
+            if have is not None and key not in self._owned:
+                have = have.copy()
+            self[key] = g.add_to(have)
+        elif have is None:
+            self[key] = g
+            return
+        elif key in self._owned and type(have) is np.ndarray:
+            np.add(have, g, out=have)
+            return
+        else:
+            self[key] = have + g
+        self._owned.add(key)
+
+    def take(self, key: int) -> Any:
+        """What arrived, as an array that nobody else holds."""
+        g = self.pop(key)
+        return g if key in self._owned or isinstance(g, Tensor) else np.array(g)
 
 
-def _pull(node: Node, g: Array) -> list[tuple[int, Any, bool]]:
-    """(input, gradient, is it in an array of its own) for each input that needs one, on arrays."""
-    op, saved = node.op, node.saved
-    plan = op.plans[node.mask]
-    out: list[tuple[int, Any, bool]] = []
-    if isinstance(op, Elementwise):
-        for p, rule in zip(plan.pullbacks, plan.fused, strict=True):
-            gx = rule(g, saved)
-            fresh = rule.source is not None
-            if node.in_shapes is not None and gx.shape != node.in_shapes[p.index]:
-                gx, fresh = ops.sum_to(gx, node.in_shapes[p.index]), True
-            out.append((p.index, gx, fresh))
-    elif op is ops.getitem:
-        out.append((0, _Slice(g, node.params["index"], node.input_shape(0)), True))
+def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
+    """(input, its gradient) for each input that needs one, on arrays."""
+    plan, saved = node.plan, node.saved
+    out: list[tuple[int, Any]] = []
+    if plan.fused:
+        shapes = node.in_shapes
+        for i, kernel in plan.fused:
+            gx = g if kernel is None else kernel(g, saved)
+            if type(gx) is not np.ndarray:
+                gx = np.asarray(gx)
+            if shapes is not None and gx.shape != shapes[i]:
+                gx = ops.sum_to(gx, shapes[i])
+            out.append((i, gx))
+    elif node.op is ops.getitem:
+        out.append((0, _Slice(g, node.params["index"], node.input_shape(0))))
     else:
-        known = dict(zip(plan.names, saved or (), strict=True))
-        out.extend((i, gx, False) for i, gx in _call_rules(node, plan.pullbacks, g, known))
-        if op.kind == "matmul":
-            out = [(i, gx, gx.base is None) for i, gx, _ in out]
+        out = _call_rules(node, g, dict(zip(plan.names, saved, strict=True)))
     if state.anomaly:
-        for i, gx, _ in out:
+        for i, gx in out:
             values = gx.g if type(gx) is _Slice else gx
             check_finite(values, f"{node.where()} (gradient of input {i})", "the backward pass")
     return out
 
 
-def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any, bool]]:
+def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
     """The same on Tensors: the rules are expressions of ops, so calling them records them."""
-    plan = node.op.plans[node.mask]
+    plan = node.plan
     known = {}
-    for name, position, array in zip(plan.names, plan.saves, node.saved or (), strict=True):
-        if position < 0:
-            known[name] = wrap(array, node, True)
+    for name, position, array in zip(plan.names, plan.saves, node.saved, strict=True):
+        source = node if position < 0 else node.inputs[position]
+        if isinstance(source, Tensor):
+            known[name] = source
+        elif isinstance(source, Node):
+            known[name] = wrap(array, source, source.plan is not None)
         else:
-            source = node.inputs[position]
-            if isinstance(source, Tensor):
-                known[name] = source
-            elif isinstance(source, Node):
-                known[name] = wrap(array, source, bool(node.mask >> position & 1))
-            else:
-                known[name] = wrap(array, None, False)
-    out = []
-    for i, gx in _call_rules(node, plan.pullbacks, g, known):
-        if gx.shape != node.input_shape(i):
-            gx = ops.sum_to(gx, node.input_shape(i))
-        out.append((i, gx, False))
-    return out
+            known[name] = wrap(array, None, False)
+    return [
+        (i, gx if gx.shape == node.input_shape(i) else ops.sum_to(gx, node.input_shape(i)))
+        for i, gx in _call_rules(node, g, known)
+    ]
 
 
-def _call_rules(
-    node: Node, pullbacks: Iterable[Any], g: Any, known: dict[str, Any]
-) -> list[tuple[int, Any]]:
+def _call_rules(node: Node, g: Any, known: dict[str, Any]) -> list[tuple[int, Any]]:
     out = []
-    for p in pullbacks:
+    for p in node.plan.pullbacks:
         gx = p.fn(g, *[_fact(node, name, known) for name in p.names])
         if node.op.variadic:
-            out.extend((i, each) for i, each in enumerate(gx) if node.mask >> i & 1)
+            out.extend((i, gx[i]) for i in node.plan.needs)
         else:
             out.append((p.index, gx))
     return out
@@ -300,18 +292,13 @@ def _run_hooks(hooks: list[Any], g: Any) -> Any:
     return value if recorded else value._data
 
 
-def _own(g: Any) -> Any:
-    return g if isinstance(g, Tensor) else np.array(g)
-
-
 def _accumulate(leaf: Tensor, g: Any, create_graph: bool) -> None:
-    value = g if isinstance(g, Tensor) else wrap(g, None, False)
     if leaf.grad is None:
-        leaf.grad = value
+        leaf.grad = g if isinstance(g, Tensor) else wrap(g, None, False)
     elif create_graph or leaf.grad.requires_grad:
-        leaf.grad = leaf.grad + value
+        leaf.grad = leaf.grad + g
     else:
-        leaf.grad = wrap(leaf.grad._data + value._data, None, False)
+        leaf.grad = wrap(leaf.grad._data + g, None, False)
 
 
 def _refuse_freed(node: Node) -> None:

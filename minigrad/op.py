@@ -21,7 +21,6 @@ body that takes and returns whole arrays, and may have parameters after their ar
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -49,31 +48,18 @@ class Pullback(NamedTuple):
 class Plan(NamedTuple):
     """What a node keeps, and computes in the backward pass, when the inputs in `mask` need it."""
 
-    saves: tuple[int, ...]  # positions in the inputs; -1 is the output
+    needs: tuple[int, ...]  # the inputs that get a gradient
+    saves: tuple[int, ...]  # what is kept: positions in the inputs; -1 is the output
     names: tuple[str, ...]  # the same by name
     pullbacks: tuple[Pullback, ...]
-    fused: tuple[Any, ...]  # elementwise only: a FusedRule for each pullback
+    fused: tuple[tuple[int, Callable[..., Array] | None], ...]  # elementwise: (input, kernel call)
 
 
-class FusedRule:
-    """One vjp of an elementwise op as one kernel per dtype."""
-
-    __slots__ = ("bools", "loops", "picks", "source")
-
-    def __init__(self, source: expr.Source | None, saved_names: Sequence[str], bools: Sequence[str]):
-        self.source = source  # None: the gradient passes through untouched
-        self.bools = bools
-        if source is not None:
-            order = {"g": -1} | {name: i for i, name in enumerate(saved_names)}
-            self.picks = tuple(order[name] for name in source.inputs)
-            self.loops = Loops(source)
-
-    def __call__(self, g: Array, saved: tuple[Array, ...]) -> Array:
-        if self.source is None:
-            return g
-        args = [g if i < 0 else saved[i] for i in self.picks]
-        y = self.loops[g.dtype](*args)
-        return y if type(y) is np.ndarray else np.asarray(y)
+def _kernel_call(source: expr.Source, saved_names: Sequence[str]) -> Callable[..., Array]:
+    """(g, saved) -> the rule `source` on arrays, with each argument picked from its place."""
+    picks = ["g" if n == "g" else f"saved[{saved_names.index(n)}]" for n in source.inputs]
+    text = f"lambda g, saved: loops[g.dtype]({', '.join(picks)})"
+    return eval(text, {"loops": Loops(source)})
 
 
 class Loops(dict):
@@ -95,6 +81,7 @@ class Op:
     """A registered operation. Call it like a function; it works on Tensors, arrays and numbers."""
 
     kind = ""
+    plain = False  # elementwise on floats only: apply() may take its short way
 
     def __init__(self, body: Callable[..., Any], options: dict[str, Any]):
         self.body = body
@@ -260,23 +247,26 @@ class Op:
     def _pullbacks(self, mask: int) -> list[Pullback]:
         found = []
         for i, name in enumerate(self.inputs):
-            if mask >> i & 1:
+            if mask >> i & 1 or self.variadic:
                 rule = self.rules.get(name)
                 if rule is None:
                     self._refuse(f"no gradient is declared for its input {name!r}")
                 found.append(Pullback(i, rule, tuple(inspect.signature(rule).parameters)[1:]))
         return found
 
-    def _saved_position(self, name: str) -> int:
-        return self.inputs.index(name) if name in self.inputs else -1
+    def _made_plan(
+        self, mask: int, kept: tuple[str, ...], pullbacks: Sequence[Pullback], fused: tuple[Any, ...]
+    ) -> Plan:
+        needs = tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
+        positions = tuple(-1 if n == "y" else self.inputs.index(n) for n in kept)
+        return Plan(needs, positions, kept, tuple(pullbacks), fused)
 
     def _plan(self, mask: int) -> Plan:
         pullbacks = self._pullbacks(mask)
         kept = dict.fromkeys(
             n for p in pullbacks for n in p.names if n == "y" or n in self.inputs
         )
-        positions = tuple(self._saved_position(n) for n in kept)
-        return Plan(positions, tuple(kept), tuple(pullbacks), ())
+        return self._made_plan(mask, tuple(kept), pullbacks, ())
 
 
 class Elementwise(Op):
@@ -288,7 +278,17 @@ class Elementwise(Op):
         if recorded is None or recorded.inputs != self.inputs:
             self._refuse("its body must compute something from every input")
         self.source = recorded
+        self.plain = not self.bools
+        self.short = self.plain and all(d is _REQUIRED for d in self.input_defaults)
         self.loops = Loops(recorded)
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        if self.short and not params and len(args) == len(self.inputs):
+            for a in args:
+                apply = getattr(type(a), "__apply__", None)
+                if apply is not None:
+                    return apply(self, args, params)
+        return super().__call__(*args, **params)
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
         """Arrays of one float dtype (NumPy's rules; Python numbers are weak), bools where declared."""
@@ -332,9 +332,11 @@ class Elementwise(Op):
         sources = [expr.source(p.fn, ("g", *p.names), self.bools) for p in pullbacks]
         read = [() if s is None else s.inputs for s in sources]
         kept = tuple(dict.fromkeys(n for names in read for n in names if n != "g"))
-        fused = tuple(FusedRule(s, kept, self.bools) for s in sources)
-        positions = tuple(self._saved_position(n) for n in kept)
-        return Plan(positions, kept, tuple(pullbacks), fused)
+        fused = tuple(
+            (p.index, None if s is None else _kernel_call(s, kept))
+            for p, s in zip(pullbacks, sources, strict=True)
+        )
+        return self._made_plan(mask, kept, pullbacks, fused)
 
 
 class MatMul(Op):
@@ -376,18 +378,18 @@ matmul_kind = _decorator(MatMul)
 reduce = _decorator(Reduce)
 view = _decorator(View)
 
-_weak_cache: dict[tuple[Any, ...], Array] = {}
+_weak_cache: dict[np.dtype, dict[float, Array]] = {d: {} for d in _FLOATS}
 
 
 def weak(number: float, dtype: np.dtype) -> Array:
     """A Python number as a 0-d array of `dtype`; common ones are made once."""
-    key = (number, dtype, math.copysign(1.0, number))  # 0.0 == -0.0, but they are not the same
-    found = _weak_cache.get(key)
+    known = _weak_cache.get(dtype, {})
+    found = known.get(number)
     if found is None:
         found = np.array(number, dtype)
         found.flags.writeable = False
-        if len(_weak_cache) < 4096:
-            _weak_cache[key] = found
+        if number and len(known) < 4096:  # 0.0 and -0.0 are one key but not one number
+            known[number] = found
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from .errors import MinigradError, NumericalError, describe
 
 if TYPE_CHECKING:
-    from .op import Op
+    from .op import Op, Plan
     from .tensor import Tensor
 
 Array = np.ndarray
@@ -29,11 +29,21 @@ Listener = Callable[[str, "Tensor", str], None]
 class _State(threading.local):
     """The switches of one Python thread."""
 
+    mode = 1  # what apply() asks: 0 inside no_grad, 1 recording, 2 also a Tape or detect_anomaly
     recording = True
     anomaly = False
     scope = ""
     tape: Tape | None = None
     listeners: tuple[Listener, ...] = ()
+
+    def switch(self, **switches: Any) -> dict[str, Any]:
+        """Sets switches, and returns what they were."""
+        before = {name: getattr(self, name) for name in switches}
+        for name, value in switches.items():
+            setattr(self, name, value)
+        watched = self.anomaly or self.tape is not None
+        self.mode = 2 if watched else int(self.recording)
+        return before
 
 
 state = _State()
@@ -41,40 +51,32 @@ tick = itertools.count(1).__next__  # one clock for nodes and for in-place edits
 
 
 class Node:
-    """One recorded operation.
+    """One recorded operation. `Tensor` makes them, in `tensor.apply`.
 
+    op, params: what ran. position: its place in the record. scope: where in the model it ran.
     inputs: for each argument the Node that made it, the leaf Tensor it is, the Python number it was, or None
-    (a constant array, kept only under a Tape). `mask` has bit i set if input i needs a gradient.
-    `saved` holds the arrays the rules read, and becomes None when backward has freed them.
+    (a constant array, kept only under a Tape). shape, dtype: of the output; in_shapes: of the inputs, None if
+    all equal to it. plan: which inputs need a gradient and what is kept for that. saved: the arrays kept,
+    None once backward has freed them.
     """
 
     __slots__ = (
-        "__weakref__", "dtype", "hooks", "in_shapes", "inputs", "mask", "op", "params", "position",
-        "saved", "scope", "shape", "tape",
+        "__dict__", "__weakref__", "dtype", "in_shapes", "inputs", "op", "params", "plan", "position",
+        "saved", "scope", "shape",
     )  # fmt: skip
-
-    def __init__(
-        self,
-        op: Op,
-        inputs: tuple[Any, ...],
-        mask: int,
-        params: dict[str, Any],
-        saved: tuple[Array, ...] | None,
-        in_shapes: tuple[tuple[int, ...], ...] | None,
-        y: Array,
-    ):
-        self.op = op
-        self.inputs = inputs
-        self.mask = mask
-        self.params = params
-        self.saved = saved
-        self.in_shapes = in_shapes  # None: all equal to `shape`
-        self.shape = y.shape
-        self.dtype = y.dtype
-        self.position = tick()
-        self.scope = state.scope
-        self.hooks: list[Callable[..., Any]] | None = None
-        self.tape: Tape | None = None
+    op: Op
+    inputs: Sequence[Any]
+    params: dict[str, Any]
+    plan: Plan | None
+    saved: tuple[Array, ...] | None
+    in_shapes: tuple[tuple[int, ...], ...] | None
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    position: int
+    scope: str
+    # seldom set, so they are no slots: making a node must be cheap
+    hooks: list[Callable[..., Any]] | None = None
+    tape: Tape | None = None
 
     def __repr__(self) -> str:
         where = f" in {self.scope}" if self.scope else ""
@@ -87,12 +89,6 @@ class Node:
 
     def input_shape(self, i: int) -> tuple[int, ...]:
         return self.shape if self.in_shapes is None else self.in_shapes[i]
-
-    def free(self) -> None:
-        """Drops what backward needed. Under a Tape the inputs stay, so that it can be drawn."""
-        self.saved = None
-        if self.tape is None:
-            self.inputs = ()
 
     def where(self) -> str:
         """`tanh at position 12, scope rnn/t=3`, for messages."""
@@ -123,23 +119,23 @@ class Tape:
     def __enter__(self) -> Tape:
         if state.tape is not None:
             raise MinigradError("Tape: another Tape is active in this thread; leave it first.")
-        state.tape = self
+        state.switch(tape=self)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        state.tape = None
+        state.switch(tape=None)
 
     def __len__(self) -> int:
         return len(self.nodes)
 
-    def record(self, node: Node, y: Array, leaves: Iterator[Tensor]) -> None:
+    def record(self, node: Node, y: Array) -> None:
         node.tape = self
         self.nodes.append(node)
         self._values[node.position] = y
         self._kept[node.position] = node.nbytes
         self._kept_arrays |= {id(a): a.nbytes for a in node.saved or ()}
-        for leaf in leaves:
-            if id(leaf) not in self._known:
+        for leaf in node.inputs:
+            if hasattr(leaf, "requires_grad") and id(leaf) not in self._known:
                 self._known.add(id(leaf))
                 self.leaves.append(leaf)
 
@@ -217,22 +213,20 @@ class no_grad:
     """Nothing inside needs a gradient: no recording, leaves may be edited in place."""
 
     def __enter__(self) -> None:
-        self._outer = state.recording
-        state.recording = False
+        self._outer = state.switch(recording=False)
 
     def __exit__(self, *exc: object) -> None:
-        state.recording = self._outer
+        state.switch(**self._outer)
 
 
 class detect_anomaly:
     """Stops at the first NaN or Inf, forward or backward, and names the op and scope that made it."""
 
     def __enter__(self) -> None:
-        self._outer = state.anomaly
-        state.anomaly = True
+        self._outer = state.switch(anomaly=True)
 
     def __exit__(self, *exc: object) -> None:
-        state.anomaly = self._outer
+        state.switch(**self._outer)
 
 
 def check_finite(array: Array, where: str, during: str) -> None:

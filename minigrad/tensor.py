@@ -9,10 +9,15 @@ import numpy as np
 
 from . import ops, versions
 from .errors import DTypeError, GradientError, ShapeError, describe
-from .op import REGISTRY, Elementwise, Op, weak
-from .tape import Node, check_finite, state
+from .op import REGISTRY, Op, check_broadcast, weak
+from .tape import Node, check_finite, state, tick
 
 Array = np.ndarray
+
+_NO_PARAMS: dict[str, Any] = {}
+# the operators below are called often enough for a module attribute to show
+_add, _subtract, _multiply, _divide = ops.add, ops.subtract, ops.multiply, ops.divide
+_negative, _abs, _matmul = ops.negative, ops.abs, ops.matmul
 
 
 class Tensor:
@@ -22,10 +27,14 @@ class Tensor:
     `requires_grad`, `name` (shown by print(tape) and drawings).
     """
 
-    __slots__ = ("__weakref__", "_data", "_hooks", "_node", "grad", "name", "requires_grad")
+    __slots__ = ("__dict__", "__weakref__", "_data", "_node", "requires_grad")
     _data: Array
-    grad: Tensor | None
     _node: Node | None
+    requires_grad: bool
+    # leaves have these; the many tensors computed from them mostly do not, so they are no slots
+    grad: Tensor | None = None
+    name: str = ""
+    _hooks: list[Callable[..., Any]] | None = None
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str = ""):
         if isinstance(data, Tensor):
@@ -44,9 +53,8 @@ class Tensor:
             )
         self._data = array
         self._node = None
-        self._hooks: list[Callable[..., Any]] | None = None
-        self.grad = None
-        self.name = name
+        if name:
+            self.name = name
         self.requires_grad = requires_grad
 
     # -- data --------------------------------------------------------------------------------------
@@ -240,34 +248,34 @@ class Tensor:
         versions.edited(self._data)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return apply(ops.matmul, (self, other), {})
+        return apply(_matmul, (self, other), _NO_PARAMS)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return apply(ops.matmul, (other, self), {})
+        return apply(_matmul, (other, self), _NO_PARAMS)
 
     def __add__(self, other: Any) -> Tensor:
-        return apply(ops.add, (self, other), {})
+        return apply(_add, (self, other), _NO_PARAMS)
 
     def __radd__(self, other: Any) -> Tensor:
-        return apply(ops.add, (other, self), {})
+        return apply(_add, (other, self), _NO_PARAMS)
 
     def __sub__(self, other: Any) -> Tensor:
-        return apply(ops.subtract, (self, other), {})
+        return apply(_subtract, (self, other), _NO_PARAMS)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return apply(ops.subtract, (other, self), {})
+        return apply(_subtract, (other, self), _NO_PARAMS)
 
     def __mul__(self, other: Any) -> Tensor:
-        return apply(ops.multiply, (self, other), {})
+        return apply(_multiply, (self, other), _NO_PARAMS)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return apply(ops.multiply, (other, self), {})
+        return apply(_multiply, (other, self), _NO_PARAMS)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return apply(ops.divide, (self, other), {})
+        return apply(_divide, (self, other), _NO_PARAMS)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return apply(ops.divide, (other, self), {})
+        return apply(_divide, (other, self), _NO_PARAMS)
 
     def __pow__(self, other: Any) -> Tensor:
         return ops.power(self, other)
@@ -276,13 +284,13 @@ class Tensor:
         return ops.power(other, self)
 
     def __neg__(self) -> Tensor:
-        return apply(ops.negative, (self,), {})
+        return apply(_negative, (self,), _NO_PARAMS)
 
     def __pos__(self) -> Tensor:
         return self
 
     def __abs__(self) -> Tensor:
-        return apply(ops.abs, (self,), {})
+        return apply(_abs, (self,), _NO_PARAMS)
 
     def __lt__(self, other: Any) -> Tensor:
         return ops.less(self, other)
@@ -330,6 +338,7 @@ class HookHandle:
 
 
 _new = Tensor.__new__
+_new_node = Node.__new__
 
 
 def wrap(array: Array, node: Node | None, requires_grad: bool) -> Tensor:
@@ -337,9 +346,6 @@ def wrap(array: Array, node: Node | None, requires_grad: bool) -> Tensor:
     t = _new(Tensor)
     t._data = array
     t._node = node
-    t._hooks = None
-    t.grad = None
-    t.name = ""
     t.requires_grad = requires_grad
     return t
 
@@ -364,113 +370,126 @@ def as_tensor(value: Any) -> Tensor:
 
 
 def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
-    """Runs `op` eagerly and, if anything needs a gradient or a Tape is active, records it."""
-    if isinstance(op, Elementwise):
-        arrays, args = _elementwise_arrays(op, args)
-    else:
-        arrays, args = _plain_arrays(op, args)
-        params = op.prepared(arrays, params)
-    y = op.forward(arrays, params)
-    s = state
-    if s.anomaly:
-        scope = f", scope {s.scope}" if s.scope else ""
-        check_finite(y, f"{op.name}{scope}", "the forward pass")
-    mask = 0
-    bit = 1
-    if s.recording:
-        for a in args:
-            if isinstance(a, Tensor) and a.requires_grad:
-                mask |= bit
-            bit <<= 1
-        if mask and y.dtype.kind != "f":  # masks and integers carry no gradient
-            mask = 0
-    if not mask and s.tape is None:
-        return wrap(y, None, False)
-    return _record(op, args, params, arrays, y, mask)
+    """Runs `op` eagerly and, if anything needs a gradient or a Tape is active, records it.
 
-
-def _record(
-    op: Op, args: Sequence[Any], params: dict[str, Any], arrays: Sequence[Array], y: Array, mask: int
-) -> Tensor:
-    shape = y.shape
-    in_shapes = None
-    for a in arrays:
-        if a.shape != shape:
-            in_shapes = tuple([x.shape for x in arrays])
-            break
-    saved: tuple[Array, ...] | None = ()
-    if mask:
-        plan = op.plans.get(mask) or op.plan(mask)
-        if plan.saves:
-            saved = tuple([y if i < 0 else arrays[i] for i in plan.saves])
-    tape = state.tape
-    inputs = []
-    bit = 1
-    for a in args:
-        if isinstance(a, Tensor):
-            keep = mask & bit or tape is not None
-            inputs.append((a if a._node is None else a._node) if keep else None)
-        else:
-            inputs.append(None if isinstance(a, np.ndarray) else a)
-        bit <<= 1
-    node = Node(op, tuple(inputs), mask, params, saved, in_shapes, y)
-    if tape is not None:
-        for i, a in enumerate(args):
-            if isinstance(a, np.ndarray):
-                inputs[i] = wrap(a, None, False)
-        node.inputs = tuple(inputs)
-        tape.record(node, y, (x for x in inputs if isinstance(x, Tensor)))
-    return wrap(y, node, mask != 0)
-
-
-def _elementwise_arrays(op: Elementwise, args: Sequence[Any]) -> tuple[list[Array], Sequence[Any]]:
-    """The arguments as arrays of one float dtype. The common case is decided in one cheap pass."""
+    The first half is the common case, an elementwise op on Tensors of one dtype and Python numbers, in as few
+    steps as Python allows: at the sizes of recurrent nets this function is most of the cost.
+    """
     arrays: list[Any] = []
-    dtype = None
-    if not op.bools:
+    mask, bit, dtype = 0, 1, None
+    if op.plain:
         for a in args:
             if isinstance(a, Tensor):
                 x = a._data
                 if dtype is None:
                     dtype = x.dtype
-                    if dtype.kind != "f":
-                        break
                 elif x.dtype is not dtype:
                     break
-                arrays.append(x)
-            elif type(a) is float or type(a) is int:
-                arrays.append(a)
+                if a.requires_grad:
+                    mask |= bit
+            elif dtype is not None and (type(a) is float or type(a) is int):
+                x = weak(a, dtype)
             else:
                 break
-        if len(arrays) == len(args):
-            for i, a in enumerate(arrays):
-                if type(a) is not np.ndarray:
-                    arrays[i] = weak(a, dtype)
-            return arrays, args
-    return _mixed_arrays(op, args)
+            arrays.append(x)
+            bit += bit
+    if bit >> len(args) == 1:
+        try:
+            y = op.loops[dtype](*arrays)
+        except ValueError:
+            check_broadcast(op.name, arrays)
+            raise
+        if type(y) is not np.ndarray:
+            y = np.asarray(y)
+    else:
+        arrays, args, params = _prepare(op, args, params)
+        y = op.forward(arrays, params)
+        mask, bit = 0, 1
+        for a in args:
+            if isinstance(a, Tensor) and a.requires_grad:
+                mask |= bit
+            bit += bit
+    mode = state.mode
+    if mode == 2:
+        return _apply_watched(op, args, params, arrays, y, mask)
+    if mode and mask and y.dtype.kind == "f":  # masks and integers carry no gradient
+        return _recorded(op, args, params, arrays, y, mask)
+    return wrap(y, None, False)
 
 
-def _mixed_arrays(op: Elementwise, args: Sequence[Any]) -> tuple[list[Array], Sequence[Any]]:
-    """Arrays, NumPy scalars, masks and mixed precisions. A Tensor that must change dtype is cast on the
-    tape, so that its gradient comes back in its own dtype."""
-    arrays, dtype = op.arrays([a._data if isinstance(a, Tensor) else a for a in args])
-    if any(isinstance(a, Tensor) and a._data is not x for a, x in zip(args, arrays, strict=True)):
-        args = [
-            ops.astype(a, dtype) if isinstance(a, Tensor) and a.requires_grad and a.dtype != dtype else a
-            for a in args
-        ]
-    return arrays, args
+def _recorded(
+    op: Op, args: Sequence[Any], params: dict[str, Any], arrays: Sequence[Array], y: Array, mask: int
+) -> Tensor:
+    """The Tensor around `y`, with the Node that says how it came to be."""
+    node = _new_node(Node)
+    node.op = op
+    node.params = params
+    node.shape = shape = y.shape
+    node.dtype = y.dtype
+    node.position = tick()
+    node.scope = state.scope
+    inputs: list[Any] = []
+    bit = 1
+    for a in args:
+        if mask & bit:
+            inputs.append(a if a._node is None else a._node)
+        else:
+            inputs.append(a if type(a) is float or type(a) is int else None)
+        bit += bit
+    node.inputs = inputs
+    node.in_shapes = None
+    for x in arrays:
+        if x.shape != shape:
+            node.in_shapes = tuple([x.shape for x in arrays])
+            break
+    node.saved = ()
+    node.plan = None
+    if mask:
+        node.plan = plan = op.plans.get(mask) or op.plan(mask)
+        if plan.saves:
+            node.saved = tuple([y if i < 0 else arrays[i] for i in plan.saves])
+    t = _new(Tensor)
+    t._data = y
+    t._node = node
+    t.requires_grad = mask != 0
+    return t
 
 
-def _plain_arrays(op: Op, args: Sequence[Any]) -> tuple[list[Array], Sequence[Any]]:
+def _apply_watched(
+    op: Op, args: Sequence[Any], params: dict[str, Any], arrays: Sequence[Array], y: Array, mask: int
+) -> Tensor:
+    """Under a Tape (everything is recorded, constants too) or detect_anomaly."""
+    s = state
+    if s.anomaly:
+        scope = f", scope {s.scope}" if s.scope else ""
+        check_finite(y, f"{op.name}{scope}", "the forward pass")
+    if not s.recording or y.dtype.kind != "f":
+        mask = 0
+    if not mask and s.tape is None:
+        return wrap(y, None, False)
+    t = _recorded(op, args, params, arrays, y, mask)
+    if s.tape is not None and t._node is not None:
+        constants = [wrap(a, None, False) if isinstance(a, np.ndarray) else a for a in args]
+        t._node.inputs = [a._node or a if isinstance(a, Tensor) else a for a in constants]
+        s.tape.record(t._node, y)
+    return t
+
+
+def _prepare(
+    op: Op, args: Sequence[Any], params: dict[str, Any]
+) -> tuple[list[Array], Sequence[Any], dict[str, Any]]:
+    """Arrays, NumPy scalars, masks and mixed precisions, and every kind of op but elementwise.
+
+    A Tensor that must change dtype is cast on the tape, so that its gradient comes back in its own dtype.
+    """
     given = [a._data if isinstance(a, Tensor) else a for a in args]
     arrays, dtype = op.arrays(given)
-    if dtype is not None and any(x is not y for x, y in zip(given, arrays, strict=True)):
+    if dtype is not None:
         args = [
             ops.astype(a, dtype) if isinstance(a, Tensor) and a.requires_grad and a.dtype != dtype else a
             for a in args
         ]
-    return arrays, args
+    return arrays, args, op.prepared(arrays, params)
 
 
 def _install(name: str, function: Callable[..., Any]) -> None:

@@ -18,7 +18,7 @@ from .tape import Node, tick
 Array = np.ndarray
 
 _edits: dict[int, tuple[int, weakref.ref]] = {}  # id of the owner of memory -> (clock, owner)
-_latest = 0
+latest = 0
 
 
 def _owner(array: Array) -> Array:
@@ -29,18 +29,19 @@ def _owner(array: Array) -> Array:
 
 def edited(array: Array) -> None:
     """Notes that `array`'s memory has just been written to."""
-    global _latest
+    global latest
     owner = _owner(array)
     key = id(owner)
-    _latest = tick()
-    _edits[key] = (_latest, weakref.ref(owner, lambda _, key=key: _edits.pop(key, None)))
+    latest = tick()
+    _edits[key] = (latest, weakref.ref(owner, lambda _, key=key: _edits.pop(key, None)))
 
 
 def check(node: Node) -> None:
-    """Raises GradientError if data saved by `node` was edited after it was recorded."""
-    if _latest < node.position:
-        return
-    for array, label in zip(node.saved or (), node.op.plan(node.mask).names, strict=True):
+    """Raises GradientError if data saved by `node` was edited after it was recorded.
+
+    To be asked only if `latest > node.position`.
+    """
+    for array, label in zip(node.saved or (), node.plan.names, strict=True):
         when, _ = _edits.get(id(_owner(array)), (0, None))
         if when > node.position:
             what = "its output" if label == "y" else f"its input {label!r}"
