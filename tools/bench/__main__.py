@@ -1,0 +1,101 @@
+"""Measures minigrad against its targets and its peers.
+
+    python tools/bench [group ...] [--quick] [--torch PYTHON] [--json FILE]
+
+Groups: vectormath, matmul, imports, eager, first_gradient, layers; all of them by default. Every
+result is validated before it is timed. PyTorch takes part where an interpreter that imports it is
+known: --torch, else $MINIGRAD_BENCH_TORCH, else this one. Exit status 1 if a result is wrong or a
+target is missed; --quick, a smoke run of seconds, judges results only.
+"""
+
+from __future__ import annotations
+
+import os
+
+# This process only computes what is expected; its threads must not disturb the peers.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from dataclasses import asdict
+
+import machine
+import table
+from harness import BenchError, Options, Row
+
+GROUPS = ("vectormath", "matmul", "imports", "eager", "first_gradient", "layers")
+
+
+def main() -> int:
+    args = parse()
+    options = Options(quick=args.quick, torch=find_torch(args.torch))
+    about = machine.describe(options.torch)
+    print(headline(about))
+    rows: list[Row] = []
+    for group in args.groups or GROUPS:
+        start = time.perf_counter()
+        print(f"{group} ...", end=" ", file=sys.stderr, flush=True)
+        rows += measure(group, options)
+        print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
+    print(f"\n{table.render(rows)}\n\n{table.summary(rows)}")
+    if args.json:
+        save(args.json, about, options, rows)
+    failing = {"ERROR"} if options.quick else {"ERROR", "MISS"}
+    return int(any(row.verdict in failing for row in rows))
+
+
+def parse() -> argparse.Namespace:
+    head, _, text = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="tools/bench", description=head, epilog=text.partition("\n\n")[2]
+    )
+    parser.add_argument("groups", nargs="*", metavar="group", help=", ".join(GROUPS))
+    parser.add_argument("--quick", action="store_true", help="a smoke run: small and not judged")
+    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that imports torch")
+    parser.add_argument("--json", metavar="FILE", help="where to write the results")
+    args = parser.parse_args()
+    if unknown := [group for group in args.groups if group not in GROUPS]:
+        parser.error(f"unknown group {unknown[0]!r}; there are {', '.join(GROUPS)}")
+    if args.torch and machine.torch_version(args.torch) is None:
+        parser.error(f"--torch: {args.torch} does not import torch")
+    return args
+
+
+def find_torch(asked: str | None) -> str | None:
+    candidates = [asked] if asked else [os.environ.get("MINIGRAD_BENCH_TORCH"), sys.executable]
+    return next((python for python in candidates if machine.torch_version(python)), None)
+
+
+def measure(group: str, options: Options) -> list[Row]:
+    rows: list[Row] = []
+    try:
+        for row in importlib.import_module(f"rows.{group}").rows(options):
+            rows.append(row)
+    except BenchError as error:
+        rows.append(Row(group, "stopped", error=str(error)))
+    return rows
+
+
+def headline(about: dict[str, object]) -> str:
+    versions = ", ".join(
+        f"{name} {about[name] or '-'}" for name in ("python", "numpy", "numba", "torch", "minigrad")
+    )
+    lines = ["{cpu}, {cores} cores, {system}; {date}".format(**about), versions]
+    if isinstance(about["load"], float) and about["load"] > 0.5:
+        lines.append(f"The machine is busy (load {about['load']}): take the figures as indicative.")
+    return "\n".join(lines)
+
+
+def save(path: str, about: dict[str, object], options: Options, rows: list[Row]) -> None:
+    results = [asdict(row) | {"target": row.target, "verdict": row.verdict} for row in rows]
+    document = {"format": 1, "quick": options.quick, "machine": about, "rows": results}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1)
+        file.write("\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

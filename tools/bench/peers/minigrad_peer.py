@@ -1,0 +1,72 @@
+"""minigrad's side."""
+
+import inputs
+import numpy as np
+import worker
+
+import minigrad as mg
+from minigrad.kernels import elementwise as elementwise_kernels
+from minigrad.kernels import matmul as matmul_kernels
+
+
+def elementwise(function, dtype, size):
+    x = inputs.vector(function, dtype, size)
+    out = np.empty_like(x)
+    source = f"def element(x):\n    return {function}(x)\n"
+    loop = elementwise_kernels.loop(source, "f->f", np.dtype(dtype))
+    return lambda: loop(x, out=out), lambda y: {"y": out}
+
+
+def matmul(m, k, n, dtype):
+    a, b = inputs.matrices(m, k, n, dtype)
+    return lambda: matmul_kernels.matmul(a, b), lambda y: {"y": y}
+
+
+def chain(op):
+    x, factor, offset, weight = (
+        mg.tensor(array, requires_grad=True) for array in inputs.chain()[:4]
+    )
+    leaves, g = (x, factor, offset, weight), mg.tensor(inputs.chain()[4])
+    step = {
+        "tanh": lambda y: mg.tanh(y),
+        "add": lambda y: y + offset,
+        "multiply": lambda y: y * factor,
+        "matmul": lambda y: y @ weight,
+    }[op]
+
+    def run():
+        for leaf in leaves:
+            leaf.grad = None
+        y = x
+        for _ in range(inputs.CHAIN):
+            y = step(y)
+        y.backward(g)
+        return y
+
+    return run, lambda y: {"y": y.numpy(), "dx": x.grad.numpy()}
+
+
+def layer(cell, **sizes):
+    xs, weights = inputs.sequence(cell, **sizes)
+    net = {"rnn": mg.nn.RNN, "lstm": mg.nn.LSTM, "gru": mg.nn.GRU}[cell]
+    net = net(sizes["inputs"], sizes["hidden"], mode="tape")
+    net.load_state_dict(weights)
+    xs = mg.tensor(xs, requires_grad=True)
+
+    def run():
+        net.zero_grad()
+        xs.grad = None
+        loss = (net(xs)[0] ** 2).sum()
+        loss.backward()
+        return loss
+
+    def collect(loss):
+        gradients = {name: p.grad.numpy() for name, p in net.named_parameters()}
+        return gradients | {"xs": xs.grad.numpy(), "loss": loss.numpy()}
+
+    return run, collect
+
+
+if __name__ == "__main__":
+    mg.set_num_threads(worker.threads())
+    worker.serve({"elementwise": elementwise, "matmul": matmul, "chain": chain, "layer": layer})
