@@ -151,10 +151,16 @@ def test_a_file_in_the_place_of_the_environment_is_reported(env: ModuleType, roo
         env.ensure([], root)
 
 
+@pytest.mark.parametrize(
+    "says",
+    [
+        "Collecting numba\nERROR: No matching distribution found for numba\nmore\n",
+        "  exit code: 1\n      ERROR: No matching distribution found for numba\nerror: subprocess\n",
+    ],
+)
 def test_a_failing_pip_is_reported_in_one_line_with_its_log(
-    env: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch
+    env: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch, says: str
 ) -> None:
-    says = "Collecting numba\nERROR: No matching distribution found for numba\nmore\n"
     fake = f"import sys; sys.stdout.write({says!r}); sys.exit(1)"
     monkeypatch.setattr(env.subprocess, "call", call_python(fake))
     env.folder().mkdir()

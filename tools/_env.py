@@ -121,7 +121,7 @@ def answers(python, code=""):
 def last_line(text):
     """The line of a failed command's output that says most: its last error, else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no output"]
-    errors = [line for line in lines if line.lower().startswith("error")]
+    errors = [line for line in lines if line.startswith("ERROR")]  # pip's, also of its children
     return (errors or lines)[-1]
 
 
