@@ -155,7 +155,7 @@ def test_a_file_in_the_place_of_the_environment_is_reported(env: ModuleType, roo
     "says",
     [
         "Collecting numba\nERROR: No matching distribution found for numba\nmore\n",
-        "  exit code: 1\n      ERROR: No matching distribution found for numba\nerror: subprocess\n",
+        "  exit: 1\n      ERROR: No matching distribution found for numba\nerror: subprocess\n",
     ],
 )
 def test_a_failing_pip_is_reported_in_one_line_with_its_log(
