@@ -5,6 +5,7 @@
 The whole public API is listed here. Importing it compiles nothing.
 """
 
+from . import nn, optim
 from .autodiff import grad, hessian, jacobian, jvp, vjp
 from .errors import (
     DeclarationError,
@@ -13,6 +14,7 @@ from .errors import (
     MinigradError,
     NumericalError,
     ShapeError,
+    StateDictError,
 )
 from .gradcheck import gradcheck
 from .ops import (
@@ -83,6 +85,7 @@ from .ops import (
     where,
 )
 from .ops import power as pow
+from .random import seed
 from .tape import Node, Tape, detect_anomaly, listen, no_grad, scope, tap
 from .tensor import Tensor, tensor
 

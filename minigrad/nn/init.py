@@ -1,0 +1,171 @@
+"""Initial weights: functions that fill a Parameter in place.
+
+What is random comes from `generator`, or from the generator that `mg.seed` restarts.
+
+The weights of a gated cell are several matrices stacked on the first axis, (gates * H, columns). An
+orthogonal matrix, or one whose scale depends on its height, must be drawn for each gate by itself:
+`gates=4` does that, and `each_gate_` finds the number by itself in all layers and directions:
+
+    init.each_gate_(lstm, "weight_hh", init.orthogonal_)
+    init.each_gate_(lstm, "weight_ih", init.xavier_uniform_)
+    init.forget_bias_(lstm, 1.0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ShapeError, describe
+from ..random import default_generator
+
+if TYPE_CHECKING:
+    from .module import Module, Parameter
+
+
+def constant_(p: Parameter, value: float = 0.0) -> None:
+    """Every element is `value`."""
+    p.data = np.full(p.shape, value)
+
+
+def uniform_(p: Parameter, bound: float, generator: np.random.Generator | None = None) -> None:
+    """Uniform in (-bound, bound); torch.nn's recurrent layers use bound = 1 / sqrt(H)."""
+    p.data = default_generator(generator).uniform(-bound, bound, p.shape)
+
+
+def normal_(p: Parameter, std: float = 1.0, generator: np.random.Generator | None = None) -> None:
+    """Normal with mean 0."""
+    p.data = default_generator(generator).normal(0.0, std, p.shape)
+
+
+def xavier_uniform_(
+    p: Parameter, gain: float = 1.0, gates: int = 1, generator: np.random.Generator | None = None
+) -> None:
+    """Uniform with variance gain^2 * 2 / (fan_in + fan_out), for tanh and sigmoid (Glorot 2010)."""
+    rows, columns = _matrix(p, gates)
+    uniform_(p, gain * math.sqrt(6.0 / (rows + columns)), generator)
+
+
+def xavier_normal_(
+    p: Parameter, gain: float = 1.0, gates: int = 1, generator: np.random.Generator | None = None
+) -> None:
+    """Normal with variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio 2010)."""
+    rows, columns = _matrix(p, gates)
+    normal_(p, gain * math.sqrt(2.0 / (rows + columns)), generator)
+
+
+def he_uniform_(
+    p: Parameter,
+    gain: float = math.sqrt(2.0),
+    gates: int = 1,
+    generator: np.random.Generator | None = None,
+) -> None:
+    """Uniform with variance gain^2 / fan_in; the default gain is relu's (He et al. 2015)."""
+    _, columns = _matrix(p, gates)
+    uniform_(p, gain * math.sqrt(3.0 / columns), generator)
+
+
+def he_normal_(
+    p: Parameter,
+    gain: float = math.sqrt(2.0),
+    gates: int = 1,
+    generator: np.random.Generator | None = None,
+) -> None:
+    """Normal with variance gain^2 / fan_in; the default gain is relu's (He et al. 2015)."""
+    _, columns = _matrix(p, gates)
+    normal_(p, gain / math.sqrt(columns), generator)
+
+
+def orthogonal_(
+    p: Parameter, gain: float = 1.0, gates: int = 1, generator: np.random.Generator | None = None
+) -> None:
+    """Each gate's matrix W has W W^T = gain^2 I (or W^T W, if it is tall) (Saxe et al. 2014)."""
+    rows, columns = _matrix(p, gates)
+    draw = default_generator(generator)
+    blocks = []
+    for _ in range(gates):
+        q, r = np.linalg.qr(draw.normal(size=(max(rows, columns), min(rows, columns))))
+        q *= np.sign(np.diag(r))  # without this, QR's choice of signs makes some rotations rarer
+        blocks.append(q if rows >= columns else q.T)
+    p.data = gain * np.concatenate(blocks)
+
+
+def identity_(
+    p: Parameter, scale: float = 1.0, gates: int = 1, generator: np.random.Generator | None = None
+) -> None:
+    """Each gate's matrix is scale * I; with relu and zero biases, the IRNN (Le et al. 2015)."""
+    rows, columns = _matrix(p, gates)
+    p.data = np.tile(scale * np.eye(rows, columns), (gates, 1))
+
+
+def each_gate_(module: Module, name: str, fill: Callable[..., None], **options: Any) -> None:
+    """Fills the parameter `name` of every cell in `module`, each gate's matrix by itself.
+
+    module: a cell, a recurrent layer (all its layers and directions), or a network of such.
+    name: "weight_ih" or "weight_hh", as the cell calls it.
+    fill: a function of this file that takes `gates`; `options` go to it.
+    Raises ValueError if there is no such cell.
+    """
+    for cell in _cells(module, name):
+        fill(getattr(cell, name), gates=len(cell.gates), **options)
+
+
+def forget_bias_(module: Module, value: float = 1.0) -> None:
+    """Starts every LSTM cell in `module` with forget gates at sigmoid(value) (Jozefowicz 2015).
+
+    There are two biases and they add up: the forget part of bias_ih becomes `value` and that of
+    bias_hh 0. Raises ValueError if there is no LSTM cell with biases.
+    """
+    for cell in _cells(module, "bias_ih", gate="f"):
+        _set_gate_bias(cell, "f", np.full(cell.hidden_size, value))
+
+
+def chrono_(module: Module, t_max: float, generator: np.random.Generator | None = None) -> None:
+    """Starts gates so that memories last from 1 to t_max steps (Tallec and Ollivier 2018).
+
+    LSTM: b_f = ln u, b_i = -b_f. GRU: b_z = ln u where z keeps the state, -ln u where it writes.
+    u is uniform in (1, t_max - 1) for each unit. Set in bias_ih; the same part of bias_hh becomes
+    0, as the two add up.
+    Raises ValueError if t_max < 2 or there is no LSTM or GRU cell with biases.
+    """
+    if not t_max >= 2:
+        raise ValueError(f"chrono_: t_max is the longest dependency in steps, >= 2; got {t_max}.")
+    draw = default_generator(generator)
+    for cell in _cells(module, "bias_ih", gate="fz"):
+        memory = np.log(draw.uniform(1.0, t_max - 1.0, cell.hidden_size))
+        if "f" in cell.gates:
+            _set_gate_bias(cell, "f", memory)
+            _set_gate_bias(cell, "i", -memory)
+        else:
+            _set_gate_bias(cell, "z", memory if cell.update == "keep" else -memory)
+
+
+def _set_gate_bias(cell: Any, gate: str, values: np.ndarray) -> None:
+    start = cell.gates.index(gate) * cell.hidden_size
+    cell.bias_ih.data[start : start + cell.hidden_size] = values
+    cell.bias_hh.data[start : start + cell.hidden_size] = 0.0
+
+
+def _cells(module: Module, name: str, gate: str = "") -> Iterator[Any]:
+    """The cells in `module` that have the parameter `name`, and one of the gates in `gate`."""
+    found = [
+        m
+        for m in module.modules()
+        if hasattr(m, "gates")
+        and getattr(m, name, None) is not None
+        and (not gate or set(gate) & set(m.gates))
+    ]
+    if not found:
+        gates = f" and a gate {' or '.join(gate)}" if gate else ""
+        raise ValueError(f"init: {type(module).__name__} has no cell with {name}{gates}.")
+    return iter(found)
+
+
+def _matrix(p: Parameter, gates: int) -> tuple[int, int]:
+    """Rows and columns of one gate's matrix."""
+    if p.ndim != 2 or gates < 1 or p.shape[0] % gates:
+        raise ShapeError(f"init: expected a matrix of {gates} gates stacked, got {describe(p)}.")
+    return p.shape[0] // gates, p.shape[1]

@@ -1,0 +1,196 @@
+"""What a network is made of: Parameters, held by Modules, held by Modules.
+
+    class Tagger(nn.Module):
+        def __init__(self, words, tags):
+            self.embed = nn.Embedding(words, 32)
+            self.lstm = nn.LSTM(32, 64, bidirectional=True)
+            self.head = nn.Linear(128, tags)
+
+        def forward(self, words, lengths):
+            hs, _ = self.lstm(self.embed(words), lengths=lengths)
+            return self.head(hs)
+
+Nothing is registered: the members of a module are its attributes that are Parameters or Modules,
+and lists or tuples of them, in the order they were set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DTypeError, StateDictError
+from ..tape import scope
+from ..tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A leaf Tensor that a Module trains. float32 unless `dtype` says otherwise.
+
+    >>> Parameter([1.0, 2.0])
+    tensor([1., 2.], dtype=float32, requires_grad=True)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = np.float32):
+        super().__init__(data, dtype, requires_grad=True)
+
+
+class LoadReport(NamedTuple):
+    """What load_state_dict(strict=False) left alone."""
+
+    missing: list[str]  # names the module has and the state has not
+    unexpected: list[str]  # names the state has and the module has not
+
+
+class Module:
+    """A part of a network: attributes that are Parameters and Modules, and a `forward`.
+
+    `module(x)` runs `forward(x)` in a scope named after the attribute that holds the module.
+    """
+
+    training: bool = True
+    scope_name: str = ""  # set by the module that holds this one; names its cluster in a drawing
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} defines no forward(); a Module needs one to be called."
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.scope_name:
+            return self.forward(*args, **kwargs)
+        with scope(self.scope_name):
+            return self.forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A member learns what it is called, for print(tape) and for drawings.
+        if isinstance(value, Module) and "scope_name" not in vars(value):
+            value.scope_name = name
+        elif isinstance(value, Parameter) and not value.name:
+            value.name = name
+        super().__setattr__(name, value)
+
+    # -- members -----------------------------------------------------------------------------------
+
+    def members(self) -> Iterator[tuple[str, Parameter | Module]]:
+        """(name, member) for the Parameters and Modules held directly, or in a list: `blocks.0`."""
+        for name, value in vars(self).items():
+            if isinstance(value, (Parameter, Module)):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                for i, item in enumerate(value):
+                    if isinstance(item, (Parameter, Module)):
+                        yield f"{name}.{i}", item
+
+    def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(name, parameter) with shared ones as often as they are named; see named_parameters."""
+        for name, member in self.members():
+            if isinstance(member, Parameter):
+                yield name, member
+            else:
+                for below, parameter in member.all_parameters():
+                    yield f"{name}.{below}", parameter
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(name, parameter) of this module and all below, each parameter once."""
+        seen: set[int] = set()
+        for name, parameter in self.all_parameters():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield name, parameter
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter once, for an optimiser."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it."""
+        yield self
+        for _, member in self.members():
+            if isinstance(member, Module):
+                yield from member.modules()
+
+    def apply(self, function: Callable[[Module], Any]) -> Module:
+        """Calls function(module) on this module and all below; returns this module."""
+        for module in self.modules():
+            function(module)
+        return self
+
+    # -- switches ----------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Module:
+        """Switches dropout on (or off), here and below; returns the module."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Switches dropout off, here and below; returns the module."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def to(self, dtype: Any) -> Module:
+        """Makes every parameter float32 or float64 and drops gradients; returns the module."""
+        dtype = np.dtype(dtype)
+        if dtype not in (np.float32, np.float64):
+            raise DTypeError(f"Module.to: expected float32 or float64, got {dtype}.")
+        for parameter in self.parameters():
+            parameter._data = parameter._data.astype(dtype)
+            parameter.grad = None
+        return self
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """name -> a copy of the parameter's array: `np.savez(path, **module.state_dict())`."""
+        return {name: p.numpy().copy() for name, p in self.all_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> LoadReport:
+        """Copies arrays into the parameters of the same names, converting to their dtype.
+
+        state: name -> anything NumPy reads as an array; a PyTorch state_dict will do.
+        strict: names must match exactly; otherwise what matches is loaded and the rest reported.
+        Raises StateDictError, before anything is written, naming each missing, unexpected (strict)
+        or mis-shaped (always) entry.
+        """
+        mine = dict(self.all_parameters())
+        arrays = {name: np.asarray(state[name]) for name in mine if name in state}
+        missing = [name for name in mine if name not in state]
+        unexpected = [name for name in state if name not in mine]
+        wrong = [
+            f"{name!r} is {list(array.shape)}, expected {list(mine[name].shape)}"
+            for name, array in arrays.items()
+            if array.shape != mine[name].shape
+        ]
+        problems = [("mis-shaped", wrong)]
+        if strict:
+            problems += [
+                ("missing", [repr(name) for name in missing]),
+                ("unexpected", [repr(name) for name in unexpected]),
+            ]
+        said = [f"{what}: {', '.join(names)}" for what, names in problems if names]
+        if said:
+            hint = "" if wrong else " Pass strict=False to load what matches."
+            raise StateDictError(f"{type(self).__name__}.load_state_dict: {'; '.join(said)}.{hint}")
+        for name, array in arrays.items():
+            mine[name].data = array
+        return LoadReport(missing, unexpected)
+
+    # -- printing ----------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """The arguments shown in repr(module)."""
+        return ""
+
+    def __repr__(self) -> str:
+        head = f"{type(self).__name__}({self.describe()})"
+        below = [(name, m) for name, m in self.members() if isinstance(m, Module)]
+        lines = [f"({name}): {member!r}".replace("\n", "\n  ") for name, member in below]
+        return "\n  ".join([head, *lines])

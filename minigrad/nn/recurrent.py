@@ -1,0 +1,323 @@
+"""Recurrent layers: a cell over time, in layers and directions. The cells are in cells.py.
+
+Inside, arrays are (T, B, features), always. Layouts, padding and merging happen at the edges of
+`Recurrent.forward`; the loop over time is `unroll`.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..errors import DTypeError, ShapeError, describe
+from ..tape import scope
+from ..tensor import Tensor, as_tensor
+from ..tree import leaves, map_leaves, named_leaves, rebuild, structure
+from .layers import check_probability, drop
+from .module import Module, Parameter
+from .unroll import check_lengths, unroll
+
+DEFAULT_MODE = "tape"  # how layers run unless told otherwise; the only place that says so
+_SUFFIXED = re.compile(r"(?P<name>.+)_l(?P<layer>\d+)(?P<reverse>_reverse)?")
+
+
+def _sum(forward: Tensor, backward: Tensor) -> Tensor:
+    return forward + backward
+
+
+def _mean(forward: Tensor, backward: Tensor) -> Tensor:
+    return (forward + backward) * 0.5
+
+
+def _mul(forward: Tensor, backward: Tensor) -> Tensor:
+    return forward * backward
+
+
+def _concat(forward: Tensor, backward: Tensor) -> Tensor:
+    return ops.concatenate([forward, backward], axis=-1)
+
+
+MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "concat": _concat,
+    "sum": _sum,
+    "mean": _mean,
+    "mul": _mul,
+}
+
+
+class Recurrent(Module):
+    """Any cell over time: layers, directions, padding, dropout between layers.
+
+        for each layer:
+            for each direction:
+                final, ys = unroll(cell, init, xs, lengths, reverse)
+            xs = the directions' ys, concatenated
+        output = the last layer's ys, merged
+
+    cell_factory: input size -> cell, called once for each layer and direction. A cell is a Module
+        with `init_state(batch)` and `forward(state, x) -> (state, y)`; see cells.py. With more than
+        one layer it also has `output_size`, the size of y.
+    input_size: features of x. num_layers, bidirectional: as in torch.nn.
+    merge: how the two directions' outputs become one, "concat", "sum", "mean" or "mul". Between
+        layers it is always "concat", so that parameters have torch.nn's shapes; states are never
+        merged.
+    return_sequences: False gives only the outputs after the last real step, (B, ...): forward at
+        the row's last step, reverse at step 0.
+    batch_first: x and the output are (B, T, ...). States stay (layers*directions, B, ...).
+    dropout: in training, on the outputs of every layer but the last; drawn from `generator`.
+    mode: "tape" runs every step as eager operations; "fused" will compile it with `mg.scan`.
+
+    `layer(x, state=None, lengths=None) -> (output, final)`:
+    x (T, B, I), or (T, I) for one sequence without a batch, and then nothing has a batch axis.
+    state: zeros if left out; else each component (layers*directions, B, ...), layer 0 forward,
+        layer 0 reverse, layer 1 forward, ... It may carry a gradient. final has the same layout.
+    lengths: (B,) integers from 1 to T. Past a row's length the output is 0 and x is not read (NaN
+        will do); final is the state after the row's last real step; the reverse direction starts
+        at that step.
+    Raises ShapeError and DTypeError for inputs that do not fit, saying what was expected.
+
+    >>> from minigrad.nn import RNNCell
+    >>> layer = Recurrent(lambda size: RNNCell(size, 4), 3, bidirectional=True, merge="sum")
+    >>> output, h_n = layer(np.ones((7, 2, 3), np.float32), lengths=[7, 5])
+    >>> output.shape, h_n.shape
+    ((7, 2, 4), (2, 2, 4))
+    """
+
+    scope_name = "recurrent"
+
+    def __init__(
+        self,
+        cell_factory: Callable[[int], Any],
+        input_size: int,
+        num_layers: int = 1,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        merge: str = "concat",
+        return_sequences: bool = True,
+        mode: str = DEFAULT_MODE,
+        generator: np.random.Generator | None = None,
+    ):
+        self._check_options(num_layers, merge, mode)
+        if dropout and num_layers == 1:
+            warnings.warn(
+                f"{self._who}: dropout={dropout} acts between layers, and there is only one",
+                stacklevel=2 + (type(self) is not Recurrent),
+            )
+        self.input_size, self.num_layers = input_size, num_layers
+        self.batch_first, self.bidirectional = batch_first, bidirectional
+        self.dropout = check_probability(f"{type(self).__name__}: dropout", dropout)
+        self.merge, self.return_sequences, self.mode = merge, return_sequences, mode
+        self.generator = generator
+        self.cells: list[Any] = []  # layer 0 forward, layer 0 reverse, layer 1 forward, ...
+        size = input_size
+        for layer in range(num_layers):
+            cells = [self._checked(cell_factory(size)) for _ in range(self.num_directions)]
+            self.cells += cells
+            if layer + 1 < num_layers:
+                size = sum(self._output_size(cell) for cell in cells)
+        for name, parameter in self.all_parameters():
+            parameter.name = name
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+        xs, batched = self._to_time_major(as_tensor(x))
+        time, batch, _ = xs.shape
+        if lengths is not None:
+            if not batched:
+                raise ShapeError(f"{self._who}: lengths go with a batch; x is {describe(x)}.")
+            lengths = check_lengths(self._who, lengths, time, batch)
+            real = np.arange(time)[:, None, None] < lengths[:, None]
+            xs = ops.where(real, xs, 0.0)  # else NaN in the padding would reach weight gradients
+        states = self._initial_states(state, batch, batched)
+        finals: list[Any] = []
+        for layer in range(self.num_layers):
+            if layer and self.dropout and self.training:
+                xs = drop(xs, self.dropout, self.generator)
+            outputs = []
+            with scope(f"l{layer}"):
+                for direction in range(self.num_directions):
+                    i = layer * self.num_directions + direction
+                    with scope("rev" if direction else "fwd"):
+                        final, ys = self._run(self.cells[i], states[i], xs, lengths, direction == 1)
+                    finals.append(final)
+                    outputs.append(ys)
+                if layer + 1 < self.num_layers and self.bidirectional:
+                    xs = _concat(*outputs)
+                else:
+                    xs = outputs[0]
+        if not self.return_sequences:
+            outputs = [self._last(ys, lengths, d == 1) for d, ys in enumerate(outputs)]
+        output = MERGES[self.merge](*outputs) if self.bidirectional else outputs[0]
+        return self._to_layout(output, finals, batched)
+
+    def _run(
+        self, cell: Any, state: Any, xs: Tensor, lengths: np.ndarray | None, reverse: bool
+    ) -> tuple[Any, Tensor]:
+        if not hasattr(cell, "hoist"):
+            return unroll(cell, state, xs, lengths, reverse)
+        a, *weights = cell.hoist(xs)
+        return unroll(lambda s, a_t: cell.step(s, a_t, *weights), state, a, lengths, reverse)
+
+    # -- layouts -----------------------------------------------------------------------------------
+
+    def _to_time_major(self, x: Tensor) -> tuple[Tensor, bool]:
+        """x as (T, B, I), and whether it came with a batch axis."""
+        axes = "(B, T, I)" if self.batch_first else "(T, B, I)"
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size or 0 in x.shape:
+            raise ShapeError(
+                f"{self._who}: expected x of shape {axes}, or (T, I) without a batch, with "
+                f"I = input_size = {self.input_size} and no empty axis; got {describe(x)}."
+            )
+        if x.dtype.kind != "f":
+            raise DTypeError(f"{self._who}: expected x of floats, got {describe(x)}.")
+        wanted = next((p.dtype for p in self.parameters()), x.dtype)
+        if x.dtype != wanted:
+            raise DTypeError(
+                f"{self._who}: x is {describe(x)} and the weights are {wanted}; use "
+                f"x.astype(np.{wanted}), or layer.to(np.{x.dtype})."
+            )
+        if x.ndim == 2:
+            return ops.expand_dims(x, 1), False
+        return (ops.swapaxes(x, 0, 1) if self.batch_first else x), True
+
+    def _to_layout(self, output: Tensor, finals: list[Any], batched: bool) -> tuple[Tensor, Any]:
+        """The output and the final states as the caller wants them."""
+        final = map_leaves(lambda *parts: ops.stack(parts), *finals)
+        if not batched:
+            final = map_leaves(lambda s: ops.squeeze(s, 1), final)
+            return ops.squeeze(output, 1 if self.return_sequences else 0), final
+        if self.batch_first and self.return_sequences:
+            output = ops.swapaxes(output, 0, 1)
+        return output, final
+
+    def _initial_states(self, state: Any, batch: int, batched: bool) -> list[Any]:
+        """One state for each cell."""
+        states = [cell.init_state(batch) for cell in self.cells]
+        if state is None:
+            return states
+        names = [name for name, _ in named_leaves(states[0])]
+        given = leaves(state)
+        if len(given) != len(names):
+            raise ShapeError(
+                f"{self._who}: expected a state {structure(states[0])}"
+                f"{' of ' + ', '.join(names) if names[0] else ''}, got {structure(state)}."
+            )
+        given = [as_tensor(s) for s in given]
+        for name, s, zero in zip(names, given, leaves(states[0]), strict=True):
+            expected = (len(self.cells), *(zero.shape if batched else zero.shape[1:]))
+            if s.shape != expected:
+                raise ShapeError(
+                    f"{self._who}: initial state{' ' + name if name else ''} should be "
+                    f"{list(expected)}, (layers*directions, {'B, ' if batched else ''}size), got "
+                    f"{describe(s)}. batch_first does not apply to states."
+                )
+        if not batched:
+            given = [ops.expand_dims(s, 1) for s in given]
+        return [rebuild(zero, [s[i] for s in given]) for i, zero in enumerate(states)]
+
+    def _last(self, ys: Tensor, lengths: np.ndarray | None, reverse: bool) -> Tensor:
+        """(T, B, O) -> (B, O): each row after its last step."""
+        if reverse:
+            return ys[0]
+        if lengths is None:
+            return ys[-1]
+        return ys[lengths - 1, np.arange(len(lengths))]
+
+    # -- options and names -------------------------------------------------------------------------
+
+    @property
+    def _who(self) -> str:
+        return type(self).__name__
+
+    def _check_options(self, num_layers: int, merge: str, mode: str) -> None:
+        if num_layers < 1:
+            raise ValueError(f"{self._who}: num_layers must be >= 1, got {num_layers}.")
+        if merge not in MERGES:
+            raise ValueError(f"{self._who}: merge must be one of {list(MERGES)}, got {merge!r}.")
+        if mode == "fused":
+            raise ValueError(
+                f"{self._who}: mode='fused' comes with mg.scan, which this version does not have "
+                f"yet; use mode='tape'."
+            )
+        if mode != "tape":
+            raise ValueError(f"{self._who}: mode must be 'tape' or 'fused', got {mode!r}.")
+
+    def _checked(self, cell: Any) -> Any:
+        if not isinstance(cell, Module) or not hasattr(cell, "init_state"):
+            raise TypeError(
+                f"{self._who}: cell_factory returned {type(cell).__name__}; expected a Module with "
+                f"init_state(batch) and forward(state, x) -> (state, y)."
+            )
+        return cell
+
+    def _output_size(self, cell: Any) -> int:
+        size = getattr(cell, "output_size", None)
+        if size is None:
+            raise TypeError(
+                f"{self._who}: {type(cell).__name__} needs an attribute output_size, the size of "
+                f"its y, to be stacked in {self.num_layers} layers."
+            )
+        return int(size)
+
+    def _suffix(self, i: int) -> str:
+        layer, direction = divmod(i, self.num_directions)
+        return f"l{layer}{'_reverse' if direction else ''}"
+
+    def members(self) -> Iterator[tuple[str, Parameter | Module]]:
+        return ((self._suffix(i), cell) for i, cell in enumerate(self.cells))
+
+    def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Named as in torch.nn: weight_ih_l0, weight_ih_l0_reverse, weight_ih_l1, ..."""
+        for suffix, cell in self.members():
+            for name, parameter in cell.all_parameters():
+                yield f"{name}_{suffix}", parameter
+
+    def _cell_named(self, name: str) -> tuple[Any, str] | None:
+        """The cell and the attribute that `weight_ih_l0` stands for."""
+        found = _SUFFIXED.fullmatch(name)
+        if found is None:
+            return None
+        i = int(found["layer"]) * self.num_directions + bool(found["reverse"])
+        if i >= len(self.cells) or self._suffix(i) != name[len(found["name"]) + 1 :]:
+            return None
+        return self.cells[i], found["name"]
+
+    def __getattr__(self, name: str) -> Any:
+        place = self._cell_named(name)
+        if place is None or not hasattr(*place):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(*place)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        place = self._cell_named(name)
+        if place is not None:
+            setattr(*place, value)
+        else:
+            super().__setattr__(name, value)
+
+    def describe(self) -> str:
+        parts = [str(self.input_size)]
+        if hasattr(self.cells[0], "hidden_size"):
+            parts.append(str(self.cells[0].hidden_size))
+        shown: dict[str, Any] = {
+            "num_layers": 1,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+        }
+        shown |= {"merge": "concat", "return_sequences": True}
+        parts += [
+            f"{k}={getattr(self, k)!r}"
+            for k, default in shown.items()
+            if getattr(self, k) != default
+        ]
+        return ", ".join(parts)

@@ -1,0 +1,81 @@
+"""Gradient clipping, the classic remedy for exploding gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .. import versions
+from ..errors import NumericalError
+from ..tensor import Tensor
+
+Array = np.ndarray
+
+
+def clip_grad_norm_(
+    params: Iterable[Tensor] | Tensor,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> float:
+    """g *= min(1, max_norm / |g|) in place, g all gradients as one vector; returns |g| before.
+
+    Pascanu, Mikolov and Bengio 2013.
+    norm_type: p of the p-norm, or infinity. The norm is computed in float64, so float32 gradients
+    cannot overflow it. Parameters without a gradient are skipped; with none at all the norm is 0.
+    If the norm is NaN or Inf, no scale would mend the gradients: they are left as they are (torch
+    turns them into zeros and NaN) and the returned norm tells, or with error_if_nonfinite
+    NumericalError is raised.
+
+    >>> x = Tensor([3.0, 4.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> clip_grad_norm_([x], max_norm=1.0)
+    10.0
+    >>> [round(g, 3) for g in x.grad.tolist()]
+    [0.6, 0.8]
+    """
+    if not max_norm >= 0 or not norm_type > 0:
+        raise ValueError(
+            f"clip_grad_norm_: max_norm must be >= 0 and norm_type > 0, got {max_norm} and "
+            f"{norm_type}."
+        )
+    grads = _gradients(params)
+    norm = _norm([_norm([g], norm_type) for g in grads], norm_type)
+    if not np.isfinite(norm):
+        if error_if_nonfinite:
+            raise NumericalError(
+                f"clip_grad_norm_: the norm of the gradients is {norm}, so they cannot be scaled. "
+                f"mg.detect_anomaly() finds the operation where it began."
+            )
+        return norm
+    scale = max_norm / (norm + 1e-6)  # torch's guard against 0 / 0
+    if scale < 1:
+        for g in grads:
+            g *= scale
+            versions.edited(g)
+    return norm
+
+
+def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> None:
+    """g = min(max(g, -clip_value), clip_value), element by element, in place. NaN stays NaN."""
+    if not clip_value >= 0:
+        raise ValueError(f"clip_grad_value_: clip_value must be >= 0, got {clip_value}.")
+    for g in _gradients(params):
+        np.clip(g, -clip_value, clip_value, out=g)
+        versions.edited(g)
+
+
+def _gradients(params: Iterable[Tensor] | Tensor) -> list[Array]:
+    params = [params] if isinstance(params, Tensor) else params
+    return [p.grad._data for p in params if p.grad is not None]
+
+
+def _norm(values: list[Array] | list[float], p: float) -> float:
+    """The p-norm of all the numbers in `values` together."""
+    flat = [np.abs(np.asarray(v, np.float64)) for v in values]
+    if not flat:
+        return 0.0
+    if p == float("inf"):
+        return float(max(np.max(v, initial=0.0) for v in flat))
+    return float(sum(np.sum(v**p) for v in flat) ** (1 / p))
