@@ -6,7 +6,7 @@ process, and it loads the code at once, where LLVM ends the process at a symbol 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numba.core.errors import NumbaError
 
 from minigrad.kernels import loader
 from minigrad.kernels.jit import LOOP, KernelError, parse_signature
-from minigrad.kernels.loader import ERROR_SYMBOL
+from minigrad.kernels.loader import ERROR_SYMBOL, symbol_of
 
 _MATHS = (
     "exp exp2 expm1 log log2 log10 log1p pow sqrt cbrt hypot sin cos tan asin acos atan atan2 sinh "
@@ -39,14 +39,13 @@ def compile_source(
     text: str,
     path: Path,
     exports: Mapping[str, str],
-    symbols: Mapping[str, str],
     links: Mapping[str, int],
 ) -> tuple[bytes, list[str]]:
     """(object code, external symbols it needs); `path` is where the text stands, for tracebacks."""
     module: dict[str, Any] = {"__name__": f"minigrad_{name}", "__file__": str(path)}
     exec(compile(text, str(path), "exec"), module)
     if "assembly" in module:
-        return _assemble(module["assembly"](), symbols)
+        return _assemble(module["assembly"](), exports)
     linked = llvm.parse_assembly("")
     for export, signature in exports.items():
         try:
@@ -55,12 +54,10 @@ def compile_source(
             raise KernelError(
                 f"jit.build: Numba refuses '{export}' of kernel '{name}' ({path}): {error}"
             ) from error
-        entry = _c_entry(local_symbol(export), native, signature, f"{name}.{export}")
+        entry = _c_entry(export, native, signature, f"{name}.{export}")
         for part in (*parts, entry):
             linked.link_in(llvm.parse_assembly(part))
-    for export, symbol in symbols.items():
-        linked.get_function(local_symbol(export)).name = symbol
-    needs = _optimise(linked, set(symbols.values()))
+    needs = _optimise(linked, set(map(symbol_of, exports)))
     unknown = [symbol for symbol in needs if symbol not in _ALLOWED | set(links)]
     if unknown:
         raise KernelError(
@@ -70,13 +67,12 @@ def compile_source(
     return loader.target_machine().emit_object(linked), needs
 
 
-def _assemble(text: str, symbols: Mapping[str, str]) -> tuple[bytes, list[str]]:
+def _assemble(text: str, exports: Iterable[str]) -> tuple[bytes, list[str]]:
     """Object code of LLVM text that is written as it should be: only instructions are chosen."""
-    machine = loader.engine().machine
     module = llvm.parse_assembly(text)
-    for export, symbol in symbols.items():
-        module.get_function(export).name = symbol
-    return machine.emit_object(module), _external(module)
+    for export in exports:
+        module.get_function(export).name = symbol_of(export)
+    return loader.target_machine().emit_object(module), _external(module)
 
 
 def _lower(function: Callable[..., Any], signature: str) -> tuple[str, list[str]]:
@@ -106,11 +102,10 @@ def _optimise(module: Any, exported: set[str]) -> list[str]:
     """Run LLVM's pipeline over the whole object; returns the external symbols left in it."""
     for value in (*module.functions, *module.global_variables):
         if not value.is_declaration and value.name not in exported:
-            # Not "internal": MCJIT mixes up symbols of one name in different objects.
-            value.linkage = "private"
+            value.linkage = "internal"
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = True
-    builder = llvm.create_pass_builder(loader.engine().machine, options)
+    builder = llvm.create_pass_builder(loader.target_machine(), options)
     builder.getModulePassManager().run(module, builder)
     return _external(module)
 
@@ -118,11 +113,6 @@ def _optimise(module: Any, exported: set[str]) -> list[str]:
 def _external(module: Any) -> list[str]:
     values = (*module.functions, *module.global_variables)
     return sorted(v.name for v in values if v.is_declaration and not v.name.startswith("llvm."))
-
-
-def local_symbol(export: str) -> str:
-    """What an export is called until the object is complete; memory.address_of refers to it."""
-    return f"minigrad_local_{export}"
 
 
 _NUMBA = {"i8": "int8", "i32": "int32", "i64": "int64", "f32": "float32", "f64": "float64"}
@@ -135,7 +125,7 @@ def numba_type(word: str) -> Any:
     return getattr(types, {"void": "void", "ptr": "voidptr", **_NUMBA}[word])
 
 
-def _c_entry(symbol: str, native: str, signature: str, name: str) -> str:
+def _c_entry(export: str, native: str, signature: str, name: str) -> str:
     """LLVM text of the C function around a Numba function, which returns a status code.
 
     Status above 0 is a Python exception; it goes to the error slot with the kernel's name.
@@ -154,7 +144,7 @@ def _c_entry(symbol: str, native: str, signature: str, name: str) -> str:
 @name = private constant [{len(name) + 1} x i8] c"{name}\\00"
 @{ERROR_SYMBOL} = external global [8 x i64]
 declare i32 @"{native}"({", ".join(["ptr", "ptr", *map(llvm_type, words)])})
-define {returned} @"{symbol}"({", ".join(parameters)}) {{
+define {returned} @"{symbol_of(export)}"({", ".join(parameters)}) {{
   %result = alloca {value}
   %exception = alloca ptr
   store {value} zeroinitializer, ptr %result

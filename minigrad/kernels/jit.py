@@ -56,7 +56,7 @@ from minigrad.errors import MinigradError
 from minigrad.kernels import cache as objects
 from minigrad.kernels import host
 
-# The inner loop of a NumPy (g)ufunc, f(args, dims, steps). Its C function has the two arguments more
+# The inner loop of a NumPy (g)ufunc, f(args, dims, steps). Its C function has two arguments more
 # and the status that NumPy wants; it is for ufunc.ufunc only.
 LOOP = "void(ptr*, i64*, i64*)"
 
@@ -171,11 +171,10 @@ def _obtain(
         from minigrad.kernels import compiler
 
         path = objects.store(f"{stem}.py", text.encode())
-        symbols = {export: f"{export}_{key}" for export in exports}  # no two objects share one
-        code, needs = compiler.compile_source(name, text, path, exports, symbols, links)
-        header = {"symbols": symbols, "needs": needs, "source": str(path)}
+        code, needs = compiler.compile_source(name, text, path, exports, links)
+        header = {"needs": needs, "source": str(path)}
         objects.store_object(stem, header, code)
-    addresses = loader.load(name, header["symbols"], header["needs"], code, links)
+    addresses = loader.load(name, list(exports), header["needs"], code, links)
     return Kernel(name, exports, addresses, Path(header["source"]))
 
 

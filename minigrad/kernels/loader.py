@@ -13,8 +13,13 @@ from minigrad.kernels.jit import KernelError
 ERROR_SYMBOL = "minigrad_kernel_error"  # int64[8]: status, kernel's name, low, high, begin, end
 
 
+def symbol_of(export: str) -> str:
+    """What an export is called in its object, so that it is no function of the C library."""
+    return f"minigrad_{export}"
+
+
 class _Engine:
-    """LLVM's loader (MCJIT), one a process."""
+    """LLVM's loader (ORC with JITLink: code, constants and stubs of an object lie together)."""
 
     def __init__(self) -> None:
         import llvmlite.binding as llvm
@@ -22,27 +27,22 @@ class _Engine:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         self.llvm = llvm
-        self.machine = target_machine()
-        # lmm: one reservation per object, so code and constants stay within 32-bit offsets.
-        self.mcjit = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self.machine, use_lmm=True)
+        self.orc = llvm.create_lljit_compiler(target_machine(), use_jit_link=True)
         self.error = (ctypes.c_int64 * 8)()
-        llvm.add_symbol(ERROR_SYMBOL, ctypes.addressof(self.error))
-        self.images: list[Any] = []
+        self.libraries: list[Any] = []  # LLVM unloads those that nobody holds
 
-    def define(self, symbol: str, links: Mapping[str, int]) -> bool:
-        """Make `symbol` known to MCJIT, which ends the process at one that it can't find."""
-        if symbol in links:
-            self.llvm.add_symbol(symbol, links[symbol])
-        elif self.llvm.address_of_symbol(symbol) is None:
-            function = getattr(_libm(), symbol, None)
-            if function is None:
-                return False
-            self.llvm.add_symbol(symbol, ctypes.cast(function, ctypes.c_void_p).value)
-        return True
+    def find(self, symbol: str, links: Mapping[str, int]) -> int | None:
+        """The address behind a symbol."""
+        if symbol == ERROR_SYMBOL:
+            return ctypes.addressof(self.error)
+        address = links.get(symbol) or self.llvm.address_of_symbol(symbol)
+        if address is None and hasattr(_libm(), symbol):
+            return ctypes.cast(getattr(_libm(), symbol), ctypes.c_void_p).value
+        return address
 
 
 def target_machine() -> Any:
-    """What object code is made for. The small code model: MCJIT misplaces the large one's data."""
+    """What object code is made for."""
     import llvmlite.binding as llvm
 
     name, features = host.cpu()
@@ -65,21 +65,24 @@ def _libm() -> ctypes.CDLL:
 
 
 def load(
-    name: str, symbols: dict[str, str], needs: list[str], code: bytes, links: Mapping[str, int]
+    name: str, exports: list[str], needs: list[str], code: bytes, links: Mapping[str, int]
 ) -> dict[str, int]:
     """Addresses of the exports of an object; the caller holds jit's lock."""
     loader = engine()
-    missing = [symbol for symbol in needs if not loader.define(symbol, links)]
-    if missing:
+    addresses = {symbol: loader.find(symbol, links) for symbol in needs}
+    if missing := [symbol for symbol, address in addresses.items() if address is None]:
         raise KernelError(
             f"jit.build: kernel '{name}' needs the symbols {', '.join(missing)}, which are "
             "nowhere in this process; pass their addresses in links=."
         )
-    image = loader.llvm.ObjectFileRef.from_data(code)
-    loader.mcjit.add_object_file(image)
-    loader.images.append((image, code))  # LLVM may read them for as long as the code lives
-    loader.mcjit.finalize_object()
-    return {export: loader.mcjit.get_function_address(s) for export, s in symbols.items()}
+    builder = loader.llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+    for symbol, address in addresses.items():
+        builder.import_symbol(symbol, address)
+    for export in exports:
+        builder.export_symbol(symbol_of(export))
+    library = builder.link(loader.orc, f"{name}.{len(loader.libraries)}")
+    loader.libraries.append(library)
+    return {export: library[symbol_of(export)] for export in exports}
 
 
 def raise_error() -> None:

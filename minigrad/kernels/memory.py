@@ -18,15 +18,17 @@ be touched: an access outside of them stops the kernel first, and the call raise
 Offsets go through LLVM's getelementptr: pointers made of integers block its alias analysis.
 """
 
+# mypy: allow-untyped-defs
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, register_model
 
-from minigrad.kernels.compiler import local_symbol, numba_type
+from minigrad.kernels.compiler import numba_type
 from minigrad.kernels.jit import mode, parse_signature
-from minigrad.kernels.loader import ERROR_SYMBOL
+from minigrad.kernels.loader import ERROR_SYMBOL, symbol_of
 
 CHECKED = mode() == "checked"
 I8, I64 = ir.IntType(8), ir.IntType(64)
@@ -264,7 +266,7 @@ def address_of(typing, export):
     """The address of the function that the same build exports under this literal name."""
     if not isinstance(export, types.StringLiteral):
         raise TypingError("address_of: the name must be a literal string")
-    symbol = local_symbol(export.literal_value)
+    symbol = symbol_of(export.literal_value)
 
     def generate(context, builder, signature, args):
         kind = ir.FunctionType(ir.VoidType(), [])  # any: pointers to functions are all alike

@@ -1,0 +1,91 @@
+"""Elementwise kernels out of a few lines of source: any fused expression becomes one ufunc.
+
+    >>> f = loop("def element(x, y): return tanh(x) * y", "ff->f", np.float32)
+    >>> f(np.zeros(3, np.float32), np.ones((2, 3), np.float32)).shape
+    (2, 3)
+
+The lines are placed in a loop over vectors of the CPU's width (simd.py): whole contiguous vectors
+on the fast way, remainders and strided operands lane by lane. The text of that loop is what is
+compiled, cached and kept to read. Results are rounded operation by operation, so a fused kernel
+gives the same bits as its operations one at a time.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minigrad.kernels import host, jit, plain
+from minigrad.kernels.ufunc import ufunc
+
+# What a source may call, and the module of the Numba side that defines it.
+_SIMD = {"abs", "floor", "isnan", "maximum", "minimum", "select", "sign", "sqrt"}
+_VECTORMATH = {"cos", "erf", "exp", "expm1", "log", "log1p", "pow", "sigmoid", "sin", "tanh"}
+
+
+def loop(source: str, signature: str, dtype: Any) -> Callable[..., Any]:
+    """The function f(*arrays, out=None) of `def element(...)`; the same one for equal arguments.
+
+    source: lines `name = expression` and a last `return a[, b ...]`, of + - * / comparisons, & | ~
+    on bools, c(number) for literals, and exp log tanh sigmoid expm1 log1p erf sqrt sin cos pow
+    floor abs sign minimum maximum isnan select(condition, a, b).
+    signature: "ff->f"; f: of `dtype` (float32 or float64), b: bool. Arguments must have exactly
+    these dtypes, and broadcast. Results are new arrays unless `out` is given, a tuple if several.
+    """
+    return _loop(source, signature, np.dtype(dtype))
+
+
+@cache
+def _loop(source: str, signature: str, dtype: np.dtype) -> Callable[..., Any]:
+    if jit.mode() == "plain":
+        return plain.element(source, signature, dtype)
+    kernel = jit.build("element", _generate(source, signature, dtype), {"element": jit.LOOP})
+    types = signature.replace("b", "?").replace("f", dtype.char)
+    return ufunc("element", kernel["element"], types)
+
+
+def _generate(source: str, signature: str, dtype: np.dtype) -> str:
+    """The kernel's text: the source's lines inside a loop over vectors."""
+    (function,) = ast.parse(source).body
+    inputs, outputs = signature.split("->")
+    names = [argument.arg for argument in function.args.args]
+    *lines, last = function.body
+    results = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
+    called = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+    simd = ["Mask", "Vec", "constant", "load_lanes", "store_lanes", *sorted(called & _SIMD)]
+    lanes = host.lanes(dtype.itemsize)
+    sizes, kinds = {"f": dtype.itemsize, "b": 1}, {"f": "V", "b": "B"}
+
+    text = [
+        f"from numba import {dtype.name}",
+        "from minigrad.kernels.memory import strided",
+        f"from minigrad.kernels.simd import {', '.join(simd)}",
+        f"from minigrad.kernels.vectormath import {', '.join(sorted(called & _VECTORMATH))}"
+        if called & _VECTORMATH
+        else "",
+        f"V = Vec({dtype.name}, {lanes})",
+        f"B = Mask({lanes})",
+        "c = constant(V)",
+        "",
+        "",
+        "def element(args, dims, steps):",
+        "    _n = dims[0]",
+    ]
+    # Names that begin with _ are the loop's: the source has none of those.
+    operands = [*names, *(f"out{i}" for i in range(len(outputs)))]
+    for i, (name, kind) in enumerate(zip(operands, inputs + outputs, strict=True)):
+        text.append(f"    _{name}_step = steps[{i}]")
+        text.append(f"    _{name} = strided(args[{i}], _n, _{name}_step, {sizes[kind]})")
+    text.append(f"    for _i in range(0, _n, {lanes}):")
+    text.append("        _left = _n - _i")
+    for name, kind in zip(names, inputs, strict=True):
+        text.append(f"        {name} = load_lanes(_{name}, _i, _{name}_step, _left, {kinds[kind]})")
+    text += [f"        {ast.unparse(line)}" for line in lines]
+    for i, result in enumerate(results):
+        value = ast.unparse(result)
+        text.append(f"        store_lanes(_out{i}, _i, _out{i}_step, _left, {value})")
+    return "\n".join(text) + "\n"
