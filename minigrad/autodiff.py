@@ -24,9 +24,10 @@ def grad(
 ) -> Any:
     """d(output)/d(input) for each input, as Tensors; `.grad` of no leaf is touched.
 
-    output: one number, or any shape if grad_output, its cotangent, is given. inputs: one Tensor or several,
-    leaves or computed. create_graph: record the computation, so that the result can be differentiated.
-    Raises GradientError if an input was not used, unless allow_unused (then None stands for it).
+    output: one number, or any shape if grad_output, its cotangent, is given. inputs: one Tensor or
+    several, leaves or computed. create_graph: record the computation, so that the result can be
+    differentiated. Raises GradientError if an input was not used, unless allow_unused (then None
+    stands for it).
 
     >>> x = tensor(3.0, requires_grad=True)
     >>> first = grad(x**3, x, create_graph=True)
@@ -47,7 +48,8 @@ def grad(
     for i, g in enumerate(found):
         if g is None and not allow_unused:
             raise GradientError(
-                f"grad: the output does not depend on input {i}, {describe(wanted[i])}; leave it out, or "
+                f"grad: the output does not depend on input {i}, {describe(wanted[i])}; leave "
+                "it out, or "
                 f"pass allow_unused=True to get None."
             )
     results = [g if g is None or isinstance(g, Tensor) else wrap(g, None, False) for g in found]
@@ -59,7 +61,9 @@ def _leaves(where: str, inputs: Sequence[Any]) -> list[Tensor]:
     for i, value in enumerate(inputs):
         leaf = tensor(value)
         if leaf.dtype.kind != "f":
-            raise GradientError(f"{where}: input {i} is {describe(leaf)}; expected float32 or float64.")
+            raise GradientError(
+                f"{where}: input {i} is {describe(leaf)}; expected float32 or float64."
+            )
         leaves.append(leaf.requires_grad_())
     return leaves
 
@@ -101,8 +105,8 @@ def _or_zero(g: Tensor | None, like: Tensor) -> Tensor:
 def jvp(f: Function, inputs: Any, tangents: Any) -> tuple[Tensor, Tensor]:
     """f(*inputs) and J t: how the output moves when the inputs move along the tangents.
 
-    inputs, tangents: one array each, or tuples of as many. Two reverse passes: v -> v^T J is linear in v,
-    and its gradient is J.
+    inputs, tangents: one array each, or tuples of as many. Two reverse passes: v -> v^T J is
+    linear in v, and its gradient is J.
 
     >>> jvp(lambda x: x * x, [1.0, 2.0], [1.0, 0.5])[1]
     tensor([2., 2.])
@@ -133,7 +137,7 @@ def jvp(f: Function, inputs: Any, tangents: Any) -> tuple[Tensor, Tensor]:
 
 
 def jacobian(f: Function, *inputs: Any, create_graph: bool = False) -> Any:
-    """dy/dx, of shape (*y.shape, *x.shape), for each input: one reverse pass for each output element.
+    """dy/dx, of shape (*y.shape, *x.shape), for each input: one reverse pass an output element.
 
     >>> jacobian(lambda x: x * x, [1.0, 2.0])
     tensor([[2., 0.],

@@ -1,8 +1,9 @@
 """The backward pass: one walk over the record, from the last operation to the first.
 
-The nodes that lead to what is wanted are collected with a stack (no recursion, so a chain of 100,000 operations
-is fine), sorted by position, and visited in reverse. When a node is visited every operation that used its
-output has been, so its gradient is complete. What a node kept is dropped as soon as it has been read.
+The nodes that lead to what is wanted are collected with a stack (no recursion, so a chain of
+100,000 operations is fine), sorted by position, and visited in reverse. When a node is visited
+every operation that used its output has been, so its gradient is complete. What a node kept is
+dropped as soon as it has been read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ Target = Node | Tensor  # where a gradient arrives: the node that made a value, 
 
 class _Slice:
     """The gradient of x[index]: zero outside the index. Added in place, so that reading T steps out
-    of a sequence one by one costs T slices and not T whole sequences."""
+    of a sequence one by one costs T slices and not T whole sequences.
+    """
 
     __slots__ = ("g", "index", "shape")
 
@@ -50,13 +52,15 @@ def cotangent(where: str, output: Tensor, grad: Any, create_graph: bool) -> Any:
     """The gradient to start from: an array, or a Tensor if the backward pass is recorded."""
     if not isinstance(output, Tensor) or not output.requires_grad:
         raise GradientError(
-            f"{where}: the output does not depend on anything that requires a gradient; make an input with "
+            f"{where}: the output does not depend on anything that requires a gradient; make "
+            "an input with "
             f"requires_grad=True, and compute outside no_grad()."
         )
     if grad is None:
         if output.size != 1:
             raise GradientError(
-                f"{where}: the output is {describe(output)}, and a gradient starts from one number; "
+                f"{where}: the output is {describe(output)}, and a gradient starts from one "
+                "number; "
                 f"reduce it first (for example .sum()), or pass a gradient of that shape."
             )
         grad = np.ones(output.shape, output.dtype)
@@ -172,8 +176,8 @@ def _collect(
 class _Sums(dict):
     """Gradients on their way: id of a target -> what has arrived so far.
 
-    The first array to arrive may belong to somebody else (y = a + b hands one array to both), so the second
-    makes a new one, and from the third on they are added into that in place.
+    The first array to arrive may belong to somebody else (y = a + b hands one array to both), so
+    the second makes a new one, and from the third on they are added into that in place.
     """
 
     def __init__(self) -> None:
@@ -193,7 +197,7 @@ class _Sums(dict):
             np.add(have, g, out=have)
             return
         else:
-            self[key] = have + g
+            self[key] = have + g if isinstance(have, Tensor) else np.asarray(have + g)
         self._owned.add(key)
 
     def take(self, key: int) -> Any:
@@ -251,7 +255,7 @@ def _call_rules(node: Node, g: Any, known: dict[str, Any]) -> list[tuple[int, An
         if node.op.variadic:
             out.extend((i, gx[i]) for i in node.plan.needs)
         else:
-            out.append((p.index, gx))
+            out.append((p.index, np.asarray(gx) if isinstance(gx, np.generic) else gx))
     return out
 
 
@@ -298,12 +302,14 @@ def _accumulate(leaf: Tensor, g: Any, create_graph: bool) -> None:
     elif create_graph or leaf.grad.requires_grad:
         leaf.grad = leaf.grad + g
     else:
-        leaf.grad = wrap(leaf.grad._data + g, None, False)
+        leaf.grad = wrap(np.asarray(leaf.grad._data + g), None, False)
 
 
 def _refuse_freed(node: Node) -> None:
     raise GradientError(
-        f"backward: a second time through {node.where()}, but what it kept was freed by the first. Call "
-        f"backward(retain_graph=True) the first time, add the losses and call it once, or (truncated "
+        f"backward: a second time through {node.where()}, but what it kept was freed by the "
+        "first. Call "
+        f"backward(retain_graph=True) the first time, add the losses and call it once, or "
+        "(truncated "
         f"BPTT) detach() the state that is carried from one window to the next."
     )

@@ -35,7 +35,9 @@ class Expr:
 
     __slots__ = ("args", "fn", "is_bool", "value")
 
-    def __init__(self, fn: str, args: tuple[Expr, ...] = (), value: Any = None, is_bool: bool = False):
+    def __init__(
+        self, fn: str, args: tuple[Expr, ...] = (), value: Any = None, is_bool: bool = False
+    ):
         self.fn, self.args, self.value = fn, args, value
         self.is_bool = is_bool or fn in _BOOL
 
@@ -43,7 +45,8 @@ class Expr:
     def __apply__(op: Any, args: Sequence[Any], params: dict[str, Any]) -> Any:
         if op.kind != "elementwise":
             raise DeclarationError(
-                f"an elementwise rule may call elementwise ops only, and {op.name} is of kind {op.kind}"
+                f"an elementwise rule may call elementwise ops only, and {op.name} is of kind "
+                f"{op.kind}"
             )
         return op.body(*args)
 
@@ -111,6 +114,7 @@ class Expr:
 
 
 def constant(value: float) -> Expr:
+    """A number written into the kernel."""
     return Expr("const", value=float(value))
 
 

@@ -23,15 +23,16 @@ def gradcheck(
     atol: float = 1e-7,
     seed: int = 0,
 ) -> bool:
-    """Compares the gradients of f with central differences and returns True, or raises GradientError.
+    """Compares the gradients of f with central differences; True, or raises GradientError.
 
-    By default two evaluations of f check everything at once, at any size: with a random cotangent w and
-    random directions v, <w, (f(x + eps v) - f(x - eps v)) / 2 eps> must be <w^T J, v>. A wrong entry
-    anywhere moves the sum with probability 1. full=True compares every entry of every gradient, and
-    says which one differs.
+    By default two evaluations of f check everything at once, at any size: with a random cotangent
+    w and random directions v, <w, (f(x + eps v) - f(x - eps v)) / 2 eps> must be <w^T J, v>. A
+    wrong entry anywhere moves the sum with probability 1. full=True compares every entry of every
+    gradient, and says which one differs.
 
-    f: takes one Tensor for each input and returns one Tensor. inputs: float64 arrays or Tensors (float32 has
-    too few digits for differences; it is refused). Functions with a kink near x fail, rightly.
+    f: takes one Tensor for each input and returns one Tensor. inputs: float64 arrays or Tensors
+    (float32 has too few digits for differences; it is refused). Functions with a kink near x fail,
+    rightly.
 
     >>> gradcheck(lambda x: (x * x).sum(), np.array([1.0, 2.0]))
     True
@@ -46,7 +47,9 @@ def gradcheck(
         raise GradientError("gradcheck: f's output depends on none of its inputs.")
     w = rng.standard_normal(y.shape)
     found = grad(y, leaves, grad_output=w, allow_unused=True)
-    grads = [np.zeros(x.shape) if g is None else g.numpy() for g, x in zip(found, leaves, strict=True)]
+    grads = [
+        np.zeros(x.shape) if g is None else g.numpy() for g, x in zip(found, leaves, strict=True)
+    ]
     for i, g in enumerate(grads):
         _finite(f"the gradient of input {i}", g)
     arrays = [x._data for x in leaves]
@@ -63,8 +66,8 @@ def gradcheck(
     slopes = [np.sum(g * d) for g, d in zip(grads, v, strict=True)]
     size = max([float(np.sum(np.abs(g * d))) for g, d in zip(grads, v, strict=True)], default=0.0)
     expected = np.asarray(_slope(f, arrays, v, w, eps))
-    _compare("a random projection (full=True finds the entry)", np.asarray(np.sum(slopes)), expected,
-             rtol, atol + rtol * size)  # fmt: skip
+    what = "a random projection (full=True finds the entry)"
+    _compare(what, np.asarray(np.sum(slopes)), expected, rtol, atol + rtol * size)
     return True
 
 
@@ -76,7 +79,9 @@ def _leaf(i: int, x: Any) -> Tensor:
     return leaf.requires_grad_()
 
 
-def _slope(f: Callable[..., Tensor], x: Sequence[Array], v: Sequence[Array], w: Array, eps: float) -> float:
+def _slope(
+    f: Callable[..., Tensor], x: Sequence[Array], v: Sequence[Array], w: Array, eps: float
+) -> float:
     def at(step: float) -> Array:  # leaves, as f may itself take derivatives
         moved = [tensor(a + step * d, requires_grad=True) for a, d in zip(x, v, strict=True)]
         return f(*moved)._data
@@ -89,7 +94,8 @@ def _finite(what: str, array: Array) -> None:
     if len(bad):
         at = tuple(int(i) for i in bad[0])
         raise NumericalError(
-            f"gradcheck: {what}, {describe(array)}, holds {array[at]} at index {list(at)}; a gradient can be "
+            f"gradcheck: {what}, {describe(array)}, holds {array[at]} at index {list(at)}; a "
+            "gradient can be "
             f"checked only where everything is finite. mg.detect_anomaly() finds where it appears."
         )
 

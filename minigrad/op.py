@@ -10,9 +10,10 @@
         return g * (1 - y * y)
 
 A rule names what it needs, and only that is kept for it: `g` (the gradient of the output), `y` (the
-output), an input by its name, an input's shape or dtype as `x_shape`, `x_dtype`, or a parameter such as `axis`.
-The rule of a variadic op, whose input is a list, returns a list of gradients. Rules are expressions of registered ops: on arrays they compute, on Tensors they are
-recorded (that is the second derivative), on scalar expressions they become one fused kernel.
+output), an input by its name, an input's shape or dtype as `x_shape`, `x_dtype`, or a parameter
+such as `axis`. The rule of a variadic op, whose input is a list, returns a list of gradients.
+Rules are expressions of registered ops: on arrays they compute, on Tensors they are recorded (that
+is the second derivative), on scalar expressions they become one fused kernel.
 
 There are four kinds. `elementwise` ops have a scalar body; `matmul`, `reduce` and `view` ops have a
 body that takes and returns whole arrays, and may have parameters after their array inputs.
@@ -35,6 +36,18 @@ REGISTRY: dict[str, Op] = {}
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _REQUIRED = inspect.Parameter.empty
+
+
+class Sample(NamedTuple):
+    """One call for the op's tests: the shapes of its inputs, and its parameters."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    params: dict[str, Any]
+
+
+def sample(*shapes: tuple[int, ...], **params: Any) -> Sample:
+    """A sample input of a declaration: sample((3, 4), axis=0)."""
+    return Sample(shapes, params)
 
 
 class Pullback(NamedTuple):
@@ -71,7 +84,7 @@ class Loops(dict):
 
     def __missing__(self, dtype: np.dtype) -> Callable[..., Any]:
         if dtype not in _FLOATS and "f" in self.source.signature:
-            raise DTypeError(f"no kernel for {dtype}; expected float32 or float64")
+            raise KeyError(dtype)
         kernel_dtype = dtype if dtype in _FLOATS else _FLOATS[0]  # purely boolean: any will do
         loop = self[dtype] = kernels.loop(self.source.text, self.source.signature, kernel_dtype)
         return loop
@@ -89,9 +102,11 @@ class Op:
         self.symbol: str = options.pop("symbol", None) or self.name
         self.method: bool = options.pop("method", True)
         self.differentiable: bool = options.pop("differentiable", True)
+        # For the tests that run over all ops: where elementwise inputs are drawn from, calls that
+        # must work and have a right gradient, and calls that must be refused with a given message.
         self.domain: tuple[float, float] = options.pop("domain", (-3.0, 3.0))
-        self.samples: Callable[..., Any] | None = options.pop("samples", None)
-        self.errors: Callable[..., Any] | None = options.pop("errors", None)
+        self.samples: list[Sample] = options.pop("samples", [])
+        self.errors: list[tuple[Sample, str]] = options.pop("errors", [])
         self.variadic: bool = options.pop("variadic", False)
         n_inputs = options.pop("inputs", None)
         if options:
@@ -113,11 +128,12 @@ class Op:
         self.__wrapped__ = body  # gives inspect.signature and doctest what they look for
         for reserved in ("g", "y"):
             if reserved in self.inputs:
-                self._refuse(f"an input may not be called {reserved!r}: in a rule that name is taken")
+                self._refuse(
+                    f"an input may not be called {reserved!r}: in a rule that name is taken"
+                )
         if self.name in REGISTRY:
             other = REGISTRY[self.name].__module__
             self._refuse(f"the name is taken by an op declared in {other}; names are unique")
-        REGISTRY[self.name] = self
 
     def __repr__(self) -> str:
         return f"<{self.kind} op {self.name}>"
@@ -234,12 +250,12 @@ class Op:
         return [np.asarray(a) for a in inputs], None
 
     def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
-        return self.body(*arrays, **params)
+        return self.body(arrays, **params) if self.variadic else self.body(*arrays, **params)
 
     # -- differentiating -------------------------------------------------------------------------
 
     def plan(self, mask: int) -> Plan:
-        """What to keep and to compute when the inputs whose bits are set in `mask` need gradients."""
+        """What to keep and compute when the inputs whose bits are set in `mask` need gradients."""
         if mask not in self.plans:
             self.plans[mask] = self._plan(mask)
         return self.plans[mask]
@@ -255,7 +271,11 @@ class Op:
         return found
 
     def _made_plan(
-        self, mask: int, kept: tuple[str, ...], pullbacks: Sequence[Pullback], fused: tuple[Any, ...]
+        self,
+        mask: int,
+        kept: tuple[str, ...],
+        pullbacks: Sequence[Pullback],
+        fused: tuple[Any, ...],
     ) -> Plan:
         needs = tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
         positions = tuple(-1 if n == "y" else self.inputs.index(n) for n in kept)
@@ -263,13 +283,13 @@ class Op:
 
     def _plan(self, mask: int) -> Plan:
         pullbacks = self._pullbacks(mask)
-        kept = dict.fromkeys(
-            n for p in pullbacks for n in p.names if n == "y" or n in self.inputs
-        )
+        kept = dict.fromkeys(n for p in pullbacks for n in p.names if n == "y" or n in self.inputs)
         return self._made_plan(mask, tuple(kept), pullbacks, ())
 
 
 class Elementwise(Op):
+    """A scalar function, applied to every element with broadcasting."""
+
     kind = "elementwise"
 
     def __init__(self, body: Callable[..., Any], options: dict[str, Any]):
@@ -291,9 +311,13 @@ class Elementwise(Op):
         return super().__call__(*args, **params)
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
-        """Arrays of one float dtype (NumPy's rules; Python numbers are weak), bools where declared."""
+        """Arrays of one float dtype (by NumPy's rules; Python numbers are weak), and masks."""
         values = [a if isinstance(a, (np.ndarray, np.generic)) else None for a in inputs]
         floats = [v.dtype for v in values if v is not None and v.dtype.kind == "f"]
+        if not self.differentiable:  # a comparison: integers are exact in float64
+            floats += [
+                np.dtype(np.float64) for v in values if v is not None and v.dtype.kind in "iu"
+            ]
         dtype = np.result_type(*floats) if floats else np.dtype(np.float64)
         found = []
         for name, given, value in zip(self.inputs, inputs, values, strict=True):
@@ -309,13 +333,18 @@ class Elementwise(Op):
         return found, dtype
 
     def _convert(self, name: str, array: Any, dtype: np.dtype) -> Array:
+        if array.dtype.kind in "iub" and not self.differentiable:
+            return np.asarray(array, dtype)
         if array.dtype.kind != "f":
             raise DTypeError(
-                f"{self.name}: {name} is {describe(array)}; expected float32 or float64 and no mixing "
+                f"{self.name}: {name} is {describe(array)}; expected float32 or float64 and no "
+                "mixing "
                 f"with integers or booleans. Convert it first: {name}.astype(np.{dtype})."
             )
         if dtype not in _FLOATS:
-            raise DTypeError(f"{self.name}: {name} is {describe(array)}; expected float32 or float64.")
+            raise DTypeError(
+                f"{self.name}: {name} is {describe(array)}; expected float32 or float64."
+            )
         return array.astype(dtype)
 
     def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
@@ -340,6 +369,8 @@ class Elementwise(Op):
 
 
 class MatMul(Op):
+    """A sum of products over an axis that disappears."""
+
     kind = "matmul"
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
@@ -355,18 +386,24 @@ class MatMul(Op):
 
 
 class Reduce(Op):
+    """Many elements into one, along axes."""
+
     kind = "reduce"
 
 
 class View(Op):
+    """Values moved, repeated or left out; none computed."""
+
     kind = "view"
 
 
 def _decorator(cls: type[Op]) -> Callable[..., Any]:
     def declare(body: Callable[..., Any] | None = None, **options: Any) -> Any:
         if body is None:
-            return lambda b: cls(b, dict(options))
-        return cls(body, {})
+            return lambda b: declare(b, **options)
+        op = cls(body, options)
+        REGISTRY[op.name] = op
+        return op
 
     declare.__name__ = cls.kind
     declare.__doc__ = f"Declares an op of kind {cls.kind}; see the module's docstring."
@@ -400,6 +437,7 @@ def check_broadcast(name: str, arrays: Sequence[Array]) -> None:
     except ValueError:
         came = " and ".join(describe(a) for a in arrays)
         raise ShapeError(
-            f"{name}: shapes do not broadcast: {came}. Counted from the right, two axes must be equal "
+            f"{name}: shapes do not broadcast: {came}. Counted from the right, two axes must "
+            "be equal "
             f"or one of them 1; reshape, transpose or expand_dims one side."
         ) from None

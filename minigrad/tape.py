@@ -1,9 +1,10 @@
 """The tape: what is recorded when an operation runs, and the switches that govern recording.
 
-A `Node` is data: which op, its inputs, its parameters, what its gradient rule will read, its position
-in the record and the scope it ran in. There are no closures, so one record can be executed backwards,
-printed, drawn, measured and compiled. A node is owned by the Tensors computed from it, so a loop that never
-calls backward frees its record as it goes; `Tape` keeps a stretch of it to look at.
+A `Node` is data: which op, its inputs, its parameters, what its gradient rule will read, its
+position in the record and the scope it ran in. There are no closures, so one record can be
+executed backwards, printed, drawn, measured and compiled. A node is owned by the Tensors computed
+from it, so a loop that never calls backward frees its record as it goes; `Tape` keeps a stretch of
+it to look at.
 """
 
 from __future__ import annotations
@@ -54,14 +55,15 @@ class Node:
     """One recorded operation. `Tensor` makes them, in `tensor.apply`.
 
     op, params: what ran. position: its place in the record. scope: where in the model it ran.
-    inputs: for each argument the Node that made it, the leaf Tensor it is, the Python number it was, or None
-    (a constant array, kept only under a Tape). shape, dtype: of the output; in_shapes: of the inputs, None if
-    all equal to it. plan: which inputs need a gradient and what is kept for that. saved: the arrays kept,
-    None once backward has freed them.
+    inputs: for each argument the Node that made it, the leaf Tensor it is, the Python number it
+    was, or None (a constant array, kept only under a Tape). shape, dtype: of the output;
+    in_shapes: of the inputs, None if all equal to it. plan: which inputs need a gradient and what
+    is kept for that. saved: the arrays kept, None once backward has freed them.
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "dtype", "in_shapes", "inputs", "op", "params", "plan", "position",
+        "__dict__", "__weakref__", "dtype", "in_shapes", "inputs", "op", "params", "plan",
+        "position",
         "saved", "scope", "shape",
     )  # fmt: skip
     op: Op
@@ -181,7 +183,10 @@ class Tape:
             row = (f"%{i}", node.op.name, listed, shape, str(node.dtype), node.scope or "-", kept)
             rows.append(row)
         widths = [max(len(r[c]) for r in rows) for c in range(len(head))]
-        lines = ["  ".join(f"{cell:<{w}}" for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        lines = [
+            "  ".join(f"{cell:<{w}}" for cell, w in zip(r, widths, strict=True)).rstrip()
+            for r in rows
+        ]
         lines.append(f"{len(self.nodes)} operations; {self.kept_bytes} B kept for backward")
         return "\n".join(lines)
 
@@ -200,7 +205,7 @@ def _short(value: Any) -> str:
 
 @contextmanager
 def scope(name: str) -> Iterator[None]:
-    """Names the operations recorded inside; scopes nest as `lstm/t=3` and become clusters in a drawing."""
+    """Names what is recorded inside; scopes nest as `lstm/t=3` and become clusters in drawings."""
     outer = state.scope
     state.scope = f"{outer}/{name}" if outer else name
     try:
@@ -220,7 +225,7 @@ class no_grad:
 
 
 class detect_anomaly:
-    """Stops at the first NaN or Inf, forward or backward, and names the op and scope that made it."""
+    """Stops at the first NaN or Inf, forward or backward, and names its op and scope."""
 
     def __enter__(self) -> None:
         self._outer = state.switch(anomaly=True)

@@ -21,7 +21,7 @@ _negative, _abs, _matmul = ops.negative, ops.abs, ops.matmul
 
 
 class Tensor:
-    """A NumPy array on the tape. Make one with `tensor(data)`; operations on Tensors make the others.
+    """A NumPy array on the tape. `tensor(data)` makes one, operations on Tensors the others.
 
     Attributes: `data` (the array), `grad` (a Tensor of the same shape, after backward, on leaves),
     `requires_grad`, `name` (shown by print(tape) and drawings).
@@ -42,7 +42,8 @@ class Tensor:
         array = np.array(data, dtype=dtype)  # always a copy: the tape must own what it keeps
         if array.dtype.kind not in "fbiu" or (array.dtype.kind == "f" and array.dtype.itemsize < 4):
             raise DTypeError(
-                f"tensor: cannot hold {array.dtype}; expected float32, float64, integers or booleans."
+                f"tensor: cannot hold {array.dtype}; expected float32, float64, integers or "
+                "booleans."
             )
         if array.dtype.kind == "f" and array.dtype.itemsize > 8:
             raise DTypeError(f"tensor: {array.dtype} is not supported; pass dtype=np.float64.")
@@ -69,7 +70,8 @@ class Tensor:
         array = value._data if isinstance(value, Tensor) else np.asarray(value)
         if array.shape != self.shape:
             raise ShapeError(
-                f"data: this tensor is {describe(self)}, got {describe(array)}; assign the same shape, or "
+                f"data: this tensor is {describe(self)}, got {describe(array)}; assign the "
+                "same shape, or "
                 f"make a new tensor."
             )
         if isinstance(array, versions.EditedArray):
@@ -105,7 +107,7 @@ class Tensor:
         return ops.transpose(self)
 
     def numpy(self) -> Array:
-        """The array, read-only: copy it to edit, or edit through `t.data` so that the tape sees it."""
+        """The array, read-only: copy it, or edit through `t.data` so that the tape sees it."""
         array = self._data.view()
         array.flags.writeable = False
         return array
@@ -185,14 +187,18 @@ class Tensor:
         if requires_grad and self.dtype.kind != "f":
             raise DTypeError(f"requires_grad_: needs float32 or float64, got {describe(self)}.")
         if self._node is not None and self.requires_grad:
-            raise GradientError("requires_grad_: only for leaves; use detach() on a computed tensor.")
+            raise GradientError(
+                "requires_grad_: only for leaves; use detach() on a computed tensor."
+            )
         self.requires_grad, self._node = requires_grad, None
         return self
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> HookHandle:
-        """Calls hook(grad) when this tensor's whole gradient is known; a returned value replaces it."""
+        """Calls hook(grad) once this tensor's gradient is complete; what it returns replaces it."""
         if not self.requires_grad:
-            raise GradientError("register_hook: this tensor needs no gradient, none will ever arrive.")
+            raise GradientError(
+                "register_hook: this tensor needs no gradient, none will ever arrive."
+            )
         owner: Any = self if self._node is None else self._node
         attribute = "_hooks" if owner is self else "hooks"
         if getattr(owner, attribute) is None:
@@ -226,7 +232,9 @@ class Tensor:
         return apply(op, args, params)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        op = REGISTRY.get({"true_divide": "divide", "absolute": "abs"}.get(ufunc.__name__, ufunc.__name__))
+        op = REGISTRY.get(
+            {"true_divide": "divide", "absolute": "abs"}.get(ufunc.__name__, ufunc.__name__)
+        )
         if op is None or method != "__call__" or kwargs:
             raise TypeError(
                 f"np.{ufunc.__name__} has no gradient rule here; use a function of minigrad, or "
@@ -372,8 +380,9 @@ def as_tensor(value: Any) -> Tensor:
 def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     """Runs `op` eagerly and, if anything needs a gradient or a Tape is active, records it.
 
-    The first half is the common case, an elementwise op on Tensors of one dtype and Python numbers, in as few
-    steps as Python allows: at the sizes of recurrent nets this function is most of the cost.
+    The first half is the common case, an elementwise op on Tensors of one dtype and Python
+    numbers, in as few steps as Python allows: at the sizes of recurrent nets this function is most
+    of the cost.
     """
     arrays: list[Any] = []
     mask, bit, dtype = 0, 1, None
@@ -393,15 +402,16 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
                 break
             arrays.append(x)
             bit += bit
+    y = None
     if bit >> len(args) == 1:
         try:
             y = op.loops[dtype](*arrays)
+        except KeyError:  # no kernel for this dtype; _prepare says so
+            pass
         except ValueError:
             check_broadcast(op.name, arrays)
             raise
-        if type(y) is not np.ndarray:
-            y = np.asarray(y)
-    else:
+    if y is None:
         arrays, args, params = _prepare(op, args, params)
         y = op.forward(arrays, params)
         mask, bit = 0, 1
@@ -409,6 +419,8 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
             if isinstance(a, Tensor) and a.requires_grad:
                 mask |= bit
             bit += bit
+    elif type(y) is not np.ndarray:
+        y = np.asarray(y)
     mode = state.mode
     if mode == 2:
         return _apply_watched(op, args, params, arrays, y, mask)
@@ -418,7 +430,12 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
 
 
 def _recorded(
-    op: Op, args: Sequence[Any], params: dict[str, Any], arrays: Sequence[Array], y: Array, mask: int
+    op: Op,
+    args: Sequence[Any],
+    params: dict[str, Any],
+    arrays: Sequence[Array],
+    y: Array,
+    mask: int,
 ) -> Tensor:
     """The Tensor around `y`, with the Node that says how it came to be."""
     node = _new_node(Node)
@@ -456,7 +473,12 @@ def _recorded(
 
 
 def _apply_watched(
-    op: Op, args: Sequence[Any], params: dict[str, Any], arrays: Sequence[Array], y: Array, mask: int
+    op: Op,
+    args: Sequence[Any],
+    params: dict[str, Any],
+    arrays: Sequence[Array],
+    y: Array,
+    mask: int,
 ) -> Tensor:
     """Under a Tape (everything is recorded, constants too) or detect_anomaly."""
     s = state
@@ -480,13 +502,16 @@ def _prepare(
 ) -> tuple[list[Array], Sequence[Any], dict[str, Any]]:
     """Arrays, NumPy scalars, masks and mixed precisions, and every kind of op but elementwise.
 
-    A Tensor that must change dtype is cast on the tape, so that its gradient comes back in its own dtype.
+    A Tensor that must change dtype is cast on the tape, so that its gradient comes back in its own
+    dtype.
     """
     given = [a._data if isinstance(a, Tensor) else a for a in args]
     arrays, dtype = op.arrays(given)
     if dtype is not None:
         args = [
-            ops.astype(a, dtype) if isinstance(a, Tensor) and a.requires_grad and a.dtype != dtype else a
+            ops.astype(a, dtype)
+            if isinstance(a, Tensor) and a.requires_grad and a.dtype != dtype
+            else a
             for a in args
         ]
     return arrays, args, op.prepared(arrays, params)

@@ -1,8 +1,9 @@
 """In-place edits of data that a recorded operation still needs are caught, never silently wrong.
 
-Nodes and edits take their numbers from one clock (`tape.tick`). An edit notes its number under the memory it
-touched; before backward reads a saved array it asks whether that memory was edited later than the
-node was recorded. Nothing is paid per operation: the question is asked only if any edit came later at all.
+Nodes and edits take their numbers from one clock (`tape.tick`). An edit notes its number under the
+memory it touched; before backward reads a saved array it asks whether that memory was edited later
+than the node was recorded. Nothing is paid per operation: the question is asked only if any edit
+came later at all.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def check(node: Node) -> None:
 
 
 class EditedArray(np.ndarray):
-    """What `t.data` returns: the array itself, which notes writes to it. Results are plain arrays."""
+    """What `t.data` returns: the array itself, noting writes. Results of it are plain arrays."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(key, value)

@@ -39,7 +39,7 @@ def jit_disabled() -> bool:
     return JIT_DISABLED
 
 
-SWITCHES = ("recording", "anomaly", "scope", "tape", "listeners")
+SWITCHES = ("mode", "recording", "anomaly", "scope", "tape", "listeners")
 
 
 def global_state() -> dict[str, Any]:

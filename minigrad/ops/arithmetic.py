@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .. import scalar
 from ..op import elementwise
 from .compare import equal, greater, greater_equal, less, less_equal, logical_and, where
@@ -166,8 +168,8 @@ def _(g, a, b):
 
 
 @elementwise
-def clip(x, low, high):
-    """y = min(max(x, low), high).  Inside and at the edges the gradient passes to x, beyond to the edge."""
+def clip(x, low=-math.inf, high=math.inf):
+    """y = min(max(x, low), high).  The gradient goes to x inside, else to the bound."""
     return scalar.minimum(scalar.maximum(x, low), high)
 
 

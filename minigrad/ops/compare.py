@@ -1,4 +1,4 @@
-"""Comparisons, logic on masks, and the choice by a mask. Masks are booleans and carry no gradient."""
+"""Comparisons, logic on masks, and the choice by a mask. Masks carry no gradient."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 import operator
 
@@ -62,7 +63,9 @@ def var(x, axis=None, keepdims=False, ddof=0):
     deviation = subtract(x, mean(x, axis, keepdims=True))
     n = _count(x, axis)
     if n <= ddof:
-        raise ShapeError(f"var: {n} elements over axis {axis} with ddof={ddof}; need more than ddof.")
+        raise ShapeError(
+            f"var: {n} elements over axis {axis} with ddof={ddof}; need more than ddof."
+        )
     return sum(square(deviation), axis=axis, keepdims=keepdims) / (n - ddof)
 
 
@@ -111,10 +114,12 @@ def split(x, sections, axis=0):
     else:
         k = operator.index(sections)
         if k < 1 or n % k:
-            raise ShapeError(f"split: axis {axis} of {list(x.shape)} does not divide into {k} equal parts.")
+            raise ShapeError(
+                f"split: axis {axis} of {list(x.shape)} does not divide into {k} equal parts."
+            )
         cuts = [i * (n // k) for i in range(k + 1)]
     lead = (slice(None),) * axis
-    return [getitem(x, (*lead, slice(a, b))) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [getitem(x, (*lead, slice(a, b))) for a, b in itertools.pairwise(cuts)]
 
 
 @_method
@@ -124,7 +129,7 @@ def dot(a, b):
 
 
 def _top(x, axis):
-    """The largest along axis, a constant: it cancels out, so it needs no gradient. 0 where infinite."""
+    """The largest along axis (0 where infinite): a constant, as its gradient cancels out."""
     data = getattr(x, "_data", x)
     top = np.asarray(max(data, axis=axis, keepdims=True))
     return np.where(np.isfinite(top), top, np.zeros((), data.dtype))

@@ -9,7 +9,7 @@ import numpy as np
 from ..axes import canonical_axis
 from ..errors import DTypeError, ShapeError, describe
 from ..kernels.index import scatter_add as scatter_kernel
-from ..op import view
+from ..op import sample, view
 
 
 def plain_index(index):
@@ -24,7 +24,22 @@ def plain_index(index):
     return data
 
 
-@view(name="getitem", symbol="[ ]", method=False)
+@view(
+    symbol="[ ]",
+    method=False,
+    samples=[
+        sample((4, 3), index=1),
+        sample((4, 3), index=(slice(None, None, -2), None, 0)),
+        sample((4, 3), index=np.array([[0, 3], [3, 3]])),
+        sample((4, 3), index=(np.array([0, 1]), np.array([2, 2]))),
+        sample((4, 3), index=(Ellipsis, np.array([True, False, True]))),
+        sample((5,), index=[1, -1, 1]),
+    ],
+    errors=[
+        (sample((4, 3), index=4), "out of bounds"),
+        (sample((4, 3), index=np.array([0.5])), "expected integers"),
+    ],
+)
 def getitem(x, index):
     """y = x[index]: integers, slices, None, Ellipsis, integer arrays and masks, as in NumPy."""
     y = x[index]
@@ -46,7 +61,14 @@ def _(g, x_shape, index):
     return scatter(g, index, x_shape)
 
 
-@view(symbol="scatter", method=False)
+@view(
+    symbol="scatter",
+    method=False,
+    samples=[
+        sample((3,), index=1, shape=(4, 3)),
+        sample((3, 2), index=np.array([1, 1, 0]), shape=(4, 2)),
+    ],
+)
 def scatter(x, index, shape):
     """Zeros of `shape` with x added at `index`; places named twice add up."""
     y = np.zeros(shape, x.dtype)
@@ -89,7 +111,8 @@ def take_along_axis(x, indices, axis=-1):
     chosen = np.asarray(plain_index(indices))
     if chosen.ndim != len(x.shape):
         raise ShapeError(
-            f"take_along_axis: x is {list(x.shape)} and indices {list(chosen.shape)}; expected as many axes."
+            f"take_along_axis: x is {list(x.shape)} and indices {list(chosen.shape)}; expected "
+            "as many axes."
         )
     grid = list(np.ogrid[tuple(slice(n) for n in chosen.shape)])
     grid[axis] = chosen

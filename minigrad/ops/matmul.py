@@ -8,12 +8,32 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..kernels.matmul import matmul as kernel
-from ..op import matmul_kind
+from ..op import matmul_kind, sample
 from .reduce import sum_to
 from .view import reshape, swapaxes
 
 
-@matmul_kind(symbol="@", inputs=2)
+@matmul_kind(
+    symbol="@",
+    inputs=2,
+    samples=[
+        sample((3, 4), (4, 5)),
+        sample((1, 1), (1, 1)),
+        sample((4,), (4,)),
+        sample((4,), (4, 3)),
+        sample((3, 4), (4,)),
+        sample((2, 3, 4), (4, 5)),
+        sample((4,), (2, 4, 3)),
+        sample((2, 3, 4), (4,)),
+        sample((2, 1, 3, 4), (7, 4, 5)),
+    ],
+    errors=[
+        (sample((3, 4), (5, 4)), "did you mean"),
+        (sample((3, 4), (3,)), "the last axis of a is 4"),
+        (sample((), (3,)), "at least 1-D"),
+        (sample((2, 3, 4), (5, 4, 3)), "do not broadcast"),
+    ],
+)
 def matmul(a, b):
     """y = a @ b, (..., m, k) @ (..., k, n) -> (..., m, n); 1-D and broadcasting as in NumPy.
 
@@ -40,7 +60,9 @@ def _(shapes):
     if a[-1] != inner:
         hint = ""
         if len(b) > 1 and a[-1] == b[-1]:
-            hint = " The last axis of b would fit: did you mean a @ swapaxes(b, -1, -2) (b.T in 2-D)?"
+            hint = (
+                " The last axis of b would fit: did you mean a @ swapaxes(b, -1, -2) (b.T in 2-D)?"
+            )
         raise ShapeError(
             f"matmul: {list(a)} @ {list(b)}: the last axis of a is {a[-1]}, "
             f"the one of b it meets is {inner}.{hint}"

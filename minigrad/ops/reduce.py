@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..axes import canonical_axes, canonical_axis
 from ..errors import ShapeError
 from ..kernels import reduce as kernels
-from ..op import reduce
+from ..op import reduce, sample
 from .arithmetic import maximum
 from .compare import equal, where
 from .view import broadcast_to, flip, reshape
@@ -15,7 +15,20 @@ def _keep_axes(shapes, axis, keepdims):
     return {"axis": canonical_axes(axis, len(shapes[0])), "keepdims": bool(keepdims)}
 
 
-@reduce(symbol="Σ")
+@reduce(
+    symbol="Σ",
+    samples=[
+        sample((3, 4)),
+        sample((3, 4), axis=0),
+        sample((2, 3, 5), axis=(-1, 0), keepdims=True),
+        sample((1,), axis=0),
+        sample(()),
+    ],
+    errors=[
+        (sample((3, 4), axis=2), "out of range"),
+        (sample((3, 4), axis=(0, -2)), "names an axis twice"),
+    ],
+)
 def sum(x, axis=None, keepdims=False):
     """y = sum of x over `axis` (an int, a tuple, or None for all)."""
     return kernels.sum(x, axis, keepdims)
@@ -31,7 +44,20 @@ def _(g, x_shape, axis):
     return broadcast_to(_spread(g, x_shape, axis), x_shape)
 
 
-@reduce
+@reduce(
+    samples=[
+        sample((3, 4)),
+        sample((3, 4), axis=0),
+        sample((2, 3, 5), axis=(-1, 0), keepdims=True),
+        sample((1,), axis=0),
+        sample(()),
+    ],
+    errors=[
+        (sample((3, 4), axis=2), "out of range"),
+        (sample((3, 4), axis=(0, -2)), "names an axis twice"),
+        (sample((0, 3), axis=0), "no max over an empty axis"),
+    ],
+)
 def max(x, axis=None, keepdims=False):
     """y = largest of x over `axis`; NaN if any is.  Equal largest elements share the gradient."""
     return kernels.max(x, axis, keepdims)
@@ -47,7 +73,20 @@ def _(g, y, x, x_shape, axis):
     return _share(g, y, x, x_shape, axis)
 
 
-@reduce
+@reduce(
+    samples=[
+        sample((3, 4)),
+        sample((3, 4), axis=0),
+        sample((2, 3, 5), axis=(-1, 0), keepdims=True),
+        sample((1,), axis=0),
+        sample(()),
+    ],
+    errors=[
+        (sample((3, 4), axis=2), "out of range"),
+        (sample((3, 4), axis=(0, -2)), "names an axis twice"),
+        (sample((0, 3), axis=0), "no min over an empty axis"),
+    ],
+)
 def min(x, axis=None, keepdims=False):
     """y = smallest of x over `axis`; NaN if any is.  Equal smallest elements share the gradient."""
     return kernels.min(x, axis, keepdims)
@@ -63,7 +102,10 @@ def _(g, y, x, x_shape, axis):
     return _share(g, y, x, x_shape, axis)
 
 
-@reduce
+@reduce(
+    samples=[sample((5,)), sample((3, 4), axis=0), sample((2, 3, 5), axis=1), sample((1, 1))],
+    errors=[(sample((3, 4), axis=2), "out of range")],
+)
 def cumsum(x, axis=-1):
     """y_i = x_0 + ... + x_i along `axis`."""
     return kernels.cumsum(x, axis)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..axes import canonical_axis
 from ..errors import ShapeError
-from ..op import view
+from ..op import sample, view
 
 
 def _ints(values, what):
@@ -20,7 +20,15 @@ def _ints(values, what):
         raise ShapeError(f"{what}: expected integers, got {values}.") from None
 
 
-@view
+@view(
+    samples=[
+        sample((3, 4), shape=(2, -1)),
+        sample((6,), shape=(1, 3, 2)),
+        sample((1,), shape=()),
+        sample((0, 3), shape=(3, 0)),
+    ],
+    errors=[(sample((3, 4), shape=(5, 2)), "12 elements")],
+)
 def reshape(x, shape):
     """The same values in another shape; one size may be -1."""
     return x.reshape(shape)
@@ -44,7 +52,10 @@ def _(g, x_shape):
     return reshape(g, x_shape)
 
 
-@view
+@view(
+    samples=[sample((3, 4)), sample((2, 3, 5), axes=(1, 2, 0)), sample((2, 3, 5), axes=(-1, 0, 1))],
+    errors=[(sample((3, 4), axes=(0, 0)), "no order")],
+)
 def transpose(x, axes=None):
     """Axes in another order; None reverses them."""
     return x.transpose(axes)
@@ -57,7 +68,9 @@ def _(shapes, axes):
         return {"axes": tuple(reversed(range(n)))}
     order = tuple(canonical_axis(a, n, "transpose: axis") for a in _ints(axes, "transpose"))
     if sorted(order) != list(range(n)):
-        raise ShapeError(f"transpose: axes {tuple(axes)} is no order of the {n} axes of {list(shapes[0])}.")
+        raise ShapeError(
+            f"transpose: axes {tuple(axes)} is no order of the {n} axes of {list(shapes[0])}."
+        )
     return {"axes": order}
 
 
@@ -67,7 +80,10 @@ def _(g, axes):
     return transpose(g, inverse)
 
 
-@view
+@view(
+    samples=[sample((2, 3, 5), axis1=0, axis2=-1), sample((1, 3), axis1=1, axis2=1)],
+    errors=[(sample((3, 4), axis1=0, axis2=2), "out of range")],
+)
 def swapaxes(x, axis1, axis2):
     """Two axes exchanged."""
     return x.swapaxes(axis1, axis2)
@@ -84,7 +100,10 @@ def _(g, axis1, axis2):
     return swapaxes(g, axis1, axis2)
 
 
-@view
+@view(
+    samples=[sample((3, 4), axis=1), sample((3,), axis=-1), sample((), axis=0)],
+    errors=[(sample((3,), axis=3), "out of range")],
+)
 def expand_dims(x, axis):
     """A new axis of size 1 at `axis`."""
     return np.expand_dims(x, axis)
@@ -100,7 +119,10 @@ def _(g, x_shape):
     return reshape(g, x_shape)
 
 
-@view
+@view(
+    samples=[sample((1, 3, 1)), sample((1, 3, 1), axis=-1)],
+    errors=[(sample((2, 3), axis=0), "size 2, expected 1")],
+)
 def squeeze(x, axis=None):
     """Axes of size 1 dropped: those named, or all."""
     return np.squeeze(x, axis)
@@ -123,7 +145,10 @@ def _(g, x_shape):
     return reshape(g, x_shape)
 
 
-@view
+@view(
+    samples=[sample((3, 1), shape=(2, 3, 4)), sample((), shape=(2,)), sample((3,), shape=(3,))],
+    errors=[(sample((3,), shape=(4,)), "does not broadcast")],
+)
 def broadcast_to(x, shape):
     """x repeated along new axes and axes of size 1, without copying."""
     return np.broadcast_to(x, shape)
@@ -147,7 +172,14 @@ def _(g, x_shape):
     return sum_to(g, x_shape)
 
 
-@view(variadic=True)
+@view(
+    variadic=True,
+    samples=[sample((2, 3), (1, 3)), sample((2, 3), (2, 1), (2, 4), axis=-1), sample((5,))],
+    errors=[
+        (sample((2, 3), (2, 4)), "all axes but axis 0 must be equal"),
+        (sample((2,), (2,), axis=1), "out of range"),
+    ],
+)
 def concatenate(arrays, axis=0):
     """Arrays joined along an axis they have."""
     return np.concatenate(arrays, axis)
@@ -176,7 +208,11 @@ def _(g, arrays_shape, axis):
     return grads
 
 
-@view(variadic=True)
+@view(
+    variadic=True,
+    samples=[sample((2, 3), (2, 3)), sample((3,), (3,), (3,), axis=-1), sample((), ())],
+    errors=[(sample((2, 3), (3, 2)), "expected one shape")],
+)
 def stack(arrays, axis=0):
     """Arrays of one shape joined along a new axis."""
     return np.stack(arrays, axis)
@@ -198,7 +234,10 @@ def _(g, arrays_shape, axis):
     return [g[(*cut, i)] for i in range(len(arrays_shape))]
 
 
-@view
+@view(
+    samples=[sample((3, 4)), sample((3, 4), axis=0), sample((3, 4, 2), axis=(-1, 0))],
+    errors=[(sample((3, 4), axis=2), "out of range")],
+)
 def flip(x, axis=None):
     """The order reversed along `axis` (an int, several, or None for all)."""
     return np.flip(x, axis)
@@ -216,7 +255,10 @@ def _(g, axis):
     return flip(g, axis)
 
 
-@view
+@view(
+    samples=[sample((5,), shift=2, axis=0), sample((3, 4), shift=-7, axis=-1)],
+    errors=[(sample((3, 4), shift=0.5, axis=0), "expected integers")],
+)
 def roll(x, shift, axis):
     """Values moved by `shift` places along `axis`, the last coming back in front."""
     return np.roll(x, shift, axis)
@@ -232,9 +274,19 @@ def _(g, shift, axis):
     return roll(g, -shift, axis)
 
 
-@view
+@view(
+    samples=[
+        sample((3, 4), pad_width=((1, 2), (0, 3))),
+        sample((3,), pad_width=2, value=7.0),
+        sample((2, 3), pad_width=(1, 0)),
+    ],
+    errors=[
+        (sample((3, 4), pad_width=((1, 2, 3),)), "does not fit"),
+        (sample((3,), pad_width=-1), "expected integers >= 0"),
+    ],
+)
 def pad(x, pad_width, value=0.0):
-    """`value` around x: pad_width is ((before, after), ...) for each axis, or one pair, or one int."""
+    """`value` around x; pad_width is ((before, after), ...) an axis, or one pair, or one int."""
     return np.pad(x, pad_width, constant_values=value)
 
 
@@ -259,7 +311,7 @@ def _(g, x_shape, pad_width):
     return g[tuple(slice(before, before + n) for (before, _), n in inside)]
 
 
-@view
+@view(samples=[sample((3, 4), dtype=np.float64), sample((2,), dtype="float64")])
 def astype(x, dtype):
     """The same values in another dtype; the gradient comes back in x's."""
     return x.astype(dtype)
