@@ -190,12 +190,9 @@ def hessian(f: Function, *inputs: Any) -> Any:
         for k in range(x.size):
             v = np.zeros(x.shape, x.dtype)
             v.flat[k] = 1
-            live = g is not None and g.requires_grad
-            found = (
-                grad(g, leaves, v, retain_graph=True, allow_unused=True)
-                if live
-                else [None] * len(leaves)
-            )
+            found: list[Tensor | None] = [None] * len(leaves)
+            if g is not None and g.requires_grad:
+                found = grad(g, leaves, v, retain_graph=True, allow_unused=True)
             for j, (h, z) in enumerate(zip(found, leaves, strict=True)):
                 rows[j].append(_or_zero(h, z)._data)
         blocks = [

@@ -90,50 +90,65 @@ def walk(
     With wanted=None gradients go into `.grad` of the leaves; else those of `wanted` are returned
     (None where nothing arrived) and no `.grad` is touched.
     """
+    before = state.switch(recording=create_graph)
+    try:
+        with np.errstate(all="ignore"):  # Inf and NaN are data here; detect_anomaly reports them
+            return _walk(outputs, seeds, wanted, retain_graph, create_graph)
+    finally:
+        state.switch(**before)
+
+
+def _walk(
+    outputs: Sequence[Tensor],
+    seeds: Sequence[Any],
+    wanted: Sequence[Tensor] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> list[Any]:
     targets = None if wanted is None else {id(_target(t)) for t in wanted}
     nodes, leaves = _collect(outputs, targets)
     sums = _Sums()
     for output, seed in zip(outputs, seeds, strict=True):
         sums.add(id(_target(output)), seed)
     found: dict[int, Any] = {}
-    before = state.switch(recording=create_graph)
-    try:
-        while nodes:
-            node = nodes.pop()
-            g = sums.pop(id(node), None)
-            if g is None:
-                continue
-            if node.hooks is not None or node.tape is not None:
-                g = _show(node, g)
-            if targets is not None and id(node) in targets:
-                found[id(node)] = g if create_graph else g.copy()
-            if node.saved is None:
-                _refuse_freed(node)
-            if versions.latest > node.position:
-                versions.check(node)
-            inputs = node.inputs
-            for i, gx in _pull_recorded(node, g) if create_graph else _pull(node, g):
-                key = id(inputs[i])
-                if key in sums or type(gx) is _Slice:
-                    sums.add(key, gx)
-                else:
-                    sums[key] = gx
-            if not retain_graph:
-                node.saved = None
-                if node.tape is None:
-                    node.inputs = ()
-        for leaf in leaves:
-            if id(leaf) not in sums:
-                continue
-            g = sums.take(id(leaf))
-            if leaf._hooks:
-                g = _run_hooks(leaf._hooks, g)
-            if targets is None:
-                _accumulate(leaf, g, create_graph)
-            elif id(leaf) in targets:
-                found[id(leaf)] = g
-    finally:
-        state.switch(**before)
+    anomaly = state.anomaly
+    while nodes:
+        node = nodes.pop()
+        g = sums.pop(id(node), None)
+        if g is None:
+            continue
+        if node.hooks is not None or node.tape is not None:
+            g = _show(node, g)
+        if targets is not None and id(node) in targets:
+            found[id(node)] = g if create_graph else g.copy()
+        if node.saved is None:
+            _refuse_freed(node)
+        if versions.latest > node.position:
+            versions.check(node)
+        inputs = node.inputs
+        pulled = _pull_recorded(node, g) if create_graph else _pull(node, g)
+        if anomaly:
+            _check_pulled(node, pulled)
+        for i, gx in pulled:
+            key = id(inputs[i])
+            if key in sums or type(gx) is _Slice:
+                sums.add(key, gx)
+            else:
+                sums[key] = gx
+        if not retain_graph:
+            node.saved = None
+            if node.tape is None:
+                node.inputs = ()
+    for leaf in leaves:
+        if id(leaf) not in sums:
+            continue
+        g = sums.take(id(leaf))
+        if leaf._hooks:
+            g = _run_hooks(leaf._hooks, g)
+        if targets is None:
+            _accumulate(leaf, g, create_graph)
+        elif id(leaf) in targets:
+            found[id(leaf)] = g
     return [] if wanted is None else [found.get(id(_target(t))) for t in wanted]
 
 
@@ -167,7 +182,8 @@ def _collect(
     if targets is not None:
         useful = set(targets)
         for node in nodes:
-            if node.inputs and any(id(node.inputs[i]) in useful for i in node.plan.needs):
+            freed = node.saved is None  # reported when the walk comes to it
+            if freed or any(id(node.inputs[i]) in useful for i in node.plan.needs):
                 useful.add(id(node))
         nodes = [n for n in nodes if id(n) in useful]
     return nodes, leaves
@@ -208,7 +224,7 @@ class _Sums(dict):
 
 def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
     """(input, its gradient) for each input that needs one, on arrays."""
-    plan, saved = node.plan, node.saved
+    plan, saved = node.plan, node.saved or ()
     out: list[tuple[int, Any]] = []
     if plan.fused:
         shapes = node.in_shapes
@@ -223,23 +239,25 @@ def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
         out.append((0, _Slice(g, node.params["index"], node.input_shape(0))))
     else:
         out = _call_rules(node, g, dict(zip(plan.names, saved, strict=True)))
-    if state.anomaly:
-        for i, gx in out:
-            values = gx.g if type(gx) is _Slice else gx
-            check_finite(values, f"{node.where()} (gradient of input {i})", "the backward pass")
     return out
+
+
+def _check_pulled(node: Node, pulled: list[tuple[int, Any]]) -> None:
+    for i, gx in pulled:
+        values = gx.g if type(gx) is _Slice else getattr(gx, "_data", gx)
+        check_finite(values, f"{node.where()} (gradient of input {i})", "the backward pass")
 
 
 def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
     """The same on Tensors: the rules are expressions of ops, so calling them records them."""
     plan = node.plan
     known = {}
-    for name, position, array in zip(plan.names, plan.saves, node.saved, strict=True):
+    for name, position, array in zip(plan.names, plan.saves, node.saved or (), strict=True):
         source = node if position < 0 else node.inputs[position]
         if isinstance(source, Tensor):
             known[name] = source
         elif isinstance(source, Node):
-            known[name] = wrap(array, source, source.plan is not None)
+            known[name] = wrap(array, source, bool(source.plan.needs))
         else:
             known[name] = wrap(array, None, False)
     return [
@@ -249,13 +267,13 @@ def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
 
 
 def _call_rules(node: Node, g: Any, known: dict[str, Any]) -> list[tuple[int, Any]]:
-    out = []
+    out: list[tuple[int, Any]] = []
     for p in node.plan.pullbacks:
         gx = p.fn(g, *[_fact(node, name, known) for name in p.names])
         if node.op.variadic:
             out.extend((i, gx[i]) for i in node.plan.needs)
         else:
-            out.append((p.index, np.asarray(gx) if isinstance(gx, np.generic) else gx))
+            out.append((p.input, np.asarray(gx) if isinstance(gx, np.generic) else gx))
     return out
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def sample(*shapes: tuple[int, ...], **params: Any) -> Sample:
 class Pullback(NamedTuple):
     """How the gradient of one input is computed: `fn` called with the values it names."""
 
-    index: int  # which input
+    input: int  # which one
     fn: Callable[..., Any]
     names: tuple[str, ...]  # what the rule wants besides g, in its order
 
@@ -66,6 +66,9 @@ class Plan(NamedTuple):
     names: tuple[str, ...]  # the same by name
     pullbacks: tuple[Pullback, ...]
     fused: tuple[tuple[int, Callable[..., Array] | None], ...]  # elementwise: (input, kernel call)
+
+
+NO_GRADIENT = Plan((), (), (), (), ())
 
 
 def _kernel_call(source: expr.Source, saved_names: Sequence[str]) -> Callable[..., Array]:
@@ -90,11 +93,24 @@ class Loops(dict):
         return loop
 
 
+class Plans(dict):
+    """mask of the inputs that need a gradient -> Plan, made on first use."""
+
+    def __init__(self, op: Op):
+        super().__init__({0: NO_GRADIENT})
+        self.op = op
+
+    def __missing__(self, mask: int) -> Plan:
+        plan = self[mask] = self.op.make_plan(mask)
+        return plan
+
+
 class Op:
     """A registered operation. Call it like a function; it works on Tensors, arrays and numbers."""
 
     kind = ""
     plain = False  # elementwise on floats only: apply() may take its short way
+    loops: Loops
 
     def __init__(self, body: Callable[..., Any], options: dict[str, Any]):
         self.body = body
@@ -121,7 +137,7 @@ class Op:
         self.input_defaults = [p.default for p in parameters[:n_inputs]]
         self.bools = tuple(p.name for p in parameters if p.annotation in (bool, "bool"))
         self.rules: dict[str, Callable[..., Any]] = {}
-        self.plans: dict[int, Plan] = {}
+        self.plans = Plans(self)
         self.prepare: Callable[..., dict[str, Any]] | None = None
         self.__doc__, self.__name__, self.__qualname__ = body.__doc__, self.name, self.name
         self.__module__ = body.__module__
@@ -138,7 +154,7 @@ class Op:
     def __repr__(self) -> str:
         return f"<{self.kind} op {self.name}>"
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str) -> NoReturn:
         raise DeclarationError(f"op {getattr(self, 'name', '?')}: {why}")
 
     # -- declaration ---------------------------------------------------------------------------
@@ -181,7 +197,7 @@ class Op:
                 self._refuse(f"no vjp({name!r}); declare one, or differentiable=False")
         for i, name in enumerate(self.inputs):
             if name in self.rules:
-                self.plan(1 << i)
+                self.make_plan(1 << i)
 
     # -- calling -------------------------------------------------------------------------------
 
@@ -254,12 +270,6 @@ class Op:
 
     # -- differentiating -------------------------------------------------------------------------
 
-    def plan(self, mask: int) -> Plan:
-        """What to keep and compute when the inputs whose bits are set in `mask` need gradients."""
-        if mask not in self.plans:
-            self.plans[mask] = self._plan(mask)
-        return self.plans[mask]
-
     def _pullbacks(self, mask: int) -> list[Pullback]:
         found = []
         for i, name in enumerate(self.inputs):
@@ -281,7 +291,8 @@ class Op:
         positions = tuple(-1 if n == "y" else self.inputs.index(n) for n in kept)
         return Plan(needs, positions, kept, tuple(pullbacks), fused)
 
-    def _plan(self, mask: int) -> Plan:
+    def make_plan(self, mask: int) -> Plan:
+        """What to keep and compute when the inputs whose bits are set in `mask` need gradients."""
         pullbacks = self._pullbacks(mask)
         kept = dict.fromkeys(n for p in pullbacks for n in p.names if n == "y" or n in self.inputs)
         return self._made_plan(mask, tuple(kept), pullbacks, ())
@@ -356,13 +367,13 @@ class Elementwise(Op):
             raise
         return y if type(y) is np.ndarray else np.asarray(y)
 
-    def _plan(self, mask: int) -> Plan:
+    def make_plan(self, mask: int) -> Plan:
         pullbacks = self._pullbacks(mask)
         sources = [expr.source(p.fn, ("g", *p.names), self.bools) for p in pullbacks]
         read = [() if s is None else s.inputs for s in sources]
         kept = tuple(dict.fromkeys(n for names in read for n in names if n != "g"))
         fused = tuple(
-            (p.index, None if s is None else _kernel_call(s, kept))
+            (p.input, None if s is None else _kernel_call(s, kept))
             for p, s in zip(pullbacks, sources, strict=True)
         )
         return self._made_plan(mask, kept, pullbacks, fused)
@@ -420,7 +431,7 @@ _weak_cache: dict[np.dtype, dict[float, Array]] = {d: {} for d in _FLOATS}
 
 def weak(number: float, dtype: np.dtype) -> Array:
     """A Python number as a 0-d array of `dtype`; common ones are made once."""
-    known = _weak_cache.get(dtype, {})
+    known = _weak_cache[dtype]
     found = known.get(number)
     if found is None:
         found = np.array(number, dtype)

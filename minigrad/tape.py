@@ -69,7 +69,7 @@ class Node:
     op: Op
     inputs: Sequence[Any]
     params: dict[str, Any]
-    plan: Plan | None
+    plan: Plan
     saved: tuple[Array, ...] | None
     in_shapes: tuple[tuple[int, ...], ...] | None
     shape: tuple[int, ...]

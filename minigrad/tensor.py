@@ -76,7 +76,7 @@ class Tensor:
             )
         if isinstance(array, versions.EditedArray):
             array = array.view(np.ndarray)
-            if np.shares_memory(array, self._data, max_work=1):
+            if np.may_share_memory(array, self._data):
                 return  # the end of `t.data -= x`: already written, and already noted
         self._data = np.array(array, dtype=self._data.dtype)
 
@@ -385,7 +385,10 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     of the cost.
     """
     arrays: list[Any] = []
-    mask, bit, dtype = 0, 1, None
+    inputs: list[Any] = []  # what the Node will hold for each argument
+    mask, bit, numbers = 0, 1, False
+    dtype: Any = None
+    y: Any = None
     if op.plain:
         for a in args:
             if isinstance(a, Tensor):
@@ -394,77 +397,80 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
                     dtype = x.dtype
                 elif x.dtype is not dtype:
                     break
+                arrays.append(x)
                 if a.requires_grad:
                     mask |= bit
-            elif dtype is not None and (type(a) is float or type(a) is int):
-                x = weak(a, dtype)
+                    inputs.append(a._node or a)
+                else:
+                    inputs.append(None)
+            elif type(a) is float or type(a) is int:
+                numbers = True
+                arrays.append(a)
+                inputs.append(a)
             else:
                 break
-            arrays.append(x)
             bit += bit
-    y = None
-    if bit >> len(args) == 1:
-        try:
-            y = op.loops[dtype](*arrays)
-        except KeyError:  # no kernel for this dtype; _prepare says so
-            pass
-        except ValueError:
-            check_broadcast(op.name, arrays)
-            raise
+        else:
+            try:
+                if numbers:
+                    arrays = [x if type(x) is np.ndarray else weak(x, dtype) for x in arrays]
+                y = op.loops[dtype](*arrays)
+            except KeyError:  # no kernel for this dtype; _prepare says so
+                pass
+            except ValueError:
+                check_broadcast(op.name, arrays)
+                raise
     if y is None:
         arrays, args, params = _prepare(op, args, params)
         y = op.forward(arrays, params)
-        mask, bit = 0, 1
-        for a in args:
-            if isinstance(a, Tensor) and a.requires_grad:
-                mask |= bit
-            bit += bit
+        inputs, mask = _inputs(args)
     elif type(y) is not np.ndarray:
         y = np.asarray(y)
     mode = state.mode
     if mode == 2:
-        return _apply_watched(op, args, params, arrays, y, mask)
+        return _apply_watched(op, args, params, arrays, y, inputs, mask)
     if mode and mask and y.dtype.kind == "f":  # masks and integers carry no gradient
-        return _recorded(op, args, params, arrays, y, mask)
+        return _recorded(op, params, arrays, y, inputs, mask)
     return wrap(y, None, False)
+
+
+def _inputs(args: Sequence[Any]) -> tuple[list[Any], int]:
+    """What a Node holds for each argument, and which need a gradient, as a mask of bits."""
+    inputs: list[Any] = []
+    mask = 0
+    for i, a in enumerate(args):
+        if isinstance(a, Tensor) and a.requires_grad:
+            mask |= 1 << i
+            inputs.append(a._node or a)
+        else:
+            inputs.append(a if isinstance(a, (int, float)) else None)
+    return inputs, mask
 
 
 def _recorded(
     op: Op,
-    args: Sequence[Any],
     params: dict[str, Any],
     arrays: Sequence[Array],
     y: Array,
+    inputs: list[Any],
     mask: int,
 ) -> Tensor:
     """The Tensor around `y`, with the Node that says how it came to be."""
     node = _new_node(Node)
     node.op = op
+    node.inputs = inputs
     node.params = params
     node.shape = shape = y.shape
     node.dtype = y.dtype
     node.position = tick()
     node.scope = state.scope
-    inputs: list[Any] = []
-    bit = 1
-    for a in args:
-        if mask & bit:
-            inputs.append(a if a._node is None else a._node)
-        else:
-            inputs.append(a if type(a) is float or type(a) is int else None)
-        bit += bit
-    node.inputs = inputs
     node.in_shapes = None
     for x in arrays:
         if x.shape != shape:
             node.in_shapes = tuple([x.shape for x in arrays])
             break
-    node.saved = ()
-    node.plan = None
-    if mask:
-        node.plan = plan = op.plans.get(mask) or op.plan(mask)
-        if plan.saves:
-            node.saved = tuple([y if i < 0 else arrays[i] for i in plan.saves])
+    node.plan = plan = op.plans[mask]
+    node.saved = tuple([y if i < 0 else arrays[i] for i in plan.saves]) if plan.saves else ()
     t = _new(Tensor)
     t._data = y
     t._node = node
@@ -478,6 +484,7 @@ def _apply_watched(
     params: dict[str, Any],
     arrays: Sequence[Array],
     y: Array,
+    inputs: list[Any],
     mask: int,
 ) -> Tensor:
     """Under a Tape (everything is recorded, constants too) or detect_anomaly."""
@@ -487,12 +494,12 @@ def _apply_watched(
         check_finite(y, f"{op.name}{scope}", "the forward pass")
     if not s.recording or y.dtype.kind != "f":
         mask = 0
-    if not mask and s.tape is None:
-        return wrap(y, None, False)
-    t = _recorded(op, args, params, arrays, y, mask)
-    if s.tape is not None and t._node is not None:
-        constants = [wrap(a, None, False) if isinstance(a, np.ndarray) else a for a in args]
-        t._node.inputs = [a._node or a if isinstance(a, Tensor) else a for a in constants]
+    if s.tape is None:
+        return _recorded(op, params, arrays, y, inputs, mask) if mask else wrap(y, None, False)
+    constants = [wrap(a, None, False) if isinstance(a, np.ndarray) else a for a in args]
+    inputs = [a._node or a if isinstance(a, Tensor) else a for a in constants]
+    t = _recorded(op, params, arrays, y, inputs, mask)
+    if t._node is not None:
         s.tape.record(t._node, y)
     return t
 

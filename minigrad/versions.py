@@ -34,7 +34,11 @@ def edited(array: Array) -> None:
     owner = _owner(array)
     key = id(owner)
     latest = tick()
-    _edits[key] = (latest, weakref.ref(owner, lambda _, key=key: _edits.pop(key, None)))
+
+    def forget(_: Any) -> None:
+        _edits.pop(key, None)
+
+    _edits[key] = (latest, weakref.ref(owner, forget))
 
 
 def check(node: Node) -> None:

@@ -6,6 +6,8 @@ import builtins
 import itertools
 import math
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from .index import getitem
 from .reduce import max, sum
 from .view import astype
 
-METHODS = {}
+METHODS: dict[str, Callable[..., Any]] = {}
 
 
 def _method(function):
