@@ -213,12 +213,18 @@ class Recurrent(Module):
             )
         given = [as_tensor(s) for s in given]
         for name, s, zero in zip(names, given, leaves(states[0]), strict=True):
+            what = f"{self._who}: initial state{' ' + name if name else ''}"
             expected = (len(self.cells), *(zero.shape if batched else zero.shape[1:]))
             if s.shape != expected:
                 raise ShapeError(
-                    f"{self._who}: initial state{' ' + name if name else ''} should be "
-                    f"{list(expected)}, (layers*directions, {'B, ' if batched else ''}size), got "
-                    f"{describe(s)}. batch_first does not apply to states."
+                    f"{what} should be {list(expected)}, (layers*directions, "
+                    f"{'B, ' if batched else ''}size), got {describe(s)}. batch_first does not "
+                    f"apply to states."
+                )
+            if s.dtype != zero.dtype:
+                raise DTypeError(
+                    f"{what} is {describe(s)} and the layer {zero.dtype}; use "
+                    f".astype(np.{zero.dtype})."
                 )
         if not batched:
             given = [ops.expand_dims(s, 1) for s in given]

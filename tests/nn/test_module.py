@@ -1,0 +1,181 @@
+"""Module: names, state_dict, switches, printing."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from golden.store import cases
+
+import minigrad as mg
+from minigrad import nn
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        self.embed = nn.Embedding(5, 2)
+        self.blocks = [nn.Linear(2, 2), nn.Linear(2, 2, bias=False)]
+        self.scale = nn.Parameter([1.0, 2.0])
+        self.note = "not a parameter"
+
+    def forward(self, x: Any) -> Any:
+        y = self.embed(x)
+        for block in self.blocks:
+            y = block(y)
+        return y * self.scale
+
+
+NAMES = ["embed.weight", "blocks.0.weight", "blocks.0.bias", "blocks.1.weight", "scale"]
+
+
+def test_names_follow_attributes_and_lists() -> None:
+    net = Net()
+    assert [name for name, _ in net.named_parameters()] == NAMES
+    assert list(net.state_dict()) == NAMES
+    assert [type(m).__name__ for m in net.modules()] == ["Net", "Embedding", "Linear", "Linear"]
+    assert net.embed.weight.name == "weight"
+    assert isinstance(net.scale, mg.Tensor)
+    assert net.scale.dtype == np.float32
+
+
+def test_a_shared_parameter_is_trained_once_and_saved_under_every_name() -> None:
+    net = Net()
+    net.blocks[1].weight = net.blocks[0].weight
+    assert [name for name, _ in net.named_parameters()] == [
+        n for n in NAMES if n != "blocks.1.weight"
+    ]
+    assert list(net.state_dict()) == NAMES
+
+
+def test_a_state_goes_through_a_file_and_back(tmp_path: Path) -> None:
+    net, other = Net(), Net()
+    np.savez(tmp_path / "net.npz", **net.state_dict())
+    with np.load(tmp_path / "net.npz") as state:
+        report = other.load_state_dict(state)
+    assert report == ([], [])
+    np.testing.assert_array_equal(net([[0, 3]]).data, other([[0, 3]]).data)
+
+
+def test_a_state_is_a_copy() -> None:
+    net = Net()
+    state = net.state_dict()
+    net.scale.data[0] = 9.0
+    assert state["scale"].tolist() == [1.0, 2.0]
+    net.load_state_dict(state)
+    state["scale"][0] = 7.0
+    assert net.scale.tolist() == [1.0, 2.0]
+
+
+def test_loading_converts_to_the_parameters_dtype() -> None:
+    layer = nn.Linear(2, 1)
+    layer.load_state_dict({"weight": [[1, 2]], "bias": np.array([0.5], np.float64)})
+    assert layer.weight.dtype == np.float32
+    assert layer.weight.tolist() == [[1.0, 2.0]]
+
+
+def test_a_state_that_does_not_fit_is_refused_whole() -> None:
+    net = Net()
+    before, state = net.state_dict(), net.state_dict()
+    state["blocks.0.weight"] = np.zeros((2, 3))
+    state["weight"] = state.pop("scale")
+    state["embed.weight"] = np.zeros((5, 2))
+    expected = (
+        r"Net.load_state_dict: mis-shaped: 'blocks.0.weight' is \[2, 3\], expected \[2, 2\]; "
+        r"missing: 'scale'; unexpected: 'weight'."
+    )
+    with pytest.raises(mg.StateDictError, match=expected):
+        net.load_state_dict(state)
+    np.testing.assert_array_equal(net.embed.weight.data, before["embed.weight"])
+    del state["blocks.0.weight"]
+    with pytest.raises(ValueError, match=r"missing: 'blocks.0.weight', 'scale'.*strict=False"):
+        net.load_state_dict(state)
+    report = net.load_state_dict(state, strict=False)
+    assert report.missing == ["blocks.0.weight", "scale"]
+    assert report.unexpected == ["weight"]
+    assert not net.embed.weight.data.any()
+
+
+def test_torchs_checkpoints_load_as_they_are() -> None:
+    """The golden tests compare what the loaded layers compute."""
+    kinds: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+    for case in cases("recurrent").values():
+        options = {k: v for k, v in case.options.items() if k not in ("kind", "lengths")}
+        layer = kinds[case.options["kind"].partition("_")[0]](**options)
+        state = {k: v for k, v in case.arrays.items() if k.startswith(("weight", "bias"))}
+        assert layer.load_state_dict(state) == ([], [])
+
+
+def test_train_and_eval_reach_everything_below() -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5)))
+    assert net.training
+    assert net.eval() is net
+    assert not any(m.training for m in net.modules())
+    assert all(m.training for m in net.train().modules())
+    layer = nn.LSTM(1, 2)
+    assert not layer.eval().cells[0].training
+
+
+def test_zero_grad_drops_gradients() -> None:
+    net = Net()
+    net([1]).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    net.zero_grad()
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_to_changes_the_dtype_of_everything() -> None:
+    net = Net().to(np.float64)
+    assert {p.dtype for p in net.parameters()} == {np.dtype(np.float64)}
+    assert net([1]).dtype == np.float64
+    layer = nn.LSTM(2, 3).to(np.float64)
+    assert layer(np.ones((2, 1, 2)))[0].dtype == np.float64
+    with pytest.raises(mg.DTypeError, match="float32 or float64, got int64"):
+        net.to(np.int64)
+
+
+def test_apply_visits_every_module() -> None:
+    seen: list[str] = []
+    net = Net().apply(lambda m: seen.append(type(m).__name__))
+    assert seen == ["Net", "Embedding", "Linear", "Linear"]
+    assert isinstance(net, Net)
+
+
+def test_a_deep_copy_is_independent() -> None:
+    net = Net()
+    twin = copy.deepcopy(net)
+    twin.scale.data[0] = 9.0
+    assert net.scale.tolist() == [1.0, 2.0]
+    twin([1]).sum().backward()
+    assert net.scale.grad is None
+
+
+def test_repr_shows_the_tree() -> None:
+    assert repr(nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Dropout(0.5)))) == (
+        "Sequential()\n"
+        "  (0): Linear(3, 4)\n"
+        "  (1): Sequential()\n"
+        "    (0): Dropout(0.5)"
+    )  # fmt: skip
+
+
+def test_modules_run_in_a_scope_named_by_their_attribute() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            self.inner = Net()
+
+        def forward(self, x: Any) -> Any:
+            return self.inner(x)
+
+    with mg.Tape() as tape:
+        Outer()([1])
+    scopes = [node.scope for node in tape.nodes]
+    assert scopes[0] == "inner/embed"
+    assert scopes[-1] == "inner"
+
+
+def test_a_module_without_forward_says_so() -> None:
+    with pytest.raises(TypeError, match="Module defines no forward"):
+        nn.Module()(1)
