@@ -14,11 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers.worker import MARK
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = Path(__file__).resolve().parent / "peers"
@@ -124,18 +126,19 @@ class Peer:
     def ask(self, **request: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-            answer = json.loads(self.process.stdout.readline())
-        except (BrokenPipeError, json.JSONDecodeError):
-            self.process.wait()
-            self.errors.seek(0)
-            last = self.errors.read().strip().splitlines()[-1:] or ["it said nothing"]
-            raise BenchError(f"{self.name} stopped: {last[0]}") from None
-        if "error" in answer:
-            raise BenchError(f"{self.name}: {answer['error']}")
-        return answer
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                answer = json.loads(line.removeprefix(MARK))
+                if "error" in answer:
+                    raise BenchError(f"{self.name}: {answer['error']}")
+                return answer
+        self.process.wait()
+        self.errors.seek(0)
+        last = self.errors.read().strip().splitlines()[-1:] or ["it said nothing"]
+        raise BenchError(f"{self.name} stopped: {last[0]}")
 
     def prepare(self, case: str, **args: Any) -> dict[str, np.ndarray]:
         """Runs the case once and returns what it computed."""
