@@ -1,0 +1,22 @@
+"""The tutorials run from top to bottom, and the numbers they state are asserted in them."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+PAGES = sorted((Path(__file__).resolve().parent.parent / "tutorials").glob("[0-9]*.py"))
+
+
+def test_there_are_pages():
+    assert PAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_a_page_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(page), run_name="__main__")
+    assert capsys.readouterr().out.strip(), "a page shows something"
+    text = page.read_text(encoding="utf-8")
+    for part in ("## Exercises", "## Solutions", "## Sources"):
+        assert part in text
