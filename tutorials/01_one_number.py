@@ -11,8 +11,9 @@
 # A neural network is a long calculation, and training asks one question of it: *if this weight
 # were a little larger, how much would the loss change?* This page answers it for single numbers,
 # with a record of the calculation, a **tape**, that you could keep with pencil and paper.
-# Everything later, arrays, LSTMs, compiled loops, is this page with larger boxes.  You need
-# derivatives and Python. Run it with `python tutorials/01_one_number.py`.
+# Everything later, arrays, LSTMs, compiled loops, is this page with larger boxes.
+#
+# You need derivatives and Python. Run it with `python tutorials/01_one_number.py`.
 
 # %%
 import math
@@ -72,13 +73,18 @@ for i, (name, inputs, out) in enumerate(tape):
 # ## Backwards
 #
 # Let $g_i$ be $\partial L/\partial(\text{line } i)$. For the last line it is 1. Each operation
-# knows its own slopes, and the chain rule hands $g$ from a line to the lines it was made from:  |
-# line | passes to its inputs | |---|---| | $y = a b$ | $g_a \mathrel{+}= g_y b$, $g_b \mathrel{+}=
-# g_y a$ | | $y = a + b$ | $g_a \mathrel{+}= g_y$, $g_b \mathrel{+}= g_y$ | | $y = \tanh a$ | $g_a
-# \mathrel{+}= g_y (1 - y^2)$ | | $y = (a - k)^2$ | $g_a \mathrel{+}= g_y \, 2 (a - k)$ |  The `+=`
-# matters: a line that was used twice gets a share from both uses. And the order matters: a line
-# may pass on its gradient only when it is complete, when everything that used it has been visited.
-# Reading the tape **from the end** guarantees that.
+# knows its own slopes, and the chain rule hands $g$ from a line to the lines it was made from:
+#
+# | line | passes to its inputs |
+# |---|---|
+# | $y = a b$ | $g_a \mathrel{+}= g_y b$, $g_b \mathrel{+}= g_y a$ |
+# | $y = a + b$ | $g_a \mathrel{+}= g_y$, $g_b \mathrel{+}= g_y$ |
+# | $y = \tanh a$ | $g_a \mathrel{+}= g_y (1 - y^2)$ |
+# | $y = (a - k)^2$ | $g_a \mathrel{+}= g_y \, 2 (a - k)$ |
+#
+# The `+=` matters: a line that was used twice gets a share from both uses. And the order matters: a
+# line may pass on its gradient only when it is complete, when everything that used it has been
+# visited. Reading the tape **from the end** guarantees that.
 
 # %%
 slopes = {
@@ -114,8 +120,11 @@ assert abs(measured - g[w]) < 1e-8
 
 # %% [markdown]
 # Nudging needs two evaluations *for each weight*. The tape gave every derivative in one walk. With
-# a million weights that is the difference between a second and two weeks.  ## The same with
-# minigrad  minigrad keeps exactly this list. `Tape` lets us look at it.
+# a million weights that is the difference between a second and two weeks.
+#
+# ## The same with minigrad
+#
+# minigrad keeps exactly this list. `Tape` lets us look at it.
 
 # %%
 import minigrad as mg
@@ -133,10 +142,12 @@ assert abs(w_.grad.item() - g[w]) < 1e-15
 
 # %% [markdown]
 # The column `kept` is what the way back needs: tanh keeps its output, because its slope is $1 -
-# y^2$; an addition keeps nothing at all. That is where the memory of training goes.  ## Where
-# vanishing begins  Look at dL/dh: it is dL/dh' times $w (1 - h'^2)$. One step back in time
-# multiplies the gradient by that factor; after $T$ steps by the product of $T$ of them. If they
-# are below one, little is left.
+# y^2$; an addition keeps nothing at all. That is where the memory of training goes.
+#
+# ## Where vanishing begins
+#
+# Look at dL/dh: it is dL/dh' times $w (1 - h'^2)$. One step back in time multiplies the gradient by
+# that factor; after $T$ steps by the product of $T$ of them. If they are below one, little is left.
 
 # %%
 state = mg.tensor(0.8, requires_grad=True, name="h_0")
@@ -155,8 +166,10 @@ assert abs(state.grad.item()) < 0.5**20  # every factor is at most w = 0.5
 #
 # 1. Add a line `exp` to the hand-made tape and to `slopes`. What does it have to keep?
 # 2. With $w = 2$ and no input, $h_0 = 0.001$: does $dh_{20}/dh_0$ vanish or explode? Why does it
-# not grow for ever? 3. What goes wrong if the walk visits lines in the order in which they were
-# recorded?  ## Solutions
+#    not grow for ever?
+# 3. What goes wrong if the walk visits lines in the order in which they were recorded?
+#
+# ## Solutions
 
 # %%
 # 1. y = e^a has the slope y: it keeps its output, like tanh.
