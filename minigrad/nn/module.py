@@ -11,7 +11,7 @@
             return self.head(hs)
 
 Nothing is registered: the members of a module are its attributes that are Parameters or Modules,
-and lists or tuples of them, in the order they were set.
+and those in its lists, tuples and dicts, in the order they were set.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from ..tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A leaf Tensor that a Module trains. float32 unless `dtype` says otherwise.
+    """A leaf Tensor that a Module trains. The dtype follows NumPy's rules unless given.
 
-    >>> Parameter([1.0, 2.0])
+    >>> Parameter([1.0, 2.0], np.float32)
     tensor([1., 2.], dtype=float32, requires_grad=True)
     """
 
     __slots__ = ()
 
-    def __init__(self, data: Any, dtype: Any = np.float32):
+    def __init__(self, data: Any, dtype: Any = None):
         super().__init__(data, dtype, requires_grad=True)
 
 
@@ -77,14 +77,9 @@ class Module:
     # -- members -----------------------------------------------------------------------------------
 
     def members(self) -> Iterator[tuple[str, Parameter | Module]]:
-        """(name, member) for the Parameters and Modules held directly, or in a list: `blocks.0`."""
+        """(name, member) for the Parameters and Modules held here; `blocks.0` is in a list."""
         for name, value in vars(self).items():
-            if isinstance(value, (Parameter, Module)):
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                for i, item in enumerate(value):
-                    if isinstance(item, (Parameter, Module)):
-                        yield f"{name}.{i}", item
+            yield from _held(name, value)
 
     def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter) with shared ones as often as they are named; see named_parameters."""
@@ -194,3 +189,15 @@ class Module:
         below = [(name, m) for name, m in self.members() if isinstance(m, Module)]
         lines = [f"({name}): {member!r}".replace("\n", "\n  ") for name, member in below]
         return "\n  ".join([head, *lines])
+
+
+def _held(name: str, value: Any) -> Iterator[tuple[str, Parameter | Module]]:
+    """The members in an attribute's value, looking into containers."""
+    if isinstance(value, (Parameter, Module)):
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _held(f"{name}.{i}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _held(f"{name}.{key}", item)

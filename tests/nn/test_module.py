@@ -38,7 +38,14 @@ def test_names_follow_attributes_and_lists() -> None:
     assert [type(m).__name__ for m in net.modules()] == ["Net", "Embedding", "Linear", "Linear"]
     assert net.embed.weight.name == "weight"
     assert isinstance(net.scale, mg.Tensor)
-    assert net.scale.dtype == np.float32
+    assert net.scale.dtype == np.float64  # NumPy's rules, as mg.tensor
+    assert nn.Parameter(np.ones(2, np.float32)).dtype == np.float32
+
+
+def test_names_reach_into_nested_containers() -> None:
+    net = nn.Module()
+    net.parts = {"a": [nn.Linear(1, 1, bias=False)], "b": (nn.Parameter([1.0]), "other")}
+    assert [name for name, _ in net.named_parameters()] == ["parts.a.0.weight", "parts.b.0"]
 
 
 def test_a_shared_parameter_is_trained_once_and_saved_under_every_name() -> None:
