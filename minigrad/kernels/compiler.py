@@ -55,8 +55,8 @@ def compile_source(
                 f"jit.build: Numba refuses '{export}' of kernel '{name}' ({path}): {error}"
             ) from error
         entry = _c_entry(export, native, signature, f"{name}.{export}")
-        for part in (*parts, entry):
-            linked.link_in(llvm.parse_assembly(part))
+        for part in (*parts, llvm.parse_assembly(entry)):
+            linked.link_in(part, preserve=True)
     needs = _optimise(linked, set(map(symbol_of, exports)))
     unknown = [symbol for symbol in needs if symbol not in _ALLOWED | set(links)]
     if unknown:
@@ -75,15 +75,17 @@ def _assemble(text: str, exports: Iterable[str]) -> tuple[bytes, list[str]]:
     return loader.target_machine().emit_object(module), _external(module)
 
 
-def _lower(function: Callable[..., Any], signature: str) -> tuple[str, list[str]]:
-    """Numba's front half: the function's symbol, and LLVM text of it and of what it calls."""
+def _lower(function: Callable[..., Any], signature: str) -> tuple[str, list[Any]]:
+    """Numba's front half: the function's symbol, and the modules of it and of what it calls."""
     target = registry.cpu_target
-    flags = compiler.Flags()
+    flags: Any = compiler.Flags()
     # NumPy's error model: a zero check at each division would block vectorisation.
     target.options.parse_as_flags(flags, {"error_model": "numpy", "nopython": True})
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     result, words = parse_signature(signature)
     with global_compiler_lock:
+        library = target.target_context.codegen().create_library(function.__name__)
+        library._optimize_functions = lambda module: None  # _optimise does it for the whole
         made = compiler.compile_extra(
             target.typing_context,
             target.target_context,
@@ -92,10 +94,10 @@ def _lower(function: Callable[..., Any], signature: str) -> tuple[str, list[str]
             numba_type(result),
             flags,
             {},
+            library,
         )
-        callees = [lib._get_module_for_linking() for lib in made.library._linking_libraries]
-        parts = [str(made.library._final_module), *map(str, callees)]
-    return made.fndesc.llvm_func_name, parts
+        callees = [callee._get_module_for_linking() for callee in library._linking_libraries]
+        return made.fndesc.llvm_func_name, [library._final_module, *callees]
 
 
 def _optimise(module: Any, exported: set[str]) -> list[str]:
@@ -103,7 +105,7 @@ def _optimise(module: Any, exported: set[str]) -> list[str]:
     for value in (*module.functions, *module.global_variables):
         if not value.is_declaration and value.name not in exported:
             value.linkage = "internal"
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = options.slp_vectorization = True
     builder = llvm.create_pass_builder(loader.target_machine(), options)
     builder.getModulePassManager().run(module, builder)

@@ -15,16 +15,20 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minigrad.kernels import host, jit, plain
+from minigrad.kernels import host, jit, plain, threads
 from minigrad.kernels.ufunc import ufunc
 
 # What a source may call, and the module of the Numba side that defines it.
 _SIMD = {"abs", "floor", "isnan", "maximum", "minimum", "select", "sign", "sqrt"}
 _VECTORMATH = {"cos", "erf", "exp", "expm1", "log", "log1p", "pow", "sigmoid", "sin", "tanh"}
+
+# Elements that one thread takes at a time: 2 us of the cheapest work, as long as the pool's start.
+_PART = 32768
 
 
 def loop(source: str, signature: str, dtype: Any) -> Callable[..., Any]:
@@ -43,43 +47,60 @@ def loop(source: str, signature: str, dtype: Any) -> Callable[..., Any]:
 def _loop(source: str, signature: str, dtype: np.dtype) -> Callable[..., Any]:
     if jit.mode() == "plain":
         return plain.element(source, signature, dtype)
-    kernel = jit.build("element", _generate(source, signature, dtype), {"element": jit.LOOP})
+    text = _generate(source, signature, dtype)
+    kernel = jit.build("element", text, {"element": jit.LOOP}, {"minigrad_split": _split()})
     types = signature.replace("b", "?").replace("f", dtype.char)
     return ufunc("element", kernel["element"], types)
 
 
+@cache
+def _split() -> int:
+    text = jit.source(Path(__file__).with_name("split.py"))
+    exports = {"split": "void(ptr, ptr, i64*, ptr, i64, i64)", "part": "void(ptr, i64)"}
+    return jit.build("split", text, exports, threads.links())["split"]
+
+
 def _generate(source: str, signature: str, dtype: np.dtype) -> str:
     """The kernel's text: the source's lines inside a loop over vectors."""
-    (function,) = ast.parse(source).body
+    function: Any = ast.parse(source).body[0]
     inputs, outputs = signature.split("->")
     names = [argument.arg for argument in function.args.args]
     *lines, last = function.body
     results = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
     called = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-    simd = ["Mask", "Vec", "constant", "load_lanes", "store_lanes", *sorted(called & _SIMD)]
-    lanes = host.lanes(dtype.itemsize)
+    simd = ["Mask", "Vec", "constant", "load_lanes", "repeated", "store_lanes"]
+    lanes = 2 * host.lanes(dtype.itemsize)  # two registers: half as many tests for the rare ways
     sizes, kinds = {"f": dtype.itemsize, "b": 1}, {"f": "V", "b": "B"}
+    # Names that begin with _ are the loop's: the source has none of those.
+    operands = [*names, *(f"out{i}" for i in range(len(outputs)))]
 
     text = [
         f"from numba import {dtype.name}",
-        "from minigrad.kernels.memory import strided",
-        f"from minigrad.kernels.simd import {', '.join(simd)}",
-        f"from minigrad.kernels.vectormath import {', '.join(sorted(called & _VECTORMATH))}"
-        if called & _VECTORMATH
-        else "",
+        "from minigrad.kernels.memory import address_of, external, ptr, strided",
+        f"from minigrad.kernels.simd import {', '.join(simd + sorted(called & _SIMD))}",
+    ]
+    if maths := sorted(called & _VECTORMATH):
+        text.append(f"from minigrad.kernels.vectormath import {', '.join(maths)}")
+    text += [
+        "",
         f"V = Vec({dtype.name}, {lanes})",
         f"B = Mask({lanes})",
         "c = constant(V)",
+        'split = external("minigrad_split", "void(ptr, ptr, ptr, ptr, i64, i64)")',
         "",
         "",
         "def element(args, dims, steps):",
         "    _n = dims[0]",
+        f"    if _n > {_PART}:",
+        '        loop = address_of("element")',
+        f"        split(loop, ptr(args), ptr(dims), ptr(steps), {len(operands)}, {_PART})",
+        "        return",
     ]
-    # Names that begin with _ are the loop's: the source has none of those.
-    operands = [*names, *(f"out{i}" for i in range(len(outputs)))]
     for i, (name, kind) in enumerate(zip(operands, inputs + outputs, strict=True)):
         text.append(f"    _{name}_step = steps[{i}]")
         text.append(f"    _{name} = strided(args[{i}], _n, _{name}_step, {sizes[kind]})")
+        if i < len(inputs):
+            text.append(f"    _{name} = repeated(_{name}, _{name}_step, {kinds[kind]})")
     text.append(f"    for _i in range(0, _n, {lanes}):")
     text.append("        _left = _n - _i")
     for name, kind in zip(names, inputs, strict=True):

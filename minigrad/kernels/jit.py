@@ -60,7 +60,8 @@ from minigrad.kernels import host
 # and the status that NumPy wants; it is for ufunc.ufunc only.
 LOOP = "void(ptr*, i64*, i64*)"
 
-_HELPERS = ("compiler.py", "memory.py", "simd.py", "vectormath.py")  # part of every kernel's key
+# Part of every kernel's key.
+_HELPERS = ("compiler.py", "loader.py", "memory.py", "simd.py", "values.py", "vectormath.py")
 
 
 class KernelError(MinigradError, RuntimeError):
@@ -198,7 +199,7 @@ def _version(package: str) -> str:
     return (Path(spec.origin).parent / "_version.py").read_text(encoding="utf-8")
 
 
-_CTYPES = {
+_CTYPES: dict[str, Any] = {
     "i8": ctypes.c_int8,
     "i32": ctypes.c_int32,
     "i64": ctypes.c_int64,

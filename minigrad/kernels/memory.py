@@ -11,9 +11,10 @@ be touched: an access outside of them stops the kernel first, and the call raise
     load(p, offset, float32)           a scalar, or a vector (simd.py), at p + offset bytes
     store(p, offset, value)
     address(p)                         a Pointer or `ptr` as an integer
-    ptr(p)                             a Pointer or an integer as a bare `ptr`
+    ptr(p)                             a pointer of any kind or an integer as a bare `ptr`
     address_of("export")               a function exported by the same build, as a `ptr`
     invoke(f, "void(ptr, i64)", p, n)  call the function at `f`, a `ptr`
+    f = external("name", "void(ptr)")  the function behind a symbol of libc, or of build's links=
 
 Offsets go through LLVM's getelementptr: pointers made of integers block its alias analysis.
 """
@@ -70,6 +71,12 @@ def _pack(context, builder, base, low, high):
     value = cgutils.create_struct_proxy(pointer)(context, builder)
     value.base, value.low, value.high = base, low, high
     return value._getvalue()
+
+
+def bounded(context, builder, base, size):
+    """Code generation: a Pointer to `size` bytes at `base`."""
+    low = builder.ptrtoint(base, I64)
+    return _pack(context, builder, base, low, builder.add(low, I64(size)))
 
 
 def reach(context, builder, value, offset, nbytes):
@@ -225,9 +232,7 @@ def stack(typing, size):
     def generate(context, builder, signature, args):
         place = cgutils.alloca_once(builder, ir.ArrayType(I8, count))
         place.align = 64
-        base = builder.bitcast(place, I8.as_pointer())
-        low = builder.ptrtoint(base, I64)
-        return _pack(context, builder, base, low, builder.add(low, I64(count)))
+        return bounded(context, builder, builder.bitcast(place, I8.as_pointer()), count)
 
     return pointer(size), generate
 
@@ -244,12 +249,13 @@ def address(typing, p):
 
 @intrinsic
 def ptr(typing, p):
-    """A Pointer, or an integer, as a bare `ptr`."""
+    """A pointer of any kind, or an integer, as a bare `ptr`."""
 
     def generate(context, builder, signature, args):
         if isinstance(signature.args[0], types.Integer):
             return builder.inttoptr(args[0], I8.as_pointer())
-        return raw(context, builder, signature.args[0], args[0])
+        bare = raw(context, builder, signature.args[0], args[0])
+        return builder.bitcast(bare, I8.as_pointer())
 
     return types.voidptr(p), generate
 
@@ -276,6 +282,12 @@ def address_of(typing, export):
     return types.voidptr(export), generate
 
 
+def external(symbol, signature):
+    """A C function by name, to be called in a kernel; its parameters take `ptr`, never Pointers."""
+    result, words = parse_signature(signature)
+    return types.ExternalFunction(symbol, numba_type(result)(*map(numba_type, words)))
+
+
 @intrinsic
 def invoke(typing, target, signature, *arguments):
     """Call the C function at `target`, a `ptr`, of a literal signature: "void(ptr, i64)"."""
@@ -283,7 +295,9 @@ def invoke(typing, target, signature, *arguments):
         raise TypingError("invoke: the signature must be a literal string")
     result, words = parse_signature(signature.literal_value)
     result, wanted = numba_type(result), [numba_type(word) for word in words]
-    if len(wanted) != len(arguments[0] if len(arguments) == 1 else arguments):
+    if len(arguments) == 1 and isinstance(arguments[0], types.BaseTuple):
+        arguments = arguments[0].types  # Numba asks again, with the tuple that it made of them
+    if len(wanted) != len(arguments):
         raise TypingError(
             f"invoke: {signature.literal_value} takes {len(wanted)} arguments, came {arguments}"
         )

@@ -5,6 +5,7 @@
     c = constant(V)                 c(0.5), c("inf"): vectors from literals
     x = load(p, offset, V)          memory.py's load and store take them
     y = select(x > 0.0, x * 0.5, fma(x, x, y))
+    p = repeated(p, step, V)        for broadcast operands, before a loop of
     x = load_lanes(p, i, step, count, V)
     store_lanes(q, i, step, count, y)
 
@@ -18,7 +19,6 @@ Functions follow NumPy: minimum and maximum pass NaN on, sign(NaN) is NaN.
 from __future__ import annotations
 
 import operator
-from contextlib import contextmanager
 
 from llvmlite import ir
 from numba import types
@@ -30,7 +30,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, models, register_model
 
 from minigrad.kernels import values
-from minigrad.kernels.memory import CHECKED, alignment, pointer, raw, reach
+from minigrad.kernels.memory import CHECKED, alignment, bounded, pointer, raw, reach
 from minigrad.kernels.values import I1, I8, I32, I64, Value
 
 
@@ -225,10 +225,32 @@ def constant(kind):
 
 
 @intrinsic
+def repeated(typing, p, step, kind):
+    """`p`, or where the step is 0 a vector on the stack in which the number at `p` is repeated."""
+    element = kind.instance_type
+
+    def generate(context, builder, signature, args):
+        p, step, _ = args
+        data = context.get_data_type(element)
+        own = builder.bitcast(cgutils.alloca_once(builder, data), I8.as_pointer())
+        still = builder.icmp_signed("==", step, I64(0))
+        with builder.if_then(still):
+            place = reach(context, builder, p, I64(0), I64(alignment(data)))
+            one = builder.load(builder.bitcast(place, data.element.as_pointer()))
+            builder.store(splat(builder, one, data.count), builder.bitcast(own, data.as_pointer()))
+        size = context.get_abi_sizeof(data)
+        return builder.select(still, bounded(context, builder, own, size), p)
+
+    _check_lanes(p, element)
+    return p(p, types.intp, kind), generate
+
+
+@intrinsic
 def load_lanes(typing, p, index, step, count, kind):
     """Elements index, index + 1, ... of an array at `p`, `step` bytes apart.
 
-    `count` are left from there on; lanes beyond them are 0, or anything if the step is 0.
+    `count` are left from there on; lanes beyond them are 0. A step of 0 stands for one vector, of
+    which all lanes are taken (see `repeated`).
     """
     element = kind.instance_type
 
@@ -236,6 +258,7 @@ def load_lanes(typing, p, index, step, count, kind):
         p, index, step, count, _ = args
         data = context.get_data_type(element)
         place, full = _reach_lanes(context, builder, p, index, step, count, data)
+        full = builder.or_(full, builder.icmp_signed("==", step, I64(0)))
         found = []
         with builder.if_else(full, likely=True) as (fast, slow):
             with fast:
@@ -296,51 +319,67 @@ def _reach_lanes(context, builder, p, index, step, count, data):
 
 
 def _gather(module, data):
-    """The function that loads lanes one by one; not inlined, it is the rare way."""
-    name = f"gather.{data.element}.{data.count}"
-    if name in module.globals:
-        return module.globals[name]
+    """The function that loads lanes from places `step` bytes apart, and 0 from `count` on."""
+    pointers = ir.VectorType(I8.as_pointer(), data.count)
+    mask = ir.VectorType(I1, data.count)
     kind = ir.FunctionType(data, [I8.as_pointer(), I64, I64])
-    builder, function, buffer = _lane_function(module, kind, name, data)
-    place, step, count = function.args
-    builder.store(data(None), builder.bitcast(buffer, data.as_pointer()))
-    with _lanes(builder, count, data.count) as lane:
-        source = builder.gep(place, [builder.mul(lane, step)], source_etype=I8)
-        one = builder.load(builder.bitcast(source, data.element.as_pointer()))
-        builder.store(one, builder.gep(buffer, [I64(0), lane]))
-    builder.ret(builder.load(builder.bitcast(buffer, data.as_pointer())))
+    builder, function = _lane_function(module, kind, f"gather.{data.element}.{data.count}")
+    if builder:
+        places, here = _lane_places(builder, *function.args, data.count)
+        size = I32(alignment(data))
+        with builder.if_then(builder.icmp_signed("==", function.args[1], I64(alignment(data)))):
+            start = builder.bitcast(function.args[0], data.as_pointer())
+            kind = ir.FunctionType(data, [data.as_pointer(), I32, mask, data])
+            load = _masked(module, "load", data, kind)
+            builder.ret(builder.call(load, [start, size, here, data(None)]))
+        load = _masked(module, "gather", data, ir.FunctionType(data, [pointers, I32, mask, data]))
+        builder.ret(builder.call(load, [places, size, here, data(None)]))
     return function
 
 
 def _scatter(module, data):
-    """The function that stores lanes one by one."""
-    name = f"scatter.{data.element}.{data.count}"
-    if name in module.globals:
-        return module.globals[name]
+    """The function that stores the first `count` lanes to places `step` bytes apart."""
+    pointers = ir.VectorType(I8.as_pointer(), data.count)
+    mask = ir.VectorType(I1, data.count)
     kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I64, I64, data])
-    builder, function, buffer = _lane_function(module, kind, name, data)
-    place, step, count, value = function.args
-    builder.store(value, builder.bitcast(buffer, data.as_pointer()))
-    with _lanes(builder, count, data.count) as lane:
-        target = builder.gep(place, [builder.mul(lane, step)], source_etype=I8)
-        one = builder.load(builder.gep(buffer, [I64(0), lane]))
-        builder.store(one, builder.bitcast(target, data.element.as_pointer()))
-    builder.ret_void()
+    builder, function = _lane_function(module, kind, f"scatter.{data.element}.{data.count}")
+    if builder:
+        *where, value = function.args
+        places, here = _lane_places(builder, *where, data.count)
+        with builder.if_then(builder.icmp_signed("==", where[1], I64(alignment(data)))):
+            start = builder.bitcast(where[0], data.as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [data, data.as_pointer(), I32, mask])
+            store = _masked(module, "store", data, kind)
+            builder.call(store, [value, start, I32(alignment(data)), here])
+            builder.ret_void()
+        kind = ir.FunctionType(ir.VoidType(), [data, pointers, I32, mask])
+        store = _masked(module, "scatter", data, kind)
+        builder.call(store, [value, places, I32(alignment(data)), here])
+        builder.ret_void()
     return function
 
 
-def _lane_function(module, kind, name, data):
+def _lane_function(module, kind, name):
+    """(builder of its body, function), once per module; then (None, function)."""
+    if name in module.globals:
+        return None, module.globals[name]
     function = ir.Function(module, kind, name)
     function.linkage = "internal"
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block())
-    buffer = builder.alloca(ir.ArrayType(data.element, data.count))
-    buffer.align = 64
-    return builder, function, buffer
+    function.attributes.add("noinline")  # it is the rare way
+    return ir.IRBuilder(function.append_basic_block()), function
 
 
-@contextmanager
-def _lanes(builder, count, most):
-    fewer = builder.icmp_signed("<", count, I64(most))
-    with cgutils.for_range(builder, builder.select(fewer, count, I64(most))) as loop:
-        yield loop.index
+def _lane_places(builder, place, step, count, lanes):
+    """(addresses of the lanes, which lanes there are)."""
+    number = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
+    first = splat(builder, builder.ptrtoint(place, I64), lanes)
+    addresses = builder.add(first, builder.mul(number, splat(builder, step, lanes)))
+    places = builder.inttoptr(addresses, ir.VectorType(I8.as_pointer(), lanes))
+    return places, builder.icmp_signed("<", number, splat(builder, count, lanes))
+
+
+def _masked(module, what, data, kind):
+    element = {"float": "f32", "double": "f64", "i8": "i8"}[str(data.element)]
+    pointers = "p0" if what in ("load", "store") else f"v{data.count}p0"
+    name = f"llvm.masked.{what}.v{data.count}{element}.{pointers}"
+    return cgutils.get_or_insert_function(module, kind, name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,10 @@ _keep: list[bytes | None] = []  # a ufunc points to its name and signature, and 
 @cache
 def _functions() -> tuple[Any, Any]:
     """NumPy's (PyUFunc_FromFuncAndDataAndSignature, PyUFunc_AddLoopFromSpec)."""
-    from numpy._core import _multiarray_umath
-
+    api = import_module("numpy._core._multiarray_umath")._UFUNC_API
     unpack = ctypes.pythonapi.PyCapsule_GetPointer
     unpack.restype, unpack.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    table = ctypes.cast(unpack(_multiarray_umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p))
+    table = ctypes.cast(unpack(api, None), ctypes.POINTER(ctypes.c_void_p))
     pointer, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
     words = [pointer] * 3 + [number] * 4 + [text] * 2 + [number, text]
     make = ctypes.PYFUNCTYPE(ctypes.py_object, *words)
@@ -70,7 +70,7 @@ def ufunc(name: str, address: int, types: str, core: str | None = None) -> Calla
     made = make(None, None, None, 0, len(inputs), len(outputs), -1, texts[0], texts[1], 0, texts[2])
     kinds = [type(np.dtype(char)) for char in inputs + outputs]
     dtypes = (ctypes.c_void_p * len(kinds))(*map(id, kinds))
-    slots = (_Slot * 2)((_STRIDED_LOOP, address), (0, None))
+    slots = (_Slot * 2)(_Slot(_STRIDED_LOOP, address), _Slot(0, None))
     spec = _Spec(
         name=texts[0],
         nin=len(inputs),

@@ -159,8 +159,8 @@ def intrinsic_call(name, *values):
 
 
 def fma(a, b, c):
-    """a * b + c, rounded once."""
-    return intrinsic_call("fma", a, b, c)
+    """a * b + c, rounded once where the CPU has an instruction for it."""
+    return intrinsic_call("fmuladd", a, b, c)
 
 
 def select(condition, a, b):
