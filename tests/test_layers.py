@@ -13,8 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "minigrad"
 
 # Top first. A module may import from its own layer and from those below.
 LAYERS = (
-    {"__init__", "__main__"},  # re-export and dispatch; nothing in the package imports them
-    {"cli"},
+    {"cli", "__main__", "__init__"},  # __init__ re-exports: what it is made of cannot import it
     {"flow"},
     {"nn", "optim", "data"},
     {"compile"},
