@@ -45,9 +45,10 @@ def loop(source: str, signature: str, dtype: Any) -> Callable[..., Any]:
 
 @cache
 def _loop(source: str, signature: str, dtype: np.dtype) -> Callable[..., Any]:
+    function = _parse(source)
     if jit.mode() == "plain":
-        return plain.element(source, signature, dtype)
-    text = _generate(source, signature, dtype)
+        return plain.element(ast.unparse(function), signature, dtype)
+    text = _generate(function, signature, dtype)
     kernel = jit.build("element", text, {"element": jit.LOOP}, {"minigrad_split": _split()})
     types = signature.replace("b", "?").replace("f", dtype.char)
     return ufunc("element", kernel["element"], types)
@@ -60,9 +61,37 @@ def _split() -> int:
     return jit.build("split", text, exports, threads.links())["split"]
 
 
-def _generate(source: str, signature: str, dtype: np.dtype) -> str:
-    """The kernel's text: the source's lines inside a loop over vectors."""
+class _Rename(ast.NodeTransformer):
+    """Gives variables other names and leaves functions theirs: `c * c(2.0)` to `c_ * c(2.0)`."""
+
+    def __init__(self, names: dict[str, str]):
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self.names.get(node.id, node.id), node.ctx)
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.arg(self.names.get(node.arg, node.arg))
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        return ast.Call(node.func, [self.visit(argument) for argument in node.args], [])
+
+
+def _parse(source: str) -> Any:
+    """The function in the source, with no variable called like a function."""
     function: Any = ast.parse(source).body[0]
+    stored = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and _is_stored(n)}
+    variables = stored | {argument.arg for argument in function.args.args}
+    clashes = variables & (_SIMD | _VECTORMATH | {"c", "V", "B", "split"})
+    return _Rename({name: f"{name}_" for name in clashes}).visit(function)
+
+
+def _is_stored(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
+
+
+def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
+    """The kernel's text: the source's lines inside a loop over vectors."""
     inputs, outputs = signature.split("->")
     names = [argument.arg for argument in function.args.args]
     *lines, last = function.body
@@ -72,7 +101,7 @@ def _generate(source: str, signature: str, dtype: np.dtype) -> str:
     lanes = 2 * host.lanes(dtype.itemsize)  # two registers: half as many tests for the rare ways
     sizes, kinds = {"f": dtype.itemsize, "b": 1}, {"f": "V", "b": "B"}
     # Names that begin with _ are the loop's: the source has none of those.
-    operands = [*names, *(f"out{i}" for i in range(len(outputs)))]
+    operands = [*names, *(f"_out{i}" for i in range(len(outputs)))]
 
     text = [
         f"from numba import {dtype.name}",
@@ -89,24 +118,25 @@ def _generate(source: str, signature: str, dtype: np.dtype) -> str:
         'split = external("minigrad_split", "void(ptr, ptr, ptr, ptr, i64, i64)")',
         "",
         "",
-        "def element(args, dims, steps):",
-        "    _n = dims[0]",
+        "def element(_args, _dims, _steps):",
+        "    _n = _dims[0]",
         f"    if _n > {_PART}:",
-        '        loop = address_of("element")',
-        f"        split(loop, ptr(args), ptr(dims), ptr(steps), {len(operands)}, {_PART})",
+        '        _loop = address_of("element")',
+        f"        split(_loop, ptr(_args), ptr(_dims), ptr(_steps), {len(operands)}, {_PART})",
         "        return",
     ]
     for i, (name, kind) in enumerate(zip(operands, inputs + outputs, strict=True)):
-        text.append(f"    _{name}_step = steps[{i}]")
-        text.append(f"    _{name} = strided(args[{i}], _n, _{name}_step, {sizes[kind]})")
+        text.append(f"    _{name}_step = _steps[{i}]")
+        text.append(f"    _{name}_base = strided(_args[{i}], _n, _{name}_step, {sizes[kind]})")
         if i < len(inputs):
-            text.append(f"    _{name} = repeated(_{name}, _{name}_step, {kinds[kind]})")
+            text.append(f"    _{name}_base = repeated(_{name}_base, _{name}_step, {kinds[kind]})")
     text.append(f"    for _i in range(0, _n, {lanes}):")
     text.append("        _left = _n - _i")
     for name, kind in zip(names, inputs, strict=True):
-        text.append(f"        {name} = load_lanes(_{name}, _i, _{name}_step, _left, {kinds[kind]})")
+        where = f"_{name}_base, _i, _{name}_step, _left"
+        text.append(f"        {name} = load_lanes({where}, {kinds[kind]})")
     text += [f"        {ast.unparse(line)}" for line in lines]
     for i, result in enumerate(results):
-        value = ast.unparse(result)
-        text.append(f"        store_lanes(_out{i}, _i, _out{i}_step, _left, {value})")
+        where = f"__out{i}_base, _i, __out{i}_step, _left"
+        text.append(f"        store_lanes({where}, {ast.unparse(result)})")
     return "\n".join(text) + "\n"

@@ -47,16 +47,21 @@ def element(source: str, signature: str, dtype: np.dtype) -> Callable[..., Any]:
     names = dict(_NAMES, c=dtype.type)
     exec(source, names)
     body = names["element"]
-    kinds = [np.dtype(bool) if kind == "b" else dtype for kind in signature.split("->")[1]]
+    kinds = {"b": np.dtype(bool), "f": dtype}
+    inputs, outputs = ([kinds[char] for char in part] for part in signature.split("->"))
 
-    def run(*arrays: Any, out: Any = None) -> Any:
+    def run(*operands: Any, out: Any = None) -> Any:
+        arrays, given = operands[: len(inputs)], operands[len(inputs) :]
+        if [np.result_type(array) for array in arrays] != inputs:
+            came = ", ".join(str(np.result_type(array)) for array in arrays)
+            raise TypeError(f"element: expected {', '.join(map(str, inputs))}, came {came}.")
         with np.errstate(all="ignore"):  # as kernels do: Inf and NaN pass without a warning
             results = body(*map(np.asarray, arrays))
         results = results if isinstance(results, tuple) else (results,)
         shape = np.broadcast_shapes(*(np.shape(array) for array in arrays))
-        places = out if isinstance(out, tuple) else (out,) * len(results)
+        places = given or (out if isinstance(out, tuple) else (out,) * len(results))
         made = []
-        for result, place, kind in zip(results, places, kinds, strict=True):
+        for result, place, kind in zip(results, places, outputs, strict=True):
             target = np.empty(shape, kind) if place is None else place
             np.copyto(target, result)
             made.append(target if place is not None or shape else target[()])
