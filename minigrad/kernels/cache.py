@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -61,19 +62,21 @@ def key(*parts: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def load(stem: str) -> tuple[dict, bytes] | None:
-    """(header, object code) of `<stem>.o`, or None where there is no whole one."""
+def find(name: str) -> Path | None:
+    """Where a file of this name is."""
     places = [folder()]
     if _private.cache_info().currsize:  # it exists
         places.append(_private())
-    for place in places:
-        try:
-            data = (place / f"{stem}.o").read_bytes()
-        except OSError:
-            continue
-        if found := _unpack(data):
-            return found
-    return None
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def load(stem: str) -> tuple[dict, bytes] | None:
+    """(header, object code) of `<stem>.o`, or None where there is no whole one."""
+    path = find(f"{stem}.o")
+    try:
+        return _unpack(path.read_bytes()) if path else None
+    except OSError:  # gone meanwhile, or not ours to read
+        return None
 
 
 def _unpack(data: bytes) -> tuple[dict, bytes] | None:
@@ -102,13 +105,12 @@ def store_object(stem: str, header: dict, code: bytes) -> Path:
 
 def _write(place: Path, name: str, data: bytes) -> Path:
     place.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=place, prefix=f".{name}.")
+    temporary = place / f".{name}.{os.getpid()}.{threading.get_ident()}"
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        temporary.write_bytes(data)
         os.replace(temporary, place / name)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
     return place / name
 

@@ -82,17 +82,21 @@ def mode() -> str:
 class Kernel:
     """A loaded object: `kernel["name"]` is the address of an export."""
 
-    def __init__(self, name: str, exports: dict[str, str], addresses: dict[str, int], path: Path):
-        self.name = name
+    def __init__(self, stem: str, exports: dict[str, str], addresses: dict[str, int]):
+        self.stem = stem
         self.exports = exports
         self.addresses = addresses
-        self.path = path  # the source, as kept in the cache
 
     def __getitem__(self, export: str) -> int:
         return self.addresses[export]
 
     def __repr__(self) -> str:
-        return f"Kernel({self.name}: {', '.join(self.exports)}; {self.path})"
+        return f"Kernel({self.stem}: {', '.join(self.exports)})"
+
+    @property
+    def path(self) -> Path | None:
+        """The source, as kept in the cache."""
+        return objects.find(f"{self.stem}.py")
 
     def function(self, export: str) -> Callable[..., Any]:
         """An export as a Python callable: numbers and addresses in, a number or None out."""
@@ -173,10 +177,10 @@ def _obtain(
 
         path = objects.store(f"{stem}.py", text.encode())
         code, needs = compiler.compile_source(name, text, path, exports, links)
-        header = {"needs": needs, "source": str(path)}
+        header = {"needs": needs}
         objects.store_object(stem, header, code)
     addresses = loader.load(name, list(exports), header["needs"], code, links)
-    return Kernel(name, exports, addresses, Path(header["source"]))
+    return Kernel(stem, exports, addresses)
 
 
 @cache

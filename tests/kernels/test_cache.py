@@ -1,0 +1,132 @@
+"""The kernel cache: nothing stale, nothing broken, no crash where it can't be written."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minigrad.kernels import cache, host, jit
+
+pytestmark = pytest.mark.needs_jit
+
+BUILD = """
+import sys
+from minigrad.kernels import jit
+kernel = jit.build("triple", "def triple(x): return 3.0 * x", {"triple": "f64(f64)"})
+print(kernel.function("triple")(2.0), "numba" in sys.modules)
+"""
+COLD, WARM = "6.0 True", "6.0 False"
+
+
+def start(folder: Path | str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD],
+        env={**os.environ, "MINIGRAD_CACHE_DIR": str(folder), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert not err
+    return out.strip()
+
+
+def build(folder: Path | str, **environment: str) -> str:
+    return finish(start(folder, **environment))
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory) -> Path:
+    """A folder that holds the kernel, made by two processes at once."""
+    folder = tmp_path_factory.mktemp("kernels")
+    both = start(folder), start(folder)
+    assert [finish(process) for process in both] == [COLD, COLD]
+    return folder
+
+
+def test_two_processes_that_build_a_kernel_at_once_leave_one_whole_one(filled):
+    assert [path.suffix for path in sorted(filled.iterdir())] == [".o", ".py"]
+
+
+def test_the_next_process_does_not_import_numba(filled):
+    assert build(filled) == WARM
+
+
+def test_a_damaged_file_is_built_again(filled, tmp_path):
+    (whole,) = filled.glob("*.o")
+    data = whole.read_bytes()
+    target = tmp_path / whole.name
+    flipped = bytearray(data)
+    flipped[-100] ^= 1
+    for damaged in (
+        b"",
+        data[:40],
+        data[: len(data) // 2],
+        data[:-1],
+        bytes(flipped),
+        b"\0" * 5000,
+    ):
+        target.write_bytes(damaged)
+        assert cache._unpack(damaged) is None
+    assert build(tmp_path) == COLD
+    assert target.read_bytes() == data
+    assert cache._unpack(data) is not None
+
+
+@pytest.mark.parametrize("place", ["file/below", "/proc/none/such", "file"])
+def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    assert build(tmp_path / place) == COLD
+
+
+def test_a_home_that_is_none_is_no_obstacle(tmp_path):
+    (tmp_path / "home").write_text("not a folder")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    home, nowhere = str(tmp_path / "home"), {"XDG_CACHE_HOME": "", "TMPDIR": str(temporary)}
+    assert finish(start("", HOME=home, **nowhere)) == COLD
+    assert list(temporary.iterdir()) == []  # the private folder went with its process
+
+
+def test_the_folder_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path / "own"))
+    assert cache.folder() == tmp_path / "own"
+    monkeypatch.delenv("MINIGRAD_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / "minigrad"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache.folder() == tmp_path / "home" / ".cache" / "minigrad"
+
+
+def test_kernels_are_listed_with_their_size(filled, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(filled))
+    ((name, size),) = cache.kernels()
+    assert name.startswith("triple-")
+    assert size > 500
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(filled / "none"))
+    assert cache.kernels() == []
+
+
+def test_the_key_depends_on_all_that_makes_the_code():
+    assert cache.key("ab", "c") != cache.key("a", "bc")
+    about = jit._surroundings()
+    changed = {cache.key(*about[:i], "other", *about[i + 1 :]) for i in range(len(about))}
+    assert len(changed | {cache.key(*about)}) == len(about) + 1
+    assert set(host.cpu()) <= set(about)  # besides: versions, and the text of helpers
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names an x86 CPU")
+def test_another_cpu_has_kernels_of_its_own(filled):
+    assert build(filled, MINIGRAD_CPU="x86-64-v2") == COLD
+    assert len(list(filled.glob("*.o"))) == 2
+    assert build(filled) == WARM
