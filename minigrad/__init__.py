@@ -17,6 +17,7 @@ from .errors import (
     StateDictError,
 )
 from .gradcheck import gradcheck
+from .kernels.threads import get_num_threads, set_num_threads
 from .ops import (
     abs,
     add,
@@ -121,6 +122,7 @@ __all__ = [
     "expm1",
     "flip",
     "gelu",
+    "get_num_threads",
     "grad",
     "gradcheck",
     "greater",
@@ -160,6 +162,7 @@ __all__ = [
     "roll",
     "scope",
     "seed",
+    "set_num_threads",
     "sigmoid",
     "sign",
     "sin",
