@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -77,6 +78,18 @@ def test_a_warm_process_computes_a_gradient_without_importing_numba(tmp_path: Pa
 def test_the_names_that_scripts_rely_on_exist() -> None:
     missing = [name for name in FIXED_NAMES.split() if not exists(name)]
     assert missing == []
+
+
+def test_all_lists_every_public_name_once() -> None:
+    """Type checkers take a name of a typed package for private unless __all__ has it."""
+    public = {
+        name
+        for name, value in vars(mg).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert sorted(set(mg.__all__)) == sorted(mg.__all__)
+    assert public <= set(mg.__all__)
+    assert [name for name in mg.__all__ if not hasattr(mg, name)] == []
 
 
 def exists(path: str) -> bool:
