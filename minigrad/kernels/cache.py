@@ -18,8 +18,6 @@ import atexit
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import threading
 from functools import cache
 from pathlib import Path
@@ -42,6 +40,8 @@ def folder() -> Path:
 
 @cache
 def _private() -> Path:
+    import tempfile  # 4 ms that only an unwritable home has to pay
+
     # mkdtemp makes it readable by this user alone: machine code is loaded from here.
     path = tempfile.mkdtemp(prefix="minigrad-")
     atexit.register(_remove, path, os.getpid())
@@ -49,6 +49,8 @@ def _private() -> Path:
 
 
 def _remove(path: str, owner: int) -> None:
+    import shutil
+
     if os.getpid() == owner:  # not a forked child on its way out
         shutil.rmtree(path, ignore_errors=True)
 
