@@ -6,6 +6,7 @@ be touched: an access outside of them stops the kernel first, and the call raise
 
     p = extent(base, low, high)        a Pointer to `base` (a `ptr`): bytes [low, high) from there
     p = strided(base, n, step, size)   ... n elements of `size` bytes, `step` bytes apart (or < 0)
+    p = matrix(base, rows, row_step, cols, col_step, size)    ... rows x cols elements
     p = stack(nbytes)                  scratch of constant size that lasts as long as the call
     shift(p, offset)                   a `ptr` or Pointer some bytes further on, same extent
     load(p, offset, float32)           a scalar, or a vector (simd.py), at p + offset bytes
@@ -32,7 +33,7 @@ from minigrad.kernels.jit import mode, parse_signature
 from minigrad.kernels.loader import ERROR_SYMBOL, symbol_of
 
 CHECKED = mode() == "checked"
-I8, I64 = ir.IntType(8), ir.IntType(64)
+I1, I8, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 
 
 class Pointer(types.Type):
@@ -149,17 +150,44 @@ def strided(typing, base, n, step, size):
 
     def generate(context, builder, signature, args):
         base, n, step, size = args
-        place = builder.ptrtoint(base, I64)
-        last = builder.add(place, builder.mul(step, builder.sub(n, I64(1))))
-        down = builder.icmp_signed("<", step, I64(0))
-        low = builder.select(down, last, place)
-        high = builder.add(builder.select(down, place, last), size)
-        empty = builder.icmp_signed("<=", n, I64(0))
-        return _pack(context, builder, base, low, builder.select(empty, low, high))
+        return _spanned(context, builder, signature.args[0], base, [(n, step)], size)
 
-    if base != types.voidptr:
-        raise TypingError(f"strided: expected a ptr, came {base}")
+    if base not in (types.voidptr, pointer):
+        raise TypingError(f"strided: expected a ptr or a Pointer, came {base}")
     return pointer(base, *[types.intp] * 3), generate
+
+
+@intrinsic
+def matrix(typing, base, rows, row_step, cols, col_step, size):
+    """A Pointer to rows x cols elements of `size` bytes, the first at `base`."""
+
+    def generate(context, builder, signature, args):
+        base, rows, row_step, cols, col_step, size = args
+        axes = [(rows, row_step), (cols, col_step)]
+        return _spanned(context, builder, signature.args[0], base, axes, size)
+
+    if base not in (types.voidptr, pointer):
+        raise TypingError(f"matrix: expected a ptr or a Pointer, came {base}")
+    return pointer(base, *[types.intp] * 5), generate
+
+
+def _spanned(context, builder, kind, base, axes, size):
+    """Code generation: a Pointer to an array's elements; inside its extent where `base` has one."""
+    if not CHECKED:
+        return base
+    low, high, empty = I64(0), size, I1(0)
+    for n, step in axes:
+        last = builder.mul(step, builder.sub(n, I64(1)))
+        down = builder.icmp_signed("<", step, I64(0))
+        low = builder.select(down, builder.add(low, last), low)
+        high = builder.select(down, high, builder.add(high, last))
+        empty = builder.or_(empty, builder.icmp_signed("<=", n, I64(0)))
+    low, high = builder.select(empty, I64(0), low), builder.select(empty, I64(0), high)
+    if kind == pointer:
+        reach(context, builder, base, low, builder.sub(high, low))
+        base = raw(context, builder, kind, base)
+    place = builder.ptrtoint(base, I64)
+    return _pack(context, builder, base, builder.add(place, low), builder.add(place, high))
 
 
 @intrinsic
@@ -230,7 +258,8 @@ def stack(typing, size):
     count = size.literal_value
 
     def generate(context, builder, signature, args):
-        place = cgutils.alloca_once(builder, ir.ArrayType(I8, count))
+        with builder.goto_entry_block():  # cgutils.alloca_once would fill it with zeros
+            place = builder.alloca(ir.ArrayType(I8, count))
         place.align = 64
         return bounded(context, builder, builder.bitcast(place, I8.as_pointer()), count)
 

@@ -3,14 +3,19 @@
 This text is executed only to be compiled, behind ROWS, VECTORS, LANES, ITEMSIZE (see gemm.py for
 who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All steps are in bytes.
 
-    tile_RxV(a, a_row, a_col, b, b_row, pack, c, c_row, k, add)     1 <= R <= ROWS, 1 <= V <= VECTORS
+    choose(R, V)
+        the address of the tile of R rows and V vectors, 1 <= R <= ROWS, 1 <= V <= VECTORS:
+    tile(a, a_row, a_col, b, b_row, pack, c, c_row, k, add)
         c[i, j] = (c[i, j] if add else 0) + sum over p < k of a[i, p] * b[p, j]
         for i < R, j < V * LANES; rows of b and c are contiguous, a is any; k >= 1.
         Where `pack` is not null, b is copied to it on the way, as a contiguous (k, V * LANES).
     transpose4(dst, dst_row, src, src_row, n, add)
-        dst[j, i] = (dst[j, i] if add else 0) + src[i, j] for i < 4, j < n; n a multiple of 4.
+        dst[j, i] = (dst[j, i] if add else 0) + src[i, j] for i < 4, j < n; n = 4, 8, 12 ...
     spread(dst, dst_step, src, panels)
-        copies a contiguous row of `panels` * WIDTH numbers, WIDTH to each place.
+        copies a contiguous row of `panels` * WIDTH numbers, WIDTH to each place; panels >= 1.
+    take(dst, src, src_row, k, columns)
+        copies a (k, columns) with contiguous rows to a contiguous (k, width), width the next
+        multiple of LANES, zeros in the columns between; k >= 1, columns >= 1.
 
 A tile holds R * V accumulators in vector registers. Per step of k it loads V vectors of b, and R
 numbers of a that it multiplies into all of them: R * V fused multiply-adds for R + V loads. Every
@@ -23,7 +28,7 @@ an intrinsic (which also unswitches the loop on `pack`, for nothing), and a call
 from llvmlite import ir
 
 POINTER, VOID = ir.PointerType(), ir.VoidType()
-I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 REAL = {4: ir.FloatType(), 8: ir.DoubleType()}[ITEMSIZE]
 CACHE_LINE = 64
 AHEAD = 8  # rows of b to prefetch ahead while packing: they may lie pages apart
@@ -32,11 +37,11 @@ AHEAD = 8  # rows of b to prefetch ahead while packing: they may lie pages apart
 def assembly():
     """The module's text, with a function for every export."""
     module = ir.Module("microkernel")
-    for vectors in range(1, VECTORS + 1):
-        for rows in range(1, ROWS + 1):
-            _tile(module, rows, vectors)
+    shapes = [(rows, vectors) for vectors in range(1, VECTORS + 1) for rows in range(1, ROWS + 1)]
+    _choose(module, [_tile(module, rows, vectors) for rows, vectors in shapes])
     _transpose4(module)
     _spread(module)
+    _take(module)
     return str(module)
 
 
@@ -71,8 +76,18 @@ def _prefetch(module, builder, place, write):
     builder.call(prefetch, [place, I32(write), I32(3), I32(1)])  # 3: into all caches, 1: data
 
 
+def _splat(builder, number, lanes):
+    """A vector of equal numbers."""
+    empty = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    first = builder.insert_element(empty, number, I32(0))
+    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+
+
 class _Loop:
-    """`with _Loop(builder, count, place=step, ...)`: values that advance by a step each time."""
+    """`with _Loop(builder, count, (place, step), ...)`: places that move on by a step each time.
+
+    Runs at least once.
+    """
 
     def __init__(self, builder, count, *moving):
         self.builder, self.count, self.moving = builder, count, moving
@@ -108,6 +123,7 @@ class _Loop:
 def _tile(module, rows, vectors):
     kinds = [POINTER, I64, I64, POINTER, I64, POINTER, POINTER, I64, I64, I64]
     function, builder = _function(module, f"tile_{rows}x{vectors}", *kinds)
+    function.linkage = "private"
     a, a_row, a_col, b, b_row, pack, c, c_row, k, add = function.args
     vector = ir.VectorType(REAL, LANES)
     size = LANES * ITEMSIZE
@@ -136,9 +152,7 @@ def _tile(module, rows, vectors):
         sums = []
         for i in range(rows):
             number = _load(builder, _at(builder, a_place, offsets[i]), REAL)
-            first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, I32(0))
-            lanes = ir.Constant(ir.VectorType(I32, LANES), [0] * LANES)
-            everywhere = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), lanes)
+            everywhere = _splat(builder, number, LANES)
             sums.append(
                 [builder.call(fma, [everywhere, row_of_b[v], totals[i][v]]) for v in range(vectors)]
             )
@@ -157,6 +171,20 @@ def _tile(module, rows, vectors):
                             value = builder.fadd(_load(builder, place, vector), value)
                         _store(builder, value, place)
     builder.ret_void()
+    return function
+
+
+def _choose(module, tiles):
+    kind = ir.ArrayType(POINTER, len(tiles))
+    table = ir.GlobalVariable(module, kind, "tiles")
+    table.linkage, table.global_constant = "private", True
+    table.initializer = kind([tile.bitcast(POINTER) for tile in tiles])
+    function = ir.Function(module, ir.FunctionType(POINTER, [I64, I64]), "choose")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    rows, vectors = function.args
+    index = builder.add(builder.mul(builder.sub(vectors, I64(1)), I64(ROWS)), rows)
+    place = _at(builder, table, builder.mul(builder.sub(index, I64(1)), I64(8)))
+    builder.ret(builder.load(place, typ=POINTER))
 
 
 def _transpose4(module):
@@ -196,4 +224,25 @@ def _spread(module):
         to, at = loop.places
         for v in range(VECTORS):
             _store(builder, _load(builder, _at(builder, at, v * size), vector), _at(builder, to, v * size))
+    builder.ret_void()
+
+
+def _take(module):
+    function, builder = _function(module, "take", POINTER, POINTER, I64, I64, I64)
+    dst, src, src_row, k, columns = function.args
+    vector, flags = ir.VectorType(REAL, LANES), ir.VectorType(I1, LANES)
+    size = LANES * ITEMSIZE
+    bits = ITEMSIZE * 8
+    kinds = POINTER, I32, flags, vector
+    load = _intrinsic(module, f"llvm.masked.load.v{LANES}f{bits}.p0", vector, *kinds)
+    vectors = builder.sdiv(builder.add(columns, I64(LANES - 1)), I64(LANES))
+    lanes = ir.Constant(ir.VectorType(I64, LANES), list(range(LANES)))
+    row_size = builder.mul(vectors, I64(size))
+    with _Loop(builder, k, (dst, row_size), (src, src_row)) as row:
+        with _Loop(builder, vectors, *((place, I64(size)) for place in row.places)) as across:
+            to, at = across.places
+            left = builder.sub(columns, builder.mul(across.index, I64(LANES)))
+            inside = builder.icmp_signed(">", _splat(builder, left, LANES), lanes)
+            zero = ir.Constant(vector, [0.0] * LANES)
+            _store(builder, builder.call(load, [at, I32(ITEMSIZE), inside, zero]), to)
     builder.ret_void()
