@@ -9,7 +9,8 @@ by renaming, so two processes that build one kernel at the same time both end wi
 
 The folder is `$MINIGRAD_CACHE_DIR`, else `$XDG_CACHE_HOME/minigrad`, else `~/.cache/minigrad`.
 Where it can't be written (read-only or missing home), a private temporary folder serves this
-process; what the other one holds is still read.
+process; what the other one holds is still read. Where nothing can be written at all, kernels are
+compiled in every process.
 """
 
 from __future__ import annotations
@@ -90,19 +91,21 @@ def _unpack(data: bytes) -> tuple[dict, bytes] | None:
     return json.loads(header), code
 
 
-def store(name: str, data: bytes) -> Path:
-    """Write a file whole or not at all, in the first folder that takes it; returns its path."""
-    try:
-        return _write(folder(), name, data)
-    except OSError:
-        return _write(_private(), name, data)
+def store(name: str, data: bytes) -> Path | None:
+    """Write a file whole or not at all; returns its path, or None where nothing can be written."""
+    for place in (folder, _private):
+        try:
+            return _write(place(), name, data)
+        except OSError:
+            continue
+    return None
 
 
-def store_object(stem: str, header: dict, code: bytes) -> Path:
+def store_object(stem: str, header: dict, code: bytes) -> None:
     """Keep an object for `load(stem)`."""
     body = json.dumps(header).encode() + b"\n" + code
     digest = hashlib.sha256(body).hexdigest().encode()
-    return store(f"{stem}.o", _MAGIC + digest + b"\n" + body)
+    store(f"{stem}.o", _MAGIC + digest + b"\n" + body)
 
 
 def _write(place: Path, name: str, data: bytes) -> Path:

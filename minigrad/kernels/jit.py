@@ -175,7 +175,7 @@ def _obtain(
     else:
         from minigrad.kernels import compiler
 
-        path = objects.store(f"{stem}.py", text.encode())
+        path = objects.store(f"{stem}.py", text.encode()) or Path(f"<{stem}.py>")
         code, needs = compiler.compile_source(name, text, path, exports, links)
         header = {"needs": needs}
         objects.store_object(stem, header, code)
