@@ -10,8 +10,8 @@
 The built-in cells are written in two parts, so that a layer can do what needs no state for the
 whole sequence at once, as cuDNN does: `hoist(x)` returns W_ih x + b (for one x or for all of them)
 and the recurrent weights as the step uses them; `step(state, a, ...)` is the recurrence. One step
-is their composition.
-A cell of your own may do the same, or simply define `forward(state, x)`.
+is their composition. A cell of your own is any Module with `forward(state, x)` and `init_state`; or
+derive it from Cell, name its gates, and write `hoist` and `step`.
 """
 
 from __future__ import annotations

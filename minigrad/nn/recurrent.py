@@ -18,6 +18,7 @@ from ..errors import DTypeError, ShapeError, describe
 from ..tape import scope
 from ..tensor import Tensor, as_tensor
 from ..tree import leaves, map_leaves, named_leaves, rebuild, structure
+from .cells import Cell
 from .layers import check_probability, drop
 from .module import Module, Parameter
 from .unroll import check_lengths, unroll
@@ -26,27 +27,11 @@ DEFAULT_MODE = "tape"  # how layers run unless told otherwise; the only place th
 _SUFFIXED = re.compile(r"(?P<name>.+)_l(?P<layer>\d+)(?P<reverse>_reverse)?")
 
 
-def _sum(forward: Tensor, backward: Tensor) -> Tensor:
-    return forward + backward
-
-
-def _mean(forward: Tensor, backward: Tensor) -> Tensor:
-    return (forward + backward) * 0.5
-
-
-def _mul(forward: Tensor, backward: Tensor) -> Tensor:
-    return forward * backward
-
-
-def _concat(forward: Tensor, backward: Tensor) -> Tensor:
-    return ops.concatenate([forward, backward], axis=-1)
-
-
 MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "concat": _concat,
-    "sum": _sum,
-    "mean": _mean,
-    "mul": _mul,
+    "concat": lambda forward, reverse: ops.concatenate([forward, reverse], axis=-1),
+    "sum": lambda forward, reverse: forward + reverse,
+    "mean": lambda forward, reverse: (forward + reverse) * 0.5,
+    "mul": lambda forward, reverse: forward * reverse,
 }
 
 
@@ -111,7 +96,7 @@ class Recurrent(Module):
             )
         self.input_size, self.num_layers = input_size, num_layers
         self.batch_first, self.bidirectional = batch_first, bidirectional
-        self.dropout = check_probability(f"{type(self).__name__}: dropout", dropout)
+        self.dropout = check_probability(f"{self._who}: dropout", dropout)
         self.merge, self.return_sequences, self.mode = merge, return_sequences, mode
         self.generator = generator
         self.cells: list[Any] = []  # layer 0 forward, layer 0 reverse, layer 1 forward, ...
@@ -151,7 +136,7 @@ class Recurrent(Module):
                     finals.append(final)
                     outputs.append(ys)
                 if layer + 1 < self.num_layers and self.bidirectional:
-                    xs = _concat(*outputs)
+                    xs = MERGES["concat"](*outputs)
                 else:
                     xs = outputs[0]
         if not self.return_sequences:
@@ -162,7 +147,7 @@ class Recurrent(Module):
     def _run(
         self, cell: Any, state: Any, xs: Tensor, lengths: np.ndarray | None, reverse: bool
     ) -> tuple[Any, Tensor]:
-        if not hasattr(cell, "hoist"):
+        if type(cell).forward is not Cell.forward:  # it does not say what to do beforehand
             return unroll(cell, state, xs, lengths, reverse)
         a, *weights = cell.hoist(xs)
         return unroll(lambda s, a_t: cell.step(s, a_t, *weights), state, a, lengths, reverse)
@@ -300,7 +285,7 @@ class Recurrent(Module):
     def __getattr__(self, name: str) -> Any:
         place = self._cell_named(name)
         if place is None or not hasattr(*place):
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            raise AttributeError(f"{self._who} has no attribute {name!r}")
         return getattr(*place)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -314,16 +299,13 @@ class Recurrent(Module):
         parts = [str(self.input_size)]
         if hasattr(self.cells[0], "hidden_size"):
             parts.append(str(self.cells[0].hidden_size))
-        shown: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "num_layers": 1,
             "batch_first": False,
             "dropout": 0.0,
             "bidirectional": False,
         }
-        shown |= {"merge": "concat", "return_sequences": True}
-        parts += [
-            f"{k}={getattr(self, k)!r}"
-            for k, default in shown.items()
-            if getattr(self, k) != default
-        ]
+        defaults |= {"merge": "concat", "return_sequences": True}
+        shown = {name: getattr(self, name) for name in defaults}
+        parts += [f"{k}={v!r}" for k, v in shown.items() if v != defaults[k]]
         return ", ".join(parts)

@@ -176,6 +176,15 @@ def test_a_custom_cell_follows_its_own_equation(rng: np.random.Generator) -> Non
         assert output.data[t, 0, 0] == pytest.approx(h.sum(), rel=1e-14)
 
 
+def test_a_step_overridden_as_a_whole_is_the_one_that_runs() -> None:
+    class Frozen(nn.LSTMCell):
+        def forward(self, state: Any, x: Any) -> Any:
+            return state, state.h + 1.0
+
+    output, _ = nn.Recurrent(lambda size: Frozen(size, 3), 2)(np.ones((4, 1, 2), np.float32))
+    np.testing.assert_array_equal(output.data, np.ones((4, 1, 3)))
+
+
 def test_operations_carry_layer_direction_and_step_in_their_scope() -> None:
     layer = nn.LSTM(2, 3, num_layers=2, bidirectional=True)
     with mg.Tape() as tape:
