@@ -1,0 +1,54 @@
+"""The command `minigrad`: flow, draw, bench, warmup, info.
+
+Each command is a module with `add(commands)`, which declares its arguments, and `run(args)`, which
+returns the exit status. Bad input ends in one line on standard error and exit status 2, never in a
+traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ..errors import MinigradError
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> Parser:
+    """The parser with all commands."""
+    from . import bench, draw, flow, info, warmup
+
+    parser = Parser(
+        prog="minigrad",
+        description="See every step of backpropagation through time in recurrent networks.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for module in (flow, draw, bench, warmup, info):
+        module.add(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (MinigradError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # `minigrad info | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        message = " ".join(str(error).split())
+        print(f"minigrad {args.command}: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nminigrad {args.command}: stopped; nothing was written", file=sys.stderr)
+        return 130

@@ -1,0 +1,98 @@
+"""`minigrad draw`: a cell's equations, an unrolled network or a small tape, as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import nn
+from ..flow.drawing import Drawing, draw
+from ..flow.probes import record
+from ..flow.render import NoEngineWarning
+from ..ops import sum as sum_of
+from ..ops import tanh
+from ..tape import Tape, scope, tap
+from ..tensor import tensor
+from .arguments import integer
+
+CELLS: dict[str, tuple[type[Any], type[Any], bool]] = {
+    "rnn": (nn.RNNCell, nn.RNN, False),
+    "lstm": (nn.LSTMCell, nn.LSTM, False),
+    "gru": (nn.GRUCell, nn.GRU, False),
+    "bilstm": (nn.LSTMCell, nn.LSTM, True),
+}
+
+
+def add(commands: Any) -> None:
+    """Declares the command and its arguments."""
+    parser = commands.add_parser(
+        "draw",
+        help="draw a cell, a network or a tape",
+        description="Draws what minigrad knows: `cell` is one step as the graph of its equations, "
+        "`network` is an untrained network unrolled over random input and coloured by the gradient "
+        "of a loss at its last step, `tape` is every operation of a two-step RNN with values and "
+        "gradients.",
+    )
+    parser.set_defaults(run=run)
+    option = parser.add_argument
+    # fmt: off
+    option("what", choices=("cell", "network", "tape"))
+    option("--cell", type=str.lower, choices=list(CELLS), default="lstm", help="default: lstm")
+    option("--steps", type=integer(1), default=20, help="of the network (default: %(default)s)")
+    option("--layers", type=integer(1), default=1, help="of the network (default: %(default)s)")
+    option("--hidden", type=integer(1), default=16, help="units (default: %(default)s)")
+    option("--seed", type=integer(0), default=0, help="of weights and input (default: %(default)s)")
+    option("--out", "-o", type=Path, metavar="FILE",
+           help="its suffix chooses the format: .svg, .png, .gv (default: WHAT-CELL.svg)")
+    # fmt: on
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws one picture into a file."""
+    name = "tape" if args.what == "tape" else f"{args.what}-{args.cell}"
+    path = args.out or Path(f"{name}.svg")
+    drawing = {"cell": _cell, "network": _network, "tape": _tape}[args.what](args)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NoEngineWarning)
+        written = drawing.save(path)
+    for warning in caught:
+        print(f"minigrad draw: {warning.message}")
+    print(f"wrote {written}")
+    return 0
+
+
+def _cell(args: argparse.Namespace) -> Drawing:
+    return draw(CELLS[args.cell][0](args.hidden, args.hidden))
+
+
+def _network(args: argparse.Namespace) -> Drawing:
+    rng = np.random.default_rng(args.seed)
+    _, layer_type, bidirectional = CELLS[args.cell]
+    layer = layer_type(
+        args.hidden, args.hidden, num_layers=args.layers, bidirectional=bidirectional,
+        dtype=np.float64, generator=rng,
+    )  # fmt: skip
+    xs = rng.normal(size=(args.steps, 1, args.hidden))
+    with record() as recording:
+        _, final = layer(xs)
+        h_n = final[0] if isinstance(final, tuple) else final
+        sum_of(h_n[-layer.num_directions :] * rng.normal(size=(1, args.hidden))).backward()
+    return draw(recording, f"{args.cell.upper()}, untrained, {args.steps} steps of random input")
+
+
+def _tape(args: argparse.Namespace) -> Drawing:
+    W = tensor([[0.6, -0.4], [0.3, 0.8]], requires_grad=True, name="W")
+    xs = [tensor([1.0, -0.5], name="x1"), tensor([0.25, 0.75], name="x2")]
+    with Tape() as tape:
+        h = tensor([0.0, 0.0], name="h0")
+        for t, x in enumerate(xs):
+            with scope(f"rnn/t={t}"):
+                h = tap("h", tanh(x + h @ W))
+        with scope("loss"):
+            loss = sum_of(h * h)
+        loss.backward()
+    return draw(tape)

@@ -1,0 +1,91 @@
+"""`minigrad flow`: train cells on text, and see how the gradient flows back through time."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import data
+from ..flow import experiment, results, summary
+from ..flow.experiment import CELLS, Outcome, Settings
+from ..flow.render import INSTALL, find_engine
+from .arguments import integer, number
+from .progress import Progress, blocks
+
+DEFAULT = Settings()
+DEFAULT_OUT = "minigrad-flow"
+
+
+def add(commands: Any) -> None:
+    """Declares the command and its arguments."""
+    parser = commands.add_parser(
+        "flow",
+        help="train cells on text and measure their gradient flow",
+        description="Trains each cell as a character model, measures before and after how the "
+        "gradient of a loss at the last step flows back through time, prints a table, and writes "
+        "drawings, JSON and CSV.",
+    )
+    parser.set_defaults(run=run)
+    option = parser.add_argument
+    # fmt: off
+    option("--cells", nargs="+", type=str.lower, choices=list(CELLS), metavar="CELL",
+           default=list(DEFAULT.cells), help=f"any of {', '.join(CELLS)} (default: all)")
+    option("--text", type=Path, metavar="FILE",
+           help="a UTF-8 text file (default: Hamlet, which comes with the package)")
+    option("--steps", type=integer(2), default=DEFAULT.steps,
+           help="time steps from the first input to the loss (default: %(default)s)")
+    option("--hidden", type=integer(1), default=DEFAULT.hidden,
+           help="units of each cell (default: %(default)s)")
+    option("--batch", type=integer(1), default=DEFAULT.batch,
+           help="sequences in an update (default: %(default)s)")
+    option("--train", type=integer(0), default=DEFAULT.updates, metavar="UPDATES",
+           help="updates with Adam; 0 leaves the cells untrained (default: %(default)s)")
+    option("--rate", type=number(0.0), default=DEFAULT.learning_rate,
+           help="learning rate (default: %(default)s)")
+    option("--seed", type=integer(0), default=DEFAULT.seed,
+           help="of weights and batches (default: %(default)s)")
+    option("--out", type=Path, metavar="DIR",
+           help=f"new folder for the results (default: {DEFAULT_OUT}, or {DEFAULT_OUT}-2, ...)")
+    option("--replace", action="store_true", help="replace an earlier result in DIR")
+    # fmt: on
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, measures, prints the table and writes the folder."""
+    settings = Settings(
+        cells=tuple(dict.fromkeys(args.cells)),
+        steps=args.steps,
+        hidden=args.hidden,
+        batch=args.batch,
+        updates=args.train,
+        seed=args.seed,
+        learning_rate=args.rate,
+    )
+    text = data.shakespeare() if args.text is None else data.read_text(args.text)
+    name = "hamlet.txt" if args.text is None else args.text.name
+    experiment.check_text(text, settings)
+    if find_engine() is None:  # said before minutes of training, as is a wrong $MINIGRAD_DOT
+        what = "no Graphviz engine found, drawings will be text (.gv)"
+        print(f"minigrad flow: {what}: {INSTALL}.", file=sys.stderr)
+    out = args.out or results.free_name(Path(DEFAULT_OUT))
+    started = time.perf_counter()
+    with results.new_folder(out, replace=args.replace) as folder:
+        print(
+            f"{name}: {len(text):,} characters, {len(set(text))} kinds. Loss at step "
+            f"{settings.steps}; {settings.hidden} units, batch {settings.batch}, "
+            f"{settings.updates} updates, seed {settings.seed}.",
+            flush=True,
+        )
+        outcomes = [_train(cell, text, settings) for cell in settings.cells]
+        print("\n" + summary.table(outcomes, blocks()) + "\n")
+        print("\n".join(summary.notes(outcomes)))
+        written = summary.save(folder, outcomes, settings, name, text)
+    print(f"\nWrote {', '.join(written)} to {out} in {time.perf_counter() - started:.1f} s.")
+    return 0
+
+
+def _train(cell: str, text: str, settings: Settings) -> Outcome:
+    return experiment.run(cell, text, settings, Progress(cell, settings.updates))

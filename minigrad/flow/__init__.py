@@ -1,0 +1,27 @@
+"""Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
+
+from .drawing import Drawing, DrawingError, draw
+from .probes import Activation, FlowError, LayerFlow, Recording, record
+from .render import NoEngineWarning, RenderError, find_engine
+from .tables import report
+from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
+
+__all__ = [
+    "Activation",
+    "Drawing",
+    "DrawingError",
+    "Fit",
+    "FlowError",
+    "LayerFlow",
+    "NoEngineWarning",
+    "Recording",
+    "RenderError",
+    "Thresholds",
+    "Verdict",
+    "draw",
+    "find_engine",
+    "fit_decay",
+    "judge",
+    "record",
+    "report",
+]

@@ -1,0 +1,60 @@
+"""Drawings through Graphviz: a tape, a cell as its equations' graph, an unrolled network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...nn.module import Module
+from ...tape import Tape
+from ..probes import Recording
+from .cell import draw_cell
+from .colors import Scale
+from .dot import Drawing, DrawingError
+from .network import Panel, describe, draw_network
+from .tape import draw_tape
+
+__all__ = [
+    "Drawing",
+    "DrawingError",
+    "Panel",
+    "Scale",
+    "draw",
+    "draw_cell",
+    "draw_network",
+    "draw_tape",
+]
+
+
+def draw(what: Any, title: str = "", max_nodes: int | None = None) -> Drawing:
+    """A Tape, a Recording, a cell, or several Recordings by name, as a Drawing.
+
+        mg.flow.draw(tape).save("tape.svg")             every operation, with value and gradient
+        mg.flow.draw(rec).save("network.svg")           the unrolled network, coloured by |dL/dh_t|
+        mg.flow.draw({"RNN": rec1, "LSTM": rec2})       the same, one above the other on one scale
+        mg.flow.draw(mg.nn.LSTMCell(3, 5))              one step as the graph of its equations
+
+    max_nodes: more nodes than this raise DrawingError; each kind of drawing has its own default.
+    In a notebook a Drawing shows itself; `save` writes .svg, .png or .gv.
+    """
+    options = {} if max_nodes is None else {"max_nodes": max_nodes}
+    if isinstance(what, Tape):
+        return draw_tape(what, **options)
+    if isinstance(what, Recording):
+        return draw_network(_panels({"": what}), title, **options)
+    if isinstance(what, dict) and what and all(isinstance(r, Recording) for r in what.values()):
+        return draw_network(_panels(what), title, **options)
+    if isinstance(what, Module) and hasattr(what, "init_state"):
+        return draw_cell(what, title=title, **options)
+    raise DrawingError(
+        f"draw: expected a Tape, a Recording, a dict of Recordings or a cell (a Module with "
+        f"init_state), got {type(what).__name__}; to draw a network record it first: "
+        f"`with mg.flow.record() as rec`."
+    )
+
+
+def _panels(recordings: dict[str, Recording]) -> Sequence[Panel]:
+    return [
+        Panel(name or "gradient flow", list(rec.values()), describe(rec.verdict))
+        for name, rec in recordings.items()
+    ]

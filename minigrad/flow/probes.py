@@ -1,0 +1,344 @@
+"""What a backward pass did at every time step: record() listens to the taps of a forward pass.
+
+    with mg.flow.record() as rec:
+        ys, _ = lstm(xs)
+        loss(ys[-1]).backward()
+    print(rec)                                  # a table with a verdict
+    rec["lstm/l0/fwd"].norms["h"]               # |dL/dh_t| for every t, (T,) float64
+
+A layer marks its states and gates with `mg.tap("h", h)`, inside scopes that end in `t=3`. On each
+tapped state a hook waits for the complete gradient dL/dh_t and keeps its norm, nothing else; of the
+gates the mean and the saturation are kept. Any cell that taps its states can be recorded.
+
+Norms are accumulated in float64 and scaled by the largest element of each row, so that neither
+1e-30 (float32) nor 1e-300 (float64) squared is lost. Gradients below the smallest normal number of
+their dtype (1.2e-38 in float32) are denormal: they have lost digits, and the verdict's fit leaves
+them out.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import MinigradError
+from ..tape import listen
+from ..tensor import Tensor
+from .verdict import Thresholds, Verdict, judge, worst
+
+Array = np.ndarray
+_STEP = re.compile(r"^(?:(.*)/)?t=(\d+)$")
+_active = threading.local()
+
+SATURATED = (
+    0.95  # of the range of a sigmoid or tanh: beyond it the slope is below a tenth of its maximum
+)
+
+
+class FlowError(MinigradError, RuntimeError):
+    """A recording that has nothing to show, and why."""
+
+
+@dataclass
+class Activation:
+    """One tapped value over time, arrays of shape (T,) in order of computation.
+
+    mean: over batch and units. saturation: share of units in the flat ends of the sigmoid or tanh
+        that
+    made the value, and slope: mean derivative of that function there; both nan for other values.
+    """
+
+    mean: Array
+    saturation: Array
+    slope: Array
+
+
+@dataclass
+class LayerFlow:
+    """One layer and direction: what its states received from the loss, in order of computation.
+
+    path: its scope. steps: the t of each entry (T,). norms: name -> |dL/d(name_t)| over batch and
+    units (T,), zero where no gradient arrived. per_sample: the same for each row of the batch (T,
+    B).
+    activations: name -> Activation for every tapped value. tiny: smallest normal number of the
+        dtype.
+    """
+
+    path: str
+    steps: Array
+    norms: dict[str, Array]
+    per_sample: dict[str, Array]
+    activations: dict[str, Activation]
+    tiny: float = 0.0
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+    @property
+    def reverse(self) -> bool:
+        """Whether the layer reads the sequence from its end."""
+        return self.steps.size > 1 and bool(self.steps[0] > self.steps[-1])
+
+    def profile(self, name: str = "h") -> Array:
+        """Norms by lag: from the last step in order of computation that a gradient reached,
+        backwards.
+        """
+        norms = self.norms[name]
+        reached = np.flatnonzero(norms != 0)
+        return norms[: reached[-1] + 1][::-1] if reached.size else norms[:0]
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """One for each state: how the gradient travels back along it."""
+        found = {n: judge(self.profile(n), self.thresholds, self.tiny) for n in self.norms}
+        why = self._why()
+        return {name: verdict.because(why) for name, verdict in found.items()}
+
+    @property
+    def verdict(self) -> Verdict:
+        """That of the hidden state (or of the first state, if none is called h)."""
+        verdicts = self.verdicts
+        return verdicts.get("h") or next(iter(verdicts.values()))
+
+    def _why(self) -> str:
+        """What the gates say about the factor per step."""
+        parts = []
+        for name, words in (("f", "forget gate"), ("z", "update gate")):
+            if name in self.activations:
+                parts.append(f"{words} {np.mean(self.activations[name].mean):.2f} on average")
+        if "h" in self.activations and np.isfinite(self.activations["h"].slope).all():
+            parts.append(f"slope of the activation {np.mean(self.activations['h'].slope):.2f}")
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but per_sample, for JSON."""
+        return {
+            "path": self.path,
+            "steps": self.steps.tolist(),
+            "norms": {name: x.tolist() for name, x in self.norms.items()},
+            "activations": {
+                name: {"mean": a.mean.tolist(), "saturation": a.saturation.tolist()}
+                for name, a in self.activations.items()
+            },
+            "verdicts": {name: v.to_dict() for name, v in self.verdicts.items()},
+        }
+
+
+class _Step:
+    """What is known about one tapped value at one step."""
+
+    __slots__ = ("batch", "mean", "per_sample", "saturation", "slope", "tiny", "wants")
+
+    def __init__(self, tensor: Tensor):
+        self.per_sample: Array | None = None
+        self.wants = tensor.requires_grad
+        self.batch = int(np.prod(tensor.shape[:-1], dtype=np.int64))
+        self.tiny = float(np.finfo(tensor.dtype).tiny) if tensor.dtype.kind == "f" else 0.0
+        self.mean, self.saturation, self.slope = _activation(tensor)
+
+
+class Recording(Mapping[str, LayerFlow]):
+    """What record() yields: a mapping from a layer's path to its LayerFlow, and a verdict.
+
+    Only the last forward pass of each layer is kept: a step that comes again starts it over.
+    Reading it before backward, or when nothing was tapped, raises FlowError with the reason.
+    """
+
+    def __init__(self, states: tuple[str, ...], thresholds: Thresholds):
+        self.states = states
+        self.thresholds = thresholds
+        self._taps: dict[
+            str, dict[str, dict[int, _Step]]
+        ] = {}  # path -> name -> t -> what is known
+        self._layers: dict[str, LayerFlow] | None = None
+
+    # -- listening
+
+    def _hear(self, name: str, tensor: Tensor, scope: str) -> None:
+        match = _STEP.match(scope)
+        path = (match[1] or "") if match else scope
+        series = self._taps.setdefault(path, {}).setdefault(name, {})
+        t = int(match[2]) if match else len(series)
+        if t in series:  # the layer runs again
+            series.clear()
+        step = series[t] = _Step(tensor)
+        self._layers = None
+        if name in self.states and tensor.requires_grad:
+
+            def arrived(g: Tensor) -> None:
+                step.per_sample = row_norms(g.numpy())
+                self._layers = None
+
+            tensor.register_hook(arrived)
+
+    # -- reading
+
+    @property
+    def layers(self) -> dict[str, LayerFlow]:
+        """path -> LayerFlow, in order of computation."""
+        if self._layers is None:
+            self._check()
+            self._layers = {
+                path: self._layer(path, taps)
+                for path, taps in self._taps.items()
+                if any(name in taps for name in self.states)
+            }
+        return self._layers
+
+    @property
+    def verdict(self) -> Verdict:
+        """The most severe verdict among the layers."""
+        return worst([layer.verdict for layer in self.layers.values()])
+
+    def __getitem__(self, path: str) -> LayerFlow:
+        if path not in self.layers:
+            raise KeyError(f"{path!r}; recorded are {', '.join(map(repr, self.layers))}")
+        return self.layers[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __str__(self) -> str:
+        from .tables import report
+
+        return report(self)
+
+    def __repr__(self) -> str:
+        return f"<Recording of {', '.join(self._taps) or 'nothing yet'}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {path: layer.to_dict() for path, layer in self.layers.items()}
+
+    def _check(self) -> None:
+        wanted = " or ".join(repr(s) for s in self.states)
+        names = sorted({name for taps in self._taps.values() for name in taps})
+        if not names:
+            raise FlowError(
+                "record: nothing was tapped. Run a recurrent layer inside `with mg.flow.record()`, "
+                'or mark the states of your own cell: h = mg.tap("h", h), inside '
+                '`with mg.scope(f"t={t}")`.'
+            )
+        steps = [
+            step
+            for taps in self._taps.values()
+            for name in self.states
+            for step in taps.get(name, {}).values()
+        ]
+        if not steps:
+            raise FlowError(
+                f"record: {', '.join(map(repr, names))} were tapped, but no state {wanted}; name "
+                f"your states with mg.flow.record(states=(...,))."
+            )
+        if not any(step.wants for step in steps):
+            raise FlowError(
+                "record: none of the states needs a gradient; run the forward pass outside "
+                "mg.no_grad(), with weights that require gradients."
+            )
+        if all(step.per_sample is None for step in steps):
+            raise FlowError(
+                f"record: {len(steps)} states were seen, but no gradient arrived at any of them; "
+                f"call backward() on a loss that depends on them."
+            )
+
+    def _layer(self, path: str, taps: dict[str, dict[int, _Step]]) -> LayerFlow:
+        states = {name: taps[name] for name in self.states if name in taps}
+        steps = next(iter(states.values()))
+        per_sample = {name: _stacked(series) for name, series in states.items()}
+        return LayerFlow(
+            path=path,
+            steps=np.array(list(steps), dtype=np.int64),
+            norms={name: row_norms(x) for name, x in per_sample.items()},
+            per_sample=per_sample,
+            activations={
+                name: Activation(
+                    *(
+                        np.array([getattr(step, what) for step in series.values()])
+                        for what in ("mean", "saturation", "slope")
+                    )
+                )
+                for name, series in taps.items()
+            },
+            tiny=next(iter(steps.values())).tiny,
+            thresholds=self.thresholds,
+        )
+
+
+class record:
+    """Records how gradients flow through everything tapped inside the block. Yields a Recording.
+
+    states: names of the taps whose gradients are wanted; all taps get activation statistics.
+    thresholds: what counts as vanishing and exploding.
+    Raises FlowError when entered inside another record(); the Recording says what else is missing.
+
+    >>> import minigrad as mg
+    >>> w, h = mg.tensor(0.5, requires_grad=True), mg.tensor([1.0])
+    >>> with mg.flow.record() as rec:
+    ...     for t in range(4):
+    ...         with mg.scope(f"t={t}"):
+    ...             h = mg.tap("h", w * h)
+    ...     h.sum().backward()
+    >>> rec[""].norms["h"].tolist()
+    [0.125, 0.25, 0.5, 1.0]
+    """
+
+    def __init__(self, states: tuple[str, ...] = ("h", "c"), thresholds: Thresholds | None = None):
+        if isinstance(states, str) or not states:
+            raise FlowError(f"record: states is a tuple of names such as ('h',), got {states!r}.")
+        self._recording = Recording(tuple(states), thresholds or Thresholds())
+
+    def __enter__(self) -> Recording:
+        if getattr(_active, "recording", False):
+            raise FlowError(
+                "record: already recording in this thread; leave the outer block first."
+            )
+        self._listening = listen(self._recording._hear)
+        self._listening.__enter__()
+        _active.recording = True
+        return self._recording
+
+    def __exit__(self, *exc: Any) -> None:
+        _active.recording = False
+        self._listening.__exit__(*exc)
+
+
+def row_norms(x: Array) -> Array:
+    """Euclidean norm over the last axis, float64, one for each row of what comes before it.
+
+    Each row is scaled by its largest element: squares neither underflow nor overflow. NaN and Inf
+    stay.
+    """
+    rows = np.abs(np.asarray(x, dtype=np.float64))
+    rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim else rows.reshape(1, 1)
+    peak = rows.max(axis=1, initial=0.0, keepdims=True)
+    scale = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
+    with np.errstate(over="ignore"):
+        return (scale * np.sqrt(np.sum((rows / scale) ** 2, axis=1, keepdims=True)))[:, 0]
+
+
+def _stacked(series: dict[int, _Step]) -> Array:
+    """(T, B): zero where no gradient arrived."""
+    batch = max(step.batch for step in series.values())
+    nothing = np.zeros(batch)
+    return np.stack([nothing if s.per_sample is None else s.per_sample for s in series.values()])
+
+
+def _activation(tensor: Tensor) -> tuple[float, float, float]:
+    """(mean, share saturated, mean slope); the last two nan unless a sigmoid or tanh made the
+    value.
+    """
+    y = np.asarray(tensor.numpy(), dtype=np.float64)
+    mean = float(y.mean()) if y.size else np.nan
+    made_by = tensor._node.op.name if tensor._node is not None else ""
+    if made_by == "tanh":
+        flat, slope = np.abs(y) > SATURATED, 1 - y * y
+    elif made_by == "sigmoid":
+        flat, slope = np.abs(2 * y - 1) > SATURATED, y * (1 - y)
+    else:
+        return mean, np.nan, np.nan
+    return mean, float(flat.mean()), float(slope.mean())

@@ -1,0 +1,143 @@
+"""What the experiment of `minigrad flow` found: a table, notes, drawings, JSON and CSV."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from . import results, tables
+from .drawing import Drawing, Panel, describe, draw_network
+from .experiment import Outcome, Settings
+from .probes import LayerFlow
+from .render import find_engine
+
+
+def layers(outcome: Outcome) -> list[tuple[str, str, LayerFlow]]:
+    """(row name, when, layer) for every direction, before and after training."""
+    found = []
+    for when, recording in (("before", outcome.before), ("after", outcome.after)):
+        for layer in recording.values():
+            arrow = "" if len(recording) == 1 else " <-" if layer.reverse else " ->"
+            found.append((outcome.cell + arrow, when, layer))
+    return found
+
+
+def table(outcomes: list[Outcome], blocks: str = tables.BLOCKS) -> str:
+    """A row for each cell, direction and moment; the sparklines are on one scale."""
+    listed = [(outcome, *row) for outcome in outcomes for row in layers(outcome)]
+    low, high = tables.log_range([layer.profile() for *_, layer in listed])
+    low = max(low, high - 30)  # beyond that the bars of everything else would look alike
+    rows = []
+    for outcome, name, when, layer in listed:
+        profile, verdict = layer.profile(), layer.verdict
+        ends = (profile[0], profile[-1]) if profile.size else (math.nan, math.nan)
+        bits = outcome.bits if when == "after" else outcome.bits_before
+        seconds = f"{outcome.seconds:.1f} s" if when == "after" else ""
+        numbers = [tables.number(x) for x in (*ends, verdict.ratio)]
+        bars = tables.sparkline(profile[::-1], low, high, blocks=blocks)
+        half_life = tables.steps(verdict.half_life)
+        rows.append([name, when, *numbers, half_life, verdict.kind, f"{bits:.2f}", seconds, bars])
+    head = ("cell", "training", "|dL/dh_T|", "|dL/dh_1|", "ratio", "half-life", "verdict")
+    head += ("bits/char", "time", f"|dL/dh_t|, t = 1 to T, 1e{low:.0f} to 1e{high:.0f}")
+    return tables.table(head, rows, right=(2, 3, 4, 5, 7, 8))
+
+
+def notes(outcomes: list[Outcome]) -> list[str]:
+    """The verdicts' reasons, and what one has to know to read the table."""
+    lines = [f"{o.cell}, after training: {o.after.verdict}." for o in outcomes]
+    if any(o.cell == "bilstm" for o in outcomes):
+        lines.append(
+            "bilstm fills a gap: -> reads up to it, <- reads back to it. (Its backward direction "
+            "would see the next character.) Its bits are of that task, not the others'."
+        )
+    return lines
+
+
+def save(
+    folder: Path, outcomes: list[Outcome], settings: Settings, name: str, text: str
+) -> list[str]:
+    """Writes drawings, JSON and CSV into the folder; returns the names of the files."""
+    drawings = {o.cell: draw_outcome(o, settings) for o in outcomes}
+    if len(outcomes) > 1:
+        drawings["comparison"] = draw_comparison(outcomes, settings)
+    suffix = "svg" if find_engine() else "gv"
+    written = [d.save(folder / f"{stem}.{suffix}").name for stem, d in drawings.items()]
+    summary = to_dict(outcomes, settings, name, text)
+    (folder / results.MARK).write_text(results.to_json(summary), "utf-8")
+    head = ("cell", "training", "layer", "state", "t", "lag", "norm")
+    (folder / "flow.csv").write_text(results.to_csv(head, list(norms(outcomes))), "utf-8")
+    return [*written, results.MARK, "flow.csv"]
+
+
+def to_dict(outcomes: list[Outcome], settings: Settings, name: str, text: str) -> dict[str, Any]:
+    """Everything that was asked and found."""
+    from .. import __version__
+
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {
+        "minigrad": __version__,
+        "python": platform.python_version(),
+        "text": {"name": name, "characters": len(text), "sha256": digest},
+        "settings": asdict(settings),
+        "cells": {
+            o.cell: {
+                "bits_per_character": {"before": o.bits_before, "after": o.bits},
+                "seconds": o.seconds,
+                "parameters": o.parameters,
+                "training_bits": o.curve,
+                "before": o.before.to_dict(),
+                "after": o.after.to_dict(),
+            }
+            for o in outcomes
+        },
+    }
+
+
+def norms(outcomes: list[Outcome]) -> Iterator[tuple[Any, ...]]:
+    """(cell, training, layer, state, t, lag, norm): t counts from 1, the lag from where the loss
+    is.
+
+    The lag is empty for steps that the loss does not depend on.
+    """
+    for outcome in outcomes:
+        for _, when, layer in layers(outcome):
+            for state, values in layer.norms.items():
+                source = layer.profile(state).size - 1
+                for i, (t, norm) in enumerate(zip(layer.steps, values, strict=True)):
+                    lag = source - i if i <= source else ""
+                    yield outcome.cell, when, layer.path, state, int(t) + 1, lag, float(norm)
+
+
+def draw_outcome(outcome: Outcome, settings: Settings) -> Drawing:
+    """A cell before and after training, on one scale."""
+    panels = []
+    for when, recording, bits in (
+        ("before training", outcome.before, outcome.bits_before),
+        (f"after {settings.updates} updates", outcome.after, outcome.bits),
+    ):
+        note = f"{describe(recording.verdict)}  ·  {bits:.2f} bits per character"
+        panels.append(Panel(when, list(recording.values()), note, outcome.context))
+    return draw_network(panels, f"{_name(outcome)}: {_title(settings)}")
+
+
+def draw_comparison(outcomes: list[Outcome], settings: Settings) -> Drawing:
+    """All cells after training, on one scale."""
+    panels = []
+    for outcome in outcomes:
+        recording = outcome.after
+        note = f"{describe(recording.verdict)}  ·  {outcome.bits:.2f} bits per character"
+        panels.append(Panel(_name(outcome), list(recording.values()), note))
+    return draw_network(panels, f"After {settings.updates} updates: {_title(settings)}")
+
+
+def _name(outcome: Outcome) -> str:
+    return "BiLSTM" if outcome.cell == "bilstm" else outcome.cell.upper()
+
+
+def _title(settings: Settings) -> str:
+    return f"what a loss {settings.steps} steps away sends back through time"
