@@ -5,7 +5,7 @@
 The whole public API is listed here. Importing it compiles nothing.
 """
 
-from . import nn, optim
+from . import flow, nn, optim
 from .autodiff import grad, hessian, jacobian, jvp, vjp
 from .errors import (
     DeclarationError,
