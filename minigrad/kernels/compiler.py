@@ -30,6 +30,7 @@ _ALLOWED = {name + suffix for name in _MATHS.split() for suffix in ("", "f")} | 
     "memset",
     "malloc",
     "free",
+    "feclearexcept",
     ERROR_SYMBOL,
 }
 

@@ -1,0 +1,128 @@
+"""Numba side: reductions of one axis, and the running sum, for one element type.
+
+This text is executed only to be compiled, behind FOLD ("sum", "max", "min"), ITEMSIZE and LANES.
+
+    along(args, dims, steps)     the inner loop of the gufunc (n)->(): over elements, step > 0
+    across(args, dims, steps)    ... (n,i)->(i): over rows, as for the gradient of a bias
+    running(args, dims, steps)   ... (n)->(n): y[k] = x[0] + ... + x[k]
+
+A sum is made of plain partial sums of CHUNK terms an accumulator, added up with the error of each
+addition kept (Knuth's two-sum), so it stays accurate for any n. Its order depends on the shape
+alone. Inf and NaN pass: where the error is NaN, the sum itself says it all.
+"""
+
+# mypy: ignore-errors
+
+from numba import float32, float64
+
+from minigrad.kernels.memory import address, external, load, ptr, stack, store, strided
+from minigrad.kernels.simd import (
+    Vec,
+    constant,
+    isnan,
+    load_lanes,
+    maximum,
+    minimum,
+    repeated,
+    select,
+    store_lanes,
+)
+
+REAL = float32 if ITEMSIZE == 4 else float64
+V = Vec(REAL, LANES)
+c = constant(V)
+BYTES = LANES * ITEMSIZE
+CHUNK = 64
+# NumPy asks for floating-point flags after a generalised ufunc, whatever it promised at its making;
+# Inf and NaN are no reason to warn.
+forget_flags = external("feclearexcept", "i32(i32)")
+FLAGS = 63  # all of them, on any CPU
+
+
+def along(args, dims, steps):
+    n = dims[1]
+    step = steps[2] if n > 1 else ITEMSIZE  # NumPy calls the step of a single element 0
+    for item in range(dims[0]):
+        x = strided(ptr(address(args[0]) + item * steps[0]), n, step, ITEMSIZE)
+        y = strided(ptr(address(args[1]) + item * steps[1]), 1, ITEMSIZE, ITEMSIZE)
+        if FOLD == "sum":
+            total, slip = c(0.0), c(0.0)
+            for start in range(0, n, CHUNK * LANES):
+                part = c(0.0)
+                for i in range(start, min(n, start + CHUNK * LANES), LANES):
+                    part = part + load_lanes(x, i, step, n - i, V)
+                new = total + part
+                back = new - total
+                slip = slip + ((total - (new - back)) + (part - back))
+                total = new
+            total = select(isnan(slip), total, total + slip)
+            lanes = stack(BYTES)
+            store(lanes, 0, total)
+            half = LANES // 2
+            while half:
+                for i in range(half):
+                    other = load(lanes, (i + half) * ITEMSIZE, REAL)
+                    store(lanes, i * ITEMSIZE, load(lanes, i * ITEMSIZE, REAL) + other)
+                half //= 2
+            store(y, 0, load(lanes, 0, REAL))
+        else:
+            best = load(x, 0, REAL)
+            whole = n // LANES * LANES if step == ITEMSIZE else 0
+            if whole:
+                top = load_lanes(x, 0, step, LANES, V)
+                for i in range(LANES, whole, LANES):
+                    z = load_lanes(x, i, step, LANES, V)
+                    top = maximum(top, z) if FOLD == "max" else minimum(top, z)
+                lanes = stack(BYTES)
+                store(lanes, 0, top)
+                for i in range(LANES):
+                    z = load(lanes, i * ITEMSIZE, REAL)
+                    best = maximum(best, z) if FOLD == "max" else minimum(best, z)
+            for i in range(whole, n):
+                z = load(x, i * step, REAL)
+                best = maximum(best, z) if FOLD == "max" else minimum(best, z)
+            store(y, 0, best)
+    forget_flags(FLAGS)
+
+
+def across(args, dims, steps):
+    n, width = dims[1], dims[2]
+    row_step, step, y_step = steps[2], steps[3], steps[4]
+    for item in range(dims[0]):
+        x = address(args[0]) + item * steps[0]
+        y = strided(ptr(address(args[1]) + item * steps[1]), width, y_step, ITEMSIZE)
+        for j in range(0, width, LANES):
+            left = width - j
+            total, slip = c(0.0), c(0.0)
+            if FOLD == "sum":
+                for start in range(0, n, CHUNK):
+                    part = c(0.0)
+                    for k in range(start, min(n, start + CHUNK)):
+                        row = strided(ptr(x + k * row_step), width, step, ITEMSIZE)
+                        part = part + load_lanes(repeated(row, step, V), j, step, left, V)
+                    new = total + part
+                    back = new - total
+                    slip = slip + ((total - (new - back)) + (part - back))
+                    total = new
+                total = select(isnan(slip), total, total + slip)
+            else:
+                row = strided(ptr(x), width, step, ITEMSIZE)
+                total = load_lanes(repeated(row, step, V), j, step, left, V)
+                for k in range(1, n):
+                    row = strided(ptr(x + k * row_step), width, step, ITEMSIZE)
+                    z = load_lanes(repeated(row, step, V), j, step, left, V)
+                    total = maximum(total, z) if FOLD == "max" else minimum(total, z)
+            store_lanes(y, j, y_step, left, total)
+    forget_flags(FLAGS)
+
+
+def running(args, dims, steps):
+    n = dims[1]
+    for item in range(dims[0]):
+        x = strided(ptr(address(args[0]) + item * steps[0]), n, steps[2], ITEMSIZE)
+        y = strided(ptr(address(args[1]) + item * steps[1]), n, steps[3], ITEMSIZE)
+        total = REAL(0)
+        for k in range(n):
+            total = total + load(x, k * steps[2], REAL)
+            store(y, k * steps[3], total)
+    forget_flags(FLAGS)

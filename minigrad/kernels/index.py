@@ -1,0 +1,55 @@
+"""Adding rows at integer positions: the gradient of looking rows up, as an embedding does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigrad.errors import ShapeError
+from minigrad.kernels import host, jit
+
+Array = np.ndarray
+
+_SIGNATURE = "void(ptr, i64, ptr, ptr, i64, i64)"
+
+
+def scatter_add(out: Array, index: Array, values: Array) -> None:
+    """out[index] += values, in place; a row that is named twice is added to twice, in order.
+
+    out: (N, ...). index: integers of any shape, negative ones counting from the end. values:
+    (*index.shape, ...), of out's dtype, or what broadcasts to that.
+    Raises ShapeError for an index outside -N .. N-1.
+
+    >>> out = np.zeros((3, 2))
+    >>> scatter_add(out, np.array([0, 2, 0]), np.ones((3, 2)))
+    >>> out[:, 0]
+    array([2., 0., 1.])
+    """
+    n = len(out)
+    if index.size and (index.min() < -n or index.max() >= n):
+        raise ShapeError(
+            f"scatter_add: indices reach from {index.min()} to {index.max()}; there are {n} rows, "
+            f"expected {-n} to {n - 1}."
+        )
+    if jit.mode() == "plain" or not out.flags.c_contiguous:
+        np.add.at(out, index, values)
+        return
+    places = np.ascontiguousarray(np.where(index < 0, index + n, index), np.int64)
+    rows = np.broadcast_to(values, (*index.shape, *out.shape[1:]))
+    rows = np.ascontiguousarray(rows, out.dtype)
+    add = _kernel(out.itemsize)
+    width = math.prod(out.shape[1:])
+    add(out.ctypes.data, n, places.ctypes.data, rows.ctypes.data, places.size, width)
+
+
+@cache
+def _kernel(itemsize: int) -> Callable[..., Any]:
+    text = jit.source(
+        Path(__file__).with_name("scatter.py"), ITEMSIZE=itemsize, LANES=host.lanes(itemsize)
+    )
+    return jit.build("scatter_add", text, {"scatter_add": _SIGNATURE}).function("scatter_add")
