@@ -1,0 +1,30 @@
+"""The example in the README runs and says what the README says it does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def test_the_example_runs_and_shows_a_vanishing_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code.splitlines()) <= 16
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, str(README), "exec"), {})
+    shown = capsys.readouterr().out
+    for state in "hc":
+        assert re.search(rf"^lstm/l0/fwd +{state} .* vanishing ", shown, re.MULTILINE)
+    assert (tmp_path / "lstm.svg").read_text(encoding="utf-8").count("<svg") == 1
+
+
+def test_every_file_the_readme_names_exists() -> None:
+    text = README.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:minigrad|tests|tools|tutorials|\.ci)/[\w./]*)`", text))
+    assert "tests/test_layers.py" in named
+    assert [name for name in sorted(named) if not (README.parent / name).exists()] == []
