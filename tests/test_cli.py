@@ -65,7 +65,9 @@ def test_flow_takes_your_text_and_the_cells_you_name(
     (folder / "mine.txt").write_text("über alles naïve " * 40, "utf-8")
     assert status("flow", *TINY, "--text", "mine.txt", "--cells", "GRU", "gru", "--out", "r") == 0
     assert "mine.txt: 680 characters" in capsys.readouterr().out
-    assert list(json.loads((folder / "r" / "flow.json").read_text())["cells"]) == ["gru"]
+    found = json.loads((folder / "r" / "flow.json").read_text())
+    assert list(found["cells"]) == ["gru"]
+    assert found["text"]["characters"] == 680
 
 
 def test_without_out_the_next_free_folder_is_taken(folder: Path) -> None:

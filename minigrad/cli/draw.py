@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import nn
 from ..flow.drawing import Drawing, draw
-from ..flow.probes import record
+from ..flow.probes import probe
 from ..flow.render import NoEngineWarning
 from ..ops import sum as sum_of
 from ..ops import tanh
@@ -77,11 +77,8 @@ def _network(args: argparse.Namespace) -> Drawing:
         dtype=np.float64, generator=rng,
     )  # fmt: skip
     xs = rng.normal(size=(args.steps, 1, args.hidden))
-    with record() as recording:
-        _, final = layer(xs)
-        h_n = final[0] if isinstance(final, tuple) else final
-        sum_of(h_n[-layer.num_directions :] * rng.normal(size=(1, args.hidden))).backward()
-    return draw(recording, f"{args.cell.upper()}, untrained, {args.steps} steps of random input")
+    title = f"{args.cell.upper()}, untrained, {args.steps} steps of random input"
+    return draw(probe(layer, xs), title)
 
 
 def _tape(args: argparse.Namespace) -> Drawing:

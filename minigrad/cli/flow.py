@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import platform
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from .. import data
+from .. import __version__, data
 from ..flow import experiment, results, summary
 from ..flow.experiment import CELLS, Outcome, Settings
 from ..flow.render import INSTALL, find_engine
@@ -82,9 +84,18 @@ def run(args: argparse.Namespace) -> int:
         outcomes = [_train(cell, text, settings) for cell in settings.cells]
         print("\n" + summary.table(outcomes, blocks()) + "\n")
         print("\n".join(summary.notes(outcomes)))
-        written = summary.save(folder, outcomes, settings, name, text)
+        written = summary.save(folder, outcomes, settings, _about(name, text))
     print(f"\nWrote {', '.join(written)} to {out} in {time.perf_counter() - started:.1f} s.")
     return 0
+
+
+def _about(name: str, text: str) -> dict[str, Any]:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {
+        "minigrad": __version__,
+        "python": platform.python_version(),
+        "text": {"name": name, "characters": len(text), "sha256": digest},
+    }
 
 
 def _train(cell: str, text: str, settings: Settings) -> Outcome:

@@ -1,7 +1,8 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
 from .drawing import Drawing, DrawingError, draw
-from .probes import Activation, FlowError, LayerFlow, Recording, record
+from .layerflow import Activation, LayerFlow
+from .probes import FlowError, Recording, probe, record
 from .render import NoEngineWarning, RenderError, find_engine
 from .tables import report
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
@@ -22,6 +23,7 @@ __all__ = [
     "find_engine",
     "fit_decay",
     "judge",
+    "probe",
     "record",
     "report",
 ]

@@ -21,110 +21,28 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..autodiff import grad
 from ..errors import MinigradError
 from ..tape import listen
 from ..tensor import Tensor
-from .verdict import Thresholds, Verdict, judge, worst
+from ..tree import named_leaves
+from .layerflow import Activation, LayerFlow
+from .verdict import Thresholds, Verdict, worst
 
 Array = np.ndarray
 _STEP = re.compile(r"^(?:(.*)/)?t=(\d+)$")
 _active = threading.local()
 
-SATURATED = (
-    0.95  # of the range of a sigmoid or tanh: beyond it the slope is below a tenth of its maximum
-)
+# Share of the range of a sigmoid or tanh beyond which its slope is below a tenth of its maximum.
+SATURATED = 0.95
 
 
 class FlowError(MinigradError, RuntimeError):
     """A recording that has nothing to show, and why."""
-
-
-@dataclass
-class Activation:
-    """One tapped value over time, arrays of shape (T,) in order of computation.
-
-    mean: over batch and units. saturation: share of units in the flat ends of the sigmoid or tanh
-        that
-    made the value, and slope: mean derivative of that function there; both nan for other values.
-    """
-
-    mean: Array
-    saturation: Array
-    slope: Array
-
-
-@dataclass
-class LayerFlow:
-    """One layer and direction: what its states received from the loss, in order of computation.
-
-    path: its scope. steps: the t of each entry (T,). norms: name -> |dL/d(name_t)| over batch and
-    units (T,), zero where no gradient arrived. per_sample: the same for each row of the batch (T,
-    B).
-    activations: name -> Activation for every tapped value. tiny: smallest normal number of the
-        dtype.
-    """
-
-    path: str
-    steps: Array
-    norms: dict[str, Array]
-    per_sample: dict[str, Array]
-    activations: dict[str, Activation]
-    tiny: float = 0.0
-    thresholds: Thresholds = field(default_factory=Thresholds)
-
-    @property
-    def reverse(self) -> bool:
-        """Whether the layer reads the sequence from its end."""
-        return self.steps.size > 1 and bool(self.steps[0] > self.steps[-1])
-
-    def profile(self, name: str = "h") -> Array:
-        """Norms by lag: from the last step in order of computation that a gradient reached,
-        backwards.
-        """
-        norms = self.norms[name]
-        reached = np.flatnonzero(norms != 0)
-        return norms[: reached[-1] + 1][::-1] if reached.size else norms[:0]
-
-    @property
-    def verdicts(self) -> dict[str, Verdict]:
-        """One for each state: how the gradient travels back along it."""
-        found = {n: judge(self.profile(n), self.thresholds, self.tiny) for n in self.norms}
-        why = self._why()
-        return {name: verdict.because(why) for name, verdict in found.items()}
-
-    @property
-    def verdict(self) -> Verdict:
-        """That of the hidden state (or of the first state, if none is called h)."""
-        verdicts = self.verdicts
-        return verdicts.get("h") or next(iter(verdicts.values()))
-
-    def _why(self) -> str:
-        """What the gates say about the factor per step."""
-        parts = []
-        for name, words in (("f", "forget gate"), ("z", "update gate")):
-            if name in self.activations:
-                parts.append(f"{words} {np.mean(self.activations[name].mean):.2f} on average")
-        if "h" in self.activations and np.isfinite(self.activations["h"].slope).all():
-            parts.append(f"slope of the activation {np.mean(self.activations['h'].slope):.2f}")
-        return ", ".join(parts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but per_sample, for JSON."""
-        return {
-            "path": self.path,
-            "steps": self.steps.tolist(),
-            "norms": {name: x.tolist() for name, x in self.norms.items()},
-            "activations": {
-                name: {"mean": a.mean.tolist(), "saturation": a.saturation.tolist()}
-                for name, a in self.activations.items()
-            },
-            "verdicts": {name: v.to_dict() for name, v in self.verdicts.items()},
-        }
 
 
 class _Step:
@@ -305,6 +223,37 @@ class record:
     def __exit__(self, *exc: Any) -> None:
         _active.recording = False
         self._listening.__exit__(*exc)
+
+
+def probe(
+    layer: Any,
+    xs: Any,
+    lengths: Any = None,
+    thresholds: Thresholds | None = None,
+    seed: int = 0,
+) -> Recording:
+    """Records a recurrent layer under a loss at its last step: <w, h_n> with random w ~ N(0, 1).
+
+    layer: as in mg.nn, layer(xs, lengths=lengths) -> (output, final). The loss reads `h` of the
+    final state, of the last layer and every direction (all of the state if nothing in it is called
+    h). The parameters' `.grad` stay as they are.
+
+    >>> import minigrad as mg
+    >>> lstm = mg.nn.LSTM(3, 5, dtype=np.float64, generator=np.random.default_rng(0))
+    >>> probe(lstm, np.ones((60, 1, 3))).verdict.kind
+    'vanishing'
+    """
+    rng = np.random.default_rng(seed)
+    with record(thresholds=thresholds) as recording:
+        _, final = layer(xs, lengths=lengths)
+        named = list(named_leaves(final))
+        read = [t for name, t in named if name in ("", "h")] or [t for _, t in named]
+        loss: Any = 0.0
+        for h_n in read:  # (layers * directions, B, H)
+            last = h_n[-layer.num_directions :]
+            loss = loss + (last * rng.normal(size=last.shape).astype(last.dtype)).sum()
+        grad(loss, list(layer.parameters()), allow_unused=True)
+    return recording
 
 
 def row_norms(x: Array) -> Array:

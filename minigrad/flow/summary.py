@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 from . import results, tables
 from .drawing import Drawing, Panel, describe, draw_network
 from .experiment import Outcome, Settings
-from .probes import LayerFlow
+from .layerflow import LayerFlow
 from .render import find_engine
 
 
@@ -42,8 +40,8 @@ def table(outcomes: list[Outcome], blocks: str = tables.BLOCKS) -> str:
         bars = tables.sparkline(profile[::-1], low, high, blocks=blocks)
         half_life = tables.steps(verdict.half_life)
         rows.append([name, when, *numbers, half_life, verdict.kind, f"{bits:.2f}", seconds, bars])
-    head = ("cell", "training", "|dL/dh_T|", "|dL/dh_1|", "ratio", "half-life", "verdict")
-    head += ("bits/char", "time", f"|dL/dh_t|, t = 1 to T, 1e{low:.0f} to 1e{high:.0f}")
+    head = ["cell", "training", "|dL/dh_T|", "|dL/dh_1|", "ratio", "half-life", "verdict"]
+    head += ["bits/char", "time", f"|dL/dh_t|, t = 1 to T, 1e{low:.0f} to 1e{high:.0f}"]
     return tables.table(head, rows, right=(2, 3, 4, 5, 7, 8))
 
 
@@ -59,42 +57,33 @@ def notes(outcomes: list[Outcome]) -> list[str]:
 
 
 def save(
-    folder: Path, outcomes: list[Outcome], settings: Settings, name: str, text: str
+    folder: Path, outcomes: list[Outcome], settings: Settings, about: Mapping[str, Any]
 ) -> list[str]:
-    """Writes drawings, JSON and CSV into the folder; returns the names of the files."""
+    """Writes drawings, JSON and CSV into the folder; returns the names of the files.
+
+    about: what else the JSON is to say, such as versions and the text.
+    """
     drawings = {o.cell: draw_outcome(o, settings) for o in outcomes}
     if len(outcomes) > 1:
         drawings["comparison"] = draw_comparison(outcomes, settings)
     suffix = "svg" if find_engine() else "gv"
     written = [d.save(folder / f"{stem}.{suffix}").name for stem, d in drawings.items()]
-    summary = to_dict(outcomes, settings, name, text)
-    (folder / results.MARK).write_text(results.to_json(summary), "utf-8")
+    found = {**about, "settings": asdict(settings), "cells": {o.cell: to_dict(o) for o in outcomes}}
+    (folder / results.MARK).write_text(results.to_json(found), "utf-8")
     head = ("cell", "training", "layer", "state", "t", "lag", "norm")
     (folder / "flow.csv").write_text(results.to_csv(head, list(norms(outcomes))), "utf-8")
     return [*written, results.MARK, "flow.csv"]
 
 
-def to_dict(outcomes: list[Outcome], settings: Settings, name: str, text: str) -> dict[str, Any]:
-    """Everything that was asked and found."""
-    from .. import __version__
-
-    digest = hashlib.sha256(text.encode()).hexdigest()
+def to_dict(outcome: Outcome) -> dict[str, Any]:
+    """Everything that was found about one cell."""
     return {
-        "minigrad": __version__,
-        "python": platform.python_version(),
-        "text": {"name": name, "characters": len(text), "sha256": digest},
-        "settings": asdict(settings),
-        "cells": {
-            o.cell: {
-                "bits_per_character": {"before": o.bits_before, "after": o.bits},
-                "seconds": o.seconds,
-                "parameters": o.parameters,
-                "training_bits": o.curve,
-                "before": o.before.to_dict(),
-                "after": o.after.to_dict(),
-            }
-            for o in outcomes
-        },
+        "bits_per_character": {"before": outcome.bits_before, "after": outcome.bits},
+        "seconds": outcome.seconds,
+        "parameters": outcome.parameters,
+        "training_bits": outcome.curve,
+        "before": outcome.before.to_dict(),
+        "after": outcome.after.to_dict(),
     }
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .probes import Activation, Recording
+    from .layerflow import Activation
+    from .probes import Recording
 
 Array = np.ndarray
 BLOCKS = "▁▂▃▄▅▆▇█"

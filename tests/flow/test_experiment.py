@@ -136,14 +136,14 @@ def test_the_notes_say_that_the_bilstm_has_another_task(outcomes: list[Outcome])
 
 
 def test_files_agree_with_the_recordings(outcomes: list[Outcome], tmp_path: Path) -> None:
-    names = summary.save(tmp_path, outcomes, SMALL, "text.txt", TEXT)
+    names = summary.save(tmp_path, outcomes, SMALL, {"text": "a play"})
     assert sorted(names) == sorted(p.name for p in tmp_path.iterdir())
     assert {f"{cell}.svg" for cell in CELLS} | {"comparison.svg"} <= set(names)
     loaded = json.loads((tmp_path / "flow.json").read_text())
     norms = outcomes[1].after["lstm/l0/fwd"].norms["c"]
     assert loaded["cells"]["lstm"]["after"]["lstm/l0/fwd"]["norms"]["c"] == norms.tolist()
     assert loaded["settings"]["steps"] == 7
-    assert loaded["text"]["characters"] == 3000
+    assert loaded["text"] == "a play"
     rows = list(csv.DictReader(io.StringIO((tmp_path / "flow.csv").read_text())))
     picked = [
         float(r["norm"])
@@ -156,5 +156,5 @@ def test_files_agree_with_the_recordings(outcomes: list[Outcome], tmp_path: Path
 
 
 def test_one_cell_has_no_comparison(outcomes: list[Outcome], tmp_path: Path) -> None:
-    names = summary.save(tmp_path, outcomes[:1], SMALL, "text.txt", TEXT)
+    names = summary.save(tmp_path, outcomes[:1], SMALL, {})
     assert names == ["rnn.svg", "flow.json", "flow.csv"]

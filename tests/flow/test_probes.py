@@ -274,3 +274,41 @@ def test_printing_a_recording_shows_verdicts_and_gates(rng: np.random.Generator)
     assert text.count("lstm/l0/fwd") == 3  # h, c and the reason
     assert rec.verdict.reason in text
     assert "f: 0." in text
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_probe_records_both_directions_and_leaves_gradients_alone(
+    kind: type, rng: np.random.Generator
+) -> None:
+    layer = kind(2, 3, num_layers=2, bidirectional=True, dtype=np.float64, generator=rng)
+    recording = mg.flow.probe(layer, rng.normal(size=(6, 2, 2)))
+    name = kind.__name__.lower()
+    paths = [f"{name}/l{layer}/{way}" for layer in (0, 1) for way in ("fwd", "rev")]
+    assert list(recording) == paths
+    for path in paths[2:]:
+        assert recording[path].profile().size == 6
+    assert all(p.grad is None for p in layer.parameters())
+
+
+def test_probe_reads_the_last_real_step_of_a_padded_row(rng: np.random.Generator) -> None:
+    gru = nn.GRU(2, 3, dtype=np.float64, generator=rng)
+    recording = mg.flow.probe(gru, rng.normal(size=(6, 2, 2)), lengths=[2, 6])
+    per_sample = recording["gru/l0/fwd"].per_sample["h"]
+    assert (per_sample[:, 0] > 0).tolist() == [True, True, False, False, False, False]
+
+
+def test_probe_takes_a_cell_with_any_state(rng: np.random.Generator) -> None:
+    class Leaky(nn.Module):
+        def __init__(self) -> None:
+            self.w = nn.Parameter(np.array(0.5), dtype=np.float64)
+
+        def init_state(self, batch: int) -> dict[str, mg.Tensor]:
+            return {"s": mg.tensor(np.zeros((batch, 2)))}
+
+        def forward(self, state: dict[str, mg.Tensor], x: mg.Tensor) -> object:
+            s = mg.tap("h", self.w * state["s"] + x)
+            return {"s": s}, s
+
+    recording = mg.flow.probe(nn.Recurrent(lambda size: Leaky(), 2), rng.normal(size=(8, 1, 2)))
+    (flow,) = recording.values()
+    np.testing.assert_allclose(flow.norms["h"][:-1] / flow.norms["h"][1:], 0.5, rtol=1e-12)

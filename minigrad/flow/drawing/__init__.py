@@ -37,7 +37,7 @@ def draw(what: Any, title: str = "", max_nodes: int | None = None) -> Drawing:
     max_nodes: more nodes than this raise DrawingError; each kind of drawing has its own default.
     In a notebook a Drawing shows itself; `save` writes .svg, .png or .gv.
     """
-    options = {} if max_nodes is None else {"max_nodes": max_nodes}
+    options: dict[str, Any] = {} if max_nodes is None else {"max_nodes": max_nodes}
     if isinstance(what, Tape):
         return draw_tape(what, **options)
     if isinstance(what, Recording):

@@ -38,8 +38,8 @@ class Drawing:
     def svg(self) -> str:
         return render.render(self.dot, "svg").decode()
 
-    def _repr_svg_(self) -> str:
-        return self.svg()
+    def _repr_svg_(self) -> str | None:  # for notebooks, which fall back to the text
+        return self.svg() if render.find_engine() else None
 
     def __str__(self) -> str:
         return self.dot

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..probes import LayerFlow
+from ..layerflow import LayerFlow
 from ..verdict import Verdict
 from .colors import (
     BROKEN,
@@ -235,7 +235,7 @@ class _Unrolled:
         if any(norms):
             colors = [self.canvas.scale.color(norm) for norm in thinned(norms)]
             self.canvas.strip(f"{key}_strip", *place, colors)
-            look = dict(style="", penwidth=0)
+            look: dict[str, Any] = dict(style="", penwidth=0)
         else:
             look = dict(style="rounded,dashed", fontcolor=UNREACHED, color=UNREACHED)
         self.canvas.node(key, *place, column.title, tooltip=tip, **look)
