@@ -6,13 +6,30 @@ Sets up its own environment, runs `minigrad flow` and says which pictures to ope
 """
 
 import sys
+import time
+from pathlib import Path
 
 import _env
 
 
 def demo():
     python = _env.ensure()
-    return _env.run([python, "-m", "minigrad", "flow", *sys.argv[1:]])
+    started = time.time()
+    status = _env.run([python, "-m", "minigrad", "flow", *sys.argv[1:]])
+    pictures = drawn_since(started) if status == 0 else []
+    if pictures:
+        print("\nOpen in a browser, the comparison first:")
+        print("\n".join(f"    {path}" for path in pictures))
+    return status
+
+
+def drawn_since(started):
+    """The pictures that `minigrad flow` has written, the comparison first."""
+    given = [after for before, after in zip(sys.argv, sys.argv[1:]) if before == "--out"]
+    folders = [Path(given[-1])] if given else Path.cwd().glob("minigrad-flow*")
+    found = [path.resolve() for folder in folders for path in folder.glob("*.svg")]
+    new = [path for path in found if path.stat().st_mtime >= started - 2]  # coarse file clocks
+    return sorted(new, key=lambda path: (path.stem != "comparison", path.name))
 
 
 if __name__ == "__main__":
