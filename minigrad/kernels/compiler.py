@@ -70,6 +70,7 @@ def compile_source(
 
 def _assemble(text: str, exports: Iterable[str]) -> tuple[bytes, list[str]]:
     """Object code of LLVM text that is written as it should be: only instructions are chosen."""
+    loader.engine()  # LLVM learns its targets there
     module = llvm.parse_assembly(text)
     for export in exports:
         module.get_function(export).name = symbol_of(export)

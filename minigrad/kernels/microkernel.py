@@ -4,11 +4,12 @@ This text is executed only to be compiled, behind ROWS, VECTORS, LANES, ITEMSIZE
 who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All steps are in bytes.
 
     choose(R, V)
-        the address of the tile of R rows and V vectors, 1 <= R <= ROWS, 1 <= V <= VECTORS:
-    tile(a, a_row, a_col, b, b_row, pack, c, c_row, k, add)
+        the address of the tile of R rows and V vectors, V <= VECTORS, R * V <= ROWS * VECTORS:
+    tile(a, a_row, a_col, b, b_row, ahead, copy, c, c_row, k, add)
         c[i, j] = (c[i, j] if add else 0) + sum over p < k of a[i, p] * b[p, j]
         for i < R, j < V * LANES; rows of b and c are contiguous, a is any; k >= 1.
-        Where `pack` is not null, b is copied to it on the way, as a contiguous (k, V * LANES).
+        Where `copy` is not null, b is copied to it on the way, as a contiguous (k, V * LANES).
+        With each row of b, what lies `ahead` bytes after it is prefetched.
     transpose4(dst, dst_row, src, src_row, n, add)
         dst[j, i] = (dst[j, i] if add else 0) + src[i, j] for i < 4, j < n; n = 4, 8, 12 ...
     spread(dst, dst_step, src, panels)
@@ -25,19 +26,21 @@ It is LLVM code rather than Numba's because 24 of these compile in 0.25 s this w
 an intrinsic (which also unswitches the loop on `pack`, for nothing), and a caller needs no copy.
 """
 
+# mypy: ignore-errors
+
 from llvmlite import ir
 
 POINTER, VOID = ir.PointerType(), ir.VoidType()
 I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 REAL = {4: ir.FloatType(), 8: ir.DoubleType()}[ITEMSIZE]
 CACHE_LINE = 64
-AHEAD = 8  # rows of b to prefetch ahead while packing: they may lie pages apart
 
 
 def assembly():
     """The module's text, with a function for every export."""
     module = ir.Module("microkernel")
-    shapes = [(rows, vectors) for vectors in range(1, VECTORS + 1) for rows in range(1, ROWS + 1)]
+    most = ROWS * VECTORS  # accumulators
+    shapes = [(rows, v) for v in range(1, VECTORS + 1) for rows in range(1, most // v + 1)]
     _choose(module, [_tile(module, rows, vectors) for rows, vectors in shapes])
     _transpose4(module)
     _spread(module)
@@ -121,17 +124,17 @@ class _Loop:
 
 
 def _tile(module, rows, vectors):
-    kinds = [POINTER, I64, I64, POINTER, I64, POINTER, POINTER, I64, I64, I64]
+    kinds = [POINTER, I64, I64, POINTER, I64, I64, POINTER, POINTER, I64, I64, I64]
     function, builder = _function(module, f"tile_{rows}x{vectors}", *kinds)
     function.linkage = "private"
-    a, a_row, a_col, b, b_row, pack, c, c_row, k, add = function.args
+    a, a_row, a_col, b, b_row, ahead, copy, c, c_row, k, add = function.args
     vector = ir.VectorType(REAL, LANES)
     size = LANES * ITEMSIZE
     bits = ITEMSIZE * 8
     # Fused where the CPU can; it would call a slow library function by the name of llvm.fma.
     fma = _intrinsic(module, f"llvm.fmuladd.v{LANES}f{bits}", vector, vector, vector, vector)
 
-    packing = builder.icmp_unsigned("!=", builder.ptrtoint(pack, I64), I64(0))
+    copying = builder.icmp_unsigned("!=", builder.ptrtoint(copy, I64), I64(0))
     offsets = [builder.mul(a_row, I64(i)) for i in range(rows)]
     c_rows = [_at(builder, c, builder.mul(c_row, I64(i))) for i in range(rows)]
     for place in c_rows:
@@ -139,16 +142,15 @@ def _tile(module, rows, vectors):
             _prefetch(module, builder, _at(builder, place, line), write=1)
 
     zero = ir.Constant(vector, [0.0] * LANES)
-    with _Loop(builder, k, (a, a_col), (b, b_row), (pack, I64(vectors * size))) as loop:
+    with _Loop(builder, k, (a, a_col), (b, b_row), (copy, I64(vectors * size))) as loop:
         totals = [[loop.carry(vector, zero) for _ in range(vectors)] for _ in range(rows)]
-        a_place, b_place, pack_place = loop.places
+        a_place, b_place, copy_place = loop.places
         row_of_b = [_load(builder, _at(builder, b_place, v * size), vector) for v in range(vectors)]
-        with builder.if_then(packing):
-            ahead = _at(builder, b_place, builder.mul(b_row, I64(AHEAD)))
-            for line in range(0, vectors * size, CACHE_LINE):
-                _prefetch(module, builder, _at(builder, ahead, line), write=0)
+        for line in range(0, vectors * size, CACHE_LINE):
+            _prefetch(module, builder, _at(builder, _at(builder, b_place, ahead), line), write=0)
+        with builder.if_then(copying):
             for v, value in enumerate(row_of_b):
-                _store(builder, value, _at(builder, pack_place, v * size))
+                _store(builder, value, _at(builder, copy_place, v * size))
         sums = []
         for i in range(rows):
             number = _load(builder, _at(builder, a_place, offsets[i]), REAL)
@@ -182,7 +184,12 @@ def _choose(module, tiles):
     function = ir.Function(module, ir.FunctionType(POINTER, [I64, I64]), "choose")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     rows, vectors = function.args
-    index = builder.add(builder.mul(builder.sub(vectors, I64(1)), I64(ROWS)), rows)
+    # Before those of V vectors stand ROWS * VECTORS // v tiles for every v < V.
+    start = I64(0)
+    for v in range(2, VECTORS + 1):
+        before = sum(ROWS * VECTORS // fewer for fewer in range(1, v))
+        start = builder.select(builder.icmp_signed(">=", vectors, I64(v)), I64(before), start)
+    index = builder.add(start, rows)
     place = _at(builder, table, builder.mul(builder.sub(index, I64(1)), I64(8)))
     builder.ret(builder.load(place, typ=POINTER))
 
@@ -203,7 +210,9 @@ def _transpose4(module):
         x = [_load(builder, _at(builder, at, builder.mul(src_row, I64(i))), four) for i in range(4)]
         low = shuffle(x[0], x[1], 0, 4, 1, 5), shuffle(x[2], x[3], 0, 4, 1, 5)
         high = shuffle(x[0], x[1], 2, 6, 3, 7), shuffle(x[2], x[3], 2, 6, 3, 7)
-        y = [shuffle(*half, *lanes) for half in (low, high) for lanes in ((0, 1, 4, 5), (2, 3, 6, 7))]
+        y = [
+            shuffle(*half, *lanes) for half in (low, high) for lanes in ((0, 1, 4, 5), (2, 3, 6, 7))
+        ]
         places = [_at(builder, to, builder.mul(dst_row, I64(j))) for j in range(4)]
         with builder.if_else(adding) as (yes, no):
             with yes:
@@ -223,7 +232,11 @@ def _spread(module):
     with _Loop(builder, panels, (dst, dst_step), (src, I64(VECTORS * size))) as loop:
         to, at = loop.places
         for v in range(VECTORS):
-            _store(builder, _load(builder, _at(builder, at, v * size), vector), _at(builder, to, v * size))
+            _store(
+                builder,
+                _load(builder, _at(builder, at, v * size), vector),
+                _at(builder, to, v * size),
+            )
     builder.ret_void()
 
 
@@ -238,7 +251,7 @@ def _take(module):
     vectors = builder.sdiv(builder.add(columns, I64(LANES - 1)), I64(LANES))
     lanes = ir.Constant(ir.VectorType(I64, LANES), list(range(LANES)))
     row_size = builder.mul(vectors, I64(size))
-    with _Loop(builder, k, (dst, row_size), (src, src_row)) as row:
+    with _Loop(builder, k, (dst, row_size), (src, src_row)) as row:  # noqa: SIM117
         with _Loop(builder, vectors, *((place, I64(size)) for place in row.places)) as across:
             to, at = across.places
             left = builder.sub(columns, builder.mul(across.index, I64(LANES)))

@@ -1,0 +1,334 @@
+"""Numba side: c (+)= a @ b for one element type, over the tiles of microkernel.py.
+
+This text is executed only to be compiled, behind ROWS, VECTORS, LANES, ITEMSIZE (the tile) and
+DEPTH (below); its links are the micro-kernel's exports and the thread pool. All steps are in bytes.
+
+    block(d, index)        part `index` of the product that the words d[M], d[N], ... describe
+    pack(panels, step, b, b_row, b_col, k, n)
+        b into panels: panel j, `step` bytes after the one before, holds columns j * WIDTH ... as a
+        contiguous (k, width), zeros in columns past n. The width is WIDTH; in the last panel as
+        many whole vectors as its columns need.
+    move(dst, dst_row, dst_col, src, src_row, src_col, rows, cols, add)
+        dst (+)= src, matrices with any steps
+    matmul(args, dims, steps)    the inner loop of the gufunc (m?,k),(k,n?)->(m?,n?)
+
+How a block goes. k is cut every DEPTH, so that a panel of b (DEPTH x WIDTH) stays close. A panel
+with contiguous rows is read where it lies for the first tile of c, which copies it in passing;
+other tiles read the copy. Other panels are packed first. Numbers of a are read one by one, so
+its steps may be anything. Once the rows of a don't fit in L2 any more (`large`), a wide strip of
+b is packed first, and each tile of a, packed too, meets all of its panels.
+
+As c = a @ b is also c.T = b.T @ a.T, `matmul` takes the side that costs less: x @ W.T with few
+rows packs x, which is small, and reads W as it lies.
+
+An element of c is one chain of multiply-adds over each DEPTH, then the sum over these, in order.
+Tiles, sides, packing, threads and the number of rows change speed, but not a single bit:
+x[:1] @ w equals (x @ w)[:1].
+"""
+
+# mypy: ignore-errors
+
+from llvmlite import ir
+from numba import float32, float64, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from minigrad.kernels.memory import (
+    address,
+    address_of,
+    extent,
+    external,
+    invoke,
+    load,
+    matrix,
+    ptr,
+    shift,
+    stack,
+    store,
+)
+
+REAL = float32 if ITEMSIZE == 4 else float64
+WIDTH = VECTORS * LANES
+STRIP = 1024  # columns of b packed at once when a is large
+LARGE = 512 * 1024  # bytes of a: half of an L2 of 1 MB
+GROUP = 4  # tiles that move to a transposed c at once: longer runs there
+AHEAD = 8  # rows of b to prefetch ahead where they lie apart
+SPLIT = 1 << 20  # multiply-adds worth a second thread: 20 us, some ten times what its start takes
+
+# The words of a description.
+M, N, K, A, A_ROW, A_COL, B, B_ROW, B_COL, C, C_ROW, C_COL = range(12)
+PACKED = 12  # 0; or b is what `pack` made of the whole of it, and this its step
+ADD = 13  # 1: add to c; 0: set it
+A_ITEM, B_ITEM, C_ITEM = 14, 15, 16  # steps from one product of a stack to the next
+M_PART, N_PART = 17, 18  # rows and columns of a part; the columns a multiple of WIDTH
+M_PARTS, N_PARTS = 19, 20  # how many of these one product has
+WORDS = 21
+D_BYTES = 8 * WORDS
+
+PANEL_BYTES = DEPTH * WIDTH * ITEMSIZE
+STRIP_BYTES = DEPTH * STRIP * ITEMSIZE
+OWN_BYTES = GROUP * ROWS * WIDTH * ITEMSIZE
+A_BYTES = DEPTH * ROWS * ITEMSIZE
+
+
+TILE = "void(ptr, i64, i64, ptr, i64, i64, ptr, ptr, i64, i64, i64)"
+choose = external("minigrad_choose", "ptr(i64, i64)")
+transpose4 = external("minigrad_transpose4", "void(ptr, i64, ptr, i64, i64, i64)")
+spread = external("minigrad_spread", "void(ptr, i64, ptr, i64)")
+take = external("minigrad_take", "void(ptr, ptr, i64, i64, i64)")
+malloc = external("malloc", "ptr(i64)")
+free = external("free", "void(ptr)")
+thread_count = external("minigrad_thread_count", "i64()")
+parallel_for = external("minigrad_parallel_for", "void(ptr, ptr, i64)")
+run_move = external("minigrad_move", "void(ptr, i64, i64, ptr, i64, i64, i64, i64, i64)")
+run_pack = external("minigrad_pack", "void(ptr, i64, ptr, i64, i64, i64, i64)")
+run_block = external("minigrad_block", "void(ptr, i64)")
+
+
+@intrinsic
+def up(typing, x, y):
+    """x / y rounded up, for x >= 0 and y > 0. Python's -(-x // y) keeps LLVM busy for minutes."""
+
+    def generate(context, builder, signature, args):
+        x, y = args
+        less_one = builder.add(x, builder.sub(y, y.type(1)))
+        return builder.udiv(less_one, y)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def describe(typing, d, *words):
+    """Write all words of a description."""
+
+    def generate(context, builder, signature, args):
+        for i, word in enumerate(cgutils.unpack_tuple(builder, args[1])):
+            place = builder.gep(args[0], [ir.IntType(64)(8 * i)], source_etype=ir.IntType(8))
+            builder.store(word, builder.bitcast(place, word.type.as_pointer()))
+        return context.get_dummy_value()
+
+    kinds = types.StarArgTuple.from_types([types.int64] * WORDS)
+    return types.void(types.voidptr, kinds), generate
+
+
+def move(dst, dst_row, dst_col, src, src_row, src_col, rows, cols, add):
+    if dst_col == ITEMSIZE and src_row == ITEMSIZE:
+        dst_row, dst_col, src_row, src_col = dst_col, dst_row, src_col, src_row
+        rows, cols = cols, rows
+    to = matrix(dst, rows, dst_row, cols, dst_col, ITEMSIZE)
+    of = matrix(src, rows, src_row, cols, src_col, ITEMSIZE)
+    strips, fours = 0, cols // 4 * 4
+    if dst_row == ITEMSIZE and src_col == ITEMSIZE and fours:
+        strips = rows // 4
+        for i in range(0, 4 * strips, 4):
+            transpose4(
+                ptr(shift(to, i * dst_row)),
+                dst_col,
+                ptr(shift(of, i * src_row)),
+                src_row,
+                fours,
+                add,
+            )
+    for i in range(rows):
+        for j in range(fours if i < 4 * strips else 0, cols):
+            value = load(of, i * src_row + j * src_col, REAL)
+            place = i * dst_row + j * dst_col
+            store(to, place, load(to, place, REAL) + value if add else value)
+
+
+def pack(panels, step, b, b_row, b_col, k, n):
+    whole = n // WIDTH if b_col == ITEMSIZE else 0
+    if whole:
+        for p in range(k):
+            row = p * WIDTH * ITEMSIZE
+            spread(ptr(address(panels) + row), step, ptr(address(b) + p * b_row), whole)
+    for panel in range(whole, up(n, WIDTH)):
+        columns = min(WIDTH, n - panel * WIDTH)
+        width = up(columns, LANES) * LANES
+        dst = ptr(address(panels) + panel * step)
+        src = ptr(address(b) + panel * WIDTH * b_col)
+        if b_col == ITEMSIZE:
+            take(dst, src, b_row, k, columns)
+        else:
+            run_move(dst, width * ITEMSIZE, ITEMSIZE, src, b_row, b_col, k, columns, 0)
+            to = extent(dst, 0, k * width * ITEMSIZE)
+            for p in range(k):
+                for j in range(columns, width):
+                    store(to, (p * width + j) * ITEMSIZE, REAL(0))
+
+
+def block(d, index):
+    parts = d[M_PARTS] * d[N_PARTS]
+    item, part = index // parts, index % parts
+    row, column = part // d[N_PARTS] * d[M_PART], part % d[N_PARTS] * d[N_PART]
+    m, n, k = min(d[M_PART], d[M] - row), min(d[N_PART], d[N] - column), d[K]
+    a_row, a_col, b_row, b_col = d[A_ROW], d[A_COL], d[B_ROW], d[B_COL]
+    c_row, c_col, packed = d[C_ROW], d[C_COL], d[PACKED]
+    a = matrix(ptr(d[A] + item * d[A_ITEM] + row * a_row), m, a_row, k, a_col, ITEMSIZE)
+    c = matrix(
+        ptr(d[C] + item * d[C_ITEM] + row * c_row + column * c_col), m, c_row, n, c_col, ITEMSIZE
+    )
+    b = d[B] + item * d[B_ITEM] + (column // WIDTH * packed if packed else column * b_col)
+
+    # A tile of one vector may be taller: few rows are done in one pass over b, with no copy.
+    tall = n <= LANES or (ROWS < m <= ROWS * VECTORS and not packed)
+    strip, height = (LANES, ROWS * VECTORS) if tall else (WIDTH, ROWS)
+    near, own, own_a = stack(PANEL_BYTES), stack(OWN_BYTES), stack(A_BYTES)
+    panels, group = ptr(near), GROUP
+    large = m * min(k, DEPTH) * ITEMSIZE > LARGE and n >= 8 * WIDTH and packed == 0
+    if large:
+        panels, strip, group = malloc(STRIP_BYTES), STRIP, 1
+    tiles = up(m, height)
+
+    for k0 in range(0, k, DEPTH):
+        depth = min(DEPTH, k - k0)
+        add = 1 if k0 else d[ADD]
+        step = depth * WIDTH * ITEMSIZE
+        for n0 in range(0, n, strip):
+            columns = min(strip, n - n0)
+            in_place = b_col == ITEMSIZE and columns % LANES == 0 and not large
+            b_here = ptr(b + k0 * b_row + n0 * b_col)
+            if not in_place and not packed:
+                run_pack(panels, step, b_here, b_row, b_col, depth, columns)
+            held = 0  # rows that wait in `own` to be moved to c
+            for tile in range(tiles):
+                i = tile * m // tiles
+                rows = (tile + 1) * m // tiles - i
+                a_here = ptr(shift(a, i * a_row + k0 * a_col))
+                a_down, a_across = a_row, a_col
+                if large and a_col == ITEMSIZE:
+                    a_down, a_across = ITEMSIZE, rows * ITEMSIZE
+                    run_move(ptr(own_a), a_down, a_across, a_here, a_row, a_col, rows, depth, 0)
+                    a_here = ptr(own_a)
+                for j in range(0, columns, WIDTH):
+                    wide = min(WIDTH, columns - j)
+                    vectors = up(wide, LANES)
+                    panel_row = vectors * LANES * ITEMSIZE
+                    panel, ahead, copy = shift(panels, j // WIDTH * step), 4 * panel_row, ptr(0)
+                    if packed:
+                        panel = ptr(b + (n0 + j) // WIDTH * packed + k0 * panel_row)
+                    elif in_place and tile == 0:
+                        panel, panel_row, ahead = b_here, b_row, AHEAD * b_row
+                        if tiles > 1:
+                            copy = panels
+                    direct = c_col == ITEMSIZE and wide == vectors * LANES
+                    place = ptr(shift(c, (i - held) * c_row + (n0 + j) * c_col))
+                    result, result_row = place, c_row
+                    if not direct:
+                        result_row = vectors * LANES * ITEMSIZE
+                        result = ptr(shift(own, held * result_row))
+                    invoke(
+                        choose(rows, vectors),
+                        TILE,
+                        a_here,
+                        a_down,
+                        a_across,
+                        panel,
+                        panel_row,
+                        ahead,
+                        copy,
+                        result,
+                        result_row,
+                        depth,
+                        add if direct else 0,
+                    )
+                    if not direct:
+                        held += rows
+                        if tile % group == group - 1 or tile == tiles - 1:
+                            run_move(
+                                place,
+                                c_row,
+                                c_col,
+                                ptr(own),
+                                result_row,
+                                ITEMSIZE,
+                                held,
+                                wide,
+                                add,
+                            )
+                            held = 0
+    if large:
+        free(panels)
+
+
+def matmul(args, dims, steps):
+    items, m, k, n = dims[0], dims[1], dims[2], dims[3]
+    a, b, c = address(args[0]), address(args[1]), address(args[2])
+    a_item, b_item, c_item = steps[0], steps[1], steps[2]
+    a_row, a_col, b_row, b_col = steps[3], steps[4], steps[5], steps[6]
+    c_row, c_col = steps[7], steps[8]
+    if m == 1:  # NumPy calls the step of a single row or column 0
+        a_row = c_row = ITEMSIZE
+    if n == 1:
+        b_col = c_col = ITEMSIZE
+    if k == 0:
+        for item in range(items):
+            to = matrix(ptr(c + item * c_item), m, c_row, n, c_col, ITEMSIZE)
+            for i in range(m):
+                for j in range(n):
+                    store(to, i * c_row + j * c_col, REAL(0))
+        return
+    if m == 0 or n == 0:
+        return
+
+    # In vector operations: the multiply-adds, what is packed, what is stored transposed.
+    plain = m * k * up(n, LANES)
+    if b_col != ITEMSIZE:
+        plain += k * n // 4 if b_row == ITEMSIZE else k * n
+    if c_col != ITEMSIZE:
+        plain += m * n // 4
+    swapped = n * k * up(m, LANES)
+    if a_row != ITEMSIZE:
+        swapped += m * k // 4 if a_col == ITEMSIZE else m * k
+    if c_row != ITEMSIZE:
+        swapped += m * n // 4
+    if swapped < plain:
+        a, b, a_item, b_item, m, n = b, a, b_item, a_item, n, m
+        a_row, a_col, b_row, b_col, c_row, c_col = b_col, b_row, a_col, a_row, c_col, c_row
+
+    m_parts, n_parts = 1, 1
+    threads = thread_count() if items * m * n * k >= SPLIT else 1
+    if threads > 1 and items < 4 * threads:
+        wanted = up(2 * threads, items)
+        # Parts of one row strip pack the same a, parts of one column strip the same b.
+        if n >= m:
+            n_parts = max(1, min(wanted, n // (4 * WIDTH)))
+            m_parts = max(1, min(up(wanted, n_parts), m // ROWS))
+        else:
+            m_parts = max(1, min(wanted, m // (4 * ROWS)))
+            n_parts = max(1, min(up(wanted, m_parts), n // WIDTH))
+    m_part = up(m, m_parts)
+    n_part = up(n, n_parts * WIDTH) * WIDTH
+    m_parts, n_parts = up(m, m_part), up(n, n_part)
+
+    d = ptr(stack(D_BYTES))
+    describe(
+        d,
+        m,
+        n,
+        k,
+        a,
+        a_row,
+        a_col,
+        b,
+        b_row,
+        b_col,
+        c,
+        c_row,
+        c_col,
+        0,
+        0,
+        a_item,
+        b_item,
+        c_item,
+        m_part,
+        n_part,
+        m_parts,
+        n_parts,
+    )
+    parts = items * m_parts * n_parts
+    if threads > 1:
+        parallel_for(address_of("block"), d, parts)
+    else:
+        for index in range(parts):
+            run_block(d, index)
