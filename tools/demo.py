@@ -5,6 +5,7 @@
 Sets up its own environment, runs `minigrad flow` and says which pictures to open.
 """
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -25,8 +26,10 @@ def demo():
 
 def drawn_since(started):
     """The pictures that `minigrad flow` has written, the comparison first."""
-    given = [after for before, after in zip(sys.argv, sys.argv[1:]) if before == "--out"]
-    folders = [Path(given[-1])] if given else Path.cwd().glob("minigrad-flow*")
+    arguments = argparse.ArgumentParser(add_help=False)
+    arguments.add_argument("--out", type=Path)
+    out = arguments.parse_known_args()[0].out
+    folders = [out] if out else Path.cwd().glob("minigrad-flow*")
     found = [path.resolve() for folder in folders for path in folder.glob("*.svg")]
     new = [path for path in found if path.stat().st_mtime >= started - 2]  # coarse file clocks
     return sorted(new, key=lambda path: (path.stem != "comparison", path.name))
