@@ -97,7 +97,7 @@ def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
     *lines, last = function.body
     results = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
     called = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-    simd = ["Mask", "Vec", "constant", "load_lanes", "repeated", "store_lanes"]
+    simd, maths = sorted(called & _SIMD), sorted(called & _VECTORMATH)
     lanes = 2 * host.lanes(dtype.itemsize)  # two registers: half as many tests for the rare ways
     sizes, kinds = {"f": dtype.itemsize, "b": 1}, {"f": "V", "b": "B"}
     # Names that begin with _ are the loop's: the source has none of those.
@@ -106,9 +106,10 @@ def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
     text = [
         f"from numba import {dtype.name}",
         "from minigrad.kernels.memory import address_of, external, ptr, strided",
-        f"from minigrad.kernels.simd import {', '.join(simd + sorted(called & _SIMD))}",
+        "from minigrad.kernels.lanes import load_lanes, repeated, store_lanes",
+        f"from minigrad.kernels.simd import {', '.join(['Mask', 'Vec', 'constant', *simd])}",
     ]
-    if maths := sorted(called & _VECTORMATH):
+    if maths:
         text.append(f"from minigrad.kernels.vectormath import {', '.join(maths)}")
     text += [
         "",

@@ -15,18 +15,9 @@ alone. Inf and NaN pass: where the error is NaN, the sum itself says it all.
 
 from numba import float32, float64
 
+from minigrad.kernels.lanes import load_lanes, repeated, store_lanes
 from minigrad.kernels.memory import address, external, load, ptr, stack, store, strided
-from minigrad.kernels.simd import (
-    Vec,
-    constant,
-    isnan,
-    load_lanes,
-    maximum,
-    minimum,
-    repeated,
-    select,
-    store_lanes,
-)
+from minigrad.kernels.simd import Vec, constant, isnan, maximum, minimum, select
 
 REAL = float32 if ITEMSIZE == 4 else float64
 V = Vec(REAL, LANES)

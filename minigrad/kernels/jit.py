@@ -27,7 +27,8 @@
 - Kernels call each other by address: `address_of("export")` is a function of the same build (to
   hand to a thread pool, say), `invoke(pointer, "void(ptr, i64)", a, b)` calls one (memory.py).
 - `links={"minigrad_parallel_for": address}` resolves a symbol that the source declares, by
-  `numba.types.ExternalFunction(name, signature)`. Such names are global to the process.
+  `external(name, signature)`. A name stands for the same address throughout a process.
+- A kernel that raises leaves its error in a slot; `jit.checked(call)` looks there afterwards.
 - `kernel.function("export")` is a ctypes function (it releases the GIL), for calls from Python.
 - NUMBA_BOUNDSCHECK=1 builds checked kernels (memory.py). Under NUMBA_DISABLE_JIT=1 nothing may be
   built: ask `jit.mode()`, and where it says "plain" use the kernel's NumPy twin.
@@ -60,8 +61,16 @@ from minigrad.kernels import host
 # and the status that NumPy wants; it is for ufunc.ufunc only.
 LOOP = "void(ptr*, i64*, i64*)"
 
-# Part of every kernel's key.
-_HELPERS = ("compiler.py", "loader.py", "memory.py", "simd.py", "values.py", "vectormath.py")
+# The files of this package that shape every kernel.
+_HELPERS = (
+    "compiler.py",
+    "loader.py",
+    "memory.py",
+    "values.py",
+    "simd.py",
+    "lanes.py",
+    "vectormath.py",
+)
 
 
 class KernelError(MinigradError, RuntimeError):

@@ -7,8 +7,9 @@ This text is executed only to be compiled, behind ITEMSIZE and LANES.
 
 from numba import float32, float64, int64
 
+from minigrad.kernels.lanes import load_lanes, store_lanes
 from minigrad.kernels.memory import extent, load
-from minigrad.kernels.simd import Vec, load_lanes, store_lanes
+from minigrad.kernels.simd import Vec
 
 REAL = float32 if ITEMSIZE == 4 else float64
 V = Vec(REAL, LANES)

@@ -3,11 +3,8 @@
     V = Vec(float32, 16)            a type: 16 float32, one AVX-512 register
     B = Mask(16)                    16 truth values
     c = constant(V)                 c(0.5), c("inf"): vectors from literals
-    x = load(p, offset, V)          memory.py's load and store take them
+    x = load(p, offset, V)          contiguous (memory.py); lanes.py has all other ways
     y = select(x > 0.0, x * 0.5, fma(x, x, y))
-    p = repeated(p, step, V)        for broadcast operands, before a loop of
-    x = load_lanes(p, i, step, count, V)
-    store_lanes(q, i, step, count, y)
 
 `+ - * / unary-`, comparisons (to a mask), `& | ~` on masks. Numbers take the vector's type. Nothing
 is left to LLVM's loop vectoriser, which gives up silently: code in vectors stays in vectors.
@@ -22,16 +19,13 @@ import operator
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.errors import TypingError
 from numba.core.imputils import lower_builtin, lower_cast
 from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
 from minigrad.kernels import values
-from minigrad.kernels.memory import CHECKED, alignment, bounded, pointer, raw, reach
-from minigrad.kernels.values import I1, I8, I32, I64, Value
+from minigrad.kernels.values import I1, I8, I32, Value
 
 
 class Vec(types.Type):
@@ -219,167 +213,3 @@ def constant(kind):
         return kind(literal), generate
 
     return c
-
-
-# ---------------------------------------------------------------- strided and partial vectors
-
-
-@intrinsic
-def repeated(typing, p, step, kind):
-    """`p`, or where the step is 0 a vector on the stack in which the number at `p` is repeated."""
-    element = kind.instance_type
-
-    def generate(context, builder, signature, args):
-        p, step, _ = args
-        data = context.get_data_type(element)
-        own = builder.bitcast(cgutils.alloca_once(builder, data), I8.as_pointer())
-        still = builder.icmp_signed("==", step, I64(0))
-        with builder.if_then(still):
-            place = reach(context, builder, p, I64(0), I64(alignment(data)))
-            one = builder.load(builder.bitcast(place, data.element.as_pointer()))
-            builder.store(splat(builder, one, data.count), builder.bitcast(own, data.as_pointer()))
-        size = context.get_abi_sizeof(data)
-        return builder.select(still, bounded(context, builder, own, size), p)
-
-    _check_lanes(p, element)
-    return p(p, types.intp, kind), generate
-
-
-@intrinsic
-def load_lanes(typing, p, index, step, count, kind):
-    """Elements index, index + 1, ... of an array at `p`, `step` bytes apart.
-
-    `count` are left from there on; lanes beyond them are 0. A step of 0 stands for one vector, of
-    which all lanes are taken (see `repeated`).
-    """
-    element = kind.instance_type
-
-    def generate(context, builder, signature, args):
-        p, index, step, count, _ = args
-        data = context.get_data_type(element)
-        place, full = _reach_lanes(context, builder, p, index, step, count, data)
-        full = builder.or_(full, builder.icmp_signed("==", step, I64(0)))
-        found = []
-        with builder.if_else(full, likely=True) as (fast, slow):
-            with fast:
-                whole = builder.load(builder.bitcast(place, data.as_pointer()))
-                whole.align = alignment(data)
-                found.append((whole, builder.block))
-            with slow:
-                gathered = builder.call(_gather(builder.module, data), [place, step, count])
-                found.append((gathered, builder.block))
-        phi = builder.phi(data)
-        for value, block in found:
-            phi.add_incoming(value, block)
-        return context.data_model_manager[element].from_data(builder, phi)
-
-    _check_lanes(p, element)
-    return element(p, types.intp, types.intp, types.intp, kind), generate
-
-
-@intrinsic
-def store_lanes(typing, p, index, step, count, value):
-    """Write the first `count` lanes, or all, to elements index, index + 1, ... of an array."""
-
-    def generate(context, builder, signature, args):
-        p, index, step, count, value = args
-        value = context.data_model_manager[signature.args[4]].as_data(builder, value)
-        place, full = _reach_lanes(context, builder, p, index, step, count, value.type)
-        with builder.if_else(full, likely=True) as (fast, slow):
-            with fast:
-                whole = builder.store(value, builder.bitcast(place, value.type.as_pointer()))
-                whole.align = alignment(value.type)
-            with slow:
-                builder.call(_scatter(builder.module, value.type), [place, step, count, value])
-        return context.get_dummy_value()
-
-    _check_lanes(p, value)
-    return types.void(p, types.intp, types.intp, types.intp, value), generate
-
-
-def _check_lanes(p, element):
-    if p != pointer or not isinstance(element, (Vec, Mask)):
-        raise TypingError(f"expected a Pointer and a Vec or Mask, came {p} and {element}")
-
-
-def _reach_lanes(context, builder, p, index, step, count, data):
-    """(machine pointer of the first lane, whether all lanes are there and contiguous)."""
-    size = I64(alignment(data))
-    offset = builder.mul(index, step)
-    whole = builder.icmp_signed(">=", count, I64(data.count))
-    full = builder.and_(whole, builder.icmp_signed("==", step, size))
-    if CHECKED:
-        last = builder.sub(builder.select(whole, I64(data.count), count), I64(1))
-        reached = builder.add(offset, builder.mul(step, last))
-        down = builder.icmp_signed("<", step, I64(0))
-        low, high = builder.select(down, reached, offset), builder.select(down, offset, reached)
-        reach(context, builder, p, low, builder.add(builder.sub(high, low), size))
-        p = raw(context, builder, pointer, p)
-    return builder.gep(p, [offset], source_etype=I8), full
-
-
-def _gather(module, data):
-    """The function that loads lanes from places `step` bytes apart, and 0 from `count` on."""
-    pointers = ir.VectorType(I8.as_pointer(), data.count)
-    mask = ir.VectorType(I1, data.count)
-    kind = ir.FunctionType(data, [I8.as_pointer(), I64, I64])
-    builder, function = _lane_function(module, kind, f"gather.{data.element}.{data.count}")
-    if builder:
-        places, here = _lane_places(builder, *function.args, data.count)
-        size = I32(alignment(data))
-        with builder.if_then(builder.icmp_signed("==", function.args[1], I64(alignment(data)))):
-            start = builder.bitcast(function.args[0], data.as_pointer())
-            kind = ir.FunctionType(data, [data.as_pointer(), I32, mask, data])
-            load = _masked(module, "load", data, kind)
-            builder.ret(builder.call(load, [start, size, here, data(None)]))
-        load = _masked(module, "gather", data, ir.FunctionType(data, [pointers, I32, mask, data]))
-        builder.ret(builder.call(load, [places, size, here, data(None)]))
-    return function
-
-
-def _scatter(module, data):
-    """The function that stores the first `count` lanes to places `step` bytes apart."""
-    pointers = ir.VectorType(I8.as_pointer(), data.count)
-    mask = ir.VectorType(I1, data.count)
-    kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I64, I64, data])
-    builder, function = _lane_function(module, kind, f"scatter.{data.element}.{data.count}")
-    if builder:
-        *where, value = function.args
-        places, here = _lane_places(builder, *where, data.count)
-        with builder.if_then(builder.icmp_signed("==", where[1], I64(alignment(data)))):
-            start = builder.bitcast(where[0], data.as_pointer())
-            kind = ir.FunctionType(ir.VoidType(), [data, data.as_pointer(), I32, mask])
-            store = _masked(module, "store", data, kind)
-            builder.call(store, [value, start, I32(alignment(data)), here])
-            builder.ret_void()
-        kind = ir.FunctionType(ir.VoidType(), [data, pointers, I32, mask])
-        store = _masked(module, "scatter", data, kind)
-        builder.call(store, [value, places, I32(alignment(data)), here])
-        builder.ret_void()
-    return function
-
-
-def _lane_function(module, kind, name):
-    """(builder of its body, function), once per module; then (None, function)."""
-    if name in module.globals:
-        return None, module.globals[name]
-    function = ir.Function(module, kind, name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")  # it is the rare way
-    return ir.IRBuilder(function.append_basic_block()), function
-
-
-def _lane_places(builder, place, step, count, lanes):
-    """(addresses of the lanes, which lanes there are)."""
-    number = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
-    first = splat(builder, builder.ptrtoint(place, I64), lanes)
-    addresses = builder.add(first, builder.mul(number, splat(builder, step, lanes)))
-    places = builder.inttoptr(addresses, ir.VectorType(I8.as_pointer(), lanes))
-    return places, builder.icmp_signed("<", number, splat(builder, count, lanes))
-
-
-def _masked(module, what, data, kind):
-    element = {"float": "f32", "double": "f64", "i8": "i8"}[str(data.element)]
-    pointers = "p0" if what in ("load", "store") else f"v{data.count}p0"
-    name = f"llvm.masked.{what}.v{data.count}{element}.{pointers}"
-    return cgutils.get_or_insert_function(module, kind, name)

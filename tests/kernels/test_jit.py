@@ -189,7 +189,8 @@ from minigrad.kernels.ufunc import ufunc
 text = '''
 from numba import float32
 from minigrad.kernels.memory import extent, load, store, strided
-from minigrad.kernels.simd import Vec, load_lanes, store_lanes
+from minigrad.kernels.lanes import load_lanes, store_lanes
+from minigrad.kernels.simd import Vec
 
 V = Vec(float32, 8)
 
