@@ -121,6 +121,7 @@ __all__ = [
     "expand_dims",
     "expm1",
     "flip",
+    "flow",
     "gelu",
     "get_num_threads",
     "grad",
