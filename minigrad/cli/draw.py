@@ -77,7 +77,8 @@ def _network(args: argparse.Namespace) -> Drawing:
         dtype=np.float64, generator=rng,
     )  # fmt: skip
     xs = rng.normal(size=(args.steps, 1, args.hidden))
-    title = f"{args.cell.upper()}, untrained, {args.steps} steps of random input"
+    name = "BiLSTM" if bidirectional else args.cell.upper()
+    title = f"{name}, untrained, {args.steps} steps of random input"
     return draw(probe(layer, xs), title)
 
 

@@ -14,6 +14,7 @@ from .. import __version__, data
 from ..flow import experiment, results, summary
 from ..flow.experiment import CELLS, Outcome, Settings
 from ..flow.render import INSTALL, find_engine
+from ..kernels import cache
 from .arguments import integer, number
 from .progress import Progress, blocks
 
@@ -81,12 +82,22 @@ def run(args: argparse.Namespace) -> int:
             f"{settings.updates} updates, seed {settings.seed}.",
             flush=True,
         )
+        _compile(settings.cells)
         outcomes = [_train(cell, text, settings) for cell in settings.cells]
         print("\n" + summary.table(outcomes, blocks()) + "\n")
         print("\n".join(summary.notes(outcomes)))
         written = summary.save(folder, outcomes, settings, _about(name, text))
     print(f"\nWrote {', '.join(written)} to {out} in {time.perf_counter() - started:.1f} s.")
     return 0
+
+
+def _compile(cells: tuple[str, ...]) -> None:
+    """Compiles before training, so that no cell is timed with it."""
+    before, started = len(cache.kernels()), time.perf_counter()
+    experiment.warm_up(cells)
+    if new := len(cache.kernels()) - before:
+        seconds = time.perf_counter() - started
+        print(f"Compiled {new} kernels in {seconds:.1f} s; the next run finds them.", flush=True)
 
 
 def _about(name: str, text: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ..flow import experiment
-from ..flow.experiment import CELLS, Settings
+from ..flow.experiment import CELLS
 from ..kernels import cache
 
 
@@ -26,10 +26,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs every cell once, very small."""
     before = {name for name, _ in cache.kernels()}
     started = time.perf_counter()
-    text = "To be, or not to be, that is the question. " * 8
     for cell in CELLS:
         at = time.perf_counter()
-        experiment.run(cell, text, Settings(steps=3, hidden=4, batch=2, updates=1))
+        experiment.warm_up([cell])
         print(f"{cell:<7} {time.perf_counter() - at:5.1f} s", flush=True)
     kernels = cache.kernels()
     new = len({name for name, _ in kernels} - before)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,6 +169,12 @@ def run(
         curve=curve,
         context=dict(enumerate(vocabulary.decode(measured[:, 0]))),
     )
+
+
+def warm_up(cells: Iterable[str]) -> None:
+    """Runs cells very small, so that the kernels they need are compiled and cached."""
+    for cell in cells:
+        run(cell, "To be, or not to be. " * 4, Settings(steps=3, hidden=4, batch=2, updates=1))
 
 
 def measure(model: CharacterModel, ids: Array, settings: Settings) -> Recording:

@@ -41,7 +41,7 @@ def table(outcomes: list[Outcome], blocks: str = tables.BLOCKS) -> str:
         half_life = tables.steps(verdict.half_life)
         rows.append([name, when, *numbers, half_life, verdict.kind, f"{bits:.2f}", seconds, bars])
     head = ["cell", "training", "|dL/dh_T|", "|dL/dh_1|", "ratio", "half-life", "verdict"]
-    head += ["bits/char", "time", f"|dL/dh_t|, t = 1 to T, 1e{low:.0f} to 1e{high:.0f}"]
+    head += ["bits/char", "time", f"|dL/dh_t|, t = 1 to T, 1e{round(low)} to 1e{round(high)}"]
     return tables.table(head, rows, right=(2, 3, 4, 5, 7, 8))
 
 

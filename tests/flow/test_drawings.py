@@ -98,7 +98,7 @@ def test_runs_keep_every_step_once() -> None:
 def test_strips_are_thinned_evenly() -> None:
     assert thinned([1.0, 2.0]) == [1.0, 2.0]
     many = thinned([float(i) for i in range(1000)])
-    assert len(many) == 128
+    assert len(many) == 64
     assert (many[0], many[-1]) == (0.0, 999.0)
 
 
@@ -116,7 +116,7 @@ def test_an_unrolled_network_has_a_node_a_state_and_arrows_in_the_direction_of_r
     for t in range(3):
         assert picture.text(f"p0_lstm_l0_fwd_h_t{t}").startswith(subscript("h", t + 1))
         assert (f"p0_lstm_l0_fwd_c_t{t}", f"p0_lstm_l0_fwd_h_t{t}") in picture.edges
-        assert (f"p0_x_t{t}", f"p0_lstm_l0_fwd_h_t{t}") in picture.edges
+        assert (f"p0_x_t{t}", f"p0_lstm_l0_fwd_c_t{t}") in picture.edges
     assert ("p0_lstm_l0_fwd_h_t0", "p0_lstm_l0_fwd_h_t1") in picture.edges
     assert ("p0_lstm_l0_fwd_h_t2", "p0_loss") in picture.edges
     assert picture.graph["rankdir"] == "LR"
@@ -127,6 +127,16 @@ def test_a_reverse_layer_has_arrows_from_right_to_left() -> None:
     assert ("p0_lstm_l0_fwd_h_t2", "p0_lstm_l0_fwd_h_t1") in picture.edges
 
 
+def test_layers_are_stacked_and_the_loss_is_at_the_last_one() -> None:
+    layers = [layer(3, f"lstm/l{i}/fwd") for i in (0, 1)]
+    picture = read(draw_network([Panel("net", layers)]))
+    for t in range(3):
+        assert (f"p0_lstm_l0_fwd_h_t{t}", f"p0_lstm_l1_fwd_c_t{t}") in picture.edges
+    assert {a for a, b in picture.edges if b == "p0_loss"} == {"p0_lstm_l1_fwd_h_t2"}
+    bold = {name for name, node in picture.nodes.items() if node.get("penwidth") == "2"}
+    assert bold == {"p0_lstm_l1_fwd_h_t2"}
+
+
 def test_nodes_have_the_colour_of_their_norm_and_say_it() -> None:
     flow = layer(4, names="h")
     flow.norms["h"] = np.array([0.0, np.nan, 1e-2, 1.0])
@@ -135,18 +145,18 @@ def test_nodes_have_the_colour_of_their_norm_and_say_it() -> None:
     nodes = [picture.nodes[f"p0_lstm_l0_fwd_h_t{t}"] for t in range(4)]
     assert [n.get("fillcolor", PAPER) for n in nodes[1:]] == [BROKEN, STOPS[2], STOPS[4]]
     assert "dashed" in nodes[0]["style"]
-    assert nodes[3]["color"] == INK  # where the loss enters
+    assert nodes[3]["color"] == INK  # nearest to the loss
     assert nodes[2]["tooltip"] == "|dL/dh| = 0.01 at t = 3"
     assert "NaN, Inf" in picture.texts()
 
 
 def test_a_long_sequence_is_one_strip_that_keeps_every_colour() -> None:
-    flow = layer(100, names="h")
+    flow = layer(50, names="h")
     picture = read(draw_network([Panel("net", [flow])], scale=Scale(-5, 0)))
-    assert picture.text("p0_lstm_l0_fwd_h_t3") == "steps 4 … 96"
+    assert picture.text("p0_lstm_l0_fwd_h_t3") == "steps 4 … 46"
     strip = picture.nodes["p0_lstm_l0_fwd_h_t3_strip"]
     assert strip["style"] == "striped"
-    colors = [Scale(-5, 0).color(n) for n in flow.norms["h"][3:96]]
+    colors = [Scale(-5, 0).color(n) for n in flow.norms["h"][3:46]]
     assert strip["fillcolor"].split(":") == colors
 
 

@@ -55,6 +55,5 @@ def draw(what: Any, title: str = "", max_nodes: int | None = None) -> Drawing:
 
 def _panels(recordings: dict[str, Recording]) -> Sequence[Panel]:
     return [
-        Panel(name or "gradient flow", list(rec.values()), describe(rec.verdict))
-        for name, rec in recordings.items()
+        Panel(name, list(rec.values()), describe(rec.verdict)) for name, rec in recordings.items()
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 HEAD, TAIL, AROUND = 3, 4, 1  # steps shown at the start, at the end, on each side of a loss
-MAX_STRIPES = 128  # in one strip: beyond this they are thinner than a pixel
+MAX_STRIPES = 64  # in one strip
 
 
 @dataclass(frozen=True)

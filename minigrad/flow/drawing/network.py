@@ -1,7 +1,7 @@
 """The unrolled network: one column a time step, one row a state, coloured by |dL/d(state)|.
 
-Long sequences are folded (folding.py): the steps in the middle become one strip that keeps the
-colour of each of them. Several panels, a cell before and after training or several cells, share one
+Long sequences are folded (folding.py): the steps in the middle become one strip that keeps
+their colours. Several panels, a cell before and after training or several cells, share one
 colour scale, so they can be compared. Every node has its place computed here, so all engines draw
 the same picture.
 
@@ -60,7 +60,7 @@ class _Row:
         self.layer, self.name, self.y = layer, name, y
         self.norms = {int(t): float(n) for t, n in zip(layer.steps, layer.norms[name], strict=True)}
         reached = [t for t, norm in self.norms.items() if norm != 0]
-        self.source = reached[-1] if reached else None  # where the loss enters
+        self.source = reached[-1] if reached else None  # nearest to the loss
         self.id = "".join(c if c.isalnum() else "_" for c in f"{layer.path}_{name}")
 
 
@@ -142,10 +142,16 @@ class _Canvas:
         return self.y + height / 2
 
     def strip(self, key: str, x: float, y: float, w: float, h: float, colors: list[str]) -> None:
-        """Vertical stripes. The blend underneath hides the seams that anti-aliasing leaves."""
-        self.node(f"{key}_under", x, y, w, h, "", style="filled", penwidth=0,
-                  fillcolor=f"{colors[0]}:{colors[-1]}")  # fmt: skip
-        self.node(key, x, y, w, h, "", style="striped", penwidth=0, fillcolor=":".join(colors))
+        """Vertical stripes, twice: those underneath are shifted by half a stripe, so that the seams
+        which anti-aliasing leaves between two stripes show their colour and not the paper.
+        """
+        n = len(colors)
+        widths = [0.5 / n] + [1 / n] * (n - 1)
+        shifted = [f"{c};{width:.6g}" for c, width in zip(colors, widths, strict=True)]
+        look = dict(style="striped", penwidth=0)
+        under = ":".join([*shifted, colors[-1]])
+        self.node(f"{key}_under", x, y, w, h, "", fillcolor=under, **look)
+        self.node(key, x, y, w, h, "", fillcolor=":".join(colors), **look)
 
     def legend(self, broken: bool) -> None:
         self.y -= 0.15
@@ -158,7 +164,7 @@ class _Canvas:
             x = NAMES_W + width * (tick - low) / (high - low)
             self.node(f"legend_{tick - low}", x, y - 0.2, 0.7, 0.2, text, fontsize=9, **_PLAIN)
         words = (
-            "gradient norm |∂L/∂state|\nbold outline: where the loss enters  ·  dashed: no gradient"
+            "gradient norm |∂L/∂state|\nbold outline: nearest to the loss  ·  dashed: no gradient"
         )
         self.left("legend_text", words, NAMES_W + width + 0.35, y - 0.08, 0.4, 9, MUTED)
         if broken:
@@ -172,12 +178,13 @@ class _Unrolled:
 
     def __init__(self, canvas: _Canvas, key: str, panel: Panel):
         self.canvas, self.key, self.panel = canvas, key, panel
-        canvas.text(f"{key}_title", panel.title, size=13, height=0.26)
+        if panel.title:
+            canvas.text(f"{key}_title", panel.title, size=13, height=0.26)
         if panel.note:
             canvas.text(f"{key}_note", panel.note, size=10, height=0.22, color=MUTED)
         self.inputs_y: float | None = None
         self.rows = self._rows()
-        self.sources = {row: row.source for row in self.rows if row.source is not None}
+        self.sources = self._sources()
         steps = sorted({t for row in self.rows for t in row.norms})
         self.columns = columns(steps, self.sources.values(), NAMES_W, PITCH, NODE_W)
 
@@ -194,7 +201,7 @@ class _Unrolled:
         return f"{self.key}_{row.id}_t{t}"
 
     def _rows(self) -> list[_Row]:
-        """From top to bottom: upper layers first, and the cell state above the hidden state.
+        """From top to bottom: upper layers first; in a layer h is farthest from its input.
 
         The inputs are at the bottom, or between the two directions of a single layer: both read
         them.
@@ -202,7 +209,7 @@ class _Unrolled:
         layers, rows = self.panel.layers, []
         between = len(layers) == 2 and layers[1].reverse and not layers[0].reverse
         for layer in reversed(layers):
-            names = sorted(layer.norms, key=lambda name: name != "c")
+            names = sorted(layer.norms, key=lambda name: name != "h")
             if between and layer is layers[0]:
                 self._place_inputs()
                 names.reverse()
@@ -210,6 +217,13 @@ class _Unrolled:
         if not between:
             self._place_inputs()
         return rows
+
+    def _sources(self) -> dict[_Row, int]:
+        """Where the loss is nearest: the hidden states of the last layer, and their last step."""
+        stem = self.panel.layers[-1].path.rpartition("/")[0]
+        top = [row for row in self.rows if row.layer.path.rpartition("/")[0] == stem]
+        top = [row for row in top if row.name == "h"] or top
+        return {row: row.source for row in top if row.source is not None}
 
     def _place_inputs(self) -> None:
         if self.panel.inputs is not None:
@@ -247,16 +261,16 @@ class _Unrolled:
         look = dict(fillcolor=self.canvas.scale.color(norm), tooltip=tip)
         if norm == 0:
             look |= dict(style="rounded,filled,dashed", fontcolor=UNREACHED, color=UNREACHED)
-        if t == row.source:
+        if t == self.sources.get(row):
             look |= dict(color=INK, penwidth="2")
         text = f"{subscript(row.name, t + 1)}\n{power_of_ten(norm)}"
         self.canvas.node(self.at(row, t), column.x, row.y, NODE_W, NODE_H, text, **look)
 
     def _between_rows(self) -> None:
-        """c_t to h_t of one layer, and h_t to the layer above where rows are neighbours."""
+        """c_t to h_t of one layer, and h_t to the layer above where their rows are neighbours."""
         for upper, lower in pairwise(self.rows):
             if upper.layer is lower.layer:
-                pair = (upper, lower) if upper.name == "c" else (lower, upper)
+                pair = (upper, lower) if lower.name == "h" else (lower, upper)
             elif not upper.layer.reverse and not lower.layer.reverse:
                 pair = (lower, upper)
             else:
@@ -284,7 +298,7 @@ class _Unrolled:
         """The loss, right of the last step or in a gap that both directions leave; returns that
         gap.
         """
-        sources = {row: t for row, t in self.sources.items() if row.name == "h"} or self.sources
+        sources = self.sources
         first, last = min(sources.values(), default=0), max(sources.values(), default=0)
         gap = None
         if sources and first == last == self.columns[-1].last:
@@ -293,7 +307,7 @@ class _Unrolled:
             gap, y = first + 1, self.inputs_y
             (x,) = (column.x for column in self.columns if column.first == gap)
         else:
-            return None  # the bold outlines alone say where it enters
+            return None  # the bold outlines alone say it
         key = f"{self.key}_loss"
         look = dict(shape="circle", style="filled", fillcolor=INK, fontcolor=PAPER, fontsize=12)
         self.canvas.node(key, x, y, 0.36, 0.36, "L", **look)

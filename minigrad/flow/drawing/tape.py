@@ -90,8 +90,9 @@ class _TapeGraph:
             if part:
                 with graph.subgraph(name=f"{path}/{part}") as cluster:
                     cluster.attr(
-                        label=label(part), labeljust="l", fontsize="10", fontcolor=MUTED,
-                        style="rounded", color="#c3c9d4", bgcolor="#f8f9fb", margin="8",
+                        label=label(part), labeljust="l", labelloc="t", fontsize="10",
+                        fontcolor=MUTED, style="rounded", color="#c3c9d4", bgcolor="#f8f9fb",
+                        margin="8",
                     )  # fmt: skip
                     self.scope(cluster, inside, f"{path}/{part}")
 
