@@ -134,6 +134,8 @@ class Op:
             n_inputs = len(parameters) if self.kind == "elementwise" else 1
         self.inputs: tuple[str, ...] = tuple(p.name for p in parameters[:n_inputs])
         self.defaults = {p.name: p.default for p in parameters[n_inputs:]}
+        self.optional = {k: v for k, v in self.defaults.items() if v is not _REQUIRED}
+        self.required = tuple(k for k in self.defaults if k not in self.optional)
         self.input_defaults = [p.default for p in parameters[:n_inputs]]
         self.bools = tuple(p.name for p in parameters if p.annotation in (bool, "bool"))
         self.rules: dict[str, Callable[..., Any]] = {}
@@ -232,16 +234,15 @@ class Op:
             return inputs, params
         if len(extra) > len(self.defaults):
             raise TypeError(f"{self.name}() takes at most {len(self.defaults)} parameters")
-        bound = dict(zip(self.defaults, extra, strict=False))
+        bound = self.optional.copy()
+        bound.update(zip(self.defaults, extra, strict=False))
         for key, value in params.items():
-            if key not in self.defaults or key in bound:
+            if key not in self.defaults or key in tuple(self.defaults)[: len(extra)]:
                 raise TypeError(f"{self.name}() got an unexpected or repeated argument {key!r}")
             bound[key] = value
-        for key, default in self.defaults.items():
+        for key in self.required:
             if key not in bound:
-                if default is _REQUIRED:
-                    raise TypeError(f"{self.name}() is missing its argument {key!r}")
-                bound[key] = default
+                raise TypeError(f"{self.name}() is missing its argument {key!r}")
         return inputs, bound
 
     def _fill(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
@@ -263,7 +264,7 @@ class Op:
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
         """The inputs as arrays of dtypes this op takes."""
-        return [np.asarray(a) for a in inputs], None
+        return [a if type(a) is np.ndarray else np.asarray(a) for a in inputs], None
 
     def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
         return self.body(arrays, **params) if self.variadic else self.body(*arrays, **params)
@@ -385,7 +386,9 @@ class MatMul(Op):
     kind = "matmul"
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
-        arrays = [np.asarray(a) for a in inputs]
+        arrays = [a if type(a) is np.ndarray else np.asarray(a) for a in inputs]
+        if arrays[0].dtype is arrays[1].dtype and arrays[0].dtype in _FLOATS:
+            return arrays, None
         for name, a in zip(self.inputs, arrays, strict=True):
             if a.dtype not in _FLOATS:
                 raise DTypeError(

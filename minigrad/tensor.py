@@ -17,7 +17,7 @@ Array = np.ndarray
 _NO_PARAMS: dict[str, Any] = {}
 # the operators below are called often enough for a module attribute to show
 _add, _subtract, _multiply, _divide = ops.add, ops.subtract, ops.multiply, ops.divide
-_negative, _abs, _matmul = ops.negative, ops.abs, ops.matmul
+_negative, _abs, _matmul, _getitem = ops.negative, ops.abs, ops.matmul, ops.getitem
 
 
 class Tensor:
@@ -243,7 +243,7 @@ class Tensor:
         return op(*inputs)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)
+        return apply(_getitem, (self,), {"index": index})
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if state.recording and self.requires_grad:
@@ -254,6 +254,14 @@ class Tensor:
             )
         self._data[ops.plain_index(index)] = value._data if isinstance(value, Tensor) else value
         versions.edited(self._data)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same values in another shape: t.reshape(2, -1) or t.reshape((2, -1))."""
+        return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Axes in another order: t.transpose(1, 0, 2), t.transpose((1, 0, 2)), or reversed."""
+        return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
     def __matmul__(self, other: Any) -> Tensor:
         return apply(_matmul, (self, other), _NO_PARAMS)
@@ -533,7 +541,7 @@ def _install(name: str, function: Callable[..., Any]) -> None:
 
 
 for _op in REGISTRY.values():
-    if _op.method and not _op.variadic:
+    if _op.method and not _op.variadic and _op.name not in vars(Tensor):
         _install(_op.name, _op)
 for _name, _function in ops.METHODS.items():
     _install(_name, _function)

@@ -15,7 +15,7 @@ from ..op import sample, view
 def plain_index(index):
     """An index as NumPy takes it: Tensors in it become their arrays."""
     if isinstance(index, tuple):
-        return tuple(plain_index(i) for i in index)
+        return tuple([i if type(i) is slice or type(i) is int else plain_index(i) for i in index])
     if isinstance(index, list):
         index = np.asarray(index, dtype=None if index else np.intp)
     data = getattr(index, "_data", index)
@@ -42,18 +42,16 @@ def plain_index(index):
 )
 def getitem(x, index):
     """y = x[index]: integers, slices, None, Ellipsis, integer arrays and masks, as in NumPy."""
-    y = x[index]
+    try:
+        y = x[index]
+    except IndexError as e:
+        raise ShapeError(f"getitem: x is {list(x.shape)}: {e}.") from None
     return y if isinstance(y, np.ndarray) else np.asarray(y)
 
 
 @getitem.check_params
 def _(shapes, index):
-    index = plain_index(index)
-    try:
-        np.broadcast_to(np.False_, shapes[0])[index]
-    except IndexError as e:
-        raise ShapeError(f"getitem: x is {list(shapes[0])}: {e}.") from None
-    return {"index": index}
+    return {"index": index if type(index) is int else plain_index(index)}
 
 
 @getitem.vjp("x")

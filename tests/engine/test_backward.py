@@ -201,6 +201,15 @@ def test_tensors_of_unsupported_dtypes_are_refused():
         mg.tensor([1, 2], requires_grad=True)
 
 
+def test_reshape_and_transpose_take_numbers_or_a_tuple():
+    t = mg.tensor(np.arange(24.0))
+    assert t.reshape(2, -1, 4).shape == t.reshape((2, 3, 4)).shape == (2, 3, 4)
+    assert t.reshape(24).shape == t.reshape(-1).shape == (24,)
+    cube = t.reshape(2, 3, 4)
+    assert cube.transpose(1, 2, 0).shape == cube.transpose((1, 2, 0)).shape == (3, 4, 2)
+    assert cube.transpose().shape == cube.T.shape == (4, 3, 2)
+
+
 def test_python_protocols_of_a_tensor():
     t = mg.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert len(t) == 2
