@@ -55,6 +55,10 @@ def numbers(dtype: type, rng: np.random.Generator) -> np.ndarray:
     edges = np.concatenate(
         [
             np.array([info.tiny, info.smallest_subnormal, info.max, info.eps, 1.0, 0.5, 2.0]),
+            # Where arguments are reduced to: ends of those ranges are where polynomials are worst.
+            np.linspace(0.7, 1.42, 60),
+            np.sqrt(0.5) * 2.0 ** np.arange(-4, 5) * (1.0 + 1e-6),
+            np.arange(1, 40, 2) * math.log(2.0) / 2.0,
             1.0 + rng.standard_normal(40) * 10.0 ** rng.uniform(-8, -1, 40),
             overflow + rng.uniform(-1.0, 1.0, 20),
             underflow + rng.uniform(-3.0, 1.0, 20),
