@@ -73,7 +73,7 @@ A_BYTES = DEPTH * ROWS * ITEMSIZE
 
 TILE = "void(ptr, i64, i64, ptr, i64, i64, ptr, ptr, i64, i64, i64)"
 choose = external("minigrad_choose", "ptr(i64, i64)")
-transpose4 = external("minigrad_transpose4", "void(ptr, i64, ptr, i64, i64, i64)")
+transpose4 = external("minigrad_transpose4", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
 spread = external("minigrad_spread", "void(ptr, i64, ptr, i64)")
 take = external("minigrad_take", "void(ptr, ptr, i64, i64, i64)")
 malloc = external("malloc", "ptr(i64)")
@@ -117,20 +117,19 @@ def move(dst, dst_row, dst_col, src, src_row, src_col, rows, cols, add):
         rows, cols = cols, rows
     to = matrix(dst, rows, dst_row, cols, dst_col, ITEMSIZE)
     of = matrix(src, rows, src_row, cols, src_col, ITEMSIZE)
-    strips, fours = 0, cols // 4 * 4
-    if dst_row == ITEMSIZE and src_col == ITEMSIZE and fours:
-        strips = rows // 4
-        for i in range(0, 4 * strips, 4):
-            transpose4(
-                ptr(shift(to, i * dst_row)),
-                dst_col,
-                ptr(shift(of, i * src_row)),
-                src_row,
-                fours,
-                add,
-            )
+    i_squares, j_squares = rows // 4, cols // 4
+    if dst_row != ITEMSIZE or src_col != ITEMSIZE or min(i_squares, j_squares) == 0:
+        i_squares, j_squares = 0, 0
+    elif abs(dst_col) > abs(src_row):  # walk along the side whose rows are further apart
+        for j in range(0, 4 * j_squares, 4):
+            square, source = ptr(shift(to, j * dst_col)), ptr(shift(of, j * src_col))
+            transpose4(square, dst_col, 4 * dst_row, source, src_row, 4 * src_row, i_squares, add)
+    else:
+        for i in range(0, 4 * i_squares, 4):
+            square, source = ptr(shift(to, i * dst_row)), ptr(shift(of, i * src_row))
+            transpose4(square, dst_col, 4 * dst_col, source, src_row, 4 * src_col, j_squares, add)
     for i in range(rows):
-        for j in range(fours if i < 4 * strips else 0, cols):
+        for j in range(4 * j_squares if i < 4 * i_squares else 0, cols):
             value = load(of, i * src_row + j * src_col, REAL)
             place = i * dst_row + j * dst_col
             store(to, place, load(to, place, REAL) + value if add else value)

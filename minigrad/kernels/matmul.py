@@ -51,7 +51,7 @@ _DEPTH = {4: 384, 8: 256}  # of a panel: the sum over k is cut there, so bits de
 
 _MICROKERNEL = {
     "choose": "ptr(i64, i64)",
-    "transpose4": "void(ptr, i64, ptr, i64, i64, i64)",
+    "transpose4": "void(ptr, i64, i64, ptr, i64, i64, i64, i64)",
     "spread": "void(ptr, i64, ptr, i64)",
     "take": "void(ptr, ptr, i64, i64, i64)",
 }

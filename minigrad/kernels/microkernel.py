@@ -10,8 +10,9 @@ who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All st
         for i < R, j < V * LANES; rows of b and c are contiguous, a is any; k >= 1.
         Where `copy` is not null, b is copied to it on the way, as a contiguous (k, V * LANES).
         With each row of b, what lies `ahead` bytes after it is prefetched.
-    transpose4(dst, dst_row, src, src_row, n, add)
-        dst[j, i] = (dst[j, i] if add else 0) + src[i, j] for i < 4, j < n; n = 4, 8, 12 ...
+    transpose4(dst, dst_row, dst_step, src, src_row, src_step, n, add)
+        dst[j, i] = (dst[j, i] if add else 0) + src[i, j] for i < 4, j < 4; the same for the squares
+        at dst_step and src_step from there, n in all; n >= 1.
     spread(dst, dst_step, src, panels)
         copies a contiguous row of `panels` * WIDTH numbers, WIDTH to each place; panels >= 1.
     take(dst, src, src_row, k, columns)
@@ -195,17 +196,16 @@ def _choose(module, tiles):
 
 
 def _transpose4(module):
-    kinds = [POINTER, I64, POINTER, I64, I64, I64]
+    kinds = [POINTER, I64, I64, POINTER, I64, I64, I64, I64]
     function, builder = _function(module, "transpose4", *kinds)
-    dst, dst_row, src, src_row, n, add = function.args
+    dst, dst_row, dst_step, src, src_row, src_step, n, add = function.args
     four = ir.VectorType(REAL, 4)
 
     def shuffle(x, y, *lanes):
         return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, 4), list(lanes)))
 
     adding = builder.icmp_signed("!=", add, I64(0))
-    down, across = builder.mul(dst_row, I64(4)), I64(4 * ITEMSIZE)
-    with _Loop(builder, builder.sdiv(n, I64(4)), (dst, down), (src, across)) as loop:
+    with _Loop(builder, n, (dst, dst_step), (src, src_step)) as loop:
         to, at = loop.places
         x = [_load(builder, _at(builder, at, builder.mul(src_row, I64(i))), four) for i in range(4)]
         low = shuffle(x[0], x[1], 0, 4, 1, 5), shuffle(x[2], x[3], 0, 4, 1, 5)
