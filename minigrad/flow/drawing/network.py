@@ -201,18 +201,18 @@ class _Unrolled:
         return f"{self.key}_{row.id}_t{t}"
 
     def _rows(self) -> list[_Row]:
-        """From top to bottom: upper layers first; in a layer h is farthest from its input.
+        """From top to bottom: upper layers first, h on top of its layer.
 
-        The inputs are at the bottom, or between the two directions of a single layer: both read
-        them.
+        The inputs are at the bottom, or between the two directions of a single layer, which both
+        read them. There h is next to them, so that the way to a loss in a gap is free.
         """
         layers, rows = self.panel.layers, []
         between = len(layers) == 2 and layers[1].reverse and not layers[0].reverse
         for layer in reversed(layers):
-            names = sorted(layer.norms, key=lambda name: name != "h")
-            if between and layer is layers[0]:
+            h_first = not (between and layer.reverse)
+            names = sorted(layer.norms, key=lambda name: (name == "h") != h_first)
+            if between and not layer.reverse:
                 self._place_inputs()
-                names.reverse()
             rows += [_Row(layer, name, self.canvas.down(ROW)) for name in names]
         if not between:
             self._place_inputs()
