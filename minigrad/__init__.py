@@ -5,7 +5,7 @@
 The whole public API is listed here. Importing it compiles nothing.
 """
 
-from . import flow, nn, optim
+from . import data, flow, nn, optim
 from .autodiff import grad, hessian, jacobian, jvp, vjp
 from .errors import (
     DeclarationError,
@@ -111,6 +111,7 @@ __all__ = [
     "concatenate",
     "cos",
     "cumsum",
+    "data",
     "detect_anomaly",
     "divide",
     "dot",

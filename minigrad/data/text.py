@@ -11,7 +11,6 @@ Arrays are (T, B) as everywhere: time first. Here ys holds the next character fo
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ def shakespeare() -> str:
     >>> shakespeare().splitlines()[8:10]
     ['BERNARDO:', "Who's there?"]
     """
-    return resources.files(__package__).joinpath("shakespeare/hamlet.txt").read_text("ascii")
+    return (Path(__file__).parent / "shakespeare" / "hamlet.txt").read_text("ascii")
 
 
 def read_text(path: str | Path) -> str:
