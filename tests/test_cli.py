@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,36 @@ def test_info_works_with_a_wrong_minigrad_dot(
 def test_warmup_says_how_many_kernels_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert status("warmup") == 0
     assert "kernels compiled" in capsys.readouterr().out
+
+
+def test_bench_checks_and_times_every_part(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(f: Callable[[], object], budget: float = 0.0) -> float:
+        f()
+        return 1e-3
+
+    monkeypatch.setattr("minigrad.cli.bench.seconds", once)
+    assert status("bench", "--json", "bench.json") == 0
+    out = capsys.readouterr().out
+    found = json.loads((folder / "bench.json").read_text())
+    assert found["machine"]["minigrad"]
+    assert [row["what"] in out for row in found["rows"]] == [True] * len(found["rows"])
+    assert {"ns/element", "GFLOP/s", "us", "ms"} == {row["unit"] for row in found["rows"]}
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    root = str(Path(cli.__file__).parents[2])
+    done = subprocess.run(
+        f"{sys.executable} -m minigrad info | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root},
+        check=False,
+    )
+    assert done.stdout.startswith("minigrad ")
+    assert done.stderr == ""
 
 
 def test_no_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

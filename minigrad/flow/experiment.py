@@ -119,7 +119,9 @@ class CharacterModel(Module):
 
 
 def check_text(text: str, settings: Settings) -> None:
-    """Raises DataError if the text is too short for the windows that will be cut from it."""
+    """Raises DataError unless windows can be cut from the text, and there is something to predict."""
+    if len(set(text)) < 2:
+        raise DataError("the text has one kind of character only: there is nothing to predict.")
     longest = 2 * settings.steps + 1 if "bilstm" in settings.cells else settings.steps + 2
     needed = math.ceil((longest + 1) / HOLDOUT)
     if len(text) < needed:

@@ -180,7 +180,8 @@ def judge(profile: Array, thresholds: Thresholds | None = None, tiny: float = 0.
         return verdict(
             "cut",
             f"exactly zero {lag} steps from the loss and before, where {profile[lag - 1]:.1e} "
-            f"was left a step later: a detach, a truncation or units that are all off, not decay",
+            f"was left a step later. That is no decay: a detach, a truncation, or units that are "
+            f"all off or saturated to the last digit",
         )
     trusted = _trusted(profile, tiny)
     if fit is None or fit.points < limits.points:

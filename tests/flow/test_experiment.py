@@ -107,10 +107,15 @@ def test_no_update_leaves_everything_as_it_was() -> None:
 def test_a_text_too_short_for_the_steps_is_refused_with_the_length_it_needs() -> None:
     settings = Settings(steps=100)
     with pytest.raises(data.DataError, match=r"2,019 characters; 100 steps need at least 2,020"):
-        check_text("x" * 2019, settings)
-    check_text("x" * 2020, settings)
+        check_text("xy" * 1009 + "x", settings)
+    check_text("xy" * 1010, settings)
     shortest = "ab" * 40
     run("bilstm", shortest, Settings(steps=3, hidden=2, batch=1, updates=1, embedding=2))
+
+
+def test_a_text_of_one_kind_of_character_is_refused() -> None:
+    with pytest.raises(data.DataError, match="nothing to predict"):
+        check_text("x" * 5000, SMALL)
 
 
 def test_every_row_of_the_table_is_a_cell_a_direction_and_a_moment(
