@@ -52,7 +52,7 @@ WIDTH = VECTORS * LANES
 STRIP = 1024  # columns of b packed at once when a is large
 LARGE = 512 * 1024  # bytes of a: half of an L2 of 1 MB
 GROUP = 4  # tiles that move to a transposed c at once: longer runs there
-AHEAD = 8  # rows of b to prefetch ahead where they lie apart
+WIDEST = 8  # vectors
 SPLIT = 1 << 20  # multiply-adds worth a second thread: 20 us, some ten times what its start takes
 
 # The words of a description.
@@ -169,23 +169,35 @@ def block(d, index):
     )
     b = d[B] + item * d[B_ITEM] + (column // WIDTH * packed if packed else column * b_col)
 
-    # A tile of one vector may be taller: few rows are done in one pass over b, with no copy.
-    tall = n <= LANES or (ROWS < m <= ROWS * VECTORS and not packed)
-    strip, height = (LANES, ROWS * VECTORS) if tall else (WIDTH, ROWS)
+    # Few rows are done in one pass over b, by a tile of as many columns as the registers allow.
+    most, vectors = ROWS * VECTORS, VECTORS
+    if n <= LANES or (ROWS < m <= most and not packed):
+        vectors = 1
+    elif b_col == ITEMSIZE and not packed:
+        while vectors < WIDEST and 2 * vectors * m <= most:
+            vectors *= 2
+    tiles = up(m, most // vectors)
+    strip = vectors * LANES
     near, own, own_a = stack(PANEL_BYTES), stack(OWN_BYTES), stack(A_BYTES)
-    panels, group = ptr(near), GROUP
-    large = m * min(k, DEPTH) * ITEMSIZE > LARGE and n >= 8 * WIDTH and packed == 0
+    panels, group, rest = ptr(near), GROUP, min(strip, WIDTH)  # rest: of columns, less than a strip
+    large = m * min(k, DEPTH) * ITEMSIZE > LARGE and n >= 8 * WIDTH and not packed
     if large:
-        panels, strip, group = malloc(STRIP_BYTES), STRIP, 1
-    tiles = up(m, height)
+        panels = malloc(STRIP_BYTES)
+        large = address(panels) != 0
+    if large:
+        strip, rest, group = STRIP, STRIP, 1
+    else:
+        panels = ptr(near)
 
     for k0 in range(0, k, DEPTH):
         depth = min(DEPTH, k - k0)
         add = 1 if k0 else d[ADD]
         step = depth * WIDTH * ITEMSIZE
-        for n0 in range(0, n, strip):
-            columns = min(strip, n - n0)
-            in_place = b_col == ITEMSIZE and columns % LANES == 0 and not large
+        n0 = 0
+        while n0 < n:
+            columns = strip if strip <= n - n0 else min(rest, n - n0)
+            width = WIDTH if large else columns
+            in_place = b_col == ITEMSIZE and columns % LANES == 0 and not (large or packed)
             b_here = ptr(b + k0 * b_row + n0 * b_col)
             if not in_place and not packed:
                 run_pack(panels, step, b_here, b_row, b_col, depth, columns)
@@ -199,53 +211,35 @@ def block(d, index):
                     a_down, a_across = ITEMSIZE, rows * ITEMSIZE
                     run_move(ptr(own_a), a_down, a_across, a_here, a_row, a_col, rows, depth, 0)
                     a_here = ptr(own_a)
-                for j in range(0, columns, WIDTH):
-                    wide = min(WIDTH, columns - j)
+                for j in range(0, columns, width):
+                    wide = min(width, columns - j)
                     vectors = up(wide, LANES)
-                    panel_row = vectors * LANES * ITEMSIZE
-                    panel, ahead, copy = shift(panels, j // WIDTH * step), 4 * panel_row, ptr(0)
+                    row_size = vectors * LANES * ITEMSIZE
+                    panel, panel_row, copy = shift(panels, j // width * step), row_size, ptr(0)
                     if packed:
-                        panel = ptr(b + (n0 + j) // WIDTH * packed + k0 * panel_row)
+                        panel = ptr(b + n0 // WIDTH * packed + k0 * row_size)
                     elif in_place and tile == 0:
-                        panel, panel_row, ahead = b_here, b_row, AHEAD * b_row
+                        panel, panel_row = b_here, b_row
                         if tiles > 1:
                             copy = panels
-                    direct = c_col == ITEMSIZE and wide == vectors * LANES
                     place = ptr(shift(c, (i - held) * c_row + (n0 + j) * c_col))
                     result, result_row = place, c_row
+                    direct = c_col == ITEMSIZE and wide == vectors * LANES
                     if not direct:
-                        result_row = vectors * LANES * ITEMSIZE
-                        result = ptr(shift(own, held * result_row))
+                        result, result_row = ptr(shift(own, held * row_size)), row_size
+                    # Ahead lies the next panel, which may be in other pages than the CPU expects.
                     invoke(
-                        choose(rows, vectors),
-                        TILE,
-                        a_here,
-                        a_down,
-                        a_across,
-                        panel,
-                        panel_row,
-                        ahead,
-                        copy,
-                        result,
-                        result_row,
-                        depth,
-                        add if direct else 0,
-                    )
+                        choose(rows, vectors), TILE, a_here, a_down, a_across, panel, panel_row,
+                        row_size, copy, result, result_row, depth, add if direct else 0,
+                    )  # fmt: skip
                     if not direct:
                         held += rows
                         if tile % group == group - 1 or tile == tiles - 1:
                             run_move(
-                                place,
-                                c_row,
-                                c_col,
-                                ptr(own),
-                                result_row,
-                                ITEMSIZE,
-                                held,
-                                wide,
-                                add,
+                                place, c_row, c_col, ptr(own), row_size, ITEMSIZE, held, wide, add
                             )
                             held = 0
+            n0 += columns
     if large:
         free(panels)
 

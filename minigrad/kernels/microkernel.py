@@ -4,7 +4,7 @@ This text is executed only to be compiled, behind ROWS, VECTORS, LANES, ITEMSIZE
 who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All steps are in bytes.
 
     choose(R, V)
-        the address of the tile of R rows and V vectors, V <= VECTORS, R * V <= ROWS * VECTORS:
+        the address of the tile of R rows and V = 1, 2, 4 or 8 vectors, R * V <= ROWS * VECTORS:
     tile(a, a_row, a_col, b, b_row, ahead, copy, c, c_row, k, add)
         c[i, j] = (c[i, j] if add else 0) + sum over p < k of a[i, p] * b[p, j]
         for i < R, j < V * LANES; rows of b and c are contiguous, a is any; k >= 1.
@@ -34,19 +34,24 @@ from llvmlite import ir
 POINTER, VOID = ir.PointerType(), ir.VoidType()
 I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 REAL = {4: ir.FloatType(), 8: ir.DoubleType()}[ITEMSIZE]
+WIDTHS = 1, 2, 4, 8
 CACHE_LINE = 64
 
 
 def assembly():
     """The module's text, with a function for every export."""
     module = ir.Module("microkernel")
-    most = ROWS * VECTORS  # accumulators
-    shapes = [(rows, v) for v in range(1, VECTORS + 1) for rows in range(1, most // v + 1)]
+    shapes = [(rows, vectors) for vectors in WIDTHS for rows in range(1, _most(vectors) + 1)]
     _choose(module, [_tile(module, rows, vectors) for rows, vectors in shapes])
     _transpose4(module)
     _spread(module)
     _take(module)
     return str(module)
+
+
+def _most(vectors):
+    """Rows that fit the registers beside so many vectors."""
+    return ROWS * VECTORS // vectors
 
 
 def _function(module, name, *kinds):
@@ -184,12 +189,11 @@ def _choose(module, tiles):
     table.initializer = kind([tile.bitcast(POINTER) for tile in tiles])
     function = ir.Function(module, ir.FunctionType(POINTER, [I64, I64]), "choose")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    rows, vectors = function.args
-    # Before those of V vectors stand ROWS * VECTORS // v tiles for every v < V.
-    start = I64(0)
-    for v in range(2, VECTORS + 1):
-        before = sum(ROWS * VECTORS // fewer for fewer in range(1, v))
-        start = builder.select(builder.icmp_signed(">=", vectors, I64(v)), I64(before), start)
+    rows, wanted = function.args
+    before, start = 0, I64(0)  # tiles of fewer vectors
+    for vectors in WIDTHS[:-1]:
+        before += _most(vectors)
+        start = builder.select(builder.icmp_signed(">", wanted, I64(vectors)), I64(before), start)
     index = builder.add(start, rows)
     place = _at(builder, table, builder.mul(builder.sub(index, I64(1)), I64(8)))
     builder.ret(builder.load(place, typ=POINTER))
