@@ -119,7 +119,7 @@ class CharacterModel(Module):
 
 
 def check_text(text: str, settings: Settings) -> None:
-    """Raises DataError unless windows can be cut from the text, and there is something to predict."""
+    """Raises DataError if the text is too short for its windows, or holds nothing to predict."""
     if len(set(text)) < 2:
         raise DataError("the text has one kind of character only: there is nothing to predict.")
     longest = 2 * settings.steps + 1 if "bilstm" in settings.cells else settings.steps + 2
