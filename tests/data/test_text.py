@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import runpy
 from importlib import resources
 from pathlib import Path
 
@@ -119,3 +120,18 @@ def test_the_end_of_the_text_is_held_out() -> None:
     train, held = data.split(np.arange(50))
     assert train.tolist() == list(range(45))
     assert held.tolist() == list(range(45, 50))
+
+
+def test_the_rebuild_script_turns_markdown_into_the_plain_form() -> None:
+    path = Path(__file__).resolve().parents[2] / "tools" / "data_shakespeare.py"
+    plain = runpy.run_path(str(path))["plain"]
+    markdown = (
+        "# Play\n\n### SCENE I. A castle.\n\n_Enter A and\nB_\n\n**A & B**  \nO,'\\-- all!  \n"
+        "_\\[Aside]_  \nWell.\n\n**ROSENCRANTZ: & GUILDENSTERN:**  \nMy lord.\n"
+    )
+    assert plain(markdown) == (
+        "Play\n\nSCENE I. A castle.\n\n[Enter A and\nB]\n\nA & B:\nO,'-- all!\n"
+        "[Aside]\nWell.\n\nROSENCRANTZ & GUILDENSTERN:\nMy lord.\n"
+    )
+    with pytest.raises(SystemExit, match="changed its form"):
+        plain("a * b")
