@@ -19,7 +19,7 @@ def demo():
     status = _env.run([python, "-m", "minigrad", "flow", *sys.argv[1:]])
     pictures = drawn_since(started) if status == 0 else []
     if pictures:
-        print("\nOpen in a browser, the comparison first:")
+        print("\nOpen in a browser:")
         print("\n".join(f"    {path}" for path in pictures))
     return status
 
