@@ -238,7 +238,7 @@ def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
     elif node.op is ops.getitem:
         out.append((0, _Slice(g, node.params["index"], node.input_shape(0))))
     else:
-        out = _call_rules(node, g, dict(zip(plan.names, saved, strict=True)))
+        out = _call_rules(node, g, saved)
     return out
 
 
@@ -251,43 +251,42 @@ def _check_pulled(node: Node, pulled: list[tuple[int, Any]]) -> None:
 def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
     """The same on Tensors: the rules are expressions of ops, so calling them records them."""
     plan = node.plan
-    known = {}
-    for name, position, array in zip(plan.names, plan.saves, node.saved or (), strict=True):
+    saved: list[Tensor] = []
+    for position, array in zip(plan.saves, node.saved or (), strict=True):
         source = node if position < 0 else node.inputs[position]
         if isinstance(source, Tensor):
-            known[name] = source
+            saved.append(source)
         elif isinstance(source, Node):
-            known[name] = wrap(array, source, bool(source.plan.needs))
+            saved.append(wrap(array, source, bool(source.plan.needs)))
         else:
-            known[name] = wrap(array, None, False)
+            saved.append(wrap(array, None, False))
     return [
         (i, gx if gx.shape == node.input_shape(i) else ops.sum_to(gx, node.input_shape(i)))
-        for i, gx in _call_rules(node, g, known)
+        for i, gx in _call_rules(node, g, saved)
     ]
 
 
-def _call_rules(node: Node, g: Any, known: dict[str, Any]) -> list[tuple[int, Any]]:
+def _call_rules(node: Node, g: Any, saved: Sequence[Any]) -> list[tuple[int, Any]]:
     out: list[tuple[int, Any]] = []
     for p in node.plan.pullbacks:
-        gx = p.fn(g, *[_fact(node, name, known) for name in p.names])
+        facts = []
+        for what, key in p.facts:
+            if what == "saved":
+                facts.append(saved[key])
+            elif what == "shape":
+                facts.append(node.shape if node.in_shapes is None else node.in_shapes[key])
+            elif what == "parameter":
+                facts.append(node.params[key])
+            elif what == "shapes":
+                facts.append([node.input_shape(i) for i in range(len(node.inputs))])
+            else:
+                facts.append(node.inputs[key].dtype if what == "dtype" else None)
+        gx = p.fn(g, *facts)
         if node.op.variadic:
             out.extend((i, gx[i]) for i in node.plan.needs)
         else:
             out.append((p.input, np.asarray(gx) if isinstance(gx, np.generic) else gx))
     return out
-
-
-def _fact(node: Node, name: str, known: dict[str, Any]) -> Any:
-    """What a rule asked for by name: saved data, a parameter, or an input's shape or dtype."""
-    if name in known or name == "y" or name in node.op.inputs:
-        return known.get(name)  # an elementwise rule may name what its formula does not use
-    if name in node.params:
-        return node.params[name]
-    stem, _, what = name.rpartition("_")
-    if node.op.variadic:
-        return [node.input_shape(i) for i in range(len(node.inputs))]
-    i = node.op.inputs.index(stem)
-    return node.input_shape(i) if what == "shape" else node.inputs[i].dtype
 
 
 def _show(node: Node, g: Any) -> Any:

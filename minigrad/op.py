@@ -55,7 +55,8 @@ class Pullback(NamedTuple):
 
     input: int  # which one
     fn: Callable[..., Any]
-    names: tuple[str, ...]  # what the rule wants besides g, in its order
+    names: tuple[str, ...]  # what the rule asks for besides g, in its order
+    facts: tuple[tuple[str, Any], ...] = ()  # where each of them is: ("saved", place), ...
 
 
 class Plan(NamedTuple):
@@ -138,6 +139,9 @@ class Op:
         self.required = tuple(k for k in self.defaults if k not in self.optional)
         self.input_defaults = [p.default for p in parameters[:n_inputs]]
         self.bools = tuple(p.name for p in parameters if p.annotation in (bool, "bool"))
+        self.fixed = not (self.defaults or self.variadic) and all(
+            d is _REQUIRED for d in self.input_defaults
+        )  # no parameters and no defaults: a call needs no sorting out
         self.rules: dict[str, Callable[..., Any]] = {}
         self.plans = Plans(self)
         self.prepare: Callable[..., dict[str, Any]] | None = None
@@ -214,6 +218,8 @@ class Op:
 
     def bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[Sequence[Any], dict]:
         """Splits a call into array inputs and parameters, with defaults filled in."""
+        if not params and self.fixed and len(args) == len(self.inputs):
+            return args, params
         if self.variadic:
             if not args or not isinstance(args[0], (list, tuple)) or not args[0]:
                 came = describe(args[0]) if args else "nothing"
@@ -281,6 +287,20 @@ class Op:
                 found.append(Pullback(i, rule, tuple(inspect.signature(rule).parameters)[1:]))
         return found
 
+    def _facts(self, names: tuple[str, ...], kept: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+        facts: list[tuple[str, Any]] = []
+        for name in names:
+            if name in kept:
+                facts.append(("saved", kept.index(name)))
+            elif name == "y" or name in self.inputs:
+                facts.append(("unused", None))  # a formula need not use all that its rule names
+            elif name in self.defaults:
+                facts.append(("parameter", name))
+            else:
+                stem, _, what = name.rpartition("_")
+                facts.append((f"{what}s" if self.variadic else what, self.inputs.index(stem)))
+        return tuple(facts)
+
     def _made_plan(
         self,
         mask: int,
@@ -290,6 +310,7 @@ class Op:
     ) -> Plan:
         needs = tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
         positions = tuple(-1 if n == "y" else self.inputs.index(n) for n in kept)
+        pullbacks = [p._replace(facts=self._facts(p.names, kept)) for p in pullbacks]
         return Plan(needs, positions, kept, tuple(pullbacks), fused)
 
     def make_plan(self, mask: int) -> Plan:
@@ -311,7 +332,7 @@ class Elementwise(Op):
             self._refuse("its body must compute something from every input")
         self.source = recorded
         self.plain = not self.bools
-        self.short = self.plain and all(d is _REQUIRED for d in self.input_defaults)
+        self.short = self.plain and self.fixed
         self.loops = Loops(recorded)
 
     def __call__(self, *args: Any, **params: Any) -> Any:
@@ -320,6 +341,9 @@ class Elementwise(Op):
                 apply = getattr(type(a), "__apply__", None)
                 if apply is not None:
                     return apply(self, args, params)
+            dtype = getattr(args[0], "dtype", None)
+            if dtype in _FLOATS and all(type(a) is np.ndarray and a.dtype is dtype for a in args):
+                return self.forward(args, params)  # in the rules of other ops
         return super().__call__(*args, **params)
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
