@@ -166,11 +166,11 @@ class Recording(Mapping[str, LayerFlow]):
 
     def _layer(self, path: str, taps: dict[str, dict[int, _Step]]) -> LayerFlow:
         states = {name: taps[name] for name in self.states if name in taps}
-        steps = next(iter(states.values()))
-        per_sample = {name: _stacked(series) for name, series in states.items()}
+        steps = list(dict.fromkeys(t for series in states.values() for t in series))
+        per_sample = {name: _stacked(series, steps) for name, series in states.items()}
         return LayerFlow(
             path=path,
-            steps=np.array(list(steps), dtype=np.int64),
+            steps=np.array(steps, dtype=np.int64),
             norms={name: row_norms(x) for name, x in per_sample.items()},
             per_sample=per_sample,
             activations={
@@ -182,7 +182,7 @@ class Recording(Mapping[str, LayerFlow]):
                 )
                 for name, series in taps.items()
             },
-            tiny=next(iter(steps.values())).tiny,
+            tiny=max(step.tiny for series in states.values() for step in series.values()),
             thresholds=self.thresholds,
         )
 
@@ -270,11 +270,13 @@ def row_norms(x: Array) -> Array:
         return (scale * np.sqrt(np.sum((rows / scale) ** 2, axis=1, keepdims=True)))[:, 0]
 
 
-def _stacked(series: dict[int, _Step]) -> Array:
-    """(T, B): zero where no gradient arrived."""
-    batch = max(step.batch for step in series.values())
-    nothing = np.zeros(batch)
-    return np.stack([nothing if s.per_sample is None else s.per_sample for s in series.values()])
+def _stacked(series: dict[int, _Step], steps: list[int]) -> Array:
+    """(T, B): zero where no gradient arrived, and for rows that a step does not have."""
+    norms = np.zeros((len(steps), max(step.batch for step in series.values())))
+    for i, t in enumerate(steps):
+        if t in series and (found := series[t].per_sample) is not None:
+            norms[i, : found.size] = found
+    return norms
 
 
 def _activation(tensor: Tensor) -> tuple[float, float, float]:

@@ -221,6 +221,22 @@ def test_states_of_your_own_cell_are_recorded_under_their_names() -> None:
     assert rec[""].verdict.kind == "healthy"
 
 
+def test_states_may_be_tapped_at_some_steps_and_for_some_rows_only() -> None:
+    w, h = mg.tensor(0.5, requires_grad=True), mg.tensor(np.ones((3, 1)))
+    with mg.flow.record() as rec:
+        for t in range(4):
+            with mg.scope(f"t={t}"):
+                h = mg.tap("h", w * h[: 3 - t // 2])
+                if t % 2:
+                    mg.tap("c", h * 2.0)
+        h.sum().backward()
+    assert rec[""].steps.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(rec[""].per_sample["h"][:, 0], [0.125, 0.25, 0.5, 1.0])
+    assert (rec[""].per_sample["h"][2:, 2] == 0).all()
+    assert (rec[""].norms["c"] == 0).all()
+    assert rec[""].verdicts["c"].kind == "none"
+
+
 def tapped(name: str) -> Iterator[None]:
     mg.tap(name, mg.tensor([1.0], requires_grad=True) * 2.0)
     yield

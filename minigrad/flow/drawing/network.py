@@ -295,17 +295,15 @@ class _Unrolled:
                 self.canvas.graph.edge(key, self.at(row, t))
 
     def _loss(self) -> int | None:
-        """The loss, right of the last step or in a gap that both directions leave; returns that
-        gap.
-        """
+        """The loss, right of the last step or in the gap between two directions; returns the gap."""
         sources = self.sources
         first, last = min(sources.values(), default=0), max(sources.values(), default=0)
-        gap = None
+        gap = first + 1 if last - first == 2 else None
+        at_gap = [column.x for column in self.columns if column.first == gap]
         if sources and first == last == self.columns[-1].last:
             x, y = self.columns[-1].x + PITCH, float(np.mean([row.y for row in sources]))
-        elif last - first == 2 and self.inputs_y is not None:
-            gap, y = first + 1, self.inputs_y
-            (x,) = (column.x for column in self.columns if column.first == gap)
+        elif at_gap and self.inputs_y is not None:
+            x, y = at_gap[0], self.inputs_y
         else:
             return None  # the bold outlines alone say it
         key = f"{self.key}_loss"
