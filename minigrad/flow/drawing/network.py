@@ -295,7 +295,7 @@ class _Unrolled:
                 self.canvas.graph.edge(key, self.at(row, t))
 
     def _loss(self) -> int | None:
-        """The loss, right of the last step or in the gap between two directions; returns the gap."""
+        """The loss, after the last step or in a gap between two directions; returns the gap."""
         sources = self.sources
         first, last = min(sources.values(), default=0), max(sources.values(), default=0)
         gap = first + 1 if last - first == 2 else None
