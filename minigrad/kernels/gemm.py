@@ -176,18 +176,18 @@ def block(d, index):
     elif b_col == ITEMSIZE and not packed:
         while vectors < WIDEST and 2 * vectors * m <= most:
             vectors *= 2
-    tiles = up(m, most // vectors)
-    strip = vectors * LANES
+    height, strip = most // vectors, vectors * LANES
+    tiles = up(m, height)
+    low, higher = m // tiles, m % tiles  # rows of a tile; tiles with one row more
     near, own, own_a = stack(PANEL_BYTES), stack(OWN_BYTES), stack(A_BYTES)
-    panels, group, rest = ptr(near), GROUP, min(strip, WIDTH)  # rest: of columns, less than a strip
+    room, rest = (GROUP - 1) * height, min(strip, WIDTH)  # rest: of columns, less than a strip
+    panels = ptr(near)
     large = m * min(k, DEPTH) * ITEMSIZE > LARGE and n >= 8 * WIDTH and not packed
     if large:
-        panels = malloc(STRIP_BYTES)
-        large = address(panels) != 0
-    if large:
-        strip, rest, group = STRIP, STRIP, 1
-    else:
-        panels = ptr(near)
+        far = malloc(STRIP_BYTES)
+        large = address(far) != 0
+        if large:
+            panels, room, strip, rest = far, 0, STRIP, STRIP
 
     for k0 in range(0, k, DEPTH):
         depth = min(DEPTH, k - k0)
@@ -201,21 +201,21 @@ def block(d, index):
             b_here = ptr(b + k0 * b_row + n0 * b_col)
             if not in_place and not packed:
                 run_pack(panels, step, b_here, b_row, b_col, depth, columns)
-            held = 0  # rows that wait in `own` to be moved to c
+            i, held = 0, 0  # held: rows that wait in `own` to be moved to c
             for tile in range(tiles):
-                i = tile * m // tiles
-                rows = (tile + 1) * m // tiles - i
+                rows = low + 1 if tile < higher else low
                 a_here = ptr(shift(a, i * a_row + k0 * a_col))
                 a_down, a_across = a_row, a_col
                 if large and a_col == ITEMSIZE:
                     a_down, a_across = ITEMSIZE, rows * ITEMSIZE
                     run_move(ptr(own_a), a_down, a_across, a_here, a_row, a_col, rows, depth, 0)
                     a_here = ptr(own_a)
-                for j in range(0, columns, width):
+                j, offset = 0, 0
+                while j < columns:
                     wide = min(width, columns - j)
-                    vectors = up(wide, LANES)
-                    row_size = vectors * LANES * ITEMSIZE
-                    panel, panel_row, copy = shift(panels, j // width * step), row_size, ptr(0)
+                    v = up(wide, LANES)
+                    row_size = v * LANES * ITEMSIZE
+                    panel, panel_row, copy = shift(panels, offset), row_size, ptr(0)
                     if packed:
                         panel = ptr(b + n0 // WIDTH * packed + k0 * row_size)
                     elif in_place and tile == 0:
@@ -224,21 +224,24 @@ def block(d, index):
                             copy = panels
                     place = ptr(shift(c, (i - held) * c_row + (n0 + j) * c_col))
                     result, result_row = place, c_row
-                    direct = c_col == ITEMSIZE and wide == vectors * LANES
+                    direct = c_col == ITEMSIZE and wide == v * LANES
                     if not direct:
                         result, result_row = ptr(shift(own, held * row_size)), row_size
                     # Ahead lies the next panel, which may be in other pages than the CPU expects.
                     invoke(
-                        choose(rows, vectors), TILE, a_here, a_down, a_across, panel, panel_row,
+                        choose(rows, v), TILE, a_here, a_down, a_across, panel, panel_row,
                         row_size, copy, result, result_row, depth, add if direct else 0,
                     )  # fmt: skip
                     if not direct:
                         held += rows
-                        if tile % group == group - 1 or tile == tiles - 1:
+                        if held > room or tile == tiles - 1:
                             run_move(
                                 place, c_row, c_col, ptr(own), row_size, ITEMSIZE, held, wide, add
                             )
                             held = 0
+                    j += width
+                    offset += step
+                i += rows
             n0 += columns
     if large:
         free(panels)
