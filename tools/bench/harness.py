@@ -58,6 +58,7 @@ class Row:
     limit: float | None = None
     better: str = "<="
     peers: dict[str, float] = field(default_factory=dict)
+    details: dict[str, float] = field(default_factory=dict)  # for the JSON only
     note: str = ""
     error: str = ""
 
@@ -77,13 +78,17 @@ class Row:
 
 @dataclass
 class Timing:
-    """Seconds per call over the rounds."""
+    """Seconds per call over the rounds, or ratios of two such."""
 
     samples: list[float]
 
     @property
     def median(self) -> float:
         return statistics.median(self.samples)
+
+    def ratio(self, other: Timing) -> Timing:
+        """How many times `other`'s time this one's is, round by round: a slow moment hits both."""
+        return Timing([a / b for a, b in zip(self.samples, other.samples, strict=True)])
 
     def spread(self, scale: float = 1.0) -> tuple[float, float]:
         if len(self.samples) < 2:

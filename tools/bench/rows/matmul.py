@@ -26,36 +26,36 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def grid(dtype: str, options: Options) -> Iterator[Row]:
-    """numpy.matmul's time over ours at every shape: its geometric mean and its worst."""
+    """numpy.matmul's time over ours at every shape: the geometric mean, and the worst."""
     shapes = QUICK_GRID if options.quick else GRID
     ratios = {}
     with Peer("minigrad") as ours, Peer("numpy") as numpy:
         for m, k, n in shapes:
             times = timed([ours, numpy], m, k, n, dtype, options)
-            ratios[m, k, n] = times["numpy"].median / times["minigrad"].median
-    mean = float(np.exp(np.mean(np.log(list(ratios.values())))))
-    worst = min(ratios, key=lambda shape: ratios[shape])
+            ratios[f"{m} {k} {n}"] = times["numpy"].ratio(times["minigrad"])
+    medians = {shape: ratio.median for shape, ratio in ratios.items()}
+    worst = min(medians, key=lambda shape: medians[shape])
+    below = sum(median < 1 for median in medians.values())
     name = f"{dtype}, {len(shapes)} shapes, 1 thread"
-    low, high = np.quantile(list(ratios.values()), [0.25, 0.75])
     yield Row(
         "matmul",
         f"{name}: geometric mean",
-        mean,
+        float(np.exp(np.mean(np.log(list(medians.values()))))),
         "x numpy",
-        (float(low), float(high)),
+        Timing(list(medians.values())).spread(),
         limit=1.0,
         better=">=",
+        details=medians,
     )
     yield Row(
         "matmul",
         f"{name}: worst",
-        ratios[worst],
+        medians[worst],
         "x numpy",
+        ratios[worst].spread(),
         limit=1.0,
         better=">=",
-        note="M, K, N = {}, {}, {}; below numpy at {} of {}".format(
-            *worst, sum(ratio < 1 for ratio in ratios.values()), len(ratios)
-        ),
+        note=f"M, K, N = {worst}; below numpy at {below} of {len(shapes)}",
     )
 
 
@@ -63,11 +63,13 @@ def square(size: int, dtype: str, options: Options) -> Row:
     with Peer("minigrad") as ours, Peer("numpy") as numpy:
         times = timed([ours, numpy], size, size, size, dtype, options)
     flops = 2 * size**3
+    ratio = times["numpy"].ratio(times["minigrad"])
     return Row(
         "matmul",
         f"{dtype}, {size}^3, 1 thread",
-        times["numpy"].median / times["minigrad"].median,
+        ratio.median,
         "x numpy",
+        ratio.spread(),
         limit=0.8,
         better=">=",
         note=f"{gflops(flops, times['minigrad'])}, numpy {gflops(flops, times['numpy'])}",
@@ -83,11 +85,13 @@ def scaling(size: int, dtype: str, options: Options) -> Row:
         Peer("minigrad", label="two", threads=2) as two,
     ):
         times = timed([one, two], size, size, size, dtype, options)
+    ratio = times["one"].ratio(times["two"])
     return Row(
         "matmul",
         name,
-        times["one"].median / times["two"].median,
+        ratio.median,
         "x 1 thread",
+        ratio.spread(),
         limit=1.7,
         better=">=",
         note=gflops(2 * size**3, times["two"]),
