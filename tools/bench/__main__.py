@@ -33,7 +33,7 @@ def main() -> int:
     args = parse()
     options = Options(quick=args.quick, torch=find_torch(args.torch))
     about = machine.describe(options.torch)
-    print(headline(about))
+    print(headline(about), flush=True)
     rows: list[Row] = []
     for group in args.groups or GROUPS:
         start = time.perf_counter()
@@ -41,6 +41,8 @@ def main() -> int:
         rows += measure(group, options)
         print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
     print(f"\n{table.render(rows)}\n\n{table.summary(rows)}")
+    if options.quick:
+        print("A quick run judges results only; its timings say little.")
     if args.json:
         save(args.json, about, options, rows)
     failing = {"ERROR"} if options.quick else {"ERROR", "MISS"}
