@@ -15,8 +15,9 @@ DEPTH (below); its links are the micro-kernel's exports and the thread pool. All
 How a block goes. k is cut every DEPTH, so that a panel of b (DEPTH x WIDTH) stays close. A panel
 with contiguous rows is read where it lies for the first tile of c, which copies it in passing;
 other tiles read the copy. Other panels are packed first. Numbers of a are read one by one, so
-its steps may be anything. Once the rows of a don't fit in L2 any more (`large`), a wide strip of
-b is packed first, and each tile of a, packed too, meets all of its panels.
+its steps may be anything. Where the rows of a don't fit in L2 any more (`large`), or b comes from
+too far (`far`) to read it in narrow panels, a wide strip of b is packed first, and each tile of a,
+packed too, meets all of its panels.
 
 As c = a @ b is also c.T = b.T @ a.T, `matmul` takes the side that costs less: x @ W.T with few
 rows packs x, which is small, and reads W as it lies.
@@ -49,10 +50,11 @@ from minigrad.kernels.memory import (
 
 REAL = float32 if ITEMSIZE == 4 else float64
 WIDTH = VECTORS * LANES
-STRIP = 1024  # columns of b packed at once when a is large
+STRIP = 1024  # columns of b packed at once
 LARGE = 512 * 1024  # bytes of a: half of an L2 of 1 MB
+FAR = 4 << 20  # bytes of b: more is not found in L3, or in none of its pages
 GROUP = 4  # tiles that move to a transposed c at once: longer runs there
-WIDEST = 8  # vectors
+WIDEST = 8  # vectors of a tile
 SPLIT = 1 << 20  # multiply-adds worth a second thread: 20 us, some ten times what its start takes
 
 # The words of a description.
@@ -71,7 +73,7 @@ OWN_BYTES = GROUP * ROWS * WIDTH * ITEMSIZE
 A_BYTES = DEPTH * ROWS * ITEMSIZE
 
 
-TILE = "void(ptr, i64, i64, ptr, i64, i64, ptr, ptr, i64, i64, i64)"
+TILE = "void(ptr, i64, i64, ptr, i64, ptr, ptr, i64, i64, i64)"
 choose = external("minigrad_choose", "ptr(i64, i64)")
 transpose4 = external("minigrad_transpose4", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
 spread = external("minigrad_spread", "void(ptr, i64, ptr, i64)")
@@ -171,10 +173,13 @@ def block(d, index):
 
     # Few rows are done in one pass over b, by a tile of as many columns as the registers allow.
     most, vectors = ROWS * VECTORS, VECTORS
-    if n <= LANES or (ROWS < m <= most and not packed):
+    depth = min(k, DEPTH)
+    if n <= LANES:
         vectors = 1
-    elif b_col == ITEMSIZE and not packed:
-        while vectors < WIDEST and 2 * vectors * m <= most:
+    elif not packed and b_col == ITEMSIZE:
+        if ROWS < m <= most and a_row % 2048 != 0 and depth * b_row <= FAR // 2:
+            vectors = 1  # else rows of a, or the single lines of b, crowd each other out of a cache
+        while vectors * m <= most // 2 and vectors < WIDEST:
             vectors *= 2
     height, strip = most // vectors, vectors * LANES
     tiles = up(m, height)
@@ -182,12 +187,17 @@ def block(d, index):
     near, own, own_a = stack(PANEL_BYTES), stack(OWN_BYTES), stack(A_BYTES)
     room, rest = (GROUP - 1) * height, min(strip, WIDTH)  # rest: of columns, less than a strip
     panels = ptr(near)
-    large = m * min(k, DEPTH) * ITEMSIZE > LARGE and n >= 8 * WIDTH and not packed
-    if large:
-        far = malloc(STRIP_BYTES)
-        large = address(far) != 0
-        if large:
-            panels, room, strip, rest = far, 0, STRIP, STRIP
+    large = m * depth * ITEMSIZE > LARGE
+    far = k * n * ITEMSIZE > FAR and b_col == ITEMSIZE and vectors <= VECTORS
+    wide = (large or far) and n >= 8 * WIDTH and not packed
+    if wide:
+        panels = malloc(STRIP_BYTES)
+        wide = address(panels) != 0
+    if wide:
+        strip = STRIP if large else STRIP // 4
+        rest, room = strip, 0
+    else:
+        panels = ptr(near)
 
     for k0 in range(0, k, DEPTH):
         depth = min(DEPTH, k - k0)
@@ -196,8 +206,8 @@ def block(d, index):
         n0 = 0
         while n0 < n:
             columns = strip if strip <= n - n0 else min(rest, n - n0)
-            width = WIDTH if large else columns
-            in_place = b_col == ITEMSIZE and columns % LANES == 0 and not (large or packed)
+            width = WIDTH if wide else columns
+            in_place = b_col == ITEMSIZE and columns % LANES == 0 and not (wide or packed)
             b_here = ptr(b + k0 * b_row + n0 * b_col)
             if not in_place and not packed:
                 run_pack(panels, step, b_here, b_row, b_col, depth, columns)
@@ -206,14 +216,14 @@ def block(d, index):
                 rows = low + 1 if tile < higher else low
                 a_here = ptr(shift(a, i * a_row + k0 * a_col))
                 a_down, a_across = a_row, a_col
-                if large and a_col == ITEMSIZE:
+                if wide and a_col == ITEMSIZE:
                     a_down, a_across = ITEMSIZE, rows * ITEMSIZE
                     run_move(ptr(own_a), a_down, a_across, a_here, a_row, a_col, rows, depth, 0)
                     a_here = ptr(own_a)
                 j, offset = 0, 0
                 while j < columns:
-                    wide = min(width, columns - j)
-                    v = up(wide, LANES)
+                    here = min(width, columns - j)
+                    v = up(here, LANES)
                     row_size = v * LANES * ITEMSIZE
                     panel, panel_row, copy = shift(panels, offset), row_size, ptr(0)
                     if packed:
@@ -224,26 +234,25 @@ def block(d, index):
                             copy = panels
                     place = ptr(shift(c, (i - held) * c_row + (n0 + j) * c_col))
                     result, result_row = place, c_row
-                    direct = c_col == ITEMSIZE and wide == v * LANES
+                    direct = c_col == ITEMSIZE and here == v * LANES
                     if not direct:
                         result, result_row = ptr(shift(own, held * row_size)), row_size
-                    # Ahead lies the next panel, which may be in other pages than the CPU expects.
                     invoke(
                         choose(rows, v), TILE, a_here, a_down, a_across, panel, panel_row,
-                        row_size, copy, result, result_row, depth, add if direct else 0,
+                        copy, result, result_row, depth, add if direct else 0,
                     )  # fmt: skip
                     if not direct:
                         held += rows
                         if held > room or tile == tiles - 1:
                             run_move(
-                                place, c_row, c_col, ptr(own), row_size, ITEMSIZE, held, wide, add
+                                place, c_row, c_col, ptr(own), row_size, ITEMSIZE, held, here, add
                             )
                             held = 0
                     j += width
                     offset += step
                 i += rows
             n0 += columns
-    if large:
+    if wide:
         free(panels)
 
 

@@ -5,11 +5,10 @@ who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All st
 
     choose(R, V)
         the address of the tile of R rows and V = 1, 2, 4 or 8 vectors, R * V <= ROWS * VECTORS:
-    tile(a, a_row, a_col, b, b_row, ahead, copy, c, c_row, k, add)
+    tile(a, a_row, a_col, b, b_row, copy, c, c_row, k, add)
         c[i, j] = (c[i, j] if add else 0) + sum over p < k of a[i, p] * b[p, j]
         for i < R, j < V * LANES; rows of b and c are contiguous, a is any; k >= 1.
         Where `copy` is not null, b is copied to it on the way, as a contiguous (k, V * LANES).
-        With each row of b, what lies `ahead` bytes after it is prefetched.
     transpose4(dst, dst_row, dst_step, src, src_row, src_step, n, add)
         dst[j, i] = (dst[j, i] if add else 0) + src[i, j] for i < 4, j < 4; the same for the squares
         at dst_step and src_step from there, n in all; n >= 1.
@@ -35,7 +34,6 @@ POINTER, VOID = ir.PointerType(), ir.VoidType()
 I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 REAL = {4: ir.FloatType(), 8: ir.DoubleType()}[ITEMSIZE]
 WIDTHS = 1, 2, 4, 8
-CACHE_LINE = 64
 
 
 def assembly():
@@ -78,11 +76,6 @@ def _load(builder, place, kind):
 
 def _store(builder, value, place):
     builder.store(value, place).align = ITEMSIZE
-
-
-def _prefetch(module, builder, place, write):
-    prefetch = _intrinsic(module, "llvm.prefetch.p0", VOID, POINTER, I32, I32, I32)
-    builder.call(prefetch, [place, I32(write), I32(3), I32(1)])  # 3: into all caches, 1: data
 
 
 def _splat(builder, number, lanes):
@@ -130,10 +123,10 @@ class _Loop:
 
 
 def _tile(module, rows, vectors):
-    kinds = [POINTER, I64, I64, POINTER, I64, I64, POINTER, POINTER, I64, I64, I64]
+    kinds = [POINTER, I64, I64, POINTER, I64, POINTER, POINTER, I64, I64, I64]
     function, builder = _function(module, f"tile_{rows}x{vectors}", *kinds)
     function.linkage = "private"
-    a, a_row, a_col, b, b_row, ahead, copy, c, c_row, k, add = function.args
+    a, a_row, a_col, b, b_row, copy, c, c_row, k, add = function.args
     vector = ir.VectorType(REAL, LANES)
     size = LANES * ITEMSIZE
     bits = ITEMSIZE * 8
@@ -143,17 +136,12 @@ def _tile(module, rows, vectors):
     copying = builder.icmp_unsigned("!=", builder.ptrtoint(copy, I64), I64(0))
     offsets = [builder.mul(a_row, I64(i)) for i in range(rows)]
     c_rows = [_at(builder, c, builder.mul(c_row, I64(i))) for i in range(rows)]
-    for place in c_rows:
-        for line in range(0, vectors * size, CACHE_LINE):
-            _prefetch(module, builder, _at(builder, place, line), write=1)
 
     zero = ir.Constant(vector, [0.0] * LANES)
     with _Loop(builder, k, (a, a_col), (b, b_row), (copy, I64(vectors * size))) as loop:
         totals = [[loop.carry(vector, zero) for _ in range(vectors)] for _ in range(rows)]
         a_place, b_place, copy_place = loop.places
         row_of_b = [_load(builder, _at(builder, b_place, v * size), vector) for v in range(vectors)]
-        for line in range(0, vectors * size, CACHE_LINE):
-            _prefetch(module, builder, _at(builder, _at(builder, b_place, ahead), line), write=0)
         with builder.if_then(copying):
             for v, value in enumerate(row_of_b):
                 _store(builder, value, _at(builder, copy_place, v * size))
