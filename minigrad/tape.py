@@ -20,7 +20,8 @@ import numpy as np
 from .errors import MinigradError, NumericalError, describe
 
 if TYPE_CHECKING:
-    from .op import Op, Plan
+    from .op import Op
+    from .plan import Plan
     from .tensor import Tensor
 
 Array = np.ndarray

@@ -9,7 +9,8 @@ import numpy as np
 
 from . import ops, versions
 from .errors import DTypeError, GradientError, ShapeError, describe
-from .op import REGISTRY, Op, check_broadcast, weak
+from .kinds import check_broadcast, weak
+from .op import REGISTRY, Op
 from .tape import Node, check_finite, state, tick
 
 Array = np.ndarray

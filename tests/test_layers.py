@@ -18,7 +18,7 @@ LAYERS = (
     {"nn", "optim", "data"},
     {"compile"},
     {"tensor", "tape", "autodiff", "gradcheck", "versions", "backward"},
-    {"op", "ops", "expr", "scalar"},
+    {"op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},
     {"errors", "axes", "random", "tree"},  # helpers that know no op and no kernel
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .. import scalar
-from ..op import elementwise
+from ..kinds import elementwise
 from .compare import equal, greater, greater_equal, less, less_equal, logical_and, where
 from .exponential import log
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import scalar
-from ..op import elementwise
+from ..kinds import elementwise
 
 
 @elementwise

@@ -9,7 +9,8 @@ import numpy as np
 from ..axes import canonical_axis
 from ..errors import DTypeError, ShapeError, describe
 from ..kernels.index import scatter_add as scatter_kernel
-from ..op import sample, view
+from ..kinds import view
+from ..op import sample
 
 
 def plain_index(index):

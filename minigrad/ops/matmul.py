@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..kernels.matmul import matmul as kernel
-from ..op import matmul_kind, sample
+from ..kinds import matmul_kind
+from ..op import sample
 from .arithmetic import multiply
 from .reduce import sum_to
 from .view import swapaxes

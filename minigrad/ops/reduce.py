@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..axes import canonical_axes, canonical_axis
 from ..errors import ShapeError
 from ..kernels import reduce as kernels
-from ..op import reduce, sample
+from ..kinds import reduce
+from ..op import sample
 from .arithmetic import maximum
 from .compare import equal, where
 from .view import broadcast_to, flip, reshape

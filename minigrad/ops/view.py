@@ -9,7 +9,8 @@ import numpy as np
 
 from ..axes import canonical_axis
 from ..errors import ShapeError
-from ..op import sample, view
+from ..kinds import view
+from ..op import sample
 
 
 def _ints(values, what):

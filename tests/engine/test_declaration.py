@@ -5,7 +5,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import scalar
-from minigrad.op import REGISTRY, elementwise, reduce, view
+from minigrad.kinds import elementwise, reduce, view
+from minigrad.op import REGISTRY
 
 
 @pytest.fixture(autouse=True)

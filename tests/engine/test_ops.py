@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.op import REGISTRY, Elementwise
+from minigrad.kinds import Elementwise
+from minigrad.op import REGISTRY
 
 ELEMENTWISE = [op for op in REGISTRY.values() if isinstance(op, Elementwise)]
 ARRAY_OPS = [op for op in REGISTRY.values() if not isinstance(op, Elementwise)]
