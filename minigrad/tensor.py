@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -338,9 +338,17 @@ class Tensor:
 
     __hash__ = object.__hash__
 
-    if TYPE_CHECKING:  # the methods that come from the registry, such as t.tanh() and t.sum()
+    def __getattr__(self, name: str) -> Any:
+        """Only for names that are nowhere: the methods of ops (t.tanh()) are set on the class."""
+        if name.startswith("_"):  # a protocol asking around
+            raise AttributeError(name)
+        import difflib  # 3 ms at import, and seldom needed
 
-        def __getattr__(self, name: str) -> Any: ...
+        close = difflib.get_close_matches(name, [n for n in dir(Tensor) if n[0] != "_"], 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise AttributeError(
+            f"Tensor: no op or attribute {name!r}; {hint}minigrad.op says how an op is declared."
+        )
 
 
 class HookHandle:
