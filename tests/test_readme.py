@@ -1,4 +1,4 @@
-"""The example in the README runs and says what the README says it does."""
+"""The examples in the README run and say what the README says they do."""
 
 from __future__ import annotations
 
@@ -10,17 +10,30 @@ import pytest
 README = Path(__file__).resolve().parent.parent / "README.md"
 
 
+def examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(code: str) -> None:
+    exec(compile(code, str(README), "exec"), {})
+
+
 def test_the_example_runs_and_shows_a_vanishing_gradient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    code = examples()[0]
     assert len(code.splitlines()) <= 16
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, str(README), "exec"), {})
+    run(code)
     shown = capsys.readouterr().out
     for state in "hc":
         assert re.search(rf"^lstm/l0/fwd +{state} .* vanishing ", shown, re.MULTILINE)
     assert (tmp_path / "lstm.svg").read_text(encoding="utf-8").count("<svg") == 1
+
+
+def test_the_page_of_minigrad_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    run(examples()[1])
+    assert "matmul  x, w" in capsys.readouterr().out
 
 
 def test_every_file_the_readme_names_exists() -> None:
