@@ -12,12 +12,11 @@ DEPTH (below); its links are the micro-kernel's exports and the thread pool. All
         dst (+)= src, matrices with any steps
     matmul(args, dims, steps)    the inner loop of the gufunc (m?,k),(k,n?)->(m?,n?)
 
-How a block goes. k is cut every DEPTH, so that a panel of b (DEPTH x WIDTH) stays close. A panel
-with contiguous rows is read where it lies for the first tile of c, which copies it in passing;
-other tiles read the copy. Other panels are packed first. Numbers of a are read one by one, so
-its steps may be anything. Where the rows of a don't fit in L2 any more (`large`), or b comes from
-too far (`far`) to read it in narrow panels, a wide strip of b is packed first, and each tile of a,
-packed too, meets all of its panels.
+How a block goes. k is cut every DEPTH, so that a panel of b (DEPTH x WIDTH) stays close. Panels
+with contiguous rows are read where they lie; others are packed first, one at a time. Numbers of a
+are read one by one, so its steps may be anything. Where the rows of a don't fit in L2 any more
+(`large`), or those of b lie too far apart to be read over and over in narrow panels (`far`), a wide
+strip of b is packed first, and each tile of a, packed too, meets all of its panels.
 
 As c = a @ b is also c.T = b.T @ a.T, `matmul` takes the side that costs less: x @ W.T with few
 rows packs x, which is small, and reads W as it lies.
@@ -70,16 +69,18 @@ D_BYTES = 8 * WORDS
 PANEL_BYTES = DEPTH * WIDTH * ITEMSIZE
 STRIP_BYTES = DEPTH * STRIP * ITEMSIZE
 OWN_BYTES = GROUP * ROWS * WIDTH * ITEMSIZE
-A_BYTES = DEPTH * ROWS * ITEMSIZE
+A_BYTES = DEPTH * ((ROWS + LANES - 1) // LANES * LANES) * ITEMSIZE
 
 
-TILE = "void(ptr, i64, i64, ptr, i64, ptr, ptr, i64, i64, i64)"
+TILE = "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64)"
 choose = external("minigrad_choose", "ptr(i64, i64)")
 transpose4 = external("minigrad_transpose4", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
+transpose = external("minigrad_transpose", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
 spread = external("minigrad_spread", "void(ptr, i64, ptr, i64)")
 take = external("minigrad_take", "void(ptr, ptr, i64, i64, i64)")
 malloc = external("malloc", "ptr(i64)")
 free = external("free", "void(ptr)")
+forget_flags = external("feclearexcept", "i32(i32)")
 thread_count = external("minigrad_thread_count", "i64()")
 parallel_for = external("minigrad_parallel_for", "void(ptr, ptr, i64)")
 run_move = external("minigrad_move", "void(ptr, i64, i64, ptr, i64, i64, i64, i64, i64)")
@@ -127,9 +128,15 @@ def move(dst, dst_row, dst_col, src, src_row, src_col, rows, cols, add):
             square, source = ptr(shift(to, j * dst_col)), ptr(shift(of, j * src_col))
             transpose4(square, dst_col, 4 * dst_row, source, src_row, 4 * src_row, i_squares, add)
     else:
-        for i in range(0, 4 * i_squares, 4):
-            square, source = ptr(shift(to, i * dst_row)), ptr(shift(of, i * src_row))
-            transpose4(square, dst_col, 4 * dst_col, source, src_row, 4 * src_col, j_squares, add)
+        i = 0
+        while LANES > 4 and i + LANES <= rows:
+            strip, source = ptr(shift(to, i * dst_row)), ptr(shift(of, i * src_row))
+            transpose(strip, dst_col, 4 * dst_col, source, src_row, 4 * src_col, j_squares, add)
+            i += LANES
+        while i < 4 * i_squares:
+            strip, source = ptr(shift(to, i * dst_row)), ptr(shift(of, i * src_row))
+            transpose4(strip, dst_col, 4 * dst_col, source, src_row, 4 * src_col, j_squares, add)
+            i += 4
     for i in range(rows):
         for j in range(4 * j_squares if i < 4 * i_squares else 0, cols):
             value = load(of, i * src_row + j * src_col, REAL)
@@ -152,16 +159,19 @@ def pack(panels, step, b, b_row, b_col, k, n):
             take(dst, src, b_row, k, columns)
         else:
             run_move(dst, width * ITEMSIZE, ITEMSIZE, src, b_row, b_col, k, columns, 0)
-            to = extent(dst, 0, k * width * ITEMSIZE)
-            for p in range(k):
-                for j in range(columns, width):
-                    store(to, (p * width + j) * ITEMSIZE, REAL(0))
+            if columns < width:
+                to = extent(dst, 0, k * width * ITEMSIZE)
+                for p in range(k):
+                    for j in range(columns, width):
+                        store(to, (p * width + j) * ITEMSIZE, REAL(0))
 
 
 def block(d, index):
     parts = d[M_PARTS] * d[N_PARTS]
-    item, part = index // parts, index % parts
-    row, column = part // d[N_PARTS] * d[M_PART], part % d[N_PARTS] * d[N_PART]
+    item, row, column = index, 0, 0
+    if parts > 1:  # divisions take time
+        item, part = index // parts, index % parts
+        row, column = part // d[N_PARTS] * d[M_PART], part % d[N_PARTS] * d[N_PART]
     m, n, k = min(d[M_PART], d[M] - row), min(d[N_PART], d[N] - column), d[K]
     a_row, a_col, b_row, b_col = d[A_ROW], d[A_COL], d[B_ROW], d[B_COL]
     c_row, c_col, packed = d[C_ROW], d[C_COL], d[PACKED]
@@ -171,30 +181,25 @@ def block(d, index):
     )
     b = d[B] + item * d[B_ITEM] + (column // WIDTH * packed if packed else column * b_col)
 
-    # Few rows are done in one pass over b, by a tile of as many columns as the registers allow.
-    most, vectors = ROWS * VECTORS, VECTORS
-    depth = min(k, DEPTH)
-    if n <= LANES:
-        vectors = 1
-    elif not packed and b_col == ITEMSIZE:
-        if ROWS < m <= most and a_row % 2048 != 0 and depth * b_row <= FAR // 2:
-            vectors = 1  # else rows of a, or the single lines of b, crowd each other out of a cache
-        while vectors * m <= most // 2 and vectors < WIDEST:
+    # A panel is as wide as the registers allow when all rows of c go in one tile.
+    vectors = VECTORS if n > LANES else 1
+    if b_col == ITEMSIZE and not packed:
+        while 2 * vectors * m <= ROWS * VECTORS and LANES * vectors < n and vectors < WIDEST:
             vectors *= 2
-    height, strip = most // vectors, vectors * LANES
-    tiles = up(m, height)
+    strip, rest = vectors * LANES, min(vectors, VECTORS) * LANES  # rest: what is less than a strip
+    tiles = up(m, ROWS)
     low, higher = m // tiles, m % tiles  # rows of a tile; tiles with one row more
     near, own, own_a = stack(PANEL_BYTES), stack(OWN_BYTES), stack(A_BYTES)
-    room, rest = (GROUP - 1) * height, min(strip, WIDTH)  # rest: of columns, less than a strip
-    panels = ptr(near)
-    large = m * depth * ITEMSIZE > LARGE
-    far = k * n * ITEMSIZE > FAR and b_col == ITEMSIZE and vectors <= VECTORS
-    wide = (large or far) and n >= 8 * WIDTH and not packed
+    panels, room, depth = ptr(near), (GROUP - 1) * ROWS, min(k, DEPTH)
+    large, few = m * depth * ITEMSIZE > LARGE, m <= 64
+    far = k * n * ITEMSIZE > (FAR if few else LARGE) and b_col == ITEMSIZE and vectors <= VECTORS
+    flat = a_row == ITEMSIZE  # a is k-major: read from afar, its tiles are but pieces of lines
+    wide = (large or far) and n >= (2 if flat else 8) * WIDTH and not packed
     if wide:
         panels = malloc(STRIP_BYTES)
         wide = address(panels) != 0
     if wide:
-        strip = STRIP if large else STRIP // 4
+        strip = STRIP // 4 if few else STRIP
         rest, room = strip, 0
     else:
         panels = ptr(near)
@@ -216,22 +221,24 @@ def block(d, index):
                 rows = low + 1 if tile < higher else low
                 a_here = ptr(shift(a, i * a_row + k0 * a_col))
                 a_down, a_across = a_row, a_col
-                if wide and a_col == ITEMSIZE:
+                if wide and (flat or a_col == ITEMSIZE):
                     a_down, a_across = ITEMSIZE, rows * ITEMSIZE
-                    run_move(ptr(own_a), a_down, a_across, a_here, a_row, a_col, rows, depth, 0)
+                    if flat:
+                        take(ptr(own_a), a_here, a_col, depth, rows)
+                        a_across = up(rows, LANES) * LANES * ITEMSIZE
+                    else:
+                        run_move(ptr(own_a), a_down, a_across, a_here, a_row, a_col, rows, depth, 0)
                     a_here = ptr(own_a)
                 j, offset = 0, 0
                 while j < columns:
                     here = min(width, columns - j)
                     v = up(here, LANES)
                     row_size = v * LANES * ITEMSIZE
-                    panel, panel_row, copy = shift(panels, offset), row_size, ptr(0)
+                    panel, panel_row = shift(panels, offset), row_size
                     if packed:
                         panel = ptr(b + n0 // WIDTH * packed + k0 * row_size)
-                    elif in_place and tile == 0:
+                    elif in_place:
                         panel, panel_row = b_here, b_row
-                        if tiles > 1:
-                            copy = panels
                     place = ptr(shift(c, (i - held) * c_row + (n0 + j) * c_col))
                     result, result_row = place, c_row
                     direct = c_col == ITEMSIZE and here == v * LANES
@@ -239,7 +246,7 @@ def block(d, index):
                         result, result_row = ptr(shift(own, held * row_size)), row_size
                     invoke(
                         choose(rows, v), TILE, a_here, a_down, a_across, panel, panel_row,
-                        copy, result, result_row, depth, add if direct else 0,
+                        result, result_row, depth, add if direct else 0,
                     )  # fmt: skip
                     if not direct:
                         held += rows
@@ -276,22 +283,28 @@ def matmul(args, dims, steps):
     if m == 0 or n == 0:
         return
 
-    # In vector operations: the multiply-adds, what is packed, what is stored transposed.
+    # In vector operations: multiply-adds; packing; an a that is read across its lines; results
+    # that are stored transposed.
+    turns = m * n // 4 * up(k, DEPTH)
     plain = m * k * up(n, LANES)
     if b_col != ITEMSIZE:
         plain += k * n // 4 if b_row == ITEMSIZE else k * n
+    if a_row == ITEMSIZE:
+        plain += m * k // 4
     if c_col != ITEMSIZE:
-        plain += m * n // 4
+        plain += turns
     swapped = n * k * up(m, LANES)
     if a_row != ITEMSIZE:
         swapped += m * k // 4 if a_col == ITEMSIZE else m * k
+    if b_col == ITEMSIZE:
+        swapped += k * n // 4
     if c_row != ITEMSIZE:
-        swapped += m * n // 4
+        swapped += turns
     if swapped < plain:
         a, b, a_item, b_item, m, n = b, a, b_item, a_item, n, m
         a_row, a_col, b_row, b_col, c_row, c_col = b_col, b_row, a_col, a_row, c_col, c_row
 
-    m_parts, n_parts = 1, 1
+    m_part, n_part, m_parts, n_parts = m, n, 1, 1
     threads = thread_count() if items * m * n * k >= SPLIT else 1
     if threads > 1 and items < 4 * threads:
         wanted = up(2 * threads, items)
@@ -302,9 +315,8 @@ def matmul(args, dims, steps):
         else:
             m_parts = max(1, min(wanted, m // (4 * ROWS)))
             n_parts = max(1, min(up(wanted, m_parts), n // WIDTH))
-    m_part = up(m, m_parts)
-    n_part = up(n, n_parts * WIDTH) * WIDTH
-    m_parts, n_parts = up(m, m_part), up(n, n_part)
+        m_part, n_part = up(m, m_parts), up(n, n_parts * WIDTH) * WIDTH
+        m_parts, n_parts = up(m, m_part), up(n, n_part)
 
     d = ptr(stack(D_BYTES))
     describe(
@@ -337,3 +349,4 @@ def matmul(args, dims, steps):
     else:
         for index in range(parts):
             run_block(d, index)
+    forget_flags(63)  # NumPy asks for floating-point flags after a gufunc; NaN is no reason to warn

@@ -52,6 +52,7 @@ _DEPTH = {4: 384, 8: 256}  # of a panel: the sum over k is cut there, so bits de
 _MICROKERNEL = {
     "choose": "ptr(i64, i64)",
     "transpose4": "void(ptr, i64, i64, ptr, i64, i64, i64, i64)",
+    "transpose": "void(ptr, i64, i64, ptr, i64, i64, i64, i64)",
     "spread": "void(ptr, i64, ptr, i64)",
     "take": "void(ptr, ptr, i64, i64, i64)",
 }
@@ -83,7 +84,12 @@ def product(shape: Tile) -> Callable[..., Array]:
 def _product(dtype: np.dtype) -> Callable[..., Array]:
     if dtype.char not in "fd":
         raise DTypeError(f"matmul: expected float32 or float64, came {dtype}; convert it first.")
-    return np.matmul if jit.mode() == "plain" else product(tile(dtype))
+    return _plain if jit.mode() == "plain" else product(tile(dtype))
+
+
+def _plain(*arrays: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return np.matmul(*arrays)
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:

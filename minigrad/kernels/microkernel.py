@@ -4,14 +4,15 @@ This text is executed only to be compiled, behind ROWS, VECTORS, LANES, ITEMSIZE
 who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All steps are in bytes.
 
     choose(R, V)
-        the address of the tile of R rows and V = 1, 2, 4 or 8 vectors, R * V <= ROWS * VECTORS:
-    tile(a, a_row, a_col, b, b_row, copy, c, c_row, k, add)
+        the address of the tile of R <= ROWS rows and V = 1, 2, 4, 8 vectors, R * V <= ROWS * VECTORS:
+    tile(a, a_row, a_col, b, b_row, c, c_row, k, add)
         c[i, j] = (c[i, j] if add else 0) + sum over p < k of a[i, p] * b[p, j]
         for i < R, j < V * LANES; rows of b and c are contiguous, a is any; k >= 1.
-        Where `copy` is not null, b is copied to it on the way, as a contiguous (k, V * LANES).
     transpose4(dst, dst_row, dst_step, src, src_row, src_step, n, add)
         dst[j, i] = (dst[j, i] if add else 0) + src[i, j] for i < 4, j < 4; the same for the squares
         at dst_step and src_step from there, n in all; n >= 1.
+    transpose(...)
+        the same for i < LANES, where that is more than 4.
     spread(dst, dst_step, src, panels)
         copies a contiguous row of `panels` * WIDTH numbers, WIDTH to each place; panels >= 1.
     take(dst, src, src_row, k, columns)
@@ -41,7 +42,8 @@ def assembly():
     module = ir.Module("microkernel")
     shapes = [(rows, vectors) for vectors in WIDTHS for rows in range(1, _most(vectors) + 1)]
     _choose(module, [_tile(module, rows, vectors) for rows, vectors in shapes])
-    _transpose4(module)
+    _transpose(module, "transpose4", 4)
+    _transpose(module, "transpose", max(LANES, 4))
     _spread(module)
     _take(module)
     return str(module)
@@ -49,7 +51,7 @@ def assembly():
 
 def _most(vectors):
     """Rows that fit the registers beside so many vectors."""
-    return ROWS * VECTORS // vectors
+    return min(ROWS, ROWS * VECTORS // vectors)
 
 
 def _function(module, name, *kinds):
@@ -116,38 +118,38 @@ class _Loop:
         following = builder.add(self.index, I64(1))
         self.index.add_incoming(following, builder.block)
         for place, (_, step) in zip(self.places, self.moving):
-            place.add_incoming(_at(builder, place, step), builder.block)
+            # Without its past hidden, LLVM sees that all places move alike, and makes them one,
+            # which steps from each to the next in turn: a chain as long as a tile has rows.
+            launder = "llvm.launder.invariant.group.p0"
+            hidden = builder.call(_intrinsic(builder.module, launder, POINTER, POINTER), [place])
+            place.add_incoming(_at(builder, hidden, step), builder.block)
         after = builder.append_basic_block("after")
         builder.cbranch(builder.icmp_signed("<", following, self.count), self.body, after)
         builder.position_at_end(after)
 
 
 def _tile(module, rows, vectors):
-    kinds = [POINTER, I64, I64, POINTER, I64, POINTER, POINTER, I64, I64, I64]
+    kinds = [POINTER, I64, I64, POINTER, I64, POINTER, I64, I64, I64]
     function, builder = _function(module, f"tile_{rows}x{vectors}", *kinds)
     function.linkage = "private"
-    a, a_row, a_col, b, b_row, copy, c, c_row, k, add = function.args
+    a, a_row, a_col, b, b_row, c, c_row, k, add = function.args
     vector = ir.VectorType(REAL, LANES)
     size = LANES * ITEMSIZE
     bits = ITEMSIZE * 8
     # Fused where the CPU can; it would call a slow library function by the name of llvm.fma.
     fma = _intrinsic(module, f"llvm.fmuladd.v{LANES}f{bits}", vector, vector, vector, vector)
 
-    copying = builder.icmp_unsigned("!=", builder.ptrtoint(copy, I64), I64(0))
-    offsets = [builder.mul(a_row, I64(i)) for i in range(rows)]
-    c_rows = [_at(builder, c, builder.mul(c_row, I64(i))) for i in range(rows)]
+    starts = [_at(builder, a, builder.mul(a_row, I64(i))) for i in range(0, rows, 4)]
+    thrice = builder.mul(a_row, I64(3))
 
     zero = ir.Constant(vector, [0.0] * LANES)
-    with _Loop(builder, k, (a, a_col), (b, b_row), (copy, I64(vectors * size))) as loop:
+    with _Loop(builder, k, (b, b_row), *((start, a_col) for start in starts)) as loop:
         totals = [[loop.carry(vector, zero) for _ in range(vectors)] for _ in range(rows)]
-        a_place, b_place, copy_place = loop.places
+        b_place, *a_places = loop.places
         row_of_b = [_load(builder, _at(builder, b_place, v * size), vector) for v in range(vectors)]
-        with builder.if_then(copying):
-            for v, value in enumerate(row_of_b):
-                _store(builder, value, _at(builder, copy_place, v * size))
         sums = []
         for i in range(rows):
-            number = _load(builder, _at(builder, a_place, offsets[i]), REAL)
+            number = _load(builder, _row(builder, a_places[i // 4], i % 4, a_row, thrice), REAL)
             everywhere = _splat(builder, number, LANES)
             sums.append(
                 [builder.call(fma, [everywhere, row_of_b[v], totals[i][v]]) for v in range(vectors)]
@@ -159,15 +161,24 @@ def _tile(module, rows, vectors):
     with builder.if_else(builder.icmp_signed("!=", add, I64(0))) as (adding, setting):
         for branch, adds in ((adding, True), (setting, False)):
             with branch:
+                row = c
                 for i in range(rows):
                     for v in range(vectors):
-                        place = _at(builder, c_rows[i], v * size)
+                        place = _at(builder, row, v * size)
                         value = sums[i][v]
                         if adds:
                             value = builder.fadd(_load(builder, place, vector), value)
                         _store(builder, value, place)
+                    row = _at(builder, row, c_row)
     builder.ret_void()
     return function
+
+
+def _row(builder, place, i, step, thrice):
+    """place + i * step, i < 4, as one addressing mode of x86."""
+    if i == 2:
+        return builder.gep(place, [step], source_etype=ir.ArrayType(I8, 2))
+    return _at(builder, place, {0: 0, 1: step, 3: thrice}[i])
 
 
 def _choose(module, tiles):
@@ -187,29 +198,43 @@ def _choose(module, tiles):
     builder.ret(builder.load(place, typ=POINTER))
 
 
-def _transpose4(module):
+def _transpose(module, name, many):
+    """`many` rows of src at a time, four numbers of each."""
     kinds = [POINTER, I64, I64, POINTER, I64, I64, I64, I64]
-    function, builder = _function(module, "transpose4", *kinds)
+    function, builder = _function(module, name, *kinds)
     dst, dst_row, dst_step, src, src_row, src_step, n, add = function.args
-    four = ir.VectorType(REAL, 4)
+    four, vector = ir.VectorType(REAL, 4), ir.VectorType(REAL, many)
 
-    def shuffle(x, y, *lanes):
-        return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, 4), list(lanes)))
+    def shuffle(x, y, lanes):
+        return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
+
+    def mixed(x, y, *lanes):
+        """The same lanes in every group of four; those of y count from 4."""
+        groups = range(0, many, 4)
+        return shuffle(x, y, [g + q if q < 4 else many + g + q - 4 for g in groups for q in lanes])
+
+    def gathered(at, i):
+        """Rows i, i + 4, i + 8 ... one after the other in a vector."""
+        rows = range(i, many, 4)
+        x = [_load(builder, _at(builder, at, builder.mul(src_row, I64(r))), four) for r in rows]
+        while len(x) > 1:
+            lanes = list(range(2 * x[0].type.count))
+            x = [shuffle(*pair, lanes) for pair in zip(x[::2], x[1::2])]
+        return x[0]
 
     adding = builder.icmp_signed("!=", add, I64(0))
     with _Loop(builder, n, (dst, dst_step), (src, src_step)) as loop:
         to, at = loop.places
-        x = [_load(builder, _at(builder, at, builder.mul(src_row, I64(i))), four) for i in range(4)]
-        low = shuffle(x[0], x[1], 0, 4, 1, 5), shuffle(x[2], x[3], 0, 4, 1, 5)
-        high = shuffle(x[0], x[1], 2, 6, 3, 7), shuffle(x[2], x[3], 2, 6, 3, 7)
-        y = [
-            shuffle(*half, *lanes) for half in (low, high) for lanes in ((0, 1, 4, 5), (2, 3, 6, 7))
-        ]
+        x = [gathered(at, i) for i in range(4)]
+        low = mixed(x[0], x[1], 0, 4, 1, 5), mixed(x[2], x[3], 0, 4, 1, 5)
+        high = mixed(x[0], x[1], 2, 6, 3, 7), mixed(x[2], x[3], 2, 6, 3, 7)
+        pairs = (0, 1, 4, 5), (2, 3, 6, 7)
+        y = [mixed(*half, *lanes) for half in (low, high) for lanes in pairs]
         places = [_at(builder, to, builder.mul(dst_row, I64(j))) for j in range(4)]
         with builder.if_else(adding) as (yes, no):
             with yes:
                 for value, place in zip(y, places):
-                    _store(builder, builder.fadd(_load(builder, place, four), value), place)
+                    _store(builder, builder.fadd(_load(builder, place, vector), value), place)
             with no:
                 for value, place in zip(y, places):
                     _store(builder, value, place)
