@@ -125,16 +125,27 @@ def _walk(
             _refuse_freed(node)
         if versions.latest > node.position:
             versions.check(node)
-        inputs = node.inputs
-        pulled = _pull_recorded(node, g) if create_graph else _pull(node, g)
-        if anomaly:
-            _check_pulled(node, pulled)
-        for i, gx in pulled:
-            key = id(inputs[i])
-            if key in sums or type(gx) is _Slice:
-                sums.add(key, gx)
-            else:
-                sums[key] = gx
+        inputs, plan = node.inputs, node.plan
+        if plan.fused and not create_graph:  # elementwise, the most frequent by far
+            shapes = node.in_shapes
+            for i, kernel in plan.fused:
+                gx = g if kernel is None else kernel(g, node.saved)
+                if type(gx) is not np.ndarray:
+                    gx = np.asarray(gx)
+                if shapes is not None and gx.shape != shapes[i]:
+                    gx = ops.sum_to(gx, shapes[i])
+                if anomaly:
+                    _check_pulled(node, i, gx)
+                key = id(inputs[i])
+                if key in sums:
+                    sums.add(key, gx)
+                else:
+                    sums[key] = gx
+        else:
+            for i, gx in _pull_recorded(node, g) if create_graph else _pull(node, g):
+                if anomaly:
+                    _check_pulled(node, i, gx)
+                sums.add(id(inputs[i]), gx)
         if not retain_graph:
             node.saved = None
             if node.tape is None:
@@ -206,15 +217,14 @@ class _Sums(dict):
             if have is not None and key not in self._owned:
                 have = have.copy()
             self[key] = g.add_to(have)
+            self._owned.add(key)
         elif have is None:
             self[key] = g
-            return
         elif key in self._owned and type(have) is np.ndarray:
             np.add(have, g, out=have)
-            return
         else:
             self[key] = have + g if isinstance(have, Tensor) else np.asarray(have + g)
-        self._owned.add(key)
+            self._owned.add(key)
 
     def take(self, key: int) -> Any:
         """What arrived, as an array that nobody else holds."""
@@ -224,28 +234,14 @@ class _Sums(dict):
 
 def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
     """(input, its gradient) for each input that needs one, on arrays."""
-    plan, saved = node.plan, node.saved or ()
-    out: list[tuple[int, Any]] = []
-    if plan.fused:
-        shapes = node.in_shapes
-        for i, kernel in plan.fused:
-            gx = g if kernel is None else kernel(g, saved)
-            if type(gx) is not np.ndarray:
-                gx = np.asarray(gx)
-            if shapes is not None and gx.shape != shapes[i]:
-                gx = ops.sum_to(gx, shapes[i])
-            out.append((i, gx))
-    elif node.op is ops.getitem:
-        out.append((0, _Slice(g, node.params["index"], node.input_shape(0))))
-    else:
-        out = _call_rules(node, g, saved)
-    return out
+    if node.op is ops.getitem:
+        return [(0, _Slice(g, node.params["index"], node.input_shape(0)))]
+    return _call_rules(node, g, node.saved or ())
 
 
-def _check_pulled(node: Node, pulled: list[tuple[int, Any]]) -> None:
-    for i, gx in pulled:
-        values = gx.g if type(gx) is _Slice else getattr(gx, "_data", gx)
-        check_finite(values, f"{node.where()} (gradient of input {i})", "the backward pass")
+def _check_pulled(node: Node, i: int, gx: Any) -> None:
+    values = gx.g if type(gx) is _Slice else getattr(gx, "_data", gx)
+    check_finite(values, f"{node.where()} (gradient of input {i})", "the backward pass")
 
 
 def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
