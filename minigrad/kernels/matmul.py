@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,16 +79,7 @@ def product(shape: Tile) -> Callable[..., Array]:
     return ufunc("matmul", address, f"{char}{char}->{char}", "(m?,k),(k,n?)->(m?,n?)")
 
 
-@cache
-def _product(dtype: np.dtype) -> Callable[..., Array]:
-    if dtype.char not in "fd":
-        raise DTypeError(f"matmul: expected float32 or float64, came {dtype}; convert it first.")
-    return _plain if jit.mode() == "plain" else product(tile(dtype))
-
-
-def _plain(*arrays: Array) -> Array:
-    with np.errstate(all="ignore"):
-        return np.matmul(*arrays)
+_products: dict[np.dtype, Callable[..., Array]] = {}  # by dtype, made with its first product
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -103,10 +93,27 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
     array([[11.]])
     """
-    dtype = a.dtype
-    if b.dtype is not dtype and b.dtype != dtype:
-        raise DTypeError(f"matmul: came {describe(a)} @ {describe(b)}; convert one to the other.")
     try:
-        return _product(dtype)(a, b, out) if out is not None else _product(dtype)(a, b)
+        return _products[a.dtype](a, b, out)
+    except KeyError:
+        _products[a.dtype] = _product(a.dtype)
+        return matmul(a, b, out)
+    except TypeError:
+        raise DTypeError(
+            f"matmul: expected float32 or float64, the same on both sides, came {describe(a)} @ "
+            f"{describe(b)}; convert one to the other."
+        ) from None
     except ValueError as error:
         raise ShapeError(f"matmul: {describe(a)} @ {describe(b)} does not fit: {error}.") from None
+
+
+def _product(dtype: np.dtype) -> Callable[..., Array]:
+    if dtype.char not in "fd":
+        raise DTypeError(f"matmul: expected float32 or float64, came {dtype}; convert it first.")
+    return _plain if jit.mode() == "plain" else product(tile(dtype))
+
+
+def _plain(a: Array, b: Array, out: Array | None) -> Array:
+    if a.dtype != b.dtype:
+        raise TypeError
+    return np.matmul(a, b, out)
