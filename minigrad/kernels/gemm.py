@@ -51,7 +51,7 @@ REAL = float32 if ITEMSIZE == 4 else float64
 WIDTH = VECTORS * LANES
 STRIP = 1024  # columns of b packed at once
 LARGE = 512 * 1024  # bytes of a: half of an L2 of 1 MB
-FAR = 4 << 20  # bytes of b: more is not found in L3, or in none of its pages
+FAR = 8 << 20  # bytes of b: more would come from RAM, in single lines
 GROUP = 4  # tiles that move to a transposed c at once: longer runs there
 WIDEST = 8  # vectors of a tile
 SPLIT = 1 << 20  # multiply-adds worth a second thread: 20 us, some ten times what its start takes
@@ -179,7 +179,8 @@ def block(d, index):
     c = matrix(
         ptr(d[C] + item * d[C_ITEM] + row * c_row + column * c_col), m, c_row, n, c_col, ITEMSIZE
     )
-    b = d[B] + item * d[B_ITEM] + (column // WIDTH * packed if packed else column * b_col)
+    b_ = ptr(d[B] + item * d[B_ITEM] + (column // WIDTH * packed if packed else column * b_col))
+    b = matrix(b_, k, b_row, n, b_col, ITEMSIZE)  # unless packed
 
     # A panel is as wide as the registers allow when all rows of c go in one tile.
     vectors = VECTORS if n > LANES else 1
@@ -213,22 +214,23 @@ def block(d, index):
             columns = strip if strip <= n - n0 else min(rest, n - n0)
             width = WIDTH if wide else columns
             in_place = b_col == ITEMSIZE and columns % LANES == 0 and not (wide or packed)
-            b_here = ptr(b + k0 * b_row + n0 * b_col)
+            b_here = shift(b, k0 * b_row + n0 * b_col)
             if not in_place and not packed:
-                run_pack(panels, step, b_here, b_row, b_col, depth, columns)
+                run_pack(panels, step, ptr(b_here), b_row, b_col, depth, columns)
             i, held = 0, 0  # held: rows that wait in `own` to be moved to c
             for tile in range(tiles):
                 rows = low + 1 if tile < higher else low
-                a_here = ptr(shift(a, i * a_row + k0 * a_col))
-                a_down, a_across = a_row, a_col
-                if wide and (flat or a_col == ITEMSIZE):
-                    a_down, a_across = ITEMSIZE, rows * ITEMSIZE
-                    if flat:
-                        take(ptr(own_a), a_here, a_col, depth, rows)
-                        a_across = up(rows, LANES) * LANES * ITEMSIZE
-                    else:
-                        run_move(ptr(own_a), a_down, a_across, a_here, a_row, a_col, rows, depth, 0)
-                    a_here = ptr(own_a)
+                part = shift(a, i * a_row + k0 * a_col)
+                part = ptr(matrix(part, rows, a_row, depth, a_col, ITEMSIZE))
+                part_row, part_col = a_row, a_col
+                if wide and flat:
+                    take(ptr(own_a), part, a_col, depth, rows)
+                    part_row, part_col = ITEMSIZE, up(rows, LANES) * LANES * ITEMSIZE
+                    part = ptr(own_a)
+                elif wide and a_col == ITEMSIZE:
+                    part_row, part_col = ITEMSIZE, rows * ITEMSIZE
+                    run_move(ptr(own_a), part_row, part_col, part, a_row, a_col, rows, depth, 0)
+                    part = ptr(own_a)
                 j, offset = 0, 0
                 while j < columns:
                     here = min(width, columns - j)
@@ -236,16 +238,19 @@ def block(d, index):
                     row_size = v * LANES * ITEMSIZE
                     panel, panel_row = shift(panels, offset), row_size
                     if packed:
-                        panel = ptr(b + n0 // WIDTH * packed + k0 * row_size)
+                        panel = shift(b_, n0 // WIDTH * packed + k0 * row_size)
                     elif in_place:
-                        panel, panel_row = b_here, b_row
-                    place = ptr(shift(c, (i - held) * c_row + (n0 + j) * c_col))
-                    result, result_row = place, c_row
+                        panel_row = b_row
+                        panel = ptr(matrix(b_here, depth, b_row, columns, b_col, ITEMSIZE))
+                    place = shift(c, (i - held) * c_row + (n0 + j) * c_col)
+                    place = ptr(matrix(place, held + rows, c_row, here, c_col, ITEMSIZE))
                     direct = c_col == ITEMSIZE and here == v * LANES
+                    result, result_row = place, c_row
                     if not direct:
-                        result, result_row = ptr(shift(own, held * row_size)), row_size
+                        result, result_row = shift(own, held * row_size), row_size
+                        result = ptr(matrix(result, rows, row_size, 1, 0, row_size))
                     invoke(
-                        choose(rows, v), TILE, a_here, a_down, a_across, panel, panel_row,
+                        choose(rows, v), TILE, part, part_row, part_col, panel, panel_row,
                         result, result_row, depth, add if direct else 0,
                     )  # fmt: skip
                     if not direct:

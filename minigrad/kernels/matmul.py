@@ -93,6 +93,8 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
     array([[11.]])
     """
+    if out is not None:  # NumPy copies what overlaps, but for what is the very same array
+        a, b = (x.copy() if np.may_share_memory(x, out) else x for x in (a, b))
     try:
         return _products[a.dtype](a, b, out)
     except KeyError:
