@@ -1,140 +1,292 @@
-"""The thread pool: settings, equal bits for any number of threads, Python threads, forks, exit."""
+"""The thread pool: who runs what, from several Python threads, after a fork, at exit."""
+
+from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-import textwrap
 import threading
+import time
+import warnings
 
 import numpy as np
 import pytest
 
-import minigrad as mg
-from minigrad.kernels import elementwise, threads
+from minigrad.kernels import jit, threads
 from minigrad.kernels.matmul import matmul
-from minigrad.kernels.threads import get_num_threads, set_num_threads
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+
+SOURCE = """
+from numba import int64
+from minigrad.kernels.memory import address_of, extent, external, load, store, stack, ptr
+
+parallel_for = external("minigrad_parallel_for", "void(ptr, ptr, i64)")
+thread_count = external("minigrad_thread_count", "i64()")
+
+def count(words, i):
+    p = extent(words, 8 * i, 8 * i + 8)
+    store(p, 8 * i, load(p, 8 * i, int64) + 1)
+
+def nested(words, i):
+    parallel_for(address_of("count"), ptr(load(extent(words, 0, 8 * 100), 8 * i, int64)), 10)
+
+def run(words, n):
+    parallel_for(address_of("count"), words, n)
+
+def run_nested(addresses, n):
+    parallel_for(address_of("nested"), addresses, n)
+
+def how_many():
+    return thread_count()
+"""
+EXPORTS = {
+    "count": "void(ptr, i64)",
+    "nested": "void(ptr, i64)",
+    "run": "void(ptr, i64)",
+    "run_nested": "void(ptr, i64)",
+    "how_many": "i64()",
+}
+
+
+@pytest.fixture
+def kernel():
+    return jit.build("counting", SOURCE, EXPORTS, threads.links())
 
 
 @pytest.fixture(autouse=True)
-def thread_count():
-    before = get_num_threads()
+def _threads_as_before():
+    before = threads.get_num_threads()
     yield
-    set_num_threads(before)
+    threads.set_num_threads(before)
 
 
-def work(rng):
-    """Products and long elementwise loops, large enough to be split."""
-    a, b = rng.normal(size=(301, 257)), rng.normal(size=(257, 403))
-    single = [x.astype(np.float32) for x in (a, b)]
-    tanh = elementwise.loop("def element(x):\n    return tanh(x)\n", "f->f", np.float64)
-    long = rng.normal(size=200_003)
-    return lambda: [matmul(a, b), matmul(*single), matmul(b.T, a.T), tanh(long)]
-
-
-def same(xs, ys):
-    return all(np.array_equal(x, y) for x, y in zip(xs, ys, strict=True))
-
-
-def test_the_number_of_threads_changes_no_bit(rng):
-    run = work(rng)
-    set_num_threads(1)
-    alone = run()
-    for n in (2, 3, 7):
-        set_num_threads(n)
-        assert get_num_threads() == n
-        for _ in range(5):
-            assert same(alone, run())
-
-
-@pytest.mark.parametrize("bad", [0, -1, 513, 1.5, True, "2", None])
-def test_numbers_of_threads_that_make_no_sense_are_refused(bad):
-    with pytest.raises(ValueError, match="set_num_threads: expected a whole number from 1 to 512"):
-        set_num_threads(bad)
-
-
-def test_many_python_threads_at_once_get_right_results(rng):
-    run = work(rng)
-    set_num_threads(2)
-    expected = run()
-    wrong = []
-
-    def hammer():
-        for _ in range(10):
-            if not same(expected, run()):
-                wrong.append(threading.current_thread().name)
-
-    crowd = [threading.Thread(target=hammer) for _ in range(8)]
-    for t in crowd:
-        t.start()
-    for t in crowd:
-        t.join()
-    assert not wrong
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_computes_and_so_does_the_parent_after_it(rng):
-    run = work(rng)
-    set_num_threads(2)
-    expected = run()
-    for _ in range(3):
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if same(expected, run()) else 1)
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
-        assert same(expected, run())
-
-
-def test_a_gradient_has_the_same_bits_on_any_number_of_threads(rng):
-    x, w = rng.normal(size=(300, 200)), rng.normal(size=(200, 300))
-
-    def gradients():
-        leaves = [mg.tensor(a, np.float32, requires_grad=True) for a in (x, w)]
-        mg.tanh(leaves[0] @ leaves[1]).sum().backward()
-        return [leaf.grad.numpy() for leaf in leaves]
-
-    set_num_threads(1)
-    alone = gradients()
-    set_num_threads(2)
-    assert same(alone, gradients())
-
-
-def python(code, **env):
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ | env,
-        check=False,
+        env={**os.environ, **environment},
     )
 
 
-def test_a_process_ends_cleanly_with_a_busy_pool():
-    done = python(
-        """
-        import threading, numpy as np
-        from minigrad.kernels import threads
-        from minigrad.kernels.matmul import matmul
-        threads.set_num_threads(2)
-        a = np.ones((300, 300))
-        def forever():
-            while True:
-                matmul(a, a)
-        threading.Thread(target=forever, daemon=True).start()
-        matmul(a, a)
-        """
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+def system_threads() -> int:
+    """Threads of this process, workers and others; one that has ended is listed a little longer."""
+    time.sleep(0.05)
+    return len(os.listdir("/proc/self/task"))
 
 
-def test_the_environment_sets_the_number_of_threads():
-    code = "from minigrad.kernels import threads; print(threads.get_num_threads())"
-    assert python(code, MINIGRAD_NUM_THREADS="3").stdout.strip() == "3"
-    refused = python(code, MINIGRAD_NUM_THREADS="many")
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_every_index_runs_once(kernel, count):
+    threads.set_num_threads(count)
+    assert kernel.function("how_many")() == count
+    run = kernel.function("run")
+    for n in (0, 1, 2, 3, 1000):
+        words = np.zeros(n + 1, np.int64)
+        for _ in range(50):
+            run(words.ctypes.data, n)
+        np.testing.assert_array_equal(words, [50] * n + [0])
+
+
+@pytest.mark.needs_jit
+def test_a_job_may_start_jobs(kernel):
+    threads.set_num_threads(3)
+    words = np.zeros((7, 10), np.int64)
+    addresses = np.array([row.ctypes.data for row in words], np.int64)
+    kernel.function("run_nested")(addresses.ctypes.data, 7)
+    assert (words == 1).all()
+
+
+@pytest.mark.needs_jit
+def test_python_threads_may_all_start_jobs(kernel):
+    threads.set_num_threads(2)
+    run, words = kernel.function("run"), np.zeros((8, 300), np.int64)
+
+    def work(row):
+        for _ in range(200):
+            run(row.ctypes.data, 300)
+
+    workers = [threading.Thread(target=work, args=(row,)) for row in words]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (words == 200).all()
+
+
+def test_python_threads_may_all_multiply(rng):
+    threads.set_num_threads(2)
+    a, b = rng.normal(size=(150, 130)), rng.normal(size=(130, 170))
+    expected, results = matmul(a, b), [None] * 8
+
+    def work(i):
+        for _ in range(5):
+            results[i] = matmul(a, b)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for result in results:
+        np.testing.assert_array_equal(result, expected)
+
+
+@needs_fork
+def test_a_forked_child_computes_the_same_bits(rng):
+    threads.set_num_threads(2)
+    a = rng.normal(size=(300, 300))
+    expected = matmul(a, a)
+    with warnings.catch_warnings():
+        # From Python 3.12 on, where BLAS has threads of its own.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            same = (matmul(a, a) == expected).all()
+            threads.set_num_threads(3)
+            status = 0 if same and (matmul(a, a) == expected).all() else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    np.testing.assert_array_equal(matmul(a, a), expected)
+
+
+@needs_fork
+@pytest.mark.needs_jit
+def test_a_fork_while_jobs_run_waits_for_them(kernel):
+    threads.set_num_threads(2)
+    run, stop = kernel.function("run"), threading.Event()
+    theirs, ours = np.zeros(5000, np.int64), np.zeros(100, np.int64)
+
+    def work():
+        while not stop.is_set():
+            run(theirs.ctypes.data, 5000)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for _ in range(20):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+            if child == 0:
+                run(ours.ctypes.data, 100)
+                os._exit(0 if (ours == 1).all() else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        worker.join()
+    assert len(set(theirs)) == 1
+
+
+@pytest.mark.needs_jit
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
+def test_workers_start_with_the_first_job_and_follow_the_number(kernel):
+    run, words = kernel.function("run"), np.zeros(10, np.int64)
+    threads.set_num_threads(1)
+    alone = system_threads()
+    threads.set_num_threads(4)
+    assert system_threads() == alone
+    run(words.ctypes.data, 10)
+    assert system_threads() == alone + 3
+    threads.set_num_threads(2)
+    run(words.ctypes.data, 10)
+    assert system_threads() == alone + 1
+
+
+@pytest.mark.needs_jit
+def test_an_idle_pool_takes_no_time(kernel):
+    threads.set_num_threads(4)
+    words = np.zeros(10, np.int64)
+    kernel.function("run")(words.ctypes.data, 10)
+    time.sleep(0.05)  # workers spin a little after a job
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.02
+
+
+@pytest.mark.parametrize("n", [0, -1, 513, 1.5, 2.0, "2", None, True])
+def test_numbers_of_threads_that_make_no_sense_are_refused(n):
+    before = threads.get_num_threads()
+    with pytest.raises(ValueError, match="expected a whole number from 1 to 512, came"):
+        threads.set_num_threads(n)
+    assert threads.get_num_threads() == before
+
+
+def test_the_number_is_a_whole_number_of_any_type():
+    threads.set_num_threads(np.int32(2))
+    assert threads.get_num_threads() == 2
+    assert threads.describe().startswith(("2 threads", "1 thread: "))
+
+
+def test_the_environment_says_how_many_unless_the_program_does():
+    code = "from minigrad.kernels import threads as t; print(t.get_num_threads()); "
+    code += "t.set_num_threads(2); print(t.get_num_threads())"
+    assert run_python(code, MINIGRAD_NUM_THREADS="3").stdout.split() == ["3", "2"]
+    refused = run_python(code, MINIGRAD_NUM_THREADS="many")
     assert "$MINIGRAD_NUM_THREADS: expected a whole number from 1 to 512" in refused.stderr
 
 
-def test_info_says_how_many():
-    assert "thread" in threads.describe()
+@pytest.mark.needs_jit
+def test_a_program_ends_at_once_whatever_its_threads_do():
+    code = """
+import threading, time, numpy as np
+from minigrad.kernels import threads
+from minigrad.kernels.matmul import matmul
+threads.set_num_threads(2)
+a = np.ones((400, 400), np.float32)
+def work():
+    while True:
+        matmul(a, a)
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+matmul(a, a)
+time.sleep(0.2)
+"""
+    done = run_python(code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.needs_jit
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_reaches_python():
+    code = """
+import numpy as np
+from minigrad.kernels import threads
+from minigrad.kernels.matmul import matmul
+threads.set_num_threads(2)
+a = np.ones((400, 400), np.float32)
+matmul(a, a)
+print("ready", flush=True)
+while True:
+    matmul(a, a)
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=30)[1]
+    assert b"KeyboardInterrupt" in errors
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.needs_jit
+def test_without_pthreads_there_is_one_thread():
+    code = """
+import numpy as np
+from minigrad.kernels import threads
+from minigrad.kernels.matmul import matmul
+threads._libc_functions = lambda: None
+a = np.ones((300, 300), np.float32)
+threads.set_num_threads(3)
+print((matmul(a, a) == 300).all(), threads.get_num_threads(), threads.describe())
+threads.set_num_threads(2)
+print((matmul(a, a) == 300).all(), threads.get_num_threads())
+"""
+    lines = run_python(code).stdout.splitlines()
+    assert lines == ["True 1 1 thread: this platform has no pthreads", "True 1"]
