@@ -16,7 +16,7 @@ alone. Inf and NaN pass: where the error is NaN, the sum itself says it all.
 from numba import float32, float64
 
 from minigrad.kernels.lanes import load_lanes, repeated, store_lanes
-from minigrad.kernels.memory import address, external, load, ptr, stack, store, strided
+from minigrad.kernels.memory import address, forget_flags, load, ptr, stack, store, strided
 from minigrad.kernels.simd import Vec, constant, isnan, maximum, minimum, select
 
 REAL = float32 if ITEMSIZE == 4 else float64
@@ -24,10 +24,6 @@ V = Vec(REAL, LANES)
 c = constant(V)
 BYTES = LANES * ITEMSIZE
 CHUNK = 64
-# NumPy asks for floating-point flags after a generalised ufunc, whatever it promised at its making;
-# Inf and NaN are no reason to warn.
-forget_flags = external("feclearexcept", "i32(i32)")
-FLAGS = 63  # all of them, on any CPU
 
 
 def along(args, dims, steps):
@@ -73,7 +69,7 @@ def along(args, dims, steps):
                 z = load(x, i * step, REAL)
                 best = maximum(best, z) if FOLD == "max" else minimum(best, z)
             store(y, 0, best)
-    forget_flags(FLAGS)
+    forget_flags()
 
 
 def across(args, dims, steps):
@@ -104,7 +100,7 @@ def across(args, dims, steps):
                     z = load_lanes(repeated(row, step, V), j, step, left, V)
                     total = maximum(total, z) if FOLD == "max" else minimum(total, z)
             store_lanes(y, j, y_step, left, total)
-    forget_flags(FLAGS)
+    forget_flags()
 
 
 def running(args, dims, steps):
@@ -116,4 +112,4 @@ def running(args, dims, steps):
         for k in range(n):
             total = total + load(x, k * steps[2], REAL)
             store(y, k * steps[3], total)
-    forget_flags(FLAGS)
+    forget_flags()
