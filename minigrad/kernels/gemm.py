@@ -52,9 +52,10 @@ REAL = float32 if ITEMSIZE == 4 else float64
 WIDTH = VECTORS * LANES
 STRIP = 1024  # columns of b packed at once
 LARGE = 512 * 1024  # bytes of a: half of an L2 of 1 MB
-FAR = 8 << 20  # bytes of b: more would come from RAM, in single lines
+FAR = 4 << 20  # bytes of b: more comes from RAM, single lines of it slowly
 GROUP = 4  # tiles that move to a transposed c at once: longer runs there
 WIDEST = 8  # vectors of a tile
+AHEAD = 4  # rows of b to prefetch ahead: they lie in pages of their own
 SPLIT = 1 << 20  # multiply-adds worth a second thread: 20 us, some ten times what its start takes
 
 # The words of a description.
@@ -77,7 +78,7 @@ TILE = "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64)"
 choose = external("minigrad_choose", "ptr(i64, i64)")
 transpose4 = external("minigrad_transpose4", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
 transpose = external("minigrad_transpose", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
-spread = external("minigrad_spread", "void(ptr, i64, ptr, i64)")
+spread = external("minigrad_spread", "void(ptr, i64, ptr, i64, i64)")
 take = external("minigrad_take", "void(ptr, ptr, i64, i64, i64)")
 malloc = external("malloc", "ptr(i64)")
 free = external("free", "void(ptr)")
@@ -171,8 +172,8 @@ def pack(panels, step, b, b_row, b_col, k, n):
     whole = n // WIDTH if b_col == ITEMSIZE else 0
     if whole:
         for p in range(k):
-            row = p * WIDTH * ITEMSIZE
-            spread(ptr(address(panels) + row), step, ptr(address(b) + p * b_row), whole)
+            row = shift(panels, p * WIDTH * ITEMSIZE)
+            spread(row, step, shift(b, p * b_row), whole, AHEAD * b_row)
     for panel in range(whole, up(n, WIDTH)):
         columns = min(WIDTH, n - panel * WIDTH)
         width = up(columns, LANES) * LANES

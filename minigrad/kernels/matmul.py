@@ -52,7 +52,7 @@ _MICROKERNEL = {
     "choose": "ptr(i64, i64)",
     "transpose4": "void(ptr, i64, i64, ptr, i64, i64, i64, i64)",
     "transpose": "void(ptr, i64, i64, ptr, i64, i64, i64, i64)",
-    "spread": "void(ptr, i64, ptr, i64)",
+    "spread": "void(ptr, i64, ptr, i64, i64)",
     "take": "void(ptr, ptr, i64, i64, i64)",
 }
 _GEMM = {

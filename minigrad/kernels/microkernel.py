@@ -14,8 +14,9 @@ who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All st
         at dst_step and src_step from there, n in all; n >= 1.
     transpose(...)
         the same for i < LANES, where that is more than 4.
-    spread(dst, dst_step, src, panels)
+    spread(dst, dst_step, src, panels, ahead)
         copies a contiguous row of `panels` * WIDTH numbers, WIDTH to each place; panels >= 1.
+        What lies `ahead` bytes after the row is prefetched.
     take(dst, src, src_row, k, columns)
         copies a (k, columns) with contiguous rows to a contiguous (k, width), width the next
         multiple of LANES, zeros in the columns between; k >= 1, columns >= 1.
@@ -243,18 +244,18 @@ def _transpose(module, name, many):
 
 
 def _spread(module):
-    function, builder = _function(module, "spread", POINTER, I64, POINTER, I64)
-    dst, dst_step, src, panels = function.args
+    function, builder = _function(module, "spread", POINTER, I64, POINTER, I64, I64)
+    dst, dst_step, src, panels, ahead = function.args
+    prefetch = _intrinsic(module, "llvm.prefetch.p0", VOID, POINTER, I32, I32, I32)
     vector = ir.VectorType(REAL, LANES)
     size = LANES * ITEMSIZE
     with _Loop(builder, panels, (dst, dst_step), (src, I64(VECTORS * size))) as loop:
         to, at = loop.places
         for v in range(VECTORS):
-            _store(
-                builder,
-                _load(builder, _at(builder, at, v * size), vector),
-                _at(builder, to, v * size),
-            )
+            here = _at(builder, at, v * size)
+            _store(builder, _load(builder, here, vector), _at(builder, to, v * size))
+            to_read, all_caches, data = I32(0), I32(3), I32(1)
+            builder.call(prefetch, [_at(builder, here, ahead), to_read, all_caches, data])
     builder.ret_void()
 
 
