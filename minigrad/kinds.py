@@ -81,12 +81,15 @@ class Elementwise(Op):
             )
         return array.astype(dtype)
 
+    def check_shapes(self, arrays: Sequence[Array]) -> None:
+        check_broadcast(self.name, arrays)
+
     def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
         dtype = arrays[-1].dtype  # bool inputs come first by declaration
         try:
             y = self.loops[dtype](*arrays)
         except ValueError:
-            check_broadcast(self.name, arrays)
+            self.check_shapes(arrays)
             raise
         return y if type(y) is np.ndarray else np.asarray(y)
 
@@ -106,6 +109,14 @@ class MatMul(Op):
     """A sum of products over an axis that disappears."""
 
     kind = "matmul"
+    plain = True
+
+    def __init__(self, body: Callable[..., Any], options: dict[str, Any]):
+        super().__init__(body, options)
+        self.loops = dict.fromkeys(FLOATS, body)
+
+    def check_shapes(self, arrays: Sequence[Array]) -> None:
+        super().prepared(arrays, {})
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         if len(args) == 2 and self._fits(*args):

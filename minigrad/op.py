@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from .errors import DeclarationError, ShapeError, describe
-from .plan import Loops, Plan, Plans, Pullback
+from .plan import Plan, Plans, Pullback
 
 Array = np.ndarray
 REGISTRY: dict[str, Op] = {}
@@ -52,8 +52,8 @@ class Op:
     """A registered operation. Call it like a function; it works on Tensors, arrays and numbers."""
 
     kind = ""
-    plain = False  # elementwise on floats only: apply() may take its short way
-    loops: Loops
+    plain = False  # takes arrays of one float dtype and no parameters: apply() has a short way
+    loops: dict[np.dtype, Callable[..., Any]]  # for that: dtype -> what computes it
 
     def __init__(self, body: Callable[..., Any], options: dict[str, Any]):
         self.body = body
@@ -213,6 +213,9 @@ class Op:
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
         """The inputs as arrays of dtypes this op takes."""
         return [a if type(a) is np.ndarray else np.asarray(a) for a in inputs], None
+
+    def check_shapes(self, arrays: Sequence[Array]) -> None:
+        """Raises ShapeError, if that is what is wrong with the arrays."""
 
     def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
         return self.body(arrays, **params) if self.variadic else self.body(*arrays, **params)

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import ops, versions
 from .errors import DTypeError, GradientError, ShapeError, describe
-from .kinds import check_broadcast, weak
+from .kinds import weak
 from .op import REGISTRY, Op
 from .tape import Node, check_finite, state, tick
 
@@ -397,7 +397,7 @@ def as_tensor(value: Any) -> Tensor:
 def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     """Runs `op` eagerly and, if anything needs a gradient or a Tape is active, records it.
 
-    The first half is the common case, an elementwise op on Tensors of one dtype and Python
+    The first half is the common case, arithmetic on Tensors of one dtype and Python
     numbers, in as few steps as Python allows: at the sizes of recurrent nets this function is most
     of the cost.
     """
@@ -435,7 +435,7 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
             except KeyError:  # no kernel for this dtype; _prepare says so
                 pass
             except ValueError:
-                check_broadcast(op.name, arrays)
+                op.check_shapes(arrays)
                 raise
     if y is None:
         arrays, args, params = _prepare(op, args, params)
