@@ -24,6 +24,8 @@ V = Vec(REAL, LANES)
 c = constant(V)
 BYTES = LANES * ITEMSIZE
 CHUNK = 64
+BLOCK = 16 * LANES  # columns whose sums are under way at once, in L1
+BLOCK_BYTES = BLOCK * ITEMSIZE
 
 
 def along(args, dims, steps):
@@ -75,31 +77,44 @@ def along(args, dims, steps):
 def across(args, dims, steps):
     n, width = dims[1], dims[2]
     row_step, step, y_step = steps[2], steps[3], steps[4]
+    totals, slips, parts = stack(BLOCK_BYTES), stack(BLOCK_BYTES), stack(BLOCK_BYTES)
     for item in range(dims[0]):
         x = address(args[0]) + item * steps[0]
         y = strided(ptr(address(args[1]) + item * steps[1]), width, y_step, ITEMSIZE)
-        for j in range(0, width, LANES):
-            left = width - j
-            total, slip = c(0.0), c(0.0)
-            if FOLD == "sum":
-                for start in range(0, n, CHUNK):
-                    part = c(0.0)
-                    for k in range(start, min(n, start + CHUNK)):
-                        row = strided(ptr(x + k * row_step), width, step, ITEMSIZE)
-                        part = part + load_lanes(repeated(row, step, V), j, step, left, V)
-                    new = total + part
-                    back = new - total
-                    slip = slip + ((total - (new - back)) + (part - back))
-                    total = new
+        # Row by row, not column by column: the CPU fetches ahead along a row only.
+        for first in range(0, width, BLOCK):
+            columns = min(BLOCK, width - first)
+            for j in range(0, columns, LANES):
+                store(totals, j * ITEMSIZE, c(0.0))
+                store(slips, j * ITEMSIZE, c(0.0))
+            for start in range(0, n, CHUNK):
+                for k in range(start, min(n, start + CHUNK)):
+                    row = repeated(strided(ptr(x + k * row_step), width, step, ITEMSIZE), step, V)
+                    for j in range(0, columns, LANES):
+                        z = load_lanes(row, first + j, step, width - first - j, V)
+                        if k > start:
+                            part = load(parts, j * ITEMSIZE, V)
+                            if FOLD == "sum":
+                                z = part + z
+                            else:
+                                z = maximum(part, z) if FOLD == "max" else minimum(part, z)
+                        store(parts, j * ITEMSIZE, z)
+                for j in range(0, columns, LANES):
+                    part, total = load(parts, j * ITEMSIZE, V), load(totals, j * ITEMSIZE, V)
+                    if FOLD == "sum":
+                        new = total + part
+                        back = new - total
+                        slip = (total - (new - back)) + (part - back)
+                        store(slips, j * ITEMSIZE, load(slips, j * ITEMSIZE, V) + slip)
+                        store(totals, j * ITEMSIZE, new)
+                    else:
+                        if start:
+                            part = maximum(part, total) if FOLD == "max" else minimum(part, total)
+                        store(totals, j * ITEMSIZE, part)
+            for j in range(0, columns, LANES):
+                total, slip = load(totals, j * ITEMSIZE, V), load(slips, j * ITEMSIZE, V)
                 total = select(isnan(slip), total, total + slip)
-            else:
-                row = strided(ptr(x), width, step, ITEMSIZE)
-                total = load_lanes(repeated(row, step, V), j, step, left, V)
-                for k in range(1, n):
-                    row = strided(ptr(x + k * row_step), width, step, ITEMSIZE)
-                    z = load_lanes(repeated(row, step, V), j, step, left, V)
-                    total = maximum(total, z) if FOLD == "max" else minimum(total, z)
-            store_lanes(y, j, y_step, left, total)
+                store_lanes(y, first + j, y_step, width - first - j, total)
     forget_flags()
 
 

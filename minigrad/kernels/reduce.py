@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from minigrad.kernels.ufunc import ufunc
 Array = np.ndarray
 
 _CORE = {"along": "(n)->()", "across": "(n,i)->(i)", "running": "(n)->(n)"}
-_PLAIN: dict[str, Callable[..., Any]] = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
 def sum(x: Array, axis: tuple[int, ...], keepdims: bool = False) -> Array:
@@ -53,55 +52,104 @@ def cumsum(x: Array, axis: int) -> Array:
     return y
 
 
+class _Step(NamedTuple):
+    """One call of a loop, on x.reshape(shape), turned or copied by `view`; None: as it is."""
+
+    loop: Callable[..., Any]
+    shape: tuple[int, ...] | None
+    view: Callable[[Array], Array] | None
+
+
+# How arrays of one layout are reduced: the steps and the shape of the result. Finding it out costs
+# more than a small reduction.
+_Plan = tuple[list[_Step], tuple[int, ...]]
+_plans: dict[Any, _Plan] = {}
+
+
 def _fold(fold: str, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    shape, runs = _plan(x.shape, axis, keepdims)
+    key = fold, x.dtype, x.shape, x.strides, axis, keepdims
+    plan = _plans.get(key) or _make_plan(key, x)
+    if plan is _NUMPY:
+        return _numpy(fold, x, axis, keepdims)
+    steps, shape = plan
+    y = x
+    for loop, view_shape, view in steps:
+        if view_shape is not None:
+            y = y.reshape(view_shape)
+        y = loop(y if view is None else view(y))
+    if not steps:
+        return x.copy()
+    return np.asarray(y) if y.shape == shape else y.reshape(shape)
+
+
+_NUMPY: _Plan = ([], ())
+
+
+def _numpy(fold: str, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     if fold != "sum" and any(x.shape[i] == 0 for i in axis):
         raise ValueError(f"{fold}: {list(x.shape)} has an empty axis in {axis}; no {fold} there")
-    if x.dtype.kind != "f" or jit.mode() == "plain":
-        with np.errstate(all="ignore"):
-            return np.asarray(_PLAIN[fold].reduce(x, axis)).reshape(shape)  # type: ignore[attr-defined]
-    if not x.size:
-        return np.zeros(shape, x.dtype)
-    y = x
-    for start, stop in runs:
-        y = _fold_run(fold, y, start, stop)
-    y = y if y is not x else x.copy()
-    return y if y.shape == shape else y.reshape(shape)
+    functions: dict[str, Any] = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+    with np.errstate(all="ignore"):
+        return np.asarray(functions[fold].reduce(x, axis, keepdims=keepdims))
 
 
-@lru_cache(maxsize=4096)
-def _plan(
-    shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool
-) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
-    """The result's shape; runs of neighbouring axes, last first: (0, 2, 3) -> (2, 4), (0, 1)."""
-    kept = [1 if i in axis else n for i, n in enumerate(shape) if keepdims or i not in axis]
-    runs: list[tuple[int, int]] = []
+def _make_plan(key: Any, x: Array) -> _Plan:
+    fold, dtype, _, _, axis, keepdims = key
+    if dtype.char not in "fd" or jit.mode() == "plain" or not x.size:
+        return _NUMPY
+    runs: list[tuple[int, int]] = []  # of neighbouring axes: (0, 2, 3) -> (0, 1), (2, 4)
     for i in axis:
         if runs and runs[-1][1] == i:
-            runs[-1] = (runs[-1][0], i + 1)
+            runs[-1] = runs[-1][0], i + 1
         else:
             runs.append((i, i + 1))
-    return tuple(kept), runs[::-1]
+    steps, y = [], x
+    for start, stop in reversed(runs):
+        rest = y.shape[:start] + y.shape[stop:]
+        step, y = _step(fold, y, start, stop)
+        steps.append(step)
+        y = np.asarray(y).reshape(rest)
+    kept = (1 if i in axis else n for i, n in enumerate(x.shape) if keepdims or i not in axis)
+    if len(_plans) >= 4096:
+        _plans.clear()
+    _plans[key] = steps, tuple(kept)
+    return _plans[key]
 
 
-def _fold_run(fold: str, x: Array, start: int, stop: int) -> Array:
-    """Axes start .. stop-1 folded, by the loop that reads memory in order."""
+def _step(fold: str, x: Array, start: int, stop: int) -> tuple[_Step, Array]:
+    """Axes start .. stop-1 folded, by the loop that reads memory in order; and the result."""
     outer, inner = x.shape[:start], x.shape[stop:]
     n = math.prod(x.shape[start:stop])
+    shape: tuple[int, ...] | None = None
+    view: Callable[[Array], Array] | None = None
+    way = "along"
     if inner:
-        rows = x if stop - start == len(inner) == 1 else x.reshape(*outer, n, math.prod(inner))
+        if (stop - start, len(inner)) != (1, 1):
+            shape = *outer, n, math.prod(inner)
+        rows = x if shape is None else x.reshape(shape)
+        if rows.strides[-1] != x.itemsize and rows.strides[-2] == x.itemsize:
+            view = _turned
+        else:
+            way = "across"
     elif outer and x.strides[-1] != x.itemsize and x.strides[start - 1] == x.itemsize:
-        outer, inner = outer[:-1], outer[-1:]
-        rows = x.reshape(*outer, *inner, n).swapaxes(-1, -2)
+        shape, way, view = (*outer, n), "across", _turned
     else:
-        rows = x if stop - start == 1 else x.reshape(*outer, n)
-        rows = rows if rows.strides[-1] else rows.copy()  # broadcast: `along` reads what is there
-        return np.asarray(_loop(fold, "along", x.dtype)(rows))
-    if rows.strides[-1] != x.itemsize and rows.strides[-2] == x.itemsize:
-        y = _loop(fold, "along", x.dtype)(rows.swapaxes(-1, -2))
-    else:
-        y = _loop(fold, "across", x.dtype)(rows)
-    return y if len(inner) == 1 else y.reshape(*outer, *inner)
+        if stop - start > 1:
+            shape = *outer, n
+        rows = x if shape is None else x.reshape(shape)
+        if rows.strides[-1] == 0:  # broadcast: `along` reads what is there
+            view = _copied
+    step = _Step(_loop(fold, way, x.dtype), shape, view)
+    rows = x if shape is None else x.reshape(shape)
+    return step, step.loop(rows if view is None else view(rows))
+
+
+def _turned(x: Array) -> Array:
+    return x.swapaxes(-1, -2)
+
+
+def _copied(x: Array) -> Array:
+    return x.copy()
 
 
 @cache

@@ -9,7 +9,19 @@ from minigrad.errors import ShapeError
 from minigrad.kernels import reduce
 from minigrad.kernels.index import scatter_add
 
-SHAPES = [(), (1,), (7,), (1000,), (3, 5), (65, 257), (100, 1), (1, 33), (2, 3, 5, 7), (0, 3)]
+SHAPES = [
+    (),
+    (1,),
+    (7,),
+    (1000,),
+    (3, 5),
+    (65, 257),
+    (100, 1),
+    (1, 33),
+    (2, 3, 5, 7),
+    (0, 3),
+    (2, 1, 3, 2, 5),
+]
 LAYOUTS = {
     "contiguous": lambda x: x,
     "transposed": lambda x: x.T,
