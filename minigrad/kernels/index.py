@@ -15,7 +15,7 @@ from minigrad.kernels import host, jit
 
 Array = np.ndarray
 
-_SIGNATURE = "void(ptr, i64, ptr, ptr, i64, i64)"
+_SIGNATURE = "i64(ptr, i64, ptr, ptr, i64, i64)"
 
 
 def scatter_add(out: Array, index: Array, values: Array) -> None:
@@ -31,20 +31,26 @@ def scatter_add(out: Array, index: Array, values: Array) -> None:
     array([2., 0., 1.])
     """
     n = len(out)
-    if index.size and (index.min() < -n or index.max() >= n):
-        raise ShapeError(
-            f"scatter_add: indices reach from {index.min()} to {index.max()}; there are {n} rows, "
-            f"expected {-n} to {n - 1}."
-        )
     if jit.mode() == "plain" or not out.flags.c_contiguous:
+        if index.size and (index.min() < -n or index.max() >= n):
+            raise _outside(index, n)
         np.add.at(out, index, values)
         return
-    places = np.ascontiguousarray(np.where(index < 0, index + n, index), np.int64)
-    rows = np.broadcast_to(values, (*index.shape, *out.shape[1:]))
+    places = np.ascontiguousarray(index, np.int64)
+    shape = (*index.shape, *out.shape[1:])
+    rows = values if values.shape == shape else np.broadcast_to(values, shape)
     rows = np.ascontiguousarray(rows, out.dtype)
-    add = _kernel(out.itemsize)
     width = math.prod(out.shape[1:])
-    add(out.ctypes.data, n, places.ctypes.data, rows.ctypes.data, places.size, width)
+    table, wanted, added = out.ctypes.data, places.ctypes.data, rows.ctypes.data
+    if not _kernel(out.itemsize)(table, n, wanted, added, places.size, width):
+        raise _outside(index, n)
+
+
+def _outside(index: Array, n: int) -> ShapeError:
+    return ShapeError(
+        f"scatter_add: indices reach from {index.min()} to {index.max()}; there are {n} rows, "
+        f"expected {-n} to {n - 1}."
+    )
 
 
 @cache
