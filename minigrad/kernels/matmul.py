@@ -118,4 +118,5 @@ def _product(dtype: np.dtype) -> Callable[..., Array]:
 def _plain(a: Array, b: Array, out: Array | None) -> Array:
     if a.dtype != b.dtype:
         raise TypeError
-    return np.matmul(a, b, out)
+    with np.errstate(all="ignore"):
+        return np.matmul(a, b, out)

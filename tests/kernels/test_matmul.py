@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -133,13 +137,16 @@ def test_out_may_be_one_of_the_factors(rng):
     np.testing.assert_allclose(matmul(part[1:], b, out=part[:-1]), a[1:] @ b, rtol=1e-10)
 
 
-def test_nan_and_inf_go_through():
+def test_nan_and_inf_go_through_without_a_warning():
     a, b = np.ones((20, 30), np.float32), np.ones((30, 40), np.float32)
     a[3, 5], b[7, 11] = np.nan, np.inf
     y = matmul(a, b)
     assert np.isnan(y[3]).all()
     assert np.isinf(np.delete(y[:, 11], 3)).all()
     assert np.isfinite(np.delete(np.delete(y, 3, 0), 11, 1)).all()
+    huge = np.full((3, 3), 1e30, np.float32)
+    assert np.isinf(matmul(huge, huge)).all()
+    assert np.isnan(matmul(np.full((1, 2), np.inf), np.array([[1.0], [-1.0]]))).all()
 
 
 @pytest.mark.needs_jit
@@ -216,6 +223,27 @@ def test_a_packed_matrix_multiplies_as_the_matrix_does(dtype, rng):
             np.testing.assert_allclose(y, 1 + matmul(x, b), rtol=1e-5, atol=1e-5)
         else:
             np.testing.assert_array_equal(y, matmul(x, b))
+
+
+@pytest.mark.slow
+@pytest.mark.needs_jit
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names CPUs of x86")
+@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])
+def test_products_for_older_cpus_are_right(cpu):
+    """The first has no fused multiply-add: the same tiles, rounded twice."""
+    code = """
+import numpy as np
+from minigrad.kernels.matmul import matmul
+r = np.random.default_rng(0)
+for m, k, n in [(1, 3, 5), (37, 400, 70), (100, 33, 129)]:
+    a, b = r.normal(size=(m, k)).astype("f"), r.normal(size=(n, k)).astype("f").T
+    wide = a.astype(float) @ b.astype(float)
+    print(np.abs(matmul(a, b) - wide).max() < 1e-5 * k)
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    environment = {**os.environ, "MINIGRAD_CPU": cpu}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout.split() == ["True"] * 3, done.stderr
 
 
 def test_wrong_shapes_and_dtypes_say_what_came():
