@@ -1,7 +1,7 @@
 """Numba side: c (+)= a @ b for one element type, over the tiles of microkernel.py.
 
 This text is executed only to be compiled, behind ROWS, VECTORS, LANES, ITEMSIZE (the tile) and
-DEPTH (below); its links are the micro-kernel's exports and the thread pool. All steps are in bytes.
+DEPTH (below), with product.py behind it; it is linked to the micro-kernel. Steps are in bytes.
 
     block(d, index)        part `index` of the product that the words d[M], d[N], ... describe
     pack(panels, step, b, b_row, b_col, k, n)
@@ -10,7 +10,6 @@ DEPTH (below); its links are the micro-kernel's exports and the thread pool. All
         many whole vectors as its columns need.
     move(dst, dst_row, dst_col, src, src_row, src_col, rows, cols, add)
         dst (+)= src, matrices with any steps
-    matmul(args, dims, steps)    the inner loop of the gufunc (m?,k),(k,n?)->(m?,n?)
 
 How a block goes. k is cut every DEPTH, so that a panel of b (DEPTH x WIDTH) stays close. Panels
 with contiguous rows are read where they lie; others are packed first, one at a time. Numbers of a
@@ -18,27 +17,20 @@ are read one by one, so its steps may be anything. Where the rows of a don't fit
 (`large`), or those of b lie too far apart to be read over and over in narrow panels (`far`), a wide
 strip of b is packed first, and each tile of a, packed too, meets all of its panels.
 
-As c = a @ b is also c.T = b.T @ a.T, `matmul` takes the side that costs less: x @ W.T with few
-rows packs x, which is small, and reads W as it lies.
-
 An element of c is one chain of multiply-adds over each DEPTH, then the sum over these, in order.
-Tiles, sides, packing, threads and the number of rows change speed, but not a single bit:
-x[:1] @ w equals (x @ w)[:1].
+Tiles, packing, parts and the number of rows change speed, but not a single bit: x[:1] @ w equals
+(x @ w)[:1].
 """
 
 # mypy: ignore-errors
 
-from llvmlite import ir
-from numba import float32, float64, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import float32, float64
 
+from minigrad.kernels.integers import least, pick, up
 from minigrad.kernels.memory import (
     address,
-    address_of,
     extent,
     external,
-    forget_flags,
     invoke,
     load,
     matrix,
@@ -56,7 +48,6 @@ FAR = 4 << 20  # bytes of b: more comes from RAM, single lines of it slowly
 GROUP = 4  # tiles that move to a transposed c at once: longer runs there
 WIDEST = 8  # vectors of a tile
 AHEAD = 4  # rows of b to prefetch ahead: they lie in pages of their own
-SPLIT = 1 << 20  # multiply-adds worth a second thread: 20 us, some ten times what its start takes
 
 # The words of a description.
 M, N, K, A, A_ROW, A_COL, B, B_ROW, B_COL, C, C_ROW, C_COL = range(12)
@@ -65,14 +56,11 @@ ADD = 13  # 1: add to c; 0: set it
 A_ITEM, B_ITEM, C_ITEM = 14, 15, 16  # steps from one product of a stack to the next
 M_PART, N_PART = 17, 18  # rows and columns of a part; the columns a multiple of WIDTH
 M_PARTS, N_PARTS = 19, 20  # how many of these one product has
-WORDS = 21
-D_BYTES = 8 * WORDS
 
 PANEL_BYTES = DEPTH * WIDTH * ITEMSIZE
 STRIP_BYTES = DEPTH * STRIP * ITEMSIZE
 OWN_BYTES = GROUP * ROWS * WIDTH * ITEMSIZE
 A_BYTES = DEPTH * ((ROWS + LANES - 1) // LANES * LANES) * ITEMSIZE
-
 
 TILE = "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64)"
 choose = external("minigrad_choose", "ptr(i64, i64)")
@@ -82,60 +70,8 @@ spread = external("minigrad_spread", "void(ptr, i64, ptr, i64, i64)")
 take = external("minigrad_take", "void(ptr, ptr, i64, i64, i64)")
 malloc = external("malloc", "ptr(i64)")
 free = external("free", "void(ptr)")
-thread_count = external("minigrad_thread_count", "i64()")
-parallel_for = external("minigrad_parallel_for", "void(ptr, ptr, i64)")
 run_move = external("minigrad_move", "void(ptr, i64, i64, ptr, i64, i64, i64, i64, i64)")
 run_pack = external("minigrad_pack", "void(ptr, i64, ptr, i64, i64, i64, i64)")
-run_block = external("minigrad_block", "void(ptr, i64)")
-
-
-# What Numba compiles in a tenth of the time of `x if condition else y` and min(x, y):
-
-
-@intrinsic
-def pick(typing, condition, x, y):
-    """x if condition else y, with both evaluated."""
-
-    def generate(context, builder, signature, args):
-        return builder.select(*args)
-
-    return types.int64(types.boolean, types.int64, types.int64), generate
-
-
-@intrinsic
-def least(typing, x, y):
-    """min(x, y)."""
-
-    def generate(context, builder, signature, args):
-        return builder.select(builder.icmp_signed("<", *args), *args)
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic
-def up(typing, x, y):
-    """x / y rounded up, for x >= 0 and y > 0. Python's -(-x // y) keeps LLVM busy for minutes."""
-
-    def generate(context, builder, signature, args):
-        x, y = args
-        less_one = builder.add(x, builder.sub(y, y.type(1)))
-        return builder.udiv(less_one, y)
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@intrinsic
-def describe(typing, d, *words):
-    """Write all words of a description."""
-
-    def generate(context, builder, signature, args):
-        for i, word in enumerate(cgutils.unpack_tuple(builder, args[1])):
-            place = builder.gep(args[0], [ir.IntType(64)(8 * i)], source_etype=ir.IntType(8))
-            builder.store(word, builder.bitcast(place, word.type.as_pointer()))
-        return context.get_dummy_value()
-
-    kinds = types.StarArgTuple.from_types([types.int64] * WORDS)
-    return types.void(types.voidptr, kinds), generate
 
 
 def move(dst, dst_row, dst_col, src, src_row, src_col, rows, cols, add):
@@ -296,92 +232,3 @@ def block(d, index):
             n0 += columns
     if wide:
         free(panels)
-
-
-def matmul(args, dims, steps):
-    items, m, k, n = dims[0], dims[1], dims[2], dims[3]
-    a, b, c = address(args[0]), address(args[1]), address(args[2])
-    a_item, b_item, c_item = steps[0], steps[1], steps[2]
-    a_row, a_col, b_row, b_col = steps[3], steps[4], steps[5], steps[6]
-    c_row, c_col = steps[7], steps[8]
-    if m == 1:  # NumPy calls the step of a single row or column 0
-        a_row = c_row = ITEMSIZE
-    if n == 1:
-        b_col = c_col = ITEMSIZE
-    if k == 0:
-        for item in range(items):
-            to = matrix(ptr(c + item * c_item), m, c_row, n, c_col, ITEMSIZE)
-            for i in range(m):
-                for j in range(n):
-                    store(to, i * c_row + j * c_col, REAL(0))
-        return
-    if m * n == 0:
-        return
-
-    # In vector operations: multiply-adds; packing; an a that is read across its lines; results
-    # that are stored transposed.
-    turns = m * n // 4 * up(k, DEPTH)
-    plain = m * k * up(n, LANES)
-    if b_col != ITEMSIZE:
-        plain += pick(b_row == ITEMSIZE, k * n // 4, k * n)
-    if a_row == ITEMSIZE:
-        plain += m * k // 4
-    if c_col != ITEMSIZE:
-        plain += turns
-    swapped = n * k * up(m, LANES)
-    if a_row != ITEMSIZE:
-        swapped += pick(a_col == ITEMSIZE, m * k // 4, m * k)
-    if b_col == ITEMSIZE:
-        swapped += k * n // 4
-    if c_row != ITEMSIZE:
-        swapped += turns
-    if swapped < plain:
-        a, b, a_item, b_item, m, n = b, a, b_item, a_item, n, m
-        a_row, a_col, b_row, b_col, c_row, c_col = b_col, b_row, a_col, a_row, c_col, c_row
-
-    m_part, n_part, m_parts, n_parts = m, n, 1, 1
-    threads = pick(items * m * n * k >= SPLIT, thread_count(), 1)
-    if (threads > 1) & (items < 4 * threads):
-        wanted = up(2 * threads, items)
-        # Parts of one row strip pack the same a, parts of one column strip the same b.
-        if n >= m:
-            n_parts = least(wanted, up(n, 4 * WIDTH))
-            m_parts = least(up(wanted, n_parts), up(m, ROWS))
-        else:
-            m_parts = least(wanted, up(m, 4 * ROWS))
-            n_parts = least(up(wanted, m_parts), up(n, WIDTH))
-        m_part, n_part = up(m, m_parts), up(n, n_parts * WIDTH) * WIDTH
-        m_parts, n_parts = up(m, m_part), up(n, n_part)
-
-    d = ptr(stack(D_BYTES))
-    describe(
-        d,
-        m,
-        n,
-        k,
-        a,
-        a_row,
-        a_col,
-        b,
-        b_row,
-        b_col,
-        c,
-        c_row,
-        c_col,
-        0,
-        0,
-        a_item,
-        b_item,
-        c_item,
-        m_part,
-        n_part,
-        m_parts,
-        n_parts,
-    )
-    parts = items * m_parts * n_parts
-    if threads > 1:
-        parallel_for(address_of("block"), d, parts)
-    else:
-        for index in range(parts):
-            run_block(d, index)
-    forget_flags()

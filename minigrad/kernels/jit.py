@@ -66,6 +66,7 @@ LOOP = "void(ptr*, i64*, i64*)"
 # The files of this package that shape every kernel.
 _HELPERS = (
     "compiler.py",
+    "integers.py",
     "loader.py",
     "memory.py",
     "values.py",

@@ -1,9 +1,10 @@
 """The matrix product: `matmul(a, b)`, and the pieces that compiled loops build on.
 
 Products run through tiles of c that are held in vector registers: microkernel.py has the tiles,
-gemm.py how a whole product is made of them. The shape of a tile follows the CPU.
+gemm.py how a block of c is made of them, product.py which blocks a product has. The shape of a tile
+follows the CPU.
 
-For a compiled loop that multiplies by the same matrix many times (a recurrence), `kernels(dtype)`
+For a compiled loop that multiplies by the same matrix many times (a recurrence), `kernels(tile(dtype))`
 has what it needs by address, as C functions: `pack` the matrix once into panels, then call `block`
 on a description of the product with the panels in place of b (gemm.py lists its words).
 """
@@ -69,6 +70,7 @@ def kernels(shape: Tile) -> tuple[jit.Kernel, jit.Kernel]:
     micro = jit.build("microkernel", jit.source(here / "microkernel.py", **constants), _MICROKERNEL)
     links = {f"minigrad_{name}": micro[name] for name in _MICROKERNEL} | threads.links()
     text = jit.source(here / "gemm.py", DEPTH=_DEPTH[shape.itemsize], **constants)
+    text += jit.source(here / "product.py")
     return micro, jit.build("gemm", text, _GEMM, links)
 
 
