@@ -9,7 +9,7 @@ Numba takes 3 ms for every `x if condition else y` and 8 ms for one with an `and
 branches to it, but 0.4 ms for `pick`; and a conjunction of truth values by `&` costs it 1 ms.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def up(typing, x, y):
 def write_words(typing, p, *words):
     """Write numbers one after the other."""
     if len(words) == 1 and isinstance(words[0], types.BaseTuple):
-        words = tuple(words[0])  # Numba asks again, with the tuple that it made of them
+        words = words[0].types  # Numba asks again, with the tuple that it made of them
 
     def generate(context, builder, signature, args):
         for i, word in enumerate(cgutils.unpack_tuple(builder, args[1])):

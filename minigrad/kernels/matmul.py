@@ -4,9 +4,9 @@ Products run through tiles of c that are held in vector registers: microkernel.p
 gemm.py how a block of c is made of them, product.py which blocks a product has. The shape of a tile
 follows the CPU.
 
-For a compiled loop that multiplies by the same matrix many times (a recurrence), `kernels(tile(dtype))`
-has what it needs by address, as C functions: `pack` the matrix once into panels, then call `block`
-on a description of the product with the panels in place of b (gemm.py lists its words).
+For a compiled loop that multiplies by the same matrix many times (a recurrence), the C functions of
+`kernels(tile(dtype))` do it by address: `pack` the matrix once into panels, then call `block` on a
+description of the product, with the panels in place of b (gemm.py lists its words).
 """
 
 from __future__ import annotations
