@@ -12,24 +12,26 @@ from .compare import equal, where
 from .view import broadcast_to, flip, reshape
 
 
+# what sum, max and min are tested with
+_CALLS = [
+    sample((3, 4)),
+    sample((3, 4), axis=0),
+    sample((2, 3, 5), axis=(-1, 0), keepdims=True),
+    sample((1,), axis=0),
+    sample(()),
+]
+_REFUSED = [
+    (sample((3, 4), axis=2), "out of range"),
+    (sample((3, 4), axis=(0, -2)), "names an axis twice"),
+]
+_EMPTY = sample((0, 3), axis=0)
+
+
 def _keep_axes(shapes, axis, keepdims):
     return {"axis": canonical_axes(axis, len(shapes[0])), "keepdims": bool(keepdims)}
 
 
-@reduce(
-    symbol="Σ",
-    samples=[
-        sample((3, 4)),
-        sample((3, 4), axis=0),
-        sample((2, 3, 5), axis=(-1, 0), keepdims=True),
-        sample((1,), axis=0),
-        sample(()),
-    ],
-    errors=[
-        (sample((3, 4), axis=2), "out of range"),
-        (sample((3, 4), axis=(0, -2)), "names an axis twice"),
-    ],
-)
+@reduce(symbol="Σ", samples=_CALLS, errors=_REFUSED)
 def sum(x, axis=None, keepdims=False):
     """y = sum of x over `axis` (an int, a tuple, or None for all)."""
     return kernels.sum(x, axis, keepdims)
@@ -45,20 +47,7 @@ def _(g, x_shape, axis):
     return broadcast_to(_spread(g, x_shape, axis), x_shape)
 
 
-@reduce(
-    samples=[
-        sample((3, 4)),
-        sample((3, 4), axis=0),
-        sample((2, 3, 5), axis=(-1, 0), keepdims=True),
-        sample((1,), axis=0),
-        sample(()),
-    ],
-    errors=[
-        (sample((3, 4), axis=2), "out of range"),
-        (sample((3, 4), axis=(0, -2)), "names an axis twice"),
-        (sample((0, 3), axis=0), "no max over an empty axis"),
-    ],
-)
+@reduce(samples=_CALLS, errors=[*_REFUSED, (_EMPTY, "no max over an empty axis")])
 def max(x, axis=None, keepdims=False):
     """y = largest of x over `axis`; NaN if any is.  Equal largest elements share the gradient."""
     return kernels.max(x, axis, keepdims)
@@ -74,20 +63,7 @@ def _(g, y, x, x_shape, axis):
     return _share(g, y, x, x_shape, axis)
 
 
-@reduce(
-    samples=[
-        sample((3, 4)),
-        sample((3, 4), axis=0),
-        sample((2, 3, 5), axis=(-1, 0), keepdims=True),
-        sample((1,), axis=0),
-        sample(()),
-    ],
-    errors=[
-        (sample((3, 4), axis=2), "out of range"),
-        (sample((3, 4), axis=(0, -2)), "names an axis twice"),
-        (sample((0, 3), axis=0), "no min over an empty axis"),
-    ],
-)
+@reduce(samples=_CALLS, errors=[*_REFUSED, (_EMPTY, "no min over an empty axis")])
 def min(x, axis=None, keepdims=False):
     """y = smallest of x over `axis`; NaN if any is.  Equal smallest elements share the gradient."""
     return kernels.min(x, axis, keepdims)
