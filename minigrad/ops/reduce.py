@@ -11,7 +11,6 @@ from .arithmetic import maximum
 from .compare import equal, where
 from .view import broadcast_to, flip, reshape
 
-
 # what sum, max and min are tested with
 _CALLS = [
     sample((3, 4)),
