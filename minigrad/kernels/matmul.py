@@ -95,9 +95,11 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
     array([[11.]])
     """
-    if out is not None:  # NumPy copies what overlaps, but for what is the very same array
-        a, b = (x.copy() if np.may_share_memory(x, out) else x for x in (a, b))
     try:
+        if out is None:
+            return _products[a.dtype](a, b)
+        # NumPy makes room for factors that overlap with the result, but not for the same array.
+        a, b = (x.copy() if np.may_share_memory(x, out) else x for x in (a, b))
         return _products[a.dtype](a, b, out)
     except KeyError:
         _products[a.dtype] = _product(a.dtype)
@@ -117,7 +119,7 @@ def _product(dtype: np.dtype) -> Callable[..., Array]:
     return _plain if jit.mode() == "plain" else product(tile(dtype))
 
 
-def _plain(a: Array, b: Array, out: Array | None) -> Array:
+def _plain(a: Array, b: Array, out: Array | None = None) -> Array:
     if a.dtype != b.dtype:
         raise TypeError
     with np.errstate(all="ignore"):
