@@ -31,7 +31,6 @@ from minigrad.kernels.memory import (
     address,
     extent,
     external,
-    invoke,
     load,
     matrix,
     ptr,
@@ -45,7 +44,7 @@ WIDTH = VECTORS * LANES
 STRIP = 1024  # columns of b packed at once
 LARGE = 512 * 1024  # bytes of a: half of an L2 of 1 MB
 FAR = 4 << 20  # bytes of b: more comes from RAM, single lines of it slowly
-GROUP = 4  # tiles that move to a transposed c at once: longer runs there
+OWN_ROWS = 4 * ROWS  # what moves at once to a c that is transposed: long runs there
 WIDEST = 8  # vectors of a tile
 AHEAD = 4  # rows of b to prefetch ahead: they lie in pages of their own
 
@@ -59,11 +58,12 @@ M_PARTS, N_PARTS = 19, 20  # how many of these one product has
 
 PANEL_BYTES = DEPTH * WIDTH * ITEMSIZE
 STRIP_BYTES = DEPTH * STRIP * ITEMSIZE
-OWN_BYTES = GROUP * ROWS * WIDTH * ITEMSIZE
+OWN_BYTES = OWN_ROWS * WIDTH * ITEMSIZE
 A_BYTES = DEPTH * ((ROWS + LANES - 1) // LANES * LANES) * ITEMSIZE
 
-TILE = "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64)"
-choose = external("minigrad_choose", "ptr(i64, i64)")
+column_of_c = external(
+    "minigrad_column", "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64, i64, i64)"
+)
 transpose4 = external("minigrad_transpose4", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
 transpose = external("minigrad_transpose", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
 spread = external("minigrad_spread", "void(ptr, i64, ptr, i64, i64)")
@@ -154,10 +154,8 @@ def block(d, index):
         vectors * LANES,
         least(vectors, VECTORS) * LANES,
     )  # rest: what is less than a strip
-    tiles = up(m, ROWS)
-    low, higher = m // tiles, m % tiles  # rows of a tile; tiles with one row more
     near, own, own_a = stack(PANEL_BYTES), stack(OWN_BYTES), stack(A_BYTES)
-    panels, room, depth = ptr(near), (GROUP - 1) * ROWS, least(k, DEPTH)
+    panels, depth = ptr(near), least(k, DEPTH)
     large, few = m * depth * ITEMSIZE > LARGE, m <= 64
     far = (k * n * ITEMSIZE > pick(few, FAR, LARGE)) & across & (vectors <= VECTORS)
     flat = a_row == ITEMSIZE  # a is k-major: read from afar, its tiles are but pieces of lines
@@ -167,7 +165,7 @@ def block(d, index):
         wide = address(panels) != 0
     if wide:
         strip = pick(few, STRIP // 4, STRIP)
-        rest, room = strip, 0
+        rest = strip
     else:
         panels = ptr(near)
 
@@ -179,13 +177,16 @@ def block(d, index):
         while n0 < n:
             columns = pick(strip <= n - n0, strip, least(rest, n - n0))
             width = pick(wide, WIDTH, columns)
-            in_place = across & (columns % LANES == 0) & (not wide)
+            whole = columns % LANES == 0
+            in_place = across & whole & (not wide)
             b_here = shift(b, k0 * b_row + n0 * b_col)
             if not (in_place | packed):
                 run_pack(panels, step, ptr(b_here), b_row, b_col, depth, columns)
-            i, held = 0, 0  # held: rows that wait in `own` to be moved to c
-            for tile in range(tiles):
-                rows = pick(tile < higher, low + 1, low)
+            # Rows at once: of a packed tile; all; or as many as fit `own`, on a detour to c.
+            at_once = pick(wide, up(m, up(m, ROWS)), pick(whole & (c_col == ITEMSIZE), m, OWN_ROWS))
+            i = 0
+            while i < m:
+                rows = least(at_once, m - i)
                 part = shift(a, i * a_row + k0 * a_col)
                 part = ptr(matrix(part, rows, a_row, depth, a_col, ITEMSIZE))
                 part_row, part_col = a_row, a_col
@@ -208,24 +209,20 @@ def block(d, index):
                     elif in_place:
                         panel_row = b_row
                         panel = ptr(matrix(b_here, depth, b_row, columns, b_col, ITEMSIZE))
-                    place = shift(c, (i - held) * c_row + (n0 + j) * c_col)
-                    place = ptr(matrix(place, held + rows, c_row, here, c_col, ITEMSIZE))
-                    direct = (c_col == ITEMSIZE) & (here == v * LANES)
-                    result, result_row = place, c_row
-                    if not direct:
-                        result, result_row = shift(own, held * row_size), row_size
-                        result = ptr(matrix(result, rows, row_size, 1, 0, row_size))
-                    invoke(
-                        choose(rows, v), TILE, part, part_row, part_col, panel, panel_row,
-                        result, result_row, depth, pick(direct, add, 0),
-                    )  # fmt: skip
-                    if not direct:
-                        held += rows
-                        if (held > room) | (tile == tiles - 1):
-                            run_move(
-                                place, c_row, c_col, ptr(own), row_size, ITEMSIZE, held, here, add
-                            )
-                            held = 0
+                    place = shift(c, i * c_row + (n0 + j) * c_col)
+                    place = ptr(matrix(place, rows, c_row, here, c_col, ITEMSIZE))
+                    if (c_col == ITEMSIZE) & (here == v * LANES):
+                        column_of_c(
+                            part, part_row, part_col, panel, panel_row, place, c_row,
+                            depth, add, rows, v,
+                        )  # fmt: skip
+                    else:
+                        result = ptr(matrix(own, rows, row_size, 1, 0, row_size))
+                        column_of_c(
+                            part, part_row, part_col, panel, panel_row, result, row_size,
+                            depth, 0, rows, v,
+                        )  # fmt: skip
+                        run_move(place, c_row, c_col, result, row_size, ITEMSIZE, rows, here, add)
                     j += width
                     offset += step
                 i += rows

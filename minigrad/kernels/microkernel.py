@@ -3,12 +3,10 @@
 This text is executed only to be compiled, behind ROWS, VECTORS, LANES, ITEMSIZE (see gemm.py for
 who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All steps are in bytes.
 
-    choose(R, V)
-        the address of the tile of R rows and V = 1, 2, 4 or 8 vectors; R <= ROWS, and
-        R * V <= ROWS * VECTORS:
-    tile(a, a_row, a_col, b, b_row, c, c_row, k, add)
+    column(a, a_row, a_col, b, b_row, c, c_row, k, add, m, V)
         c[i, j] = (c[i, j] if add else 0) + sum over p < k of a[i, p] * b[p, j]
-        for i < R, j < V * LANES; rows of b and c are contiguous, a is any; k >= 1.
+        for i < m, j < V * LANES. Rows of b and c are contiguous, a is any; m >= 1, k >= 1, and V is
+        1, 2, or, while m * V <= ROWS * VECTORS, 4 or 8.
     transpose4(dst, dst_row, dst_step, src, src_row, src_step, n, add)
         dst[j, i] = (dst[j, i] if add else 0) + src[i, j] for i < 4, j < 4; the same for the squares
         at dst_step and src_step from there, n in all; n >= 1.
@@ -21,9 +19,10 @@ who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All st
         copies a (k, columns) with contiguous rows to a contiguous (k, width), width the next
         multiple of LANES, zeros in the columns between; k >= 1, columns >= 1.
 
-A tile holds R * V accumulators in vector registers. Per step of k it loads V vectors of b, and R
-numbers of a that it multiplies into all of them: R * V fused multiply-adds for R + V loads. Every
-element of c is one chain of multiply-adds in order of p, whatever the shape of the tile.
+A column of c is made of tiles of up to ROWS rows, as equal as can be. A tile of R rows holds R * V
+accumulators in vector registers. Per step of k it loads V vectors of b, and R numbers of a that it
+multiplies into all of them: R * V fused multiply-adds for R + V loads. Every element of c is one
+chain of multiply-adds in order of p, whatever the shape of the tile.
 
 It is LLVM code rather than Numba's because so many tiles compile in 0.3 s this way, in 1 s through
 an intrinsic, and because a caller needs no copy of them.
@@ -43,7 +42,7 @@ def assembly():
     """The module's text, with a function for every export."""
     module = ir.Module("microkernel")
     shapes = [(rows, vectors) for vectors in WIDTHS for rows in range(1, _most(vectors) + 1)]
-    _choose(module, [_tile(module, rows, vectors) for rows, vectors in shapes])
+    _column(module, [_tile(module, rows, vectors) for rows, vectors in shapes])
     _transpose(module, "transpose4", 4)
     _transpose(module, "transpose", max(LANES, 4))
     _spread(module)
@@ -183,21 +182,33 @@ def _row(builder, place, i, step, thrice):
     return _at(builder, place, {0: 0, 1: step, 3: thrice}[i])
 
 
-def _choose(module, tiles):
-    kind = ir.ArrayType(POINTER, len(tiles))
-    table = ir.GlobalVariable(module, kind, "tiles")
+def _column(module, tiles):
+    table_kind = ir.ArrayType(POINTER, len(tiles))
+    table = ir.GlobalVariable(module, table_kind, "tiles")
     table.linkage, table.global_constant = "private", True
-    table.initializer = kind([tile.bitcast(POINTER) for tile in tiles])
-    function = ir.Function(module, ir.FunctionType(POINTER, [I64, I64]), "choose")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    rows, wanted = function.args
-    before, start = 0, I64(0)  # tiles of fewer vectors
+    table.initializer = table_kind([tile.bitcast(POINTER) for tile in tiles])
+    kinds = [POINTER, I64, I64, POINTER, I64, POINTER, I64, I64, I64]
+    tile_kind = ir.FunctionType(VOID, kinds).as_pointer()
+    function, builder = _function(module, "column", *kinds, I64, I64)
+    a, a_row, a_col, b, b_row, c, c_row, k, add, m, wanted = function.args
+
+    before, start = 0, I64(-1)  # where tiles of these vectors begin: after all with fewer
     for vectors in WIDTHS[:-1]:
         before += _most(vectors)
-        start = builder.select(builder.icmp_signed(">", wanted, I64(vectors)), I64(before), start)
-    index = builder.add(start, rows)
-    place = _at(builder, table, builder.mul(builder.sub(index, I64(1)), I64(8)))
-    builder.ret(builder.load(place, typ=POINTER))
+        more = builder.icmp_signed(">", wanted, I64(vectors))
+        start = builder.select(more, I64(before - 1), start)
+    count = builder.udiv(builder.add(m, I64(ROWS - 1)), I64(ROWS))
+    fewest, more = builder.udiv(m, count), builder.urem(m, count)  # `more` tiles have one row more
+    with _Loop(builder, count) as loop:
+        a_place, c_place = loop.carry(POINTER, a), loop.carry(POINTER, c)
+        extra = builder.zext(builder.icmp_signed("<", loop.index, more), I64)
+        rows = builder.add(fewest, extra)
+        offset = builder.mul(builder.add(start, rows), I64(8))
+        tile = builder.load(_at(builder, table, offset), typ=tile_kind)
+        builder.call(tile, [a_place, a_row, a_col, b, b_row, c_place, c_row, k, add])
+        for place, step in ((a_place, a_row), (c_place, c_row)):
+            place.add_incoming(_at(builder, place, builder.mul(rows, step)), builder.block)
+    builder.ret_void()
 
 
 def _transpose(module, name, many):
