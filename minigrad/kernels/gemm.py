@@ -46,6 +46,7 @@ LARGE = 512 * 1024  # bytes of a: half of an L2 of 1 MB
 FAR = 4 << 20  # bytes of b: more comes from RAM, single lines of it slowly
 OWN_ROWS = 4 * ROWS  # what moves at once to a c that is transposed: long runs there
 WIDEST = 8  # vectors of a tile
+PAGE, WAYS = 4096, 8
 AHEAD = 4  # rows of b to prefetch ahead: they lie in pages of their own
 
 # The words of a description.
@@ -62,7 +63,7 @@ OWN_BYTES = OWN_ROWS * WIDTH * ITEMSIZE
 A_BYTES = DEPTH * ((ROWS + LANES - 1) // LANES * LANES) * ITEMSIZE
 
 column_of_c = external(
-    "minigrad_column", "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64, i64, i64)"
+    "minigrad_column", "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64, i64, i64, i64)"
 )
 transpose4 = external("minigrad_transpose4", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
 transpose = external("minigrad_transpose", "void(ptr, i64, i64, ptr, i64, i64, i64, i64)")
@@ -154,6 +155,8 @@ def block(d, index):
         vectors * LANES,
         least(vectors, VECTORS) * LANES,
     )  # rest: what is less than a strip
+    # Rows a page apart fall on the same lines of an L1 cache, which has room for WAYS of them.
+    height = pick(a_row % PAGE == 0, least(ROWS, WAYS), ROWS)
     near, own, own_a = stack(PANEL_BYTES), stack(OWN_BYTES), stack(A_BYTES)
     panels, depth = ptr(near), least(k, DEPTH)
     large, few = m * depth * ITEMSIZE > LARGE, m <= 64
@@ -166,6 +169,7 @@ def block(d, index):
     if wide:
         strip = pick(few, STRIP // 4, STRIP)
         rest = strip
+        height = ROWS  # of a tile that is packed
     else:
         panels = ptr(near)
 
@@ -214,13 +218,13 @@ def block(d, index):
                     if (c_col == ITEMSIZE) & (here == v * LANES):
                         column_of_c(
                             part, part_row, part_col, panel, panel_row, place, c_row,
-                            depth, add, rows, v,
+                            depth, add, rows, v, height,
                         )  # fmt: skip
                     else:
                         result = ptr(matrix(own, rows, row_size, 1, 0, row_size))
                         column_of_c(
                             part, part_row, part_col, panel, panel_row, result, row_size,
-                            depth, 0, rows, v,
+                            depth, 0, rows, v, height,
                         )  # fmt: skip
                         run_move(place, c_row, c_col, result, row_size, ITEMSIZE, rows, here, add)
                     j += width

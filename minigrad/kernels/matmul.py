@@ -50,7 +50,7 @@ def tile(dtype: Any) -> Tile:
 _DEPTH = {4: 384, 8: 256}  # of a panel: the sum over k is cut there, so bits depend on it
 
 _MICROKERNEL = {
-    "column": "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64, i64, i64)",
+    "column": "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64, i64, i64, i64)",
     "transpose4": "void(ptr, i64, i64, ptr, i64, i64, i64, i64)",
     "transpose": "void(ptr, i64, i64, ptr, i64, i64, i64, i64)",
     "spread": "void(ptr, i64, ptr, i64, i64)",

@@ -3,7 +3,7 @@
 This text is executed only to be compiled, behind ROWS, VECTORS, LANES, ITEMSIZE (see gemm.py for
 who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All steps are in bytes.
 
-    column(a, a_row, a_col, b, b_row, c, c_row, k, add, m, V)
+    column(a, a_row, a_col, b, b_row, c, c_row, k, add, m, V, height)
         c[i, j] = (c[i, j] if add else 0) + sum over p < k of a[i, p] * b[p, j]
         for i < m, j < V * LANES. Rows of b and c are contiguous, a is any; m >= 1, k >= 1, and V is
         1, 2, or, while m * V <= ROWS * VECTORS, 4 or 8.
@@ -19,10 +19,10 @@ who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All st
         copies a (k, columns) with contiguous rows to a contiguous (k, width), width the next
         multiple of LANES, zeros in the columns between; k >= 1, columns >= 1.
 
-A column of c is made of tiles of up to ROWS rows, as equal as can be. A tile of R rows holds R * V
-accumulators in vector registers. Per step of k it loads V vectors of b, and R numbers of a that it
-multiplies into all of them: R * V fused multiply-adds for R + V loads. Every element of c is one
-chain of multiply-adds in order of p, whatever the shape of the tile.
+A column of c is made of tiles of up to `height` <= ROWS rows, as equal as can be. A tile of R rows
+holds R * V accumulators in vector registers. Per step of k it loads V vectors of b, and R numbers
+of a that it multiplies into all of them: R * V fused multiply-adds for R + V loads. Every element
+of c is one chain of multiply-adds in order of p, whatever the shape of the tile.
 
 It is LLVM code rather than Numba's because so many tiles compile in 0.3 s this way, in 1 s through
 an intrinsic, and because a caller needs no copy of them.
@@ -189,15 +189,15 @@ def _column(module, tiles):
     table.initializer = table_kind([tile.bitcast(POINTER) for tile in tiles])
     kinds = [POINTER, I64, I64, POINTER, I64, POINTER, I64, I64, I64]
     tile_kind = ir.FunctionType(VOID, kinds).as_pointer()
-    function, builder = _function(module, "column", *kinds, I64, I64)
-    a, a_row, a_col, b, b_row, c, c_row, k, add, m, wanted = function.args
+    function, builder = _function(module, "column", *kinds, I64, I64, I64)
+    a, a_row, a_col, b, b_row, c, c_row, k, add, m, wanted, height = function.args
 
     before, start = 0, I64(-1)  # where tiles of these vectors begin: after all with fewer
     for vectors in WIDTHS[:-1]:
         before += _most(vectors)
         more = builder.icmp_signed(">", wanted, I64(vectors))
         start = builder.select(more, I64(before - 1), start)
-    count = builder.udiv(builder.add(m, I64(ROWS - 1)), I64(ROWS))
+    count = builder.udiv(builder.add(m, builder.sub(height, I64(1))), height)
     fewest, more = builder.udiv(m, count), builder.urem(m, count)  # `more` tiles have one row more
     with _Loop(builder, count) as loop:
         a_place, c_place = loop.carry(POINTER, a), loop.carry(POINTER, c)
