@@ -23,7 +23,18 @@ Array = np.ndarray
 Target = Node | Tensor  # where a gradient arrives: the node that made a value, or a leaf
 
 
-class _Slice:
+class Partial:
+    """A gradient of a part of something, which is added to the gradient of the whole."""
+
+    __slots__ = ()
+    g: Any
+
+    def add_to(self, total: Any) -> Any:
+        """The whole with the part added, in place; None stands for nothing so far."""
+        raise NotImplementedError
+
+
+class _Slice(Partial):
     """The gradient of x[index]: zero outside the index. Added in place, so that reading T steps out
     of a sequence one by one costs T slices and not T whole sequences.
     """
@@ -213,7 +224,7 @@ class _Sums(dict):
 
     def add(self, key: int, g: Any) -> None:
         have = self.get(key)
-        if type(g) is _Slice:
+        if isinstance(g, Partial):
             if have is not None and key not in self._owned:
                 have = have.copy()
             self[key] = g.add_to(have)
@@ -234,18 +245,22 @@ class _Sums(dict):
 
 def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
     """(input, its gradient) for each input that needs one, on arrays."""
+    if node.op.kind == "scan":
+        return node.op.pull(node, g, recorded=False)
     if node.op is ops.getitem:
         return [(0, _Slice(g, node.params["index"], node.input_shape(0)))]
     return _call_rules(node, g, node.saved or ())
 
 
 def _check_pulled(node: Node, i: int, gx: Any) -> None:
-    values = gx.g if type(gx) is _Slice else getattr(gx, "_data", gx)
+    values = gx.g if isinstance(gx, Partial) else getattr(gx, "_data", gx)
     check_finite(values, f"{node.where()} (gradient of input {i})", "the backward pass")
 
 
 def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
     """The same on Tensors: the rules are expressions of ops, so calling them records them."""
+    if node.op.kind == "scan":
+        return node.op.pull(node, g, recorded=True)
     plan = node.plan
     saved: list[Tensor] = []
     for position, array in zip(plan.saves, node.saved or (), strict=True):
@@ -289,7 +304,7 @@ def _show(node: Node, g: Any) -> Any:
     """Lets hooks and the Tape see a complete gradient; hooks may replace it."""
     if node.hooks:
         g = _run_hooks(node.hooks, g)
-    if node.tape is not None:
+    if node.tape is not None and not isinstance(g, dict):
         node.tape.saw_gradient(node, g._data if isinstance(g, Tensor) else g)
     return g
 

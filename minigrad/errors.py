@@ -31,6 +31,10 @@ class NumericalError(MinigradError, FloatingPointError):
     """NaN or Inf where the caller asked to be told."""
 
 
+class TraceError(MinigradError, TypeError):
+    """A cell that cannot be compiled, and what to write instead."""
+
+
 class StateDictError(MinigradError, ValueError):
     """A state_dict that does not fit the module or optimiser it is loaded into."""
 

@@ -16,6 +16,7 @@ are recorded in place, so every rule becomes one fused loop however it is writte
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -147,35 +148,47 @@ def source(
     if len(results) == 1 and results[0] is inputs[0]:
         return None
     lines: list[str] = []
-    printed: dict[Any, str] = {}  # the record with equal parts shared: key -> the name it goes by
-    named: dict[int, str] = {}  # id of a visited Expr -> its name, so that a diamond is walked once
-    used: set[str] = set()
-
-    def visit(e: Expr) -> str:
-        if id(e) not in named:
-            named[id(e)] = name(e)
-        return named[id(e)]
-
-    def name(e: Expr) -> str:
-        if e.fn == "input":
-            used.add(e.value)
-            return str(e.value)
-        if e.fn == "const":
-            return _literal(e.value)
-        args = [visit(a) for a in e.args]
-        key = (e.fn, *args)
-        if key not in printed:
-            printed[key] = f"t{len(printed)}"
-            lines.append(f"    {printed[key]} = {_format(e.fn, args)}")
-        return printed[key]
-
-    returned = ", ".join(visit(r) for r in results)
-    kept = tuple(n for n in names if n in used)
+    counter = itertools.count()
+    printer = Printer(lines, lambda: f"t{next(counter)}")
+    returned = ", ".join(printer.name(r) for r in results)
+    kept = tuple(n for n in names if n in printer.used)
     head = f"def element({', '.join(kept)}):"
-    text = "\n".join([head, *lines, f"    return {returned}", ""])
+    body = [f"    {line}" for line in lines]
+    text = "\n".join([head, *body, f"    return {returned}", ""])
     kinds = "".join("b" if n in bools else "f" for n in kept)
     outs = "".join("b" if r.is_bool else "f" for r in results)
     return Source(text, kept, f"{kinds}->{outs}")
+
+
+class Printer:
+    """Prints records as lines `t0 = y * y`, each part once; equal parts of several records too."""
+
+    def __init__(self, lines: list[str], fresh: Callable[[], str]):
+        self.lines, self.fresh = lines, fresh
+        self.printed: dict[Any, str] = {}  # key -> the name it goes by
+        self.named: dict[int, str] = {}  # id of a visited Expr: a diamond is walked once
+        self.kept: list[Expr] = []  # so that ids stay their own
+        self.used: set[str] = set()
+
+    def name(self, e: Expr) -> str:
+        """What stands for e in the text, its lines being printed."""
+        if id(e) not in self.named:
+            self.named[id(e)] = self._name(e)
+            self.kept.append(e)
+        return self.named[id(e)]
+
+    def _name(self, e: Expr) -> str:
+        if e.fn == "input":
+            self.used.add(e.value)
+            return str(e.value)
+        if e.fn == "const":
+            return _literal(e.value)
+        args = [self.name(a) for a in e.args]
+        key = (e.fn, *args)
+        if key not in self.printed:
+            self.printed[key] = self.fresh()
+            self.lines.append(f"{self.printed[key]} = {_format(e.fn, args)}")
+        return self.printed[key]
 
 
 def _literal(value: float) -> str:

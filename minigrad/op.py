@@ -220,6 +220,10 @@ class Op:
     def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
         return self.body(arrays, **params) if self.variadic else self.body(*arrays, **params)
 
+    def pull(self, node: Any, g: Any, recorded: bool) -> list[tuple[int, Any]]:
+        """(input, its gradient), for an op that is more than its rules (kind "scan")."""
+        self._refuse("it has rules, and no way of its own to run backwards")
+
     # -- differentiating -------------------------------------------------------------------------
 
     def _pullbacks(self, mask: int) -> list[Pullback]:

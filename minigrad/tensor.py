@@ -35,6 +35,7 @@ class Tensor:
     # leaves have these; the many tensors computed from them mostly do not, so they are no slots
     grad: Tensor | None = None
     name: str = ""
+    _trace: Any = None  # of a Tracer, in compile: a Tensor of a step that is being traced
     _hooks: list[Callable[..., Any]] | None = None
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str = ""):
@@ -438,6 +439,11 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
                 op.check_shapes(arrays)
                 raise
     if y is None:
+        for a in args:
+            if isinstance(a, Tensor) and a._trace is not None:  # a step that is being compiled
+                return a.__apply__(op, args, params)
+        if getattr(params.get("index"), "_trace", None) is not None:
+            return params["index"].tracer.__apply__(op, args, params)
         arrays, args, params = _prepare(op, args, params)
         y = op.forward(arrays, params)
         inputs, mask = _inputs(args)

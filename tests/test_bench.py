@@ -1,9 +1,11 @@
-"""The benchmark harness judges rightly: wrong results are refused, targets work both ways."""
+"""The benchmarks judge rightly: wrong results are refused, targets work both ways."""
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -31,7 +33,7 @@ worker.serve({"double": double, "broken": broken, "fatal": fatal})
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.syspath_prepend(BENCH)
-    names = ("harness", "table")
+    names = ("harness", "machine", "table", "oracle", "sequences")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
@@ -118,3 +120,89 @@ def test_the_table_shows_target_verdict_and_error(bench: SimpleNamespace) -> Non
     assert ["log", "2", "ns", "<=", "1", "MISS"] in lines
     assert ["no", "numpy"] in lines
     assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def timing(bench: SimpleNamespace, *seconds: float) -> object:
+    return bench.harness.Timing(list(seconds))
+
+
+def test_a_ratio_is_of_medians_and_shows_both_times(bench: SimpleNamespace) -> None:
+    times = {"minigrad": timing(bench, 0.1, 0.2, 0.9), "torch": timing(bench, 0.3, 0.4, 0.5)}
+    row = bench.sequences.ratio("layers", "lstm", times, "torch", set())
+    assert row.value == pytest.approx(2.0)
+    assert row.peers == pytest.approx({"minigrad ms": 200, "torch ms": 400})
+    assert row.better == ">="
+
+
+def test_a_missing_opponent_is_neither_beaten_nor_missed(bench: SimpleNamespace) -> None:
+    row = bench.sequences.ratio("layers", "lstm", {"minigrad": timing(bench, 0.1)}, "torch", set())
+    row.limit = 1.2
+    assert row.verdict == ""
+    assert row.note == "torch is not here to compare"
+
+
+def test_a_cost_is_the_dear_one_over_the_plain_one(bench: SimpleNamespace) -> None:
+    times = {"two": timing(bench, 0.4, 0.5), "one": timing(bench, 0.2, 0.25)}
+    row = bench.sequences.cost("costs", "directions", times, "two", "one", "x one", 2.1)
+    assert row.value == pytest.approx(2.0)
+    assert row.verdict == "pass"
+
+
+def test_standings_end_with_the_geometric_mean_over_all_sizes(
+    bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = iter([0.1, 0.2, 0.4, 0.8, 1.6])
+
+    def race(*_: object) -> dict[str, object]:
+        return {"minigrad": timing(bench, 0.1), "torch": timing(bench, next(theirs))}
+
+    monkeypatch.setattr(bench.sequences, "race", race)
+    target = bench.sequences.Target("torch", each=1.5, mean=3.9)
+    options = bench.harness.Options()
+    *each, mean = bench.sequences.standings("layers", "lstm", "lstm", [], [target], options)
+    assert [row.value for row in each] == pytest.approx([1, 2, 4, 8, 16])
+    assert [row.verdict for row in each] == ["MISS", "pass", "pass", "pass", "pass"]
+    assert mean.value == pytest.approx(4.0)
+    assert mean.verdict == "pass"
+
+
+def test_a_library_without_an_interpreter_stays_away(bench: SimpleNamespace) -> None:
+    with ExitStack() as stack:
+        assert bench.sequences.enter(stack, bench.harness.Options(), "jax") == []
+    assert bench.machine.version_in(sys.executable, "no_such_library") is None
+    assert bench.machine.version_in("no/such/python", "json") is None
+
+
+def test_the_oracle_knows_that_peepholes_of_zero_leave_an_lstm(bench: SimpleNamespace) -> None:
+    inputs = importlib.import_module("peers.inputs")
+    size = inputs.Sizes(2, 3, 4, 5)
+    xs, own = inputs.sequence("own_lstm", *size)
+    _, torchs = inputs.sequence("lstm", *size)
+    none = {name: np.zeros(5) for name in ("p_i", "p_f", "p_o")}
+    plain = bench.oracle.loss("lstm", torchs | {"xs": xs})
+    assert bench.oracle.loss("own_lstm", own | {"xs": xs}) == pytest.approx(plain, rel=1e-6)
+    assert bench.oracle.loss("peephole", own | none | {"xs": xs}) == pytest.approx(plain, rel=1e-6)
+    seen = {name: np.ones(5) for name in none}
+    assert bench.oracle.loss("peephole", own | seen | {"xs": xs}) != pytest.approx(plain, rel=1e-3)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "own_lstm", "peephole"])
+def test_the_oracle_refuses_a_wrong_loss_and_a_wrong_gradient(
+    bench: SimpleNamespace, cell: str
+) -> None:
+    size = importlib.import_module("peers.inputs").Sizes(2, 3, 4, 5)
+    loss, slope = bench.oracle.truth(cell, size)
+    bench.oracle.check("peer", {"loss": loss, "gradient": slope}, cell, size)
+    bench.oracle.check("peer", {"loss": loss}, cell, size, forward=True)
+    for wrong in ({"loss": loss * 1.01, "gradient": slope}, {"loss": loss, "gradient": -slope}):
+        with pytest.raises(bench.harness.BenchError, match="is off by"):
+            bench.oracle.check("peer", wrong, cell, size)
+
+
+def test_every_group_is_described_and_has_its_rows(bench: SimpleNamespace) -> None:
+    text = (BENCH / "__main__.py").read_text()
+    listed = re.findall(r"^    (\w+)  +\w", text.partition("from __future__")[0], re.MULTILINE)
+    assert {path.stem for path in (BENCH / "rows").glob("*.py")} == set(listed)
+    groups = re.search(r"^GROUPS = \((.*?)\)$", text, re.MULTILINE | re.DOTALL)
+    assert groups is not None
+    assert re.findall(r'"(\w+)"', groups[1]) == listed

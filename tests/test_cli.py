@@ -231,27 +231,6 @@ def test_draw_refuses_with_one_line(
 # -- the others
 
 
-def test_info_names_versions_machine_cache_and_engine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status("info") == 0
-    lines = capsys.readouterr().out.splitlines()
-    named = {line.split("  ")[0] for line in lines}
-    assert {"minigrad", "Python", "numpy", "numba", "CPU", "threads", "kernel cache"} <= named
-    assert any(line.startswith("drawing engine  /") for line in lines)
-
-
-def test_info_works_with_a_wrong_minigrad_dot(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MINIGRAD_DOT", "no-such-dot")
-    assert status("info") == 0
-    assert "no-such-dot" in capsys.readouterr().out
-
-
-def test_warmup_says_how_many_kernels_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status("warmup") == 0
-    assert "kernels compiled" in capsys.readouterr().out
-
-
 def test_bench_checks_and_times_every_part(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

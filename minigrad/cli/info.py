@@ -11,8 +11,10 @@ from importlib import metadata
 from typing import Any
 
 from .. import __version__
+from ..errors import MinigradError
 from ..flow.render import INSTALL, RenderError, find_engine
 from ..kernels import cache, host
+from .cache import NOWHERE, summary
 
 
 def add(commands: Any) -> None:
@@ -32,17 +34,15 @@ def run(args: argparse.Namespace) -> int:
 
 def facts() -> list[tuple[str, str]]:
     """(name, value) of each line."""
-    kernels = cache.kernels()
-    size = sum(size for _, size in kernels)
-    cpu, _ = host.cpu()
     return [
         ("minigrad", __version__),
         ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *((name, _version(name)) for name in ("numpy", "numba", "llvmlite", "graphviz")),
-        ("CPU", f"{cpu}, vectors of {host.vector_bits()} bits"),
+        ("CPU", _cpu()),
         ("threads", _threads()),
         ("JIT", "off (NUMBA_DISABLE_JIT): NumPy twins" if _jit_disabled() else "on"),
-        ("kernel cache", f"{cache.folder()}: {len(kernels)} kernels, {size / 1024:.0f} KiB"),
+        ("kernel cache", _cache()),
+        ("kernels kept", summary(cache.kernels())),
         ("drawing engine", _engine()),
     ]
 
@@ -54,10 +54,29 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def _cpu() -> str:
+    try:
+        return f"{host.cpu()[0]}, vectors of {host.vector_bits()} bits"
+    except (ImportError, OSError) as error:  # the one that says so must not fail by it
+        return f"unknown: llvmlite does not load: {error}"
+
+
 def _threads() -> str:
     from ..kernels import threads
 
-    return f"{threads.get_num_threads()} of {os.cpu_count()} CPUs"
+    try:
+        return f"{threads.get_num_threads()} of {os.cpu_count()} CPUs"
+    except MinigradError as error:
+        return str(error)
+
+
+def _cache() -> str:
+    place = cache.folder()
+    if place is None:
+        return NOWHERE
+    if why := cache.obstacle():
+        return f"{place}, can't be written ({why}): new kernels are kept for one process"
+    return f"{place}, {'can be written' if place.is_dir() else 'made with the first kernel'}"
 
 
 def _jit_disabled() -> bool:

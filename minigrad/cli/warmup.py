@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import Any
 
+from ..errors import MinigradError
 from ..flow import experiment
 from ..flow.experiment import CELLS
-from ..kernels import cache
+from ..kernels import cache, jit
+from .cache import summary
 
 
 def add(commands: Any) -> None:
@@ -20,18 +23,47 @@ def add(commands: Any) -> None:
         "kernels are compiled and kept in the cache. Kernels do not depend on sizes.",
     )
     parser.set_defaults(run=run)
+    # fmt: off
+    parser.add_argument("--cells", nargs="+", type=str.lower, choices=list(CELLS), metavar="CELL",
+                        default=list(CELLS), help=f"any of {', '.join(CELLS)} (default: all)")
+    # fmt: on
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs every cell once, very small."""
-    before = {name for name, _ in cache.kernels()}
-    started = time.perf_counter()
-    for cell in CELLS:
-        at = time.perf_counter()
+    """Runs every cell once, very small; status 1 where a kernel is not kept."""
+    if jit.mode() == "plain":
+        return _complain("NUMBA_DISABLE_JIT=1: nothing is compiled; unset it")
+    if why := cache.obstacle():
+        return _complain(f"kernels can't be kept in {cache.folder() or 'a folder'}: {why}")
+    started, failed = time.perf_counter(), 0
+    try:
+        for cell in dict.fromkeys(args.cells):
+            failed += _warm(cell)
+    except KeyboardInterrupt:  # each kernel is kept as soon as it is compiled
+        print(file=sys.stderr)
+        _complain(f"stopped; in {cache.folder()} are {summary(cache.kernels())}")
+        return 130
+    print(f"{time.perf_counter() - started:.1f} s; in {cache.folder()} are ", end="")
+    print(summary(cache.kernels()))
+    if cache.spilled():  # no room any more, say
+        return _complain(f"not all kernels could be kept in {cache.folder()}")
+    return 1 if failed else 0
+
+
+def _warm(cell: str) -> bool:
+    """Runs one cell, and says how long that took; whether it failed."""
+    before, started = {entry.stem for entry in cache.kernels()}, time.perf_counter()
+    try:
         experiment.warm_up([cell])
-        print(f"{cell:<7} {time.perf_counter() - at:5.1f} s", flush=True)
-    kernels = cache.kernels()
-    new = len({name for name, _ in kernels} - before)
+    except (MinigradError, OSError) as error:  # the other cells may do
+        _complain(f"{cell}: {' '.join(str(error).split())}")
+        return True
+    new = len({entry.stem for entry in cache.kernels()} - before)
     seconds = time.perf_counter() - started
-    print(f"{new} kernels compiled, {len(kernels)} in {cache.folder()}, {seconds:.1f} s")
-    return 0
+    print(f"{cell:<7} {seconds:5.1f} s  {new:3d} kernels compiled", flush=True)
+    return False
+
+
+def _complain(what: str) -> int:
+    print(f"minigrad warmup: {what}", file=sys.stderr)
+    return 1

@@ -5,12 +5,13 @@
 
 The key hashes all that decides the machine code, so nothing is ever stale: a change has another
 name. A file that is cut short or garbled fails its checksum and is built again. Files appear
-by renaming, so two processes that build one kernel at the same time both end with a whole one.
+by renaming, so two processes that build one kernel at the same time both end with a whole one;
+what a killed process leaves of a file has a name that nobody looks for.
 
 The folder is `$MINIGRAD_CACHE_DIR`, else `$XDG_CACHE_HOME/minigrad`, else `~/.cache/minigrad`.
-Where it can't be written (read-only or missing home), a private temporary folder serves this
-process; what the other one holds is still read. Where nothing can be written at all, kernels are
-compiled in every process.
+Where it can't be written (read-only or missing home, a full disk), a private temporary folder
+serves this process; what the other one holds is still read. Where nothing can be written at all,
+kernels are compiled in every process. Kernels of other versions stay until `minigrad cache clear`.
 """
 
 from __future__ import annotations
@@ -19,15 +20,22 @@ import atexit
 import hashlib
 import json
 import os
+import re
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 _MAGIC = b"minigrad kernel 1\n"
+_DIGITS = 24  # of a key: no time stamp and no other tool's hash in a file name is as long as that
+_OURS = re.compile(rf"(\w+-[0-9a-f]{{{_DIGITS}}})\.(?:o|py)")
+_TEMPORARY = re.compile(rf"\.{_OURS.pattern}\.\d+\.\d+")
 
 
-def folder() -> Path:
-    """The folder asked for, whether or not it exists or can be written."""
+def folder() -> Path | None:
+    """The folder asked for, whether or not it exists or can be written; None without a home."""
     if chosen := os.environ.get("MINIGRAD_CACHE_DIR"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -35,8 +43,8 @@ def folder() -> Path:
         return Path(base) / "minigrad"
     try:
         return Path.home() / ".cache" / "minigrad"
-    except RuntimeError:  # no home at all
-        return _private()
+    except RuntimeError:  # a user without a home, as in some containers
+        return None
 
 
 @cache
@@ -56,25 +64,29 @@ def _remove(path: str, owner: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def spilled() -> Path | None:
+    """The private folder, where something had to go there."""
+    return _private() if _private.cache_info().currsize else None
+
+
 def key(*parts: str) -> str:
-    """A 16-hex-digit hash of all parts, with their borders."""
+    """A hash of all parts and of their borders, in 24 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode()
         digest.update(b"%d:" % len(data) + data)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:_DIGITS]
 
 
 def find(name: str) -> Path | None:
     """Where a file of this name is."""
-    places = [folder()]
-    if _private.cache_info().currsize:  # it exists
-        places.append(_private())
-    return next((place / name for place in places if (place / name).is_file()), None)
+    places = (place / name for place in (folder(), spilled()) if place)
+    # Not Path.is_file: it raises where a folder above is another user's or a name is too long.
+    return next((path for path in places if os.path.isfile(path)), None)
 
 
-def load(stem: str) -> tuple[dict, bytes] | None:
-    """(header, object code) of `<stem>.o`, or None where there is no whole one."""
+def load(stem: str) -> tuple[list[str], bytes] | None:
+    """(symbols it needs, object code) of `<stem>.o`, or None where there is no whole one."""
     path = find(f"{stem}.o")
     try:
         return _unpack(path.read_bytes()) if path else None
@@ -82,46 +94,156 @@ def load(stem: str) -> tuple[dict, bytes] | None:
         return None
 
 
-def _unpack(data: bytes) -> tuple[dict, bytes] | None:
+def _unpack(data: bytes) -> tuple[list[str], bytes] | None:
     body = data[len(_MAGIC) + 65 :]
     digest = hashlib.sha256(body).hexdigest().encode()
     if not data.startswith(_MAGIC + digest + b"\n"):
         return None
     header, _, code = body.partition(b"\n")
-    return json.loads(header), code
+    try:
+        needs = json.loads(header)["needs"]
+    except (ValueError, TypeError, KeyError):  # written whole, but not by this version
+        return None
+    listed = isinstance(needs, list) and all(isinstance(symbol, str) for symbol in needs)
+    return (needs, code) if listed else None
 
 
 def store(name: str, data: bytes) -> Path | None:
     """Write a file whole or not at all; returns its path, or None where nothing can be written."""
-    for place in (folder, _private):
-        try:
-            return _write(place(), name, data)
-        except OSError:
-            continue
+    with suppress(OSError):
+        if place := folder():
+            place.mkdir(parents=True, exist_ok=True)
+            return _write(place, name, data)
+    with suppress(OSError):
+        # Never made anew: once it is gone (its maker was a parent that ended), anyone could be the
+        # next to make a folder of that name.
+        return _write(_private(), name, data)
     return None
 
 
-def store_object(stem: str, header: dict, code: bytes) -> None:
+def store_object(stem: str, needs: list[str], code: bytes) -> None:
     """Keep an object for `load(stem)`."""
-    body = json.dumps(header).encode() + b"\n" + code
+    body = json.dumps({"needs": needs}).encode() + b"\n" + code
     digest = hashlib.sha256(body).hexdigest().encode()
     store(f"{stem}.o", _MAGIC + digest + b"\n" + body)
 
 
 def _write(place: Path, name: str, data: bytes) -> Path:
-    place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{name}.{os.getpid()}.{threading.get_ident()}"
     try:
         temporary.write_bytes(data)
         os.replace(temporary, place / name)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
     return place / name
 
 
-def kernels() -> list[tuple[str, int]]:
-    """(name, bytes) of every object in the folder, for `minigrad info`."""
+# -- what `minigrad cache` and `minigrad info` show ------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """A kernel in the folder."""
+
+    stem: str
+    size: int  # bytes of the object and of its source
+    built: float  # seconds since 1970
+
+    @property
+    def kind(self) -> str:
+        """The first word of its name: `scan` of scan_LSTMCell_forward, `element` of element."""
+        return re.split("[_-]", self.stem, maxsplit=1)[0]
+
+
+class Cleared(NamedTuple):
+    """What `clear` did."""
+
+    kernels: int
+    others: int  # sources whose object is missing, and remains of killed processes
+    size: int  # bytes
+    refused: list[OSError]
+
+
+def kernels() -> list[Entry]:
+    """Every kernel in the folder, newest first; none where it can't be read."""
+    found: dict[str, Entry] = {}
+    sources: dict[str, int] = {}
+    with suppress(OSError):
+        for path, stem in _files():
+            with suppress(OSError):  # another process is clearing the folder
+                about = path.stat()
+                if path.suffix == ".o":
+                    found[stem] = Entry(stem, about.st_size, about.st_mtime)
+                elif path.suffix == ".py":
+                    sources[stem] = about.st_size
+    whole = [
+        entry._replace(size=entry.size + sources.get(stem, 0)) for stem, entry in found.items()
+    ]
+    return sorted(whole, key=lambda entry: (-entry.built, entry.stem))
+
+
+def clear() -> Cleared:
+    """Remove all kernels, their sources and what killed processes left; nothing else.
+
+    Processes that run meanwhile keep what they have loaded, and build the rest again. Raises
+    OSError where the folder can't be read.
+    """
+    removed: list[tuple[str, str]] = []  # (kernel, suffix)
+    refused: list[OSError] = []
+    size = 0
+    for path, stem in _files():
+        try:
+            bytes_here = path.lstat().st_size
+            path.unlink()
+        except FileNotFoundError:  # another process is clearing too
+            continue
+        except OSError as error:
+            refused.append(error)
+            continue
+        size += bytes_here
+        removed.append((stem, path.suffix))
+    objects = {stem for stem, suffix in removed if suffix == ".o"}
+    sources = {stem for stem, suffix in removed if suffix == ".py"} & objects
+    return Cleared(len(objects), len(removed) - len(objects) - len(sources), size, refused)
+
+
+def _files() -> Iterator[tuple[Path, str]]:
+    """(path, `<kernel>-<key>`) of each of our files in the folder; others may lie there too."""
     place = folder()
-    found = place.glob("*.o") if place.is_dir() else ()
-    return sorted((path.stem, path.stat().st_size) for path in found)
+    if place is None:
+        return
+    try:
+        found = list(os.scandir(place))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for file in found:
+        match = _OURS.fullmatch(file.name) or _TEMPORARY.fullmatch(file.name)
+        if match and not file.is_dir(follow_symlinks=False):
+            yield place / file.name, match[1]
+
+
+def obstacle() -> str:
+    """Why no kernel can be kept in the folder, or "" where nothing is in the way."""
+    import tempfile
+
+    place = folder()
+    if place is None:
+        return "there is no home folder; set $MINIGRAD_CACHE_DIR"
+    try:
+        while not _is_there(place):  # it is made with the first kernel
+            place = place.parent
+        # Asking for permissions does not see a read-only file system, nor a full one.
+        with tempfile.TemporaryFile(dir=place) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True

@@ -49,7 +49,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,6 +72,7 @@ _HELPERS = (
     "values.py",
     "simd.py",
     "lanes.py",
+    "steps.py",
     "vectormath.py",
 )
 
@@ -135,13 +136,15 @@ _lock = threading.RLock()
 _kernels: dict[str, Kernel] = {}
 
 
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()  # a thread that the child does not have may have held the old one
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    # A fork waits for the kernel that another thread builds: the child, which has no such thread,
+    # would wait for ever for what it held, this lock, Numba's, LLVM's or an import's. Numba logs,
+    # and a fork holds the lock of logging: to be taken after this one, logging registers before it.
+    import logging  # noqa: F401
+
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 def source(origin: Path | str | Callable[..., Any], /, **constants: Any) -> str:
@@ -193,19 +196,21 @@ def _obtain(
 ) -> Kernel:
     from minigrad.kernels import loader
 
+    name = re.sub(r"\W", "_", name, flags=re.ASCII)[:80]  # of a file: no "<lambda>", no "a/b"
     stem = f"{name}-{key}"
-    if found := objects.load(stem):
-        header, code = found
-    else:
-        path = objects.store(f"{stem}.py", text.encode()) or Path(f"<{stem}.py>")
-        with _no_garbage_collection():
-            from minigrad.kernels import compiler
+    found = objects.load(stem)
+    path = objects.find(f"{stem}.py") if found else None
+    path = path or objects.store(f"{stem}.py", text.encode()) or Path(f"<{stem}.py>")
+    if found:
+        # RuntimeError is LLVM's word for a file that is whole and yet no object code.
+        with suppress(RuntimeError):
+            return Kernel(stem, exports, loader.load(name, list(exports), *found, links))
+    with _no_garbage_collection():
+        from minigrad.kernels import compiler
 
-            code, needs = compiler.compile_source(name, text, path, exports, links)
-        header = {"needs": needs}
-        objects.store_object(stem, header, code)
-    addresses = loader.load(name, list(exports), header["needs"], code, links)
-    return Kernel(stem, exports, addresses)
+        code, needs = compiler.compile_source(name, text, path, exports, links)
+    objects.store_object(stem, needs, code)
+    return Kernel(stem, exports, loader.load(name, list(exports), needs, code, links))
 
 
 @cache

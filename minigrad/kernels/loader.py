@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from functools import cache
+from itertools import count
 from typing import Any
 
 from minigrad.kernels import host
@@ -30,6 +31,7 @@ class _Engine:
         self.orc = llvm.create_lljit_compiler(target_machine(), use_jit_link=True)
         self.error = (ctypes.c_int64 * 8)()
         self.libraries: list[Any] = []  # LLVM unloads those that nobody holds
+        self.numbers = count()  # a name stays taken where linking failed
 
     def find(self, symbol: str, links: Mapping[str, int]) -> int | None:
         """The address behind a symbol."""
@@ -80,7 +82,7 @@ def load(
         builder.import_symbol(symbol, address)
     for export in exports:
         builder.export_symbol(symbol_of(export))
-    library = builder.link(loader.orc, f"{name}.{len(loader.libraries)}")
+    library = builder.link(loader.orc, f"{name}.{next(loader.numbers)}")
     loader.libraries.append(library)
     return {export: library[symbol_of(export)] for export in exports}
 

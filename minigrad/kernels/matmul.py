@@ -5,14 +5,14 @@ gemm.py how a block of c is made of them, product.py which blocks a product has.
 follows the CPU.
 
 For a compiled loop that multiplies by the same matrix many times (a recurrence), the C functions of
-`kernels(tile(dtype))` do it by address: `pack` the matrix once into panels, then call `block` on a
-description of the product, with the panels in place of b (gemm.py lists its words).
+`panels(dtype)` do it by address: `pack_panels` once, then `product` (panels.py).
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +72,31 @@ def kernels(shape: Tile) -> tuple[jit.Kernel, jit.Kernel]:
     text = jit.source(here / "gemm.py", DEPTH=_DEPTH[shape.itemsize], **constants)
     text += jit.source(here / "product.py")
     return micro, jit.build("gemm", text, _GEMM, links)
+
+
+_PANELS = {
+    "pack_panels": "void(ptr, ptr, i64, i64, i64, i64, i64)",
+    "product": "void(ptr, i64, ptr, ptr, i64, i64, i64, i64, i64, i64)",
+}
+
+
+@cache
+def panels(dtype: Any) -> jit.Kernel:
+    """The compiled panels.py, for loops that multiply by one matrix many times."""
+    shape = tile(dtype)
+    micro, gemm = kernels(shape)
+    constants = {k.upper(): v for k, v in shape._asdict().items()}
+    text = jit.source(
+        Path(__file__).with_name("panels.py"), DEPTH=_DEPTH[shape.itemsize], **constants
+    )
+    links = {"minigrad_column": micro["column"], "minigrad_move": gemm["move"]}
+    return jit.build("panels", text, _PANELS, links)
+
+
+def panel_vectors(shape: Tile, rows: int) -> int:
+    """How many vectors wide panels should be for products with so many rows."""
+    most = shape.rows * shape.vectors
+    return next((v for v in (8, 4) if rows * v <= most), shape.vectors)
 
 
 def product(shape: Tile) -> Callable[..., Array]:

@@ -23,6 +23,7 @@ import ctypes
 import os
 import signal
 import threading
+from functools import cache
 from numbers import Integral
 from pathlib import Path
 
@@ -55,13 +56,22 @@ class ThreadsError(MinigradError, ValueError):
     """A number of threads that makes no sense."""
 
 
+@cache
+def _memory() -> ctypes.Array[ctypes.c_int64]:
+    """The pool's words and room to align them.
+
+    One place as long as the process lives: the code, linked to it once, would use the old one
+    where Ctrl-C stops the making of a pool and another is made.
+    """
+    return (ctypes.c_int64 * (_WORKERS + MOST_THREADS + 8))()
+
+
 class _Pool:
     """The pool's words and functions; made for the first kernel that needs them."""
 
     def __init__(self, count: int) -> None:
         words = _WORKERS + MOST_THREADS
-        self.memory = (ctypes.c_int64 * (words + 8))()  # lives as long as the process
-        start = -(-ctypes.addressof(self.memory) // 64) * 64  # on a cache line
+        start = -(-ctypes.addressof(_memory()) // 64) * 64  # on a cache line
         self.words = (ctypes.c_int64 * words).from_address(start)
         functions = _libc_functions()
         self.threaded = functions is not None

@@ -1,31 +1,58 @@
 """Networks: modules, cells, recurrent layers, losses, initial weights."""
 
 from . import init
-from .cells import Cell, GRUCell, LSTMCell, LSTMState, RNNCell
+from .cells import Cell, GatedCell, GRUCell, LSTMCell, LSTMState, RNNCell
 from .layers import Dropout, Embedding, LayerNorm, Linear, Sequential, linear
 from .losses import bce_with_logits, cross_entropy, huber_loss, mae_loss, mse_loss, nll_loss
 from .module import Module, Parameter
 from .recurrent import Recurrent
 from .rnn import GRU, LSTM, RNN
-from .unroll import unroll
+from ..compile import unroll
+from .zoo import (
+    AttentionLSTMCell,
+    CoupledLSTMCell,
+    ElmanCell,
+    IRNNCell,
+    JordanCell,
+    LayerNormLSTMCell,
+    LRUCell,
+    MinGRUCell,
+    MinimalGatedCell,
+    PeepholeLSTMCell,
+    UnitaryCell,
+    ZoneoutLSTMCell,
+)
 
 __all__ = [
+    "AttentionLSTMCell",
     "Cell",
+    "CoupledLSTMCell",
     "Dropout",
+    "ElmanCell",
     "Embedding",
     "GRU",
     "GRUCell",
+    "GatedCell",
+    "IRNNCell",
+    "JordanCell",
+    "LRUCell",
     "LSTM",
     "LSTMCell",
     "LSTMState",
     "LayerNorm",
+    "LayerNormLSTMCell",
     "Linear",
+    "MinGRUCell",
+    "MinimalGatedCell",
     "Module",
     "Parameter",
+    "PeepholeLSTMCell",
     "RNN",
     "RNNCell",
     "Recurrent",
     "Sequential",
+    "UnitaryCell",
+    "ZoneoutLSTMCell",
     "bce_with_logits",
     "cross_entropy",
     "huber_loss",

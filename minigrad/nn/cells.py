@@ -4,20 +4,35 @@
     x       this step's input, (B, I)
     y       this step's output, (B, O)
 
-`cell.init_state(batch)` makes the first state. That order, state first, is what `unroll` and
-`scan` call; torch.nn's cells take (x, state) and return the state alone.
+State first: that is what `unroll` and `scan` call; torch.nn's cells take (x, state) and return the
+state alone. RNN, LSTM and GRU are here, and cells of other papers in `zoo`. A cell of your own is
+any Module (for `scan`, any callable) with
 
-The built-in cells are written in two parts, so that a layer can do what needs no state for the
-whole sequence at once, as cuDNN does: `hoist(x)` returns W_ih x + b (for one x or for all of them)
-and the recurrent weights as the step uses them; `step(state, a, ...)` is the recurrence. One step
-is their composition. A cell of your own is any Module with `forward(state, x)` and `init_state`; or
-derive it from Cell, name its gates, and write `hoist` and `step`.
+    forward(state, x)   -> (state, y); the state keeps its structure, shapes and dtypes
+    init_state(batch)   -> the first state
+    output_size         the size of y; needed only where layers are stacked
+    draw(time, batch)   -> a tree of arrays (time, batch, ...), or None; only if a cell is random
+
+A step is plain equations; what needs only x (W_ih x + b) or only weights is written where it is
+used. A step may be traced once for all of them, so it decides nothing by values (`mg.where` does),
+edits nothing in place and draws no random numbers: `draw` makes the masks of a dropout or zoneout
+beforehand, and the layer calls `cell(state, (x, drawn))` with this step's part of them. When `draw`
+returns None, as in eval mode, the cell is called with x alone.
+
+>>> class Decay(Module):  # y_t = 0.9 y_{t-1} + x_t
+...     def forward(self, state, x):
+...         y = 0.9 * state + x
+...         return y, y
+...     def init_state(self, batch):
+...         return Tensor(np.zeros((batch, 1)))
+>>> from minigrad.nn import Recurrent
+>>> Recurrent(lambda size: Decay(), 1)(np.ones((3, 1, 1)))[0].numpy().ravel().round(2).tolist()
+[1.0, 1.9, 2.71]
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,53 +54,37 @@ class LSTMState(NamedTuple):
 
 
 class Cell(Module):
-    """What the built-in cells share: torch.nn's parameters, gates stacked on the first axis.
+    """What the cells of this package share: sizes, a check of x, zeros to start from.
 
-    weight_ih (gates*H, I), weight_hh (gates*H, output size), bias_ih and bias_hh (gates*H,), which
-    add up: two are kept so that torch.nn's checkpoints load as they are. Starts uniform in
-    +-1/sqrt(H).
+    A subclass makes its parameters, among them weight_ih (..., I), and writes `forward`.
     """
 
-    gates: tuple[str, ...]
-    hoist: Callable[..., tuple[Any, ...]]  # (x) -> a, and what else the step reads
-    step: Callable[..., tuple[Any, Tensor]]  # (state, a, ...) -> (state, y)
+    weight_ih: Parameter
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        proj_size: int = 0,
-        dtype: Any = np.float32,
-        generator: np.random.Generator | None = None,
-    ):
-        for name, size in [("input_size", input_size), ("hidden_size", hidden_size)]:
+    def __init__(self, input_size: int, hidden_size: int, output_size: int | None = None):
+        output_size = hidden_size if output_size is None else output_size
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "output_size": output_size}
+        for name, size in sizes.items():
             if size < 1:
                 raise ShapeError(f"{type(self).__name__}: {name} must be >= 1, got {size}.")
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.output_size = proj_size or hidden_size
-        rows = len(self.gates) * hidden_size
-        self.weight_ih = Parameter(np.zeros((rows, input_size)), dtype)
-        self.weight_hh = Parameter(np.zeros((rows, self.output_size)), dtype)
-        self.bias_ih = Parameter(np.zeros(rows), dtype) if bias else None
-        self.bias_hh = Parameter(np.zeros(rows), dtype) if bias else None
-        self.weight_hr = Parameter(np.zeros((proj_size, hidden_size)), dtype) if proj_size else None
-        for p in self.parameters():
-            init.uniform_(p, 1.0 / math.sqrt(hidden_size), generator)
+        self.output_size = output_size
 
-    def forward(self, state: Any, x: Any) -> tuple[Any, Tensor]:
-        return self.step(state, *self.hoist(self.check_input(x)))
+    def parameter(
+        self, shape: tuple[int, ...], dtype: Any, generator: np.random.Generator | None
+    ) -> Parameter:
+        """A new parameter, uniform in +-1/sqrt(H)."""
+        p = Parameter(np.zeros(shape), dtype)
+        init.uniform_(p, 1.0 / math.sqrt(self.hidden_size), generator)
+        return p
 
     def init_state(self, batch: int) -> Any:
         """Zeros, (batch, H)."""
-        return self.zeros(batch, self.output_size)
+        return self.zeros(batch, self.hidden_size)
 
     def zeros(self, batch: int, size: int) -> Tensor:
+        """Zeros of the weights' dtype, (batch, size)."""
         return Tensor(np.zeros((batch, size), self.weight_ih.dtype))
-
-    def both_biases(self) -> Tensor | None:
-        return None if self.bias_ih is None else self.bias_ih + self.bias_hh
 
     def check_input(self, x: Any) -> Tensor:
         """x as a Tensor. Raises ShapeError unless it is (..., input_size), or DTypeError."""
@@ -108,7 +107,45 @@ class Cell(Module):
         return f"{self.input_size}, {self.hidden_size}"
 
 
-class RNNCell(Cell):
+class GatedCell(Cell):
+    """Cells with torch.nn's parameters, where the weights of all gates are stacked.
+
+    weight_ih (gates*H, I), weight_hh (gates*H, recurrent_size), bias_ih and bias_hh (gates*H,),
+    which add up: two are kept so that torch.nn's checkpoints load as they are. Starts uniform in
+    +-1/sqrt(H).
+
+    gates: their names, in the order of the rows.
+    keeps: those that decide how long the state lasts: +1 if it stays where the gate is open, -1 if
+        it is overwritten there. `init.chrono_` and `init.forget_bias_` read it.
+    recurrent_size: the size of what weight_hh multiplies, hidden_size if left out.
+    """
+
+    gates: tuple[str, ...]
+    keeps: dict[str, int] = {}
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        output_size: int | None = None,
+        recurrent_size: int | None = None,
+        dtype: Any = np.float32,
+        generator: np.random.Generator | None = None,
+    ):
+        super().__init__(input_size, hidden_size, output_size)
+        rows, columns = len(self.gates) * hidden_size, recurrent_size or hidden_size
+        self.weight_ih = self.parameter((rows, input_size), dtype, generator)
+        self.weight_hh = self.parameter((rows, columns), dtype, generator)
+        self.bias_ih = self.parameter((rows,), dtype, generator) if bias else None
+        self.bias_hh = self.parameter((rows,), dtype, generator) if bias else None
+
+    def both_biases(self) -> Tensor | None:
+        return None if self.bias_ih is None else self.bias_ih + self.bias_hh
+
+
+class RNNCell(GatedCell):
     """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), or relu in place of tanh (Elman 1990).
 
     y_t = h_t. State: h (B, H).
@@ -137,16 +174,14 @@ class RNNCell(Cell):
         super().__init__(input_size, hidden_size, bias, dtype=dtype, generator=generator)
         self.nonlinearity = nonlinearity
 
-    def hoist(self, x: Tensor) -> tuple[Any, ...]:
-        return linear(x, self.weight_ih, self.both_biases()), self.weight_hh.T
-
-    def step(self, h: Tensor, a: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, state: Any, x: Any) -> tuple[Tensor, Tensor]:
         f = tanh if self.nonlinearity == "tanh" else relu
-        h = tap("h", f(a + h @ W))
+        a = linear(self.check_input(x), self.weight_ih, self.both_biases())
+        h = tap("h", f(a + state @ self.weight_hh.T))
         return h, h
 
 
-class LSTMCell(Cell):
+class LSTMCell(GatedCell):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000).
 
         i_t = sigmoid(W_ii x_t + W_hi h_{t-1} + b_i)        input gate
@@ -165,7 +200,8 @@ class LSTMCell(Cell):
     (2, 5)
     """
 
-    gates = ("i", "f", "g", "o")
+    gates: tuple[str, ...] = ("i", "f", "g", "o")
+    keeps = {"f": +1, "i": -1}
 
     def __init__(
         self,
@@ -178,37 +214,35 @@ class LSTMCell(Cell):
     ):
         if not 0 <= proj_size < hidden_size:
             raise ShapeError(
-                f"LSTMCell: proj_size={proj_size} must be 0 (none) or less than "
+                f"{type(self).__name__}: proj_size={proj_size} must be 0 (none) or less than "
                 f"hidden_size={hidden_size}."
             )
-        super().__init__(
-            input_size, hidden_size, bias, proj_size=proj_size, dtype=dtype, generator=generator
-        )
+        size = proj_size or hidden_size
+        options: Any = dict(output_size=size, recurrent_size=size, dtype=dtype, generator=generator)
+        super().__init__(input_size, hidden_size, bias, **options)
+        shape = (proj_size, hidden_size)
+        self.weight_hr = self.parameter(shape, dtype, generator) if proj_size else None
 
-    def hoist(self, x: Tensor) -> tuple[Any, ...]:
-        a = linear(x, self.weight_ih, self.both_biases())
-        return a, self.weight_hh.T, None if self.weight_hr is None else self.weight_hr.T
-
-    def step(
-        self, state: Any, a: Tensor, W: Tensor, W_hr: Tensor | None
-    ) -> tuple[LSTMState, Tensor]:
+    def forward(self, state: Any, x: Any) -> tuple[LSTMState, Tensor]:
         h, c = state
-        i, f, g, o = split(a + h @ W, 4, axis=-1)
+        a = linear(self.check_input(x), self.weight_ih, self.both_biases())
+        i, f, g, o = split(a + h @ self.weight_hh.T, 4, axis=-1)
         i, f, o = tap("i", sigmoid(i)), tap("f", sigmoid(f)), tap("o", sigmoid(o))
         g = tap("g", tanh(g))
         c = tap("c", f * c + i * g)
-        h = o * tanh(c)
-        if W_hr is not None:
-            h = h @ W_hr
-        tap("h", h)
+        h = tap("h", self.project(o * tanh(c)))
         return LSTMState(h, c), h
+
+    def project(self, h: Tensor) -> Tensor:
+        """W_hr h with proj_size (Sak et al. 2014), else h."""
+        return h if self.weight_hr is None else linear(h, self.weight_hr)
 
     def init_state(self, batch: int) -> LSTMState:
         """Zeros: h (batch, H or proj_size), c (batch, H)."""
         return LSTMState(self.zeros(batch, self.output_size), self.zeros(batch, self.hidden_size))
 
 
-class GRUCell(Cell):
+class GRUCell(GatedCell):
     """Gated recurrent unit (Cho et al. 2014). The papers and libraries differ in two places:
 
         r_t = sigmoid(W_ir x_t + b_ir + W_hr h_{t-1} + b_hr)         reset gate
@@ -247,23 +281,19 @@ class GRUCell(Cell):
             )
         super().__init__(input_size, hidden_size, bias, dtype=dtype, generator=generator)
         self.reset_after, self.update = reset_after, update
+        self.keeps = {"z": +1 if update == "keep" else -1}
 
-    def hoist(self, x: Tensor) -> tuple[Any, ...]:
-        W = self.weight_hh.T
-        if self.reset_after:  # b_hn is inside the product with r, so bias_hh stays with the step
-            return linear(x, self.weight_ih, self.bias_ih), W, self.bias_hh
-        rz = 2 * self.hidden_size
-        return linear(x, self.weight_ih, self.both_biases()), W[:, :rz], W[:, rz:]
-
-    def step(self, h: Tensor, a: Tensor, W: Tensor, other: Any) -> tuple[Tensor, Tensor]:
-        a_r, a_z, a_n = split(a, 3, axis=-1)
-        if self.reset_after:
-            u = h @ W if other is None else h @ W + other
-            u_r, u_z, u_n = split(u, 3, axis=-1)
+    def forward(self, state: Any, x: Any) -> tuple[Tensor, Tensor]:
+        h, x = state, self.check_input(x)
+        if self.reset_after:  # b_hn is inside the product with r, so bias_hh stays on that side
+            a = linear(x, self.weight_ih, self.bias_ih)
+            u_r, u_z, u_n = split(linear(h, self.weight_hh, self.bias_hh), 3, axis=-1)
         else:
-            u_r, u_z = split(h @ W, 2, axis=-1)
+            a = linear(x, self.weight_ih, self.both_biases())
+            W_rz, W_n = split(self.weight_hh, [2 * self.hidden_size])
+            u_r, u_z = split(h @ W_rz.T, 2, axis=-1)
+        a_r, a_z, a_n = split(a, 3, axis=-1)
         r, z = tap("r", sigmoid(a_r + u_r)), tap("z", sigmoid(a_z + u_z))
-        n = tap("n", tanh(a_n + (r * u_n if self.reset_after else (r * h) @ other)))
-        h = z * h + (1 - z) * n if self.update == "keep" else (1 - z) * h + z * n
-        tap("h", h)
+        n = tap("n", tanh(a_n + (r * u_n if self.reset_after else (r * h) @ W_n.T)))
+        h = tap("h", z * h + (1 - z) * n if self.update == "keep" else (1 - z) * h + z * n)
         return h, h

@@ -117,9 +117,9 @@ def forget_bias_(module: Module, value: float = 1.0) -> None:
     """Starts every LSTM cell in `module` with forget gates at sigmoid(value) (Jozefowicz 2015).
 
     There are two biases and they add up: the forget part of bias_ih becomes `value` and that of
-    bias_hh 0. Raises ValueError if there is no LSTM cell with biases.
+    bias_hh 0. Raises ValueError if there is no cell with biases and a gate f that keeps the state.
     """
-    for cell in _cells(module, "bias_ih", gate="f"):
+    for cell in _cells(module, "bias_ih", gate="f", signs=(+1,)):
         _set_gate_bias(cell, "f", np.full(cell.hidden_size, value))
 
 
@@ -127,36 +127,39 @@ def chrono_(module: Module, t_max: float, generator: np.random.Generator | None 
     """Starts gates so that memories last from 1 to t_max steps (Tallec and Ollivier 2018).
 
     LSTM: b_f = ln u, b_i = -b_f. GRU: b_z = ln u where z keeps the state, -ln u where it writes.
-    u is uniform in (1, t_max - 1) for each unit. Set in bias_ih; the same part of bias_hh becomes
-    0, as the two add up.
-    Raises ValueError if t_max < 2 or there is no LSTM or GRU cell with biases.
+    Other cells alike, by what `cell.keeps` says of their gates. u is uniform in (1, t_max - 1) for
+    each unit. Set in bias_ih; the same part of bias_hh becomes 0, as the two add up.
+    Raises ValueError if t_max < 2 or there is no such cell with biases.
     """
     if not t_max >= 2:
         raise ValueError(f"chrono_: t_max is the longest dependency in steps, >= 2; got {t_max}.")
     draw = default_generator(generator)
-    for cell in _cells(module, "bias_ih", gate="fz"):
+    for cell in _cells(module, "bias_ih", gate="fzi"):
         memory = np.log(draw.uniform(1.0, t_max - 1.0, cell.hidden_size))
-        if "f" in cell.gates:
-            _set_gate_bias(cell, "f", memory)
-            _set_gate_bias(cell, "i", -memory)
-        else:
-            _set_gate_bias(cell, "z", memory if cell.update == "keep" else -memory)
+        for gate, sign in cell.keeps.items():
+            _set_gate_bias(cell, gate, sign * memory)
 
 
 def _set_gate_bias(cell: Any, gate: str, values: np.ndarray) -> None:
     start = cell.gates.index(gate) * cell.hidden_size
     cell.bias_ih.data[start : start + cell.hidden_size] = values
-    cell.bias_hh.data[start : start + cell.hidden_size] = 0.0
+    if getattr(cell, "bias_hh", None) is not None:
+        cell.bias_hh.data[start : start + cell.hidden_size] = 0.0
 
 
-def _cells(module: Module, name: str, gate: str = "") -> Iterator[Any]:
-    """The cells in `module` that have the parameter `name`, and one of the gates in `gate`."""
+def _cells(
+    module: Module, name: str, gate: str = "", signs: tuple[int, ...] = (+1, -1)
+) -> Iterator[Any]:
+    """The cells in `module` that have the parameter `name`, and one of the gates in `gate`.
+
+    signs: what `cell.keeps` may say of that gate.
+    """
     found = [
         m
         for m in module.modules()
         if hasattr(m, "gates")
         and getattr(m, name, None) is not None
-        and (not gate or set(gate) & set(m.gates))
+        and (not gate or any(getattr(m, "keeps", {}).get(g) in signs for g in gate))
     ]
     if not found:
         gates = f" and a gate {' or '.join(gate)}" if gate else ""

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..compile.scan import scan
+from ..compile.unroll import check_lengths, unroll
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import scope
 from ..tensor import Tensor, as_tensor
 from ..tree import leaves, map_leaves, named_leaves, rebuild, structure
-from .cells import Cell
 from .layers import check_probability, drop
 from .module import Module, Parameter
-from .unroll import check_lengths, unroll
 
 DEFAULT_MODE = "tape"  # how layers run unless told otherwise; the only place that says so
 _SUFFIXED = re.compile(r"(?P<name>.+)_l(?P<layer>\d+)(?P<reverse>_reverse)?")
@@ -147,10 +147,7 @@ class Recurrent(Module):
     def _run(
         self, cell: Any, state: Any, xs: Tensor, lengths: np.ndarray | None, reverse: bool
     ) -> tuple[Any, Tensor]:
-        if type(cell).forward is not Cell.forward:  # it does not say what to do beforehand
-            return unroll(cell, state, xs, lengths, reverse)
-        a, *weights = cell.hoist(xs)
-        return unroll(lambda s, a_t: cell.step(s, a_t, *weights), state, a, lengths, reverse)
+        return unroll(cell, state, xs, lengths, reverse)
 
     # -- layouts -----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..axes import canonical_axes, canonical_axis
 from ..errors import ShapeError
 from .arithmetic import divide, float_power, multiply, square, subtract
+from .compare import equal, where
 from .exponential import exp, log, sqrt
 from .index import getitem
 from .reduce import max, sum
@@ -132,9 +133,8 @@ def dot(a, b):
 
 def _top(x, axis):
     """The largest along axis (0 where infinite): a constant, as its gradient cancels out."""
-    data = getattr(x, "_data", x)
-    top = np.asarray(max(data, axis=axis, keepdims=True))
-    return np.where(np.isfinite(top), top, np.zeros((), data.dtype))
+    top = max(x.detach() if hasattr(x, "detach") else x, axis=axis, keepdims=True)
+    return where(equal(top - top, 0.0), top, 0.0)
 
 
 def _count(x, axis):

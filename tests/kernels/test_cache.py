@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,29 @@ from minigrad.kernels import jit
 kernel = jit.build("triple", "def triple(x): return 3.0 * x", {"triple": "f64(f64)"})
 print(kernel.function("triple")(2.0), "numba" in sys.modules)
 """
+# Nobody compiles before all have looked in the cache in vain.
+MEET = """
+import os, sys, time
+from pathlib import Path
+from minigrad.kernels import compiler
+compile_source, place = compiler.compile_source, Path(sys.argv[1])
+def meet(*args):
+    (place / str(os.getpid())).touch()
+    until = time.monotonic() + 60
+    while len(list(place.iterdir())) < 4 and time.monotonic() < until:
+        time.sleep(0.001)
+    return compile_source(*args)
+compiler.compile_source = meet
+"""
 COLD, WARM = "6.0 True", "6.0 False"
 
 
-def start(folder: Path | str, **environment: str) -> subprocess.Popen[str]:
+def start(
+    folder: Path | str, meeting: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    code = [BUILD] if meeting is None else [MEET + BUILD, str(meeting)]
     return subprocess.Popen(
-        [sys.executable, "-c", BUILD],
+        [sys.executable, "-c", *code],
         env={**os.environ, "MINIGRAD_CACHE_DIR": str(folder), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -46,15 +64,17 @@ def build(folder: Path | str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory) -> Path:
-    """A folder that holds the kernel, made by two processes at once."""
-    folder = tmp_path_factory.mktemp("kernels")
-    both = start(folder), start(folder)
-    assert [finish(process) for process in both] == [COLD, COLD]
+    """A folder that holds the kernel, made by four processes at once."""
+    folder, meeting = tmp_path_factory.mktemp("kernels"), tmp_path_factory.mktemp("meeting")
+    all_four = [start(folder, meeting) for _ in range(4)]
+    assert [finish(process) for process in all_four] == [COLD] * 4
     return folder
 
 
-def test_two_processes_that_build_a_kernel_at_once_leave_one_whole_one(filled):
+def test_processes_that_build_a_kernel_at_once_leave_one_whole_one(filled):
     assert [path.suffix for path in sorted(filled.iterdir())] == [".o", ".py"]
+    (whole,) = filled.glob("*.o")
+    assert cache._unpack(whole.read_bytes())
 
 
 def test_the_next_process_does_not_import_numba(filled):
@@ -119,11 +139,22 @@ def test_the_folder_is_where_the_environment_says(monkeypatch, tmp_path):
 
 def test_kernels_are_listed_with_their_size(filled, monkeypatch):
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(filled))
-    ((name, size),) = cache.kernels()
-    assert name.startswith("triple-")
-    assert size > 500
+    (entry,) = cache.kernels()
+    assert entry.stem.startswith("triple-")
+    assert entry.kind == "triple"
+    assert entry.size == sum(path.stat().st_size for path in filled.iterdir()) > 500
+    assert time.time() - 600 < entry.built < time.time() + 2
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(filled / "none"))
     assert cache.kernels() == []
+
+
+def test_the_newest_kernel_is_listed_first(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
+    for built, name in ((3.0, "scan_GRUCell_forward"), (9.0, "element"), (5.0, "max_along")):
+        stem = f"{name}-{cache.key(name)}"
+        cache.store_object(stem, [], b"")
+        os.utime(tmp_path / f"{stem}.o", (built, built))
+    assert [entry.kind for entry in cache.kernels()] == ["element", "max", "scan"]
 
 
 def test_the_key_depends_on_all_that_makes_the_code():

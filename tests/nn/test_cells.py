@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
+import modes
 import numpy as np
 import pytest
 import reference
+from cells import CELLS, inputs, learned, random_state, with_values
+from modes import each_mode
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.tree import leaves, rebuild
 
 F64: dict[str, Any] = {"dtype": np.float64}
-CELLS: dict[str, Any] = {
-    "rnn-tanh": functools.partial(nn.RNNCell, **F64),
-    "rnn-relu": functools.partial(nn.RNNCell, nonlinearity="relu", **F64),
-    "lstm": functools.partial(nn.LSTMCell, **F64),
-    "gru-after-keep": functools.partial(nn.GRUCell, **F64),
-    "gru-after-write": functools.partial(nn.GRUCell, update="write", **F64),
-    "gru-before-keep": functools.partial(nn.GRUCell, reset_after=False, **F64),
-    "gru-before-write": functools.partial(nn.GRUCell, reset_after=False, update="write", **F64),
-}
 VARIANTS = [(after, update) for after in (True, False) for update in ("keep", "write")]
 
 
@@ -30,50 +23,32 @@ def weights(cell: nn.Module) -> dict[str, np.ndarray]:
     return {name: np.asarray(p) for name, p in cell.named_parameters()}
 
 
-def with_weights(cell: Any, values: Any, f: Any) -> Any:
-    """f() with the cell's parameters replaced by the Tensors `values`."""
-    names = [name for name, _ in cell.named_parameters()]
-    kept = {name: getattr(cell, name) for name in names}
-    vars(cell).update(zip(names, values, strict=True))
-    try:
-        return f()
-    finally:
-        vars(cell).update(kept)
-
-
-def random_state(cell: Any, batch: int, rng: np.random.Generator) -> Any:
-    zeros = cell.init_state(batch)
-    return rebuild(zeros, [mg.tensor(rng.normal(size=z.shape)) for z in leaves(zeros)])
-
-
-@pytest.mark.parametrize(("batch", "inputs", "hidden"), [(1, 1, 1), (3, 2, 5), (2, 5, 3)])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("time", "batch", "size", "hidden"), [(1, 1, 1, 1), (2, 3, 2, 5)])
+@each_mode
 @pytest.mark.parametrize("kind", CELLS)
 def test_gradients_by_finite_differences(
-    kind: str, bias: bool, batch: int, inputs: int, hidden: int, rng: np.random.Generator
+    kind: str, mode: str, time: int, batch: int, size: int, hidden: int, rng: np.random.Generator
 ) -> None:
-    cell = CELLS[kind](inputs, hidden, bias=bias)
-    state = random_state(cell, batch, rng)
+    cell = CELLS[kind](size, hidden, np.float64, rng)
+    state, given = random_state(cell, batch, rng), inputs(cell, time, batch, rng)
+    xs, *drawn = given if isinstance(given, tuple) else (given,)
     n = len(leaves(state))
 
-    def step(x: Any, *rest: Any) -> Any:
-        given = rebuild(state, rest[:n])
-        new, y = with_weights(cell, rest[n:], lambda: cell(given, x))
-        return mg.concatenate([*leaves(new), y], axis=-1)
+    def f(xs: Any, *rest: Any) -> Any:
+        init, xs = rebuild(state, rest[:n]), (xs, *drawn) if drawn else xs
+        final, ys = with_values(cell, rest[n:], lambda: modes.run(cell, init, xs, mode=mode))
+        return mg.concatenate([t.reshape(-1) for t in (*leaves(final), ys)])
 
-    x = rng.normal(size=(batch, inputs))
-    assert mg.gradcheck(step, x, *leaves(state), *cell.parameters(), full=batch * hidden < 10)
+    assert mg.gradcheck(f, xs, *leaves(state), *learned(cell).values(), full=hidden == 1)
 
 
-def test_projected_lstm_gradients_by_finite_differences(rng: np.random.Generator) -> None:
-    cell = nn.LSTMCell(3, 5, proj_size=2, **F64)
-    h, c = random_state(cell, 3, rng)
-
-    def step(x: Any, h: Any, c: Any, *values: Any) -> Any:
-        new, y = with_weights(cell, values, lambda: cell((h, c), x))
-        return mg.concatenate([new.h, new.c, y], axis=-1)
-
-    assert mg.gradcheck(step, rng.normal(size=(3, 3)), h, c, *cell.parameters())
+@pytest.mark.parametrize("kind", CELLS)
+def test_float32_stays_float32(kind: str, rng: np.random.Generator) -> None:
+    cell = CELLS[kind](2, 3, np.float32, rng)
+    final, ys = modes.run(cell, cell.init_state(2), inputs(cell, 2, 2, rng))
+    mg.sum(ys).backward()
+    assert {t.dtype for t in (*leaves(final), ys)} == {np.dtype(np.float32)}
+    assert {p.grad.dtype for p in cell.parameters()} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize(("reset_after", "update"), VARIANTS)
@@ -140,10 +115,15 @@ def test_cells_mark_their_gates_for_listeners() -> None:
         "lstm": "cfghio",
         "gru-after-keep": "hnrz",
         "gru-before-keep": "hnrz",
+        "peephole": "cfghio",
+        "coupled": "cghio",
+        "zoneout-eval": "cfghio",
+        "minimal": "fhn",
+        "mingru": "hnz",
     }
     for kind, names in expected.items():
         heard: list[str] = []
-        cell = CELLS[kind](2, 3)
+        cell = CELLS[kind](2, 3, np.float64, np.random.default_rng(0))
         with mg.listen(lambda name, tensor, scope, heard=heard: heard.append(name)):
             cell(cell.init_state(1), np.ones((1, 2)))
         assert "".join(sorted(heard)) == names

@@ -1,11 +1,26 @@
 """Measures minigrad against its targets and its peers.
 
-    python tools/bench [group ...] [--quick] [--torch PYTHON] [--json FILE]
+    python tools/bench [group ...] [--quick] [--torch PYTHON] [--jax PYTHON] [--json FILE]
 
-Groups: vectormath, matmul, imports, eager, first_gradient, layers; all of them by default. Every
-result is validated before it is timed. PyTorch takes part where an interpreter that imports it is
-known: --torch, else $MINIGRAD_BENCH_TORCH, else this one. Exit status 1 if a result is wrong or a
-target is missed; --quick, a smoke run of seconds, judges results only.
+Groups; all of them by default:
+
+    vectormath      exp, log, tanh, sigmoid: nanoseconds an element
+    matmul          products of recurrent shapes beside NumPy's
+    imports         import minigrad
+    eager           a recorded operation, forward and backward
+    first_gradient  a whole process up to its first gradient
+    layers          a training step of LSTM, GRU and RNN beside PyTorch's
+    forward         their forward pass alone
+    cells           cells of a user's own beside the same in PyTorch and JAX
+    peak            how much of the machine's arithmetic a training step uses
+    costs           what directions, steps and recording add to a training step
+    compile         a cell nobody compiled before, and one that is in the cache
+    memory          what an LSTM keeps for its backward pass
+
+Every result is validated before it is timed. PyTorch and JAX take part where an interpreter that
+imports them is known: --torch, else $MINIGRAD_BENCH_TORCH, else this one; --jax and
+$MINIGRAD_BENCH_JAX likewise. Exit status 1 if a result is wrong or a target is missed; --quick, a
+smoke run of seconds, judges results only.
 """
 
 from __future__ import annotations
@@ -26,13 +41,28 @@ import machine
 import table
 from harness import BenchError, Options, Row
 
-GROUPS = ("vectormath", "matmul", "imports", "eager", "first_gradient", "layers")
+GROUPS = (
+    "vectormath",
+    "matmul",
+    "imports",
+    "eager",
+    "first_gradient",
+    "layers",
+    "forward",
+    "cells",
+    "peak",
+    "costs",
+    "compile",
+    "memory",
+)
+LIBRARIES = ("torch", "jax")  # peers that may live in another environment
 
 
 def main() -> int:
     args = parse()
-    options = Options(quick=args.quick, torch=find_torch(args.torch))
-    about = machine.describe(options.torch)
+    found = {library: find(library, getattr(args, library)) for library in LIBRARIES}
+    options = Options(quick=args.quick, **found)
+    about = machine.describe(**found)
     print(headline(about), flush=True)
     rows: list[Row] = []
     for group in args.groups or GROUPS:
@@ -52,23 +82,32 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     head, _, text = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
-        prog="tools/bench", description=head, epilog=text.partition("\n\n")[2]
+        prog="tools/bench",
+        description=head,
+        epilog=text.partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("groups", nargs="*", metavar="group", help=", ".join(GROUPS))
+    parser.add_argument("groups", nargs="*", metavar="group", help="see below")
     parser.add_argument("--quick", action="store_true", help="a smoke run: small and not judged")
-    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that imports torch")
+    for library in LIBRARIES:
+        what = f"an interpreter that imports {library}"
+        parser.add_argument(f"--{library}", metavar="PYTHON", help=what)
     parser.add_argument("--json", metavar="FILE", help="where to write the results")
     args = parser.parse_args()
     if unknown := [group for group in args.groups if group not in GROUPS]:
         parser.error(f"unknown group {unknown[0]!r}; there are {', '.join(GROUPS)}")
-    if args.torch and machine.torch_version(args.torch) is None:
-        parser.error(f"--torch: {args.torch} does not import torch")
+    for library in LIBRARIES:
+        python = getattr(args, library)
+        if python and machine.version_in(python, library) is None:
+            parser.error(f"--{library}: {python} does not import {library}")
     return args
 
 
-def find_torch(asked: str | None) -> str | None:
-    candidates = [asked] if asked else [os.environ.get("MINIGRAD_BENCH_TORCH"), sys.executable]
-    return next((python for python in candidates if machine.torch_version(python)), None)
+def find(library: str, asked: str | None) -> str | None:
+    """An interpreter that imports the library."""
+    known = [os.environ.get(f"MINIGRAD_BENCH_{library.upper()}"), sys.executable]
+    candidates = [asked] if asked else known
+    return next((python for python in candidates if machine.version_in(python, library)), None)
 
 
 def measure(group: str, options: Options) -> list[Row]:
@@ -83,7 +122,8 @@ def measure(group: str, options: Options) -> list[Row]:
 
 def headline(about: dict[str, object]) -> str:
     versions = ", ".join(
-        f"{name} {about[name] or '-'}" for name in ("python", "numpy", "numba", "torch", "minigrad")
+        f"{name} {about[name] or '-'}"
+        for name in ("python", "numpy", "numba", *LIBRARIES, "minigrad")
     )
     lines = ["{cpu}, {cores} cores, {system}; {date}".format(**about), versions]
     if isinstance(about["load"], float) and about["load"] > 0.5:

@@ -36,6 +36,7 @@ class Options:
 
     quick: bool = False
     torch: str | None = None  # an interpreter that imports torch
+    jax: str | None = None  # one that imports jax
 
     @property
     def rounds(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness import ROOT
 
 
-def describe(torch: str | None) -> dict[str, object]:
+def describe(torch: str | None, jax: str | None) -> dict[str, object]:
     """A JSON-ready description of the processor, the system and every library that takes part."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -24,7 +24,8 @@ def describe(torch: str | None) -> dict[str, object]:
         "numpy": installed("numpy"),
         "numba": installed("numba"),
         "llvmlite": installed("llvmlite"),
-        "torch": torch_version(torch),
+        "torch": version_in(torch, "torch"),
+        "jax": version_in(jax, "jax"),
         "minigrad": revision(),
     }
 
@@ -46,11 +47,11 @@ def installed(package: str) -> str | None:
         return None
 
 
-def torch_version(python: str | None) -> str | None:
-    """The version of torch that this interpreter imports, or None."""
+def version_in(python: str | None, library: str) -> str | None:
+    """The version of a library that this interpreter imports, or None."""
     if python is None:
         return None
-    code = "import torch; print(torch.__version__)"
+    code = f"import {library}; print({library}.__version__)"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     except OSError:

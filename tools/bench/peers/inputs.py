@@ -1,9 +1,23 @@
 """The problems: the same seeded arrays for every peer and for the oracles."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 CHAIN = 64  # recorded ops in a chain
+
+
+class Sizes(NamedTuple):
+    """Of a recurrent layer's input (T, B, I) and state (B, H)."""
+
+    batch: int
+    steps: int
+    inputs: int
+    hidden: int
+
+
+FIRST = Sizes(16, 50, 64, 64)  # of the layer whose first gradient is timed
 
 
 def vector(function, dtype, size):
@@ -38,17 +52,53 @@ def mlp():
     return arrays | {"labels": rng.integers(0, 10, 32)}
 
 
-def sequence(cell, batch, steps, inputs, hidden):
-    """xs (T, B, I) and the weights of one layer, named and laid out as in torch.nn."""
+def sequence(cell, batch, steps, inputs, hidden, bidirectional=False):
+    """xs (T, B, I) and the weights of one layer.
+
+    Those of rnn, lstm and gru are named and laid out as in torch.nn; "peephole" and "own_lstm",
+    cells that a user writes, have W (I, 4H), U (H, 4H), b (4H,), gates i f g o, and the peepholes
+    p_i, p_f, p_o (H,). The weights of own_lstm are those of lstm.
+    """
     rng = np.random.default_rng(5)
-    rows, bound = GATES[cell] * hidden, 1 / np.sqrt(hidden)
-    shapes = {
-        "weight_ih_l0": (rows, inputs),
-        "weight_hh_l0": (rows, hidden),
-        "bias_ih_l0": (rows,),
-        "bias_hh_l0": (rows,),
-    }
-    weights = {
-        name: rng.uniform(-bound, bound, shape).astype(np.float32) for name, shape in shapes.items()
-    }
+    bound = 1 / np.sqrt(hidden)
+
+    def uniform(**shapes):
+        return {n: rng.uniform(-bound, bound, s).astype(np.float32) for n, s in shapes.items()}
+
+    if cell == "own_lstm":
+        xs, torchs = sequence("lstm", batch, steps, inputs, hidden)
+        return xs, own_layout(torchs)
+    if cell == "peephole":
+        one = (hidden,)
+        weights = uniform(W=(inputs, 4 * hidden), U=(hidden, 4 * hidden), b=(4 * hidden,))
+        weights |= uniform(p_i=one, p_f=one, p_o=one)
+    else:
+        rows = GATES[cell] * hidden
+        weights = {}
+        for suffix in ("l0", "l0_reverse") if bidirectional else ("l0",):
+            shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden)}
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+            weights |= uniform(**{f"{name}_{suffix}": shape for name, shape in shapes.items()})
     return rng.standard_normal((steps, batch, inputs)).astype(np.float32), weights
+
+
+def own_layout(weights):
+    """torch.nn's weights of a layer, for a cell that multiplies from the right with one bias."""
+    return {
+        "W": np.ascontiguousarray(weights["weight_ih_l0"].T),
+        "U": np.ascontiguousarray(weights["weight_hh_l0"].T),
+        "b": weights["bias_ih_l0"] + weights["bias_hh_l0"],
+    }
+
+
+def direction(cell, batch, steps, inputs, hidden, bidirectional=False):
+    """One direction in the space of xs and all weights, along which gradients are compared."""
+    xs, weights = sequence(cell, batch, steps, inputs, hidden, bidirectional)
+    rng = np.random.default_rng(6)
+    return {n: rng.standard_normal(a.shape) for n, a in (weights | {"xs": xs}).items()}
+
+
+def along(cell, sizes, gradients, bidirectional=False):
+    """<gradient, v> for the direction v above."""
+    ways = direction(cell, *sizes, bidirectional)
+    return float(sum(np.vdot(gradients[n].astype(np.float64), way) for n, way in ways.items()))

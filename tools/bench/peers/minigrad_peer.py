@@ -1,6 +1,8 @@
 """minigrad's side."""
 
+import fma
 import inputs
+import minigrad_layers
 import numpy as np
 import worker
 
@@ -46,27 +48,14 @@ def chain(op):
     return run, lambda y: {"y": y.numpy(), "dx": x.grad.numpy()}
 
 
-def layer(cell, **sizes):
-    xs, weights = inputs.sequence(cell, **sizes)
-    net = {"rnn": mg.nn.RNN, "lstm": mg.nn.LSTM, "gru": mg.nn.GRU}[cell]
-    net = net(sizes["inputs"], sizes["hidden"], mode="tape")
-    net.load_state_dict(weights)
-    xs = mg.tensor(xs, requires_grad=True)
-
-    def run():
-        net.zero_grad()
-        xs.grad = None
-        loss = (net(xs)[0] ** 2).sum()
-        loss.backward()
-        return loss
-
-    def collect(loss):
-        gradients = {name: p.grad.numpy() for name, p in net.named_parameters()}
-        return gradients | {"xs": xs.grad.numpy(), "loss": loss.numpy()}
-
-    return run, collect
-
-
 if __name__ == "__main__":
     mg.set_num_threads(worker.threads())
-    worker.serve({"elementwise": elementwise, "matmul": matmul, "chain": chain, "layer": layer})
+    worker.serve(
+        {
+            "elementwise": elementwise,
+            "matmul": matmul,
+            "chain": chain,
+            "layer": minigrad_layers.layer,
+            "fma": fma.peak,
+        }
+    )

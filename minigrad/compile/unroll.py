@@ -41,7 +41,7 @@ def unroll(
     >>> final.tolist(), ys.tolist()
     ([6.0], [[1.0], [3.0], [6.0]])
     """
-    time, batch = _sizes(xs)
+    time, batch = sizes("unroll", xs)
     if lengths is not None:
         lengths = check_lengths("unroll", lengths, time, batch)
     state = init
@@ -51,7 +51,7 @@ def unroll(
         with scope(f"t={t}"):
             new, y = cell(state, map_leaves(lambda x, t=t: x[t], xs))
             if i == 0:
-                _check_carry(init, new)
+                check_carry("unroll", init, new)
             real = None if lengths is None else t < lengths
             if real is not None and not real.all():
                 new = map_leaves(lambda a, b, real=real: _where(real, a, b), new, state)
@@ -78,22 +78,22 @@ def check_lengths(who: str, lengths: Any, time: int, batch: int) -> np.ndarray:
     return array
 
 
-def _sizes(xs: Any) -> tuple[int, int]:
+def sizes(who: str, xs: Any) -> tuple[int, int]:
     """T and B, which all inputs must share."""
     sizes = {x.shape[:2] for x in leaves(xs)}
     if len(sizes) != 1 or len(next(iter(sizes))) != 2 or 0 in next(iter(sizes)):
         came = ", ".join(f"{name or 'xs'} {describe(x)}" for name, x in named_leaves(xs))
         raise ShapeError(
-            f"unroll: expected inputs (T, B, ...) with at least one step and one row; got {came}."
+            f"{who}: expected inputs (T, B, ...) with at least one step and one row; got {came}."
         )
     time, batch = sizes.pop()
     return time, batch
 
 
-def _check_carry(init: Any, new: Any) -> None:
+def check_carry(who: str, init: Any, new: Any) -> None:
     if structure(init) != structure(new):
         raise ShapeError(
-            f"unroll: the carry leaves the cell as {structure(new)} but came in as "
+            f"{who}: the carry leaves the cell as {structure(new)} but came in as "
             f"{structure(init)}; return the same structure."
         )
     for (name, before), after in zip(named_leaves(init), leaves(new), strict=True):
@@ -101,7 +101,7 @@ def _check_carry(init: Any, new: Any) -> None:
             error = ShapeError if before.shape != after.shape else DTypeError
             what = f"carry {name!r}" if name else "the carry"
             raise error(
-                f"unroll: {what} leaves the cell as {describe(after)} but came in as "
+                f"{who}: {what} leaves the cell as {describe(after)} but came in as "
                 f"{describe(before)}; return the same shape and dtype."
             )
 

@@ -1,0 +1,170 @@
+"""A lowered step as something that runs: its text, its machine code, its arrays.
+
+Under NUMBA_DISABLE_JIT=1 the same text runs as plain Python on emulated memory (emulate.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..kernels import host, jit, matmul, threads
+from ..kernels.matmul import panel_vectors, tile
+from .codegen import EXPORTS, EXTRA, HEAD, Generator
+from .layout import Buffer
+from .lower import Loop, Lowered, Product
+from .program import Program, Value, params_for
+
+Array = np.ndarray
+
+_WORTH_A_THREAD = 1 << 17  # multiply-adds: below that a second thread costs more than it brings
+
+
+class StepKernel:
+    """One compiled loop over the steps of a program, forward or backward.
+
+    arrays: the buffers whose memory the caller gives, in the order of `run`'s `memory`.
+    """
+
+    def __init__(self, name: str, program: Program, lowered: Lowered, arrays: Sequence[Buffer]):
+        self.name, self.program, self.lowered = name, program, lowered
+        named = {b.name: b for b in (*arrays, *lowered.scratch, *lowered.weights.values())}
+        self.given = list(dict.fromkeys(b.name for b in arrays))
+        self.buffers = list(named.values())
+        floats = [b.dtype for b in self.buffers if b.dtype.kind == "f"]
+        self.dtype = floats[0] if floats else np.dtype(np.float32)
+        self.tile = tile(self.dtype)
+        self.cost = sum(_cost(step) for step in lowered.steps)  # of one row and step
+
+    @cached_property
+    def text(self) -> str:
+        """The generated source."""
+        plain = jit.mode() == "plain"
+        lanes = 64 if plain else host.lanes(self.dtype.itemsize)
+        generator = Generator(self.lowered, self.buffers, self.dtype, lanes)
+        return generator.generate(f"scan: {self.name}", str(self.program))
+
+    @cached_property
+    def built(self) -> Any:
+        """What `jit.build` made of it."""
+        links = threads.links() | {"minigrad_product": matmul.panels(self.dtype)["product"]}
+        return jit.build(f"scan_{self.name}", self.text, EXPORTS, links)
+
+    @cached_property
+    def call(self) -> Any:
+        if jit.mode() == "plain":
+            from .emulate import compile_plain
+
+            return compile_plain(self.text, self.dtype)
+        run = self.built.function("run")
+        return lambda words: run(words.ctypes.data)
+
+    @property
+    def source_path(self) -> Path | None:
+        return None if jit.mode() == "plain" else self.built.path
+
+    def prepare(self) -> None:
+        """Compiles now what `run` would compile at its first call."""
+        self.call  # noqa: B018
+
+    def shards(self, steps: int, rows: int) -> int:
+        """In how many parts the batch is split."""
+        if steps * rows * self.cost < _WORTH_A_THREAD:
+            return 1
+        return min(threads.get_num_threads(), rows)
+
+    def run(
+        self,
+        memory: Mapping[str, Array],
+        weights: Mapping[Value, Array],
+        steps: int,
+        rows: int,
+        backwards: bool,
+        reverse: bool,
+    ) -> None:
+        """Runs all steps. memory: an array for each given buffer. weights: of "before" values.
+
+        backwards: whether this is BPTT, which visits the steps the other way round. reverse: of the
+        scan itself.
+        """
+        shards = self.shards(steps, rows)
+        share = -(-rows // shards)
+        shards = -(-rows // share)
+        inner = max((s.inner for s in self.lowered.steps if isinstance(s, Product)), default=1)
+        vectors = panel_vectors(self.tile, share * inner)
+        down = reverse != backwards
+        words = [
+            steps, rows, steps - 1 if down else 0, -1 if down else 1,
+            int(reverse), int(not reverse), share, vectors, shards,
+        ]  # fmt: skip
+        assert len(words) == len(HEAD)
+        alive: list[Array] = []  # until the call is over
+        for buffer in self.buffers:
+            if buffer.name in memory:
+                array = memory[buffer.name]
+            elif buffer.rows:
+                array = np.empty((rows, buffer.size), buffer.dtype)
+                alive.append(array)
+            else:
+                value = next(v for v, b in self.lowered.weights.items() if b is buffer)
+                array = np.ascontiguousarray(weights[value])
+                alive.append(array)
+            words.append(array.ctypes.data)
+        for value in self.lowered.packed:
+            panels = self.pack(weights[value], vectors)
+            alive.append(panels)
+            words.append(panels.ctypes.data)
+        self.call(np.array(words, np.int64))
+
+    def pack(self, weight: Array, vectors: int) -> Array:
+        """A factor of products as panels (kernels/panels.py)."""
+        k, n = weight.shape
+        if jit.mode() == "plain":
+            return np.ascontiguousarray(weight)
+        width = vectors * self.tile.lanes
+        panels = np.empty(-(-n // width) * width * k, weight.dtype)
+        _packer(self.dtype)(
+            panels.ctypes.data, weight.ctypes.data, *weight.strides, k, n, vectors
+        )
+        return panels
+
+
+@cache
+def _packer(dtype: np.dtype) -> Any:
+    return matmul.panels(dtype).function("pack_panels")
+
+
+def _cost(step: Loop | Product) -> int:
+    if isinstance(step, Product):
+        return step.inner * step.k * step.n
+    return 8 * len(step.items) * int(np.prod(step.space, dtype=np.int64))
+
+
+def evaluate(values: Sequence[Value], known: dict[Value, Any], rows: int) -> None:
+    """Runs the ops of `values` on arrays (or Tensors), adding the results to `known`."""
+    for v in values:
+        if v in known:
+            continue
+        assert v.op is not None
+        inputs = [known[i] if type(i) is Value else i for i in v.inputs]
+        params = params_for(v, rows)
+        known[v] = v.op(list(inputs), **params) if v.op.variadic else v.op(*inputs, **params)
+
+
+def rows_of(buffer: Buffer, steps: int) -> int:
+    """How many rows of time an array for this buffer has."""
+    return 2 if buffer.at in ("even", "odd") else steps + EXTRA[buffer.at]
+
+
+def time_slice(buffer: Buffer, array: Array, reverse: bool) -> Array:
+    """(T, B, ...): the steps that a buffer means, out of its array."""
+    if buffer.at == "t":
+        return array
+    first = (buffer.at == "before") == reverse
+    return array[1:] if first else array[:-1]
+
+

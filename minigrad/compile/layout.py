@@ -1,0 +1,188 @@
+"""Where values lie: buffers of a kernel, and places in them as offsets and strides.
+
+A view (slice, reshape, transpose, ...) computes nothing: its place is found by running the op once
+on the offsets of its input's elements. So no view needs a rule of its own here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..op import Op
+
+Array = np.ndarray
+Shape = tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Buffer:
+    """An array that a kernel reads or writes.
+
+    size: elements of one row. at: the row's time index in generated code ("t", "before", "after",
+    "even", "odd"), or "" for an array without a time axis. rows: False for a weight, which all rows
+    share.
+    """
+
+    name: str
+    size: int
+    dtype: np.dtype
+    at: str = ""
+    rows: bool = True
+    comment: str = ""
+
+
+class Place(NamedTuple):
+    """Elements of a row: buffer[offset + sum(strides * index)], for indices below `shape`."""
+
+    buffer: Buffer
+    offset: int
+    shape: Shape
+    strides: Shape
+
+    def offsets(self) -> Array:
+        """The offset of every element, as an array of `shape`."""
+        total = np.full(self.shape, self.offset, np.int64)
+        for axis, (n, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
+            steps = np.arange(n) * stride
+            total += steps.reshape(-1, *(1,) * (len(self.shape) - axis - 1))
+        return total
+
+    @property
+    def dense(self) -> bool:
+        """Whether the elements lie one after the other."""
+        expected = 1
+        for n, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if n != 1 and stride != expected:
+                return False
+            expected *= n
+        return True
+
+
+def whole(buffer: Buffer, shape: Shape) -> Place:
+    """All of a buffer, in row-major order."""
+    return fit(buffer, np.arange(buffer.size).reshape(shape)) or Place(buffer, 0, shape, ())
+
+
+def fit(buffer: Buffer, offsets: Array) -> Place | None:
+    """The Place with these offsets; None where no strides give them."""
+    if not offsets.size:
+        return Place(buffer, 0, offsets.shape, (0,) * offsets.ndim)
+    strides = []
+    for axis, n in enumerate(offsets.shape):
+        first = offsets[(0,) * axis + (slice(0, 2),) + (0,) * (offsets.ndim - axis - 1)]
+        strides.append(int(first[1] - first[0]) if n > 1 else 0)
+    place = Place(buffer, int(offsets.flat[0]), offsets.shape, tuple(strides))
+    return place if np.array_equal(place.offsets(), offsets) else None
+
+
+def view(op: Op, params: dict[str, Any], place: Place) -> list[tuple[Array, Place]]:
+    """op(x) for an x that lies at `place`: pairs (positions in the flat result, where they lie).
+
+    One pair, unless the result is no regular piece of the buffer (a roll, the reshape of a
+    transpose): then it has to be copied together from these pieces.
+    """
+    offsets = np.asarray(op.forward([place.offsets()], params))
+    numbers = np.arange(offsets.size).reshape(offsets.shape)
+    return [(at, piece) for at, piece in _pieces(place.buffer, offsets, numbers)]
+
+
+def _pieces(buffer: Buffer, offsets: Array, numbers: Array) -> Iterator[tuple[Array, Place]]:
+    place = fit(buffer, offsets)
+    if place is not None:
+        yield numbers, place
+        return
+    for axis, n in enumerate(offsets.shape):
+        if n < 2:
+            continue
+        steps = np.diff(offsets, axis=axis)
+        first = np.take(steps, [0], axis=axis)
+        others = np.flatnonzero((steps != first).any(axis=tuple(
+            a for a in range(offsets.ndim) if a != axis
+        )))
+        if others.size:
+            cut = int(others[0]) + 1
+            for part in (slice(0, cut), slice(cut, None)):
+                where = (slice(None),) * axis + (part,)
+                yield from _pieces(buffer, offsets[where], numbers[where])
+            return
+    # Strides differ between axes only in their combination: row by row.
+    for k in range(offsets.shape[0]):
+        yield from _pieces(buffer, offsets[k : k + 1], numbers[k : k + 1])
+
+
+def assembly(
+    op: Op, params: dict[str, Any], shapes: list[Shape], target: Place
+) -> tuple[list[list[tuple[Array, Place]]], list[Place], float]:
+    """How op(x0, x1, ...), which puts its inputs side by side or among zeros, fills `target`.
+
+    (for each input the pairs (positions in the flat input, where they go), what is filled, with
+    which number).
+    """
+    fill = float(params.get("value", 0.0))
+    params = {**params, "value": 0} if "value" in params else params
+    sizes = [int(np.prod(s, dtype=np.int64)) for s in shapes]
+    starts = itertools.accumulate(sizes, initial=1)  # 0 is what no input fills
+    labels = [
+        np.arange(start, start + size).reshape(shape)
+        for start, size, shape in zip(starts, sizes, shapes, strict=False)
+    ]
+    result = np.asarray(op.forward(labels, params)).ravel()
+    offsets = target.offsets().ravel()
+    order = np.argsort(result, kind="stable")
+    sources = result[order]
+    targets = []
+    for label, shape in zip(labels, shapes, strict=True):
+        begin = int(np.searchsorted(sources, label.flat[0])) if label.size else 0
+        goes = offsets[order[begin : begin + label.size]].reshape(shape)
+        numbers = np.arange(label.size).reshape(shape)
+        targets.append(list(_pieces(target.buffer, goes, numbers)))
+    filled: list[Place] = []
+    empty = result.reshape(target.shape) == 0
+    if empty.any():
+        filled = list(_boxes(target, empty))
+    return targets, filled, fill
+
+
+def _boxes(target: Place, wanted: Array) -> Iterator[Place]:
+    """Boxes that cover the wanted elements, and no others."""
+    if wanted.all():
+        place = fit(target.buffer, target.offsets())
+        assert place is not None
+        yield place
+        return
+    if not wanted.any():
+        return
+    for axis, n in enumerate(wanted.shape):
+        flags = wanted.reshape(*wanted.shape[:axis], n, -1)
+        same = (flags == np.take(flags, [0], axis=axis)).all(axis=tuple(
+            a for a in range(flags.ndim) if a != axis
+        ))
+        if not same.all():
+            cut = int(np.flatnonzero(~same)[0])
+            for part in (slice(0, cut), slice(cut, None)):
+                where = (slice(None),) * axis + (part,)
+                inside = fit(target.buffer, target.offsets()[where])
+                assert inside is not None
+                yield from _boxes(inside, wanted[where])
+            return
+
+
+@dataclass
+class Item:
+    """One thing done at every point of a loop.
+
+    value: what is computed there (its inputs are items before it, or places), or loaded. stores:
+    where it goes; adds: where it is added. fold: "" or the reduction of `value` into `stores`.
+    """
+
+    value: Any
+    loads: Place | None = None
+    stores: list[Place] = field(default_factory=list)
+    adds: list[Place] = field(default_factory=list)
+    fold: str = ""
+    fill: float | None = None

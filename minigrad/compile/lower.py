@@ -1,0 +1,379 @@
+"""Lowering: the Program of a step becomes a short list of loops and products over buffers.
+
+Elementwise ops of one shape share a loop, in which values pass from op to op in registers; only
+what another loop, a product or the caller reads is stored. Views become offsets and strides; what is
+joined by `concatenate` is written to its place by whoever computes it. A reduction rides on the
+loop that computes its input.
+
+The schedule is greedy, in order of the program: each op goes into the first loop that has its shape
+and stands behind all that it needs from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import TraceError
+from .layout import Buffer, Item, Place, assembly, fit, view, whole
+from .program import AFTER, BEFORE, STEP, Program, Value
+
+Shape = tuple[int, ...]
+_ASSEMBLES = ("concatenate", "stack", "pad", "scatter")
+
+
+@dataclass
+class Loop:
+    """for every index in `space`: the items, in order. `reduced` axes belong to folds in it."""
+
+    space: Shape
+    items: list[Item] = field(default_factory=list)
+    reduced: tuple[int, ...] | None = None
+
+    def computes(self, v: Value) -> bool:
+        return any(item.value is v and not item.fold for item in self.items)
+
+
+@dataclass
+class Product:
+    """out (+)= a @ weight for `inner` rows of k elements in each row of the batch."""
+
+    a: Place
+    weight: Value
+    out: Place
+    inner: int
+    k: int
+    n: int
+
+
+@dataclass
+class Lowered:
+    """What one step does, in order, and on which buffers."""
+
+    steps: list[Loop | Product]
+    scratch: list[Buffer]
+    weights: dict[Value, Buffer]  # read element by element
+    packed: list[Value]  # factors of products
+    before: list[Value]  # computed ahead of the loop
+
+
+def squeeze(shape: Shape) -> Shape:
+    return tuple(n for n in shape if n != 1)
+
+
+class Lowering:
+    """places: where inputs lie. outputs, added: where values are to be stored, or added to."""
+
+    def __init__(
+        self,
+        program: Program,
+        places: dict[Value, Place],
+        outputs: Sequence[tuple[Value, Place]],
+        added: Sequence[tuple[Value, Place]] = (),
+    ):
+        self.program = program
+        self.places = dict(places)  # of values in memory, once they are there
+        self.steps: list[Loop | Product] = []
+        self.scratch: list[Buffer] = []
+        self.weights: dict[Value, Buffer] = {}
+        self.packed: list[Value] = []
+        self.where: dict[Value, int] = {}  # the step that computes a value
+        self.home: dict[Value, Place] = {}  # where a computed value is stored, if it is
+        self.items: dict[Value, Item] = {}
+        self.since: dict[Value, int] = {}  # the first step that may read a view or a copy
+        self.outputs, self.added = list(outputs), list(added)
+        self.before = [v for v in program.body if v.stage == BEFORE]
+        self.body = [v for v in program.body if v.stage == STEP]
+
+    def run(self) -> Lowered:
+        self._choose_homes()
+        for v in self.body:
+            self._lower(v)
+        for v, place in self.outputs:
+            if self.home.get(v) != place:
+                self._copy(v, place)
+        for v, place in self.added:
+            self._add(v, place)
+        return Lowered(self.steps, self.scratch, self.weights, self.packed, self.before)
+
+    # -- where values go ---------------------------------------------------------------------------
+
+    def _choose_homes(self) -> None:
+        computed = {v for v in self.body if not self._is_view(v)}
+        for v, place in self.outputs:
+            if v in computed and v not in self.home:
+                self.home[v] = place
+        for v in reversed(self.body):
+            if v.op is not None and v.op.name in _ASSEMBLES and v in computed:
+                target = self._home(v)
+                shapes = [i.row for i in v.inputs]
+                pieces, _, _ = assembly(v.op, v.params, shapes, target)
+                for i, found in zip(v.inputs, pieces, strict=True):
+                    if i in computed and i not in self.home and len(found) == 1:
+                        self.home[i] = found[0][1]
+
+    @staticmethod
+    def _is_view(v: Value) -> bool:
+        return v.op is not None and v.op.kind == "view" and v.op.name not in _ASSEMBLES
+
+    def _home(self, v: Value) -> Place:
+        if v not in self.home:
+            buffer = Buffer(f"s{len(self.scratch)}", v.size, v.dtype)
+            self.scratch.append(buffer)
+            self.home[v] = whole(buffer, v.row)
+        return self.home[v]
+
+    def _load_weight(self, v: Value) -> None:
+        if v.stage != BEFORE:
+            raise TraceError(f"scan: {v!r} {v.type()} is not in memory; a bug of the compiler.")
+        buffer = Buffer(f"w{len(self.weights)}", v.size, v.dtype, rows=False, comment=v.name)
+        self.weights[v] = buffer
+        self.places[v] = whole(buffer, v.row)
+
+    # -- scheduling --------------------------------------------------------------------------------
+
+    def _loop(self, space: Shape, first: int, reduced: tuple[int, ...] | None = None) -> int:
+        """The first loop of this space from step `first` on; a new one where there is none."""
+        for k in range(first, len(self.steps)):
+            step = self.steps[k]
+            if isinstance(step, Loop) and step.space == space:
+                if reduced is None or step.reduced in (None, reduced):
+                    if reduced is not None:
+                        step.reduced = reduced
+                    return k
+        self.steps.append(Loop(space, reduced=reduced))
+        return len(self.steps) - 1
+
+    def _lower(self, v: Value) -> None:
+        assert v.op is not None
+        if v.op.kind == "elementwise":
+            self._elementwise(v)
+        elif v.op.kind == "matmul":
+            self._product(v)
+        elif v.op.kind == "reduce":
+            self._reduce(v)
+        elif v.op.name in _ASSEMBLES:
+            self._assemble(v)
+        else:
+            self._view(v)
+
+    def _direct(self, v: Any, space: Shape, row: Shape) -> bool:
+        """Whether v is computed in a loop of this space, element for element."""
+        return (
+            v in self.items and v in self.where and v.row == row and squeeze(v.row) == space
+            and not self.items[v].fold
+        )
+
+    def _elementwise(self, v: Value) -> None:
+        space = squeeze(v.row)
+        first = 0
+        for i in v.inputs:
+            if type(i) is not Value:
+                continue
+            if self._direct(i, space, v.row):
+                first = max(first, self.where[i])
+            elif i in self.where or i in self.places:
+                first = max(first, self._ready(i))
+        k = self._loop(space, first)
+        loop = self.steps[k]
+        assert isinstance(loop, Loop)
+        for i in v.inputs:
+            if type(i) is Value:
+                self._bring(i, loop, k, v.row)
+        item = Item(v)
+        if v in self.home:
+            item.stores.append(self._flat(self.home[v]))
+        loop.items.append(item)
+        self.items[v], self.where[v] = item, k
+
+    def _ready(self, v: Value) -> int:
+        if v in self.where:
+            return self.where[v] + 1
+        return self.since.get(v, 0)
+
+    def _bring(self, i: Value, loop: Loop, k: int, row: Shape) -> None:
+        """Makes input i known in the loop: computed there, or loaded."""
+        if i in self.where and self.where[i] == k and loop.computes(i):
+            return
+        place = self._memory(i)
+        loads = self._spread(place, row)
+        known = any(item.value is i and item.loads == loads for item in loop.items)
+        if not known:
+            loop.items.append(Item(i, loads=loads))
+
+    def _memory(self, v: Value) -> Place:
+        """Where v lies in memory; from now on it is stored there, if it was not."""
+        if v in self.where:
+            place = self._home(v)
+            item = self.items.get(v)
+            if item is not None:
+                flat = self._flat(place)
+                if flat not in item.stores:
+                    item.stores.append(flat)
+            return place
+        if v not in self.places:
+            self._load_weight(v)
+        return self.places[v]
+
+    @staticmethod
+    def _flat(place: Place) -> Place:
+        """The place without its axes of one element."""
+        kept = [a for a, n in enumerate(place.shape) if n != 1]
+        return place._replace(
+            shape=tuple(place.shape[a] for a in kept), strides=tuple(place.strides[a] for a in kept)
+        )
+
+    @staticmethod
+    def _spread(place: Place, row: Shape) -> Place:
+        """The place, broadcast to `row`, without the axes in which that has one element."""
+        lead = len(row) - len(place.shape)
+        strides = [0] * lead + [
+            0 if n == 1 else s for n, s in zip(place.shape, place.strides, strict=True)
+        ]
+        kept = [a for a, n in enumerate(row) if n != 1]
+        return Place(
+            place.buffer, place.offset, tuple(row[a] for a in kept), tuple(strides[a] for a in kept)
+        )
+
+    def _reduce(self, v: Value) -> None:
+        x, axes = v.inputs[0], v.params["axis"]
+        space = squeeze(x.row)
+        numbers = np.cumsum([n != 1 for n in x.row]) - 1
+        reduced = tuple(int(numbers[a]) for a in axes if x.row[a] != 1)
+        first = self.where[x] if self._direct(x, space, x.row) else self._ready(x)
+        k = self._loop(space, first, reduced)
+        loop = self.steps[k]
+        assert isinstance(loop, Loop)
+        self._bring(x, loop, k, x.row)
+        home = self._home(v)
+        # The result's place over the space of x: it stands still along the reduced axes.
+        kept = [a for a in range(len(x.row)) if a not in axes]
+        strides = list(home.strides)
+        if len(home.shape) == len(x.row):
+            strides = [home.strides[a] for a in kept]
+        full = dict(zip(kept, strides, strict=True))
+        over = [full.get(a, 0) for a, n in enumerate(x.row) if n != 1]
+        place = Place(home.buffer, home.offset, space, tuple(over))
+        assert v.op is not None
+        loop.items.append(Item(x, stores=[place], fold=v.op.name))
+        self.where[v] = k
+
+    def _product(self, v: Value) -> None:
+        a, weight = v.inputs
+        k, n = weight.shape
+        place = self._memory(a)
+        ready = self._ready(a)
+        rows = place.shape[:-1]
+        inner = int(np.prod(rows, dtype=np.int64))
+        usable = place.strides[-1] == 1 or k == 1
+        if inner > 1:
+            flat = self._flat(place._replace(shape=rows, strides=place.strides[:-1]))
+            step = flat.strides[-1] if flat.strides else k
+            usable &= place.buffer.rows and place.buffer.size == inner * step
+            usable &= len(flat.strides) <= 1 or all(
+                s == t * m
+                for s, t, m in zip(flat.strides, flat.strides[1:], flat.shape[1:], strict=False)
+            )
+        if not usable or not place.buffer.rows:
+            buffer = Buffer(f"s{len(self.scratch)}", a.size, a.dtype)
+            self.scratch.append(buffer)
+            place = whole(buffer, a.row)
+            ready = self._copy(a, place) + 1
+        if weight not in self.packed:
+            self.packed.append(weight)
+        home = self._home(v)
+        if not home.dense or home.buffer.size != v.size and inner > 1:
+            buffer = Buffer(f"s{len(self.scratch)}", v.size, v.dtype)
+            self.scratch.append(buffer)
+            out = whole(buffer, v.row)
+            self.steps.append(Product(place, weight, out, inner, k, n))
+            self.places[v] = out
+            self.since[v] = len(self.steps)
+            self._copy_place(out, home, len(self.steps))
+            return
+        assert ready <= len(self.steps)
+        self.steps.append(Product(place, weight, home, inner, k, n))
+        self.where[v] = len(self.steps) - 1
+
+    def _view(self, v: Value) -> None:
+        assert v.op is not None
+        x = v.inputs[0]
+        source = self._memory(x)
+        pieces = view(v.op, v.params, source)
+        if len(pieces) == 1:
+            self.places[v] = pieces[0][1]
+            self.since[v] = self._ready(x)
+            return
+        home = self._home(v)
+        offsets = home.offsets().ravel()
+        last = 0
+        for numbers, place in pieces:
+            target = fit(home.buffer, offsets[numbers])
+            assert target is not None
+            last = max(last, self._copy_place(place, target, self._ready(x)))
+        self.where[v] = last
+
+    def _assemble(self, v: Value) -> None:
+        assert v.op is not None
+        home = self._home(v)
+        pieces, filled, number = assembly(v.op, v.params, [i.row for i in v.inputs], home)
+        last = 0
+        for place in filled:
+            flat = self._flat(place)
+            k = self._loop(flat.shape, 0)
+            loop = self.steps[k]
+            assert isinstance(loop, Loop)
+            loop.items.append(Item(None, stores=[flat], fill=number))
+            last = max(last, k)
+        for i, found in zip(v.inputs, pieces, strict=True):
+            if len(found) == 1 and self.home.get(i) == found[0][1]:
+                last = max(last, self.where[i])
+                continue
+            source = self._memory(i) if not self._in_registers(i, found) else None
+            for numbers, target in found:
+                if source is None:
+                    self.items[i].stores.append(self._flat(target))
+                    last = max(last, self.where[i])
+                else:
+                    part = fit(source.buffer, source.offsets().ravel()[numbers])
+                    assert part is not None
+                    last = max(last, self._copy_place(part, target, self._ready(i)))
+        self.where[v] = last
+
+    def _in_registers(self, v: Value, found: Any) -> bool:
+        return v in self.items and v in self.where and len(found) == 1
+
+    def _copy(self, v: Value, target: Place) -> int:
+        """Stores v at `target`, too; returns the step that does."""
+        if v in self.items and v in self.where and not self.items[v].fold:
+            self.items[v].stores.append(self._flat(target))
+            return self.where[v]
+        return self._copy_place(self._memory(v), target, self._ready(v))
+
+    def _copy_place(self, source: Place, target: Place, first: int) -> int:
+        flat = self._flat(target)
+        k = self._loop(flat.shape, first)
+        loop = self.steps[k]
+        assert isinstance(loop, Loop)
+        name = Value(-1 - len(loop.items), "copy", flat.shape, source.buffer.dtype)
+        loads = self._spread(source, target.shape)
+        loop.items.append(Item(name, loads=loads, stores=[flat]))
+        return k
+
+    def _add(self, v: Value, target: Place) -> None:
+        """Adds v to what lies at `target`."""
+        if v in self.items and v in self.where and not self.items[v].fold:
+            self.items[v].adds.append(self._flat(target))
+            return
+        flat = self._flat(target)
+        k = self._loop(flat.shape, self._ready(v))
+        loop = self.steps[k]
+        assert isinstance(loop, Loop)
+        name = Value(-1 - len(loop.items), "copy", flat.shape, v.dtype)
+        loop.items.append(Item(name, loads=self._spread(self._memory(v), v.row), adds=[flat]))
+
+
+__all__ = ["AFTER", "Loop", "Lowered", "Lowering", "Product", "squeeze"]

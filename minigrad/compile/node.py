@@ -1,0 +1,305 @@
+"""The scan on the eager tape: one node, with one further node for each of its results.
+
+BPTT runs when the gradients of all results that anything reads have arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..backward import Partial
+from ..op import Op
+from ..plan import Plan
+from ..tape import Node, listen, state, tick
+from ..tensor import Tensor, wrap
+from .compiled import Compiled, Forward
+from .program import Value
+from .result import Record
+
+Array = np.ndarray
+
+
+def _scan(inputs: Any) -> Any:
+    """(carry, xs, weights) -> (carry, ys): a compiled loop over all steps."""
+    raise TypeError("scan is recorded by mg.scan, not called as an op")
+
+
+class _ScanOp(Op):
+    """What stands on the tape for a whole scan."""
+
+    kind = "scan"
+
+    def pull(self, node: Node, g: Any, recorded: bool) -> list[tuple[int, Any]]:
+        """(input, its gradient) for each input that needs one."""
+        run: Run = node.params["run"]
+        return run.recorded_backward(node, g) if recorded else run.backward(node, g)
+
+
+class _OutputOp(Op):
+    """One of the results of a scan."""
+
+    kind = "scan"
+
+    def pull(self, node: Node, g: Any, recorded: bool) -> list[tuple[int, Any]]:
+        return [(0, Output(node.params["k"], g))]
+
+
+SCAN = _ScanOp(_scan, {"name": "scan", "variadic": True, "method": False})
+OUTPUT = _OutputOp(_scan, {"name": "scan_output", "variadic": True, "method": False})
+
+
+class Output(Partial):
+    """The gradient of the k-th result of a scan, on its way to the scan's node."""
+
+    __slots__ = ("g", "k")
+
+    def __init__(self, k: int, g: Any):
+        self.k, self.g = k, g
+
+    def add_to(self, total: Any) -> Any:
+        total = {} if total is None else total
+        total[self.k] = total[self.k] + self.g if self.k in total else self.g
+        return total
+
+
+def make_node(op: Op, inputs: Sequence[Any], params: dict[str, Any], y: Array) -> Node:
+    """A node that is not made by tensor.apply."""
+    made = Node.__new__(Node)
+    made.op, made.params, made.scope, made.position = op, params, state.scope, tick()
+    made.shape, made.dtype = y.shape, y.dtype
+    made.inputs = [
+        (t._node or t) if isinstance(t, Tensor) and t.requires_grad else t if isinstance(t, Node)
+        else t if state.tape is not None else None
+        for t in inputs
+    ]  # fmt: skip
+    made.in_shapes = tuple(t.shape for t in inputs)
+    made.saved = ()
+    return made
+
+
+class Run:
+    """One call of a compiled scan: its arrays, forward and backward."""
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        tensors: list[Tensor],
+        steps: int,
+        rows: int,
+        reverse: bool,
+        taps: dict[str, Value],
+    ):
+        self.compiled, self.tensors, self.rows, self.reverse = compiled, tensors, rows, reverse
+        program = compiled.program
+        self.carries = len(program.carry)
+        self.xs = len(program.xs)
+        self.arrays = [t._data for t in tensors]
+        self.steps = steps
+        recording = state.recording
+        self.needs = tuple(
+            i for i, t in enumerate(tensors) if recording and t.requires_grad
+        )
+        self.wanted = tuple(i for i in self.needs if i >= self.carries)
+        self.names = tuple(taps)
+        self.record = Record()
+        self.memory: dict[str, Array] | None = None
+        self.scope = state.scope
+        self.back: Any = None
+        self.tellers: list[Any] = []
+
+    # -- forward
+
+    def forward(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The last carry and the ys, as Tensors on the tape."""
+        if self.needs:
+            kernel = self.compiled.training(self.wanted, self.names)
+        else:
+            kernel = self.compiled.inference()
+        self.kernel: Forward = kernel
+        c, x = self.carries, self.carries + self.xs
+        weights = dict(zip(self.compiled.program.weights, self.arrays[x:], strict=True))
+        memory = kernel.run(
+            self.arrays[:c], self.arrays[c:x], weights, self.steps, self.rows, self.reverse
+        )
+        carry = kernel.program.carry
+        finals = [
+            a.copy().reshape(self.arrays[i].shape)
+            for i, a in enumerate(kernel.final(memory, self.steps, self.reverse))
+        ]
+        assert len(carry) == c
+        ys = [kernel.over_time(v, memory, self.rows, self.reverse) for v in kernel.program.ys]
+        for name, v in kernel.program.taps.items():
+            self.record.values[name] = kernel.over_time(v, memory, self.rows, self.reverse)
+        if not self.needs and state.tape is None:
+            return [wrap(a, None, False) for a in finals], [wrap(a, None, False) for a in ys]
+        self.memory = memory if self.needs else {}
+        node = self._node([*finals, *ys])
+        outputs = [self._output(node, k, a) for k, a in enumerate([*finals, *ys])]
+        return outputs[:c], outputs[c:]
+
+    def _node(self, results: list[Array]) -> Node:
+        node = make_node(SCAN, self.tensors, {"run": self}, results[-1])
+        arrays = list({id(a): a for a in (*self.arrays, *(self.memory or {}).values())}.values())
+        node.saved = tuple(arrays)
+        names = tuple("an array of the scan" for _ in arrays)
+        node.plan = Plan(self.needs, (), names, (), ())
+        if state.tape is not None:
+            state.tape.record(node, results[-1])
+        return node
+
+    def _output(self, node: Node, k: int, array: Array) -> Tensor:
+        needs = bool(self.needs) and array.dtype.kind == "f"
+        picked = make_node(OUTPUT, [node], {"k": k}, array)
+        picked.plan = Plan((0,) if needs else (), (), (), (), ())
+        if state.tape is not None:
+            state.tape.record(picked, array)
+        return wrap(array, picked, needs)
+
+    # -- backward
+
+    def backward(self, node: Node, g: dict[int, Array]) -> list[tuple[int, Array]]:
+        """BPTT: the gradients of what needs one."""
+        assert self.memory is not None
+        program = self.compiled.program
+        c, x = self.carries, self.carries + self.xs
+        dtype = next(a.dtype for a in self.arrays if a.dtype.kind == "f")
+        ys = [k for k, v in enumerate(program.ys, start=c) if v.dtype.kind == "f"]
+        with_ys = any(k in g for k in ys)
+        back = self.back = self.compiled.backward(self.wanted, with_ys, self.names)
+        dcarry = [
+            g[k] if k in g else np.zeros(self.arrays[k].shape, _float(self.arrays[k], dtype))
+            for k in range(c)
+        ]
+        dys = []
+        if with_ys:
+            shapes = [self._y_shape(k - c) for k in ys]
+            dys = [g[k] if k in g else np.zeros(s, dtype) for k, s in zip(ys, shapes, strict=True)]
+        weights = dict(zip(program.weights, self.arrays[x:], strict=True))
+        first, found, taps = back.run(
+            self.memory, dcarry, dys, weights, self.steps, self.rows, self.reverse
+        )
+        for name, norms in taps.items():
+            self.record.gradients[name] = norms.reshape(self.steps, self.rows)
+        for tell in self.tellers:
+            tell()
+        gradients = []
+        for i in self.needs:
+            if i < c:
+                gradients.append((i, first[i].reshape(self.arrays[i].shape)))
+                continue
+            v = program.inputs[i]
+            if v in found:
+                gradients.append((i, np.asarray(found[v]).reshape(self.arrays[i].shape)))
+        return gradients
+
+    def _y_shape(self, k: int) -> tuple[int, ...]:
+        from .compiled import full_shape
+
+        return (self.steps, *full_shape(self.kernel.program.ys[k], self.rows))
+
+    def recorded_backward(self, node: Node, g: dict[int, Tensor]) -> list[tuple[int, Tensor]]:
+        """The same on Tensors, so that it can be differentiated: BPTT as a scan of its own."""
+        from .higher import gradient_as_scan
+
+        return gradient_as_scan(self, node, g)
+
+    # -- who listens
+
+    def tell(self, listeners: Sequence[Any]) -> None:
+        """Gives listeners of `mg.tap` the values of all steps, and the norms when they are there."""
+        order = range(self.steps - 1, -1, -1) if self.reverse else range(self.steps)
+        for listener in listeners:
+            whole = getattr(listener, "sequence", None)
+            if whole is not None:
+                self.tellers.append(whole(self.scope, order, self.record, self._made_by(),
+                                          bool(self.needs)))
+                continue
+            for t in order:
+                scope = f"{self.scope}/t={t}" if self.scope else f"t={t}"
+                for name, values in self.record.values.items():
+                    listener(name, wrap(values[t], None, False), scope)
+
+    def _made_by(self) -> dict[str, str]:
+        """name -> the op that made a tapped value."""
+        taps = self.compiled.program.taps
+        return {name: v.op.name if v.op else "" for name, v in taps.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """What explain() says about this call."""
+        return {
+            "steps": self.steps, "rows": self.rows, "reverse": self.reverse,
+            "forward": self.kernel, "backward": self.back, "wanted": self.wanted,
+            "names": self.names, "needs": self.needs,
+        }  # fmt: skip
+
+
+def _float(array: Array, dtype: Any) -> Any:
+    return array.dtype if array.dtype.kind == "f" else dtype
+
+
+# -- records -----------------------------------------------------------------------------------------
+
+
+class TapeRecord:
+    """record= with mode="tape": the same arrays, put together from every step's taps."""
+
+    def __init__(self, names: Any, reverse: bool):
+        self.names = None if names is True else {names} if isinstance(names, str) else set(names)
+        self.reverse = reverse
+        self.values: dict[str, list[Array]] = {}
+        self.record = Record()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        with listen(self._hear):
+            yield
+        for name, steps in self.values.items():
+            ordered = steps[::-1] if self.reverse else steps
+            self.record.values[name] = np.stack(ordered)
+
+    def _hear(self, name: str, tensor: Tensor, scope: str) -> None:
+        if self.names is not None and name not in self.names:
+            return
+        steps = self.values.setdefault(name, [])
+        k = len(steps)
+        steps.append(tensor.numpy())
+        if tensor.requires_grad:
+            tensor.register_hook(lambda g: self._arrived(name, k, g.numpy()))
+
+    def _arrived(self, name: str, k: int, g: Array) -> None:
+        total = len(self.values[name])
+        table = self.record.gradients.setdefault(name, np.zeros((total, len(g)), g.dtype))
+        rows = g.reshape(len(g), -1)
+        peak = np.abs(rows).max(axis=1, keepdims=True)
+        scale = np.where((peak > 0) & np.isfinite(peak), peak, 1)
+        norms = (scale * np.sqrt(((rows / scale) ** 2).sum(1, keepdims=True)))[:, 0]
+        table[total - 1 - k if self.reverse else k] = norms
+
+
+class JoinedRecord(Record):
+    """The records of windows, one after the other."""
+
+    def __init__(self, parts: Sequence[Record]):
+        self.parts = list(parts)
+
+    @property
+    def values(self) -> dict[str, Array]:  # type: ignore[override]
+        return {n: np.concatenate([p.values[n] for p in self.parts]) for n in self.parts[0].values}
+
+    @property
+    def gradients(self) -> dict[str, Array]:  # type: ignore[override]
+        names = {n for p in self.parts for n in p.gradients}
+        found = {}
+        for n in sorted(names):
+            known = next(p.gradients[n] for p in self.parts if n in p.gradients)
+            found[n] = np.concatenate([
+                p.gradients.get(n, np.zeros((len(p.values[n]), known.shape[1]), known.dtype))
+                for p in self.parts
+            ])  # fmt: skip
+        return found
+
+

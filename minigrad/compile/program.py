@@ -1,0 +1,232 @@
+"""The Program of one step: what a cell computes, as typed values in order.
+
+A `Value` is data: the op that makes it, its inputs, its parameters, its type. Shapes are those of a
+step, (B, ...); the program itself does not depend on B: where the batch axis lies is part of the
+type, and parameters that hold a shape hold it for one row. A value has a stage:
+
+    before   it depends on weights alone: computed once, ahead of the loop (W.T)
+    step     it has a batch axis: computed in every step
+    after    summed over the batch and over time: computed once, behind the loop (dL/dW)
+
+    >>> from minigrad.compile import trace_step
+    >>> import minigrad as mg, numpy as np
+    >>> w = mg.tensor(np.ones((3, 3), np.float32), name="w")
+    >>> h = mg.tensor(np.zeros((2, 3), np.float32))
+    >>> print(trace_step(lambda h, x: (mg.tanh(x + h @ w), h), h, h).program)
+    step(carry: %0 float32[B, 3]; xs: %1 float32[B, 3]; weights: %2 'w' float32[3, 3])
+      %3 = matmul(%0, %2)                      float32[B, 3]
+      %4 = add(%1, %3)                         float32[B, 3]
+      %5 = tanh(%4)                            float32[B, 3]
+      return carry: %5; ys: %0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import MinigradError
+from ..op import Op
+
+BEFORE, STEP, AFTER = "before", "step", "after"
+
+# Parameters that are the shape of the output, so that they hold the batch size.
+SHAPED = ("reshape", "broadcast_to", "scatter")
+
+
+class ProgramError(MinigradError, RuntimeError):
+    """A Program that is not well formed: a bug of a pass, never of a user."""
+
+
+class Value:
+    """One value of a step. `role` says where it comes from: "carry", "x", "weight", "rows" or "op".
+
+    shape: as the cell sees it; the axis `batch` (None: no batch axis) has B * many elements, `many`
+    being 1 unless a reshape merged features into it. inputs: Values and Python numbers.
+    cut: positions of inputs that pass no gradient on (detach). tensor: what a "weight" stands for,
+    and, for what does not depend on the carry, the whole sequence (T, B, ...) once it is needed.
+    """
+
+    __slots__ = (
+        "batch", "cut", "dtype", "from_x", "index", "inputs", "many", "name", "op", "params",
+        "role", "scope", "shape", "stage", "tensor",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        index: int,
+        role: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        batch: int | None = 0,
+        many: int = 1,
+        op: Op | None = None,
+        inputs: tuple[Any, ...] = (),
+        params: dict[str, Any] | None = None,
+        stage: str = STEP,
+    ):
+        self.index, self.role, self.shape, self.dtype = index, role, shape, dtype
+        self.batch, self.many, self.stage = batch, many, stage
+        self.op, self.inputs, self.params = op, inputs, params or {}
+        self.cut: tuple[int, ...] = ()
+        self.from_x = role == "x"
+        self.scope = self.name = ""
+        self.tensor: Any = None
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The shape with one row in the batch: what does not depend on B."""
+        if self.batch is None:
+            return self.shape
+        return (*self.shape[: self.batch], self.many, *self.shape[self.batch + 1 :])
+
+    @property
+    def size(self) -> int:
+        """Elements of one row (of all of it, without a batch axis)."""
+        return int(np.prod(self.row, dtype=np.int64))
+
+    def type(self) -> str:
+        """`float32[B, 16]`."""
+        sizes = [str(n) for n in self.shape]
+        if self.batch is not None:
+            sizes[self.batch] = "B" if self.many == 1 else f"B*{self.many}"
+        return f"{self.dtype}[{', '.join(sizes)}]"
+
+    def key(self) -> tuple[Any, ...]:
+        """All that the compiler reads, hashable; inputs by index."""
+        op = self.op.name if self.op else self.role
+        inputs = tuple([v.index if type(v) is Value else ("n", v) for v in self.inputs])
+        params = freeze(self.params) if self.params else ()
+        return (op, self.row, self.dtype.char, self.batch, inputs, params, self.cut, self.index)
+
+    def __repr__(self) -> str:
+        return f"%{self.index}"
+
+
+def freeze(value: Any) -> Any:
+    """A parameter as something hashable."""
+    if isinstance(value, dict):
+        return tuple([(k, freeze(v)) for k, v in value.items()])
+    if isinstance(value, (tuple, list)):
+        return tuple([freeze(v) for v in value])
+    if isinstance(value, slice):
+        return ("slice", value.start, value.stop, value.step)
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.dtype.str, value.tobytes())
+    return value
+
+
+def params_for(value: Value, batch: int) -> dict[str, Any]:
+    """The parameters of the op with `batch` rows, for running it on arrays."""
+    if value.op is None or value.op.name not in SHAPED or value.batch is None:
+        return value.params
+    shape = list(value.params["shape"])
+    shape[value.batch] = value.many * batch
+    return {**value.params, "shape": tuple(shape)}
+
+
+@dataclass
+class Program:
+    """carry, xs, weights -> carry, ys; and what is summed over time, by name of the weight.
+
+    body: the values that are computed, each after its inputs. sums: weight Value -> the "after"
+    value that is its gradient (in the program of a backward step). taps: name -> value, marked by
+    `mg.tap` in the cell. outputs: names -> further per-row values to keep for every step.
+    """
+
+    carry: list[Value]
+    xs: list[Value]
+    weights: list[Value]
+    body: list[Value]
+    carry_out: list[Value]
+    ys: list[Value]
+    sums: dict[Value, Value] = field(default_factory=dict)
+    taps: dict[str, Value] = field(default_factory=dict)
+    name: str = "step"
+
+    @property
+    def inputs(self) -> list[Value]:
+        return [*self.carry, *self.xs, *self.weights]
+
+    @property
+    def results(self) -> list[Value]:
+        return [*self.carry_out, *self.ys, *self.sums.values(), *self.taps.values()]
+
+    def __str__(self) -> str:
+        def listed(values: Iterable[Value]) -> str:
+            return ", ".join(
+                f"{v!r} {v.name!r} {v.type()}" if v.name else f"{v!r} {v.type()}" for v in values
+            )
+
+        parts = [("carry", self.carry), ("xs", self.xs), ("weights", self.weights)]
+        head = "; ".join(f"{what}: {listed(values)}" for what, values in parts if values)
+        lines = [f"{self.name}({head})"]
+        for v in self.body:
+            assert v.op is not None
+            arguments = [repr(i) for i in v.inputs]
+            if v.op.variadic:
+                arguments = [f"[{', '.join(arguments)}]"]
+            arguments += [f"{k}={_short(p)}" for k, p in v.params.items()]
+            text = f"  {v!r} = {v.op.name}({', '.join(arguments)})"
+            stage = "" if v.stage == STEP else f"  {v.stage} the loop"
+            lines.append(f"{text:<42} {v.type()}{stage}")
+        returned = [
+            f"{what}: {', '.join(map(repr, values))}"
+            for what, values in (("carry", self.carry_out), ("ys", self.ys))
+            if values
+        ]
+        returned += [f"d{w.name or w!r}: {v!r}" for w, v in self.sums.items()]
+        returned += [f"{name}: {v!r}" for name, v in self.taps.items()]
+        lines.append(f"  return {'; '.join(returned) or 'nothing'}")
+        return "\n".join(lines)
+
+    def check(self) -> Program:
+        """Raises ProgramError unless every value is defined before it is used, once, with a type
+        that its op gives; returns the program.
+        """
+        known = set(map(id, self.inputs))
+        for v in self.body:
+            for i in v.inputs:
+                if isinstance(i, Value) and id(i) not in known:
+                    raise ProgramError(f"{self.name}: {v!r} reads {i!r}, which is not defined yet.")
+            if id(v) in known:
+                raise ProgramError(f"{self.name}: {v!r} is defined twice.")
+            stages = {i.stage for i in v.inputs if isinstance(i, Value)}
+            if v.stage == STEP and AFTER in stages:
+                raise ProgramError(f"{self.name}: {v!r} reads in a step what is summed after it.")
+            known.add(id(v))
+        for v in self.results:
+            if id(v) not in known:
+                raise ProgramError(f"{self.name}: it returns {v!r}, which nothing defines.")
+        for before, after in zip(self.carry, self.carry_out, strict=True):
+            if before.row != after.row or before.dtype != after.dtype:
+                raise ProgramError(
+                    f"{self.name}: a carry enters as {before.type()} and leaves as {after.type()}."
+                )
+        return self
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, slice):
+        parts = [value.start, value.stop] + ([value.step] if value.step is not None else [])
+        return ":".join("" if p is None else str(p) for p in parts)
+    if isinstance(value, tuple):
+        inside = ", ".join(map(_short, value))
+        return f"({inside}{',' if len(value) == 1 else ''})"
+    return "..." if value is Ellipsis else repr(value)
+
+
+def used(results: Sequence[Value], inputs: Iterable[Value] = ()) -> list[Value]:
+    """The values that `results` depend on, in order; `inputs` are not looked into."""
+    stop = set(map(id, inputs))
+    found: dict[int, Value] = {}
+    stack = list(results)
+    while stack:
+        v = stack.pop()
+        if v.role == "op" and id(v) not in stop and id(v) not in found:
+            found[id(v)] = v
+            stack.extend(i for i in v.inputs if type(i) is Value)
+    return sorted(found.values(), key=lambda v: v.index)  # a value is made after its inputs

@@ -1,0 +1,81 @@
+"""What a scan gives back beside its values: what ran, and what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+class Record:
+    """What `scan(..., record=...)` kept of every step, in order of time.
+
+    values: name -> (T, B, ...), what `mg.tap(name, ...)` marked in the cell. gradients: name ->
+    |dL/d(value_t)| for each row, (T, B), once backward has passed the scan; norms: the same over
+    the whole batch, (T,), in float64.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+
+    @property
+    def norms(self) -> dict[str, Array]:
+        found = {}
+        for name, rows in self.gradients.items():
+            wide = rows.astype(np.float64)
+            peak = wide.max(axis=1, keepdims=True, initial=0.0)
+            scale = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
+            with np.errstate(over="ignore"):
+                found[name] = (scale * np.sqrt(((wide / scale) ** 2).sum(1, keepdims=True)))[:, 0]
+        return found
+
+    def __repr__(self) -> str:
+        read = ", ".join(self.values) or "nothing"
+        return f"<Record of {read}; gradients of {', '.join(self.gradients) or 'nothing yet'}>"
+
+
+class ScanResult(tuple):
+    """(final, ys), as `final, ys = scan(...)` takes them apart; and what ran to compute them.
+
+    record: what record= asked for, else None. explain(): what the compiler did, to print. source:
+    the text of the kernels that ran ("" where there are none, with mode="tape"). program: the
+    traced step.
+    """
+
+    record: Record | None
+    _explain: Callable[[], Any] | None
+
+    def __new__(
+        cls,
+        final: Any,
+        ys: Any,
+        record: Record | None = None,
+        explain: Callable[[], Any] | None = None,
+    ) -> ScanResult:
+        self = super().__new__(cls, (final, ys))
+        self.record, self._explain = record, explain
+        return self
+
+    @property
+    def final(self) -> Any:
+        return self[0]
+
+    @property
+    def ys(self) -> Any:
+        return self[1]
+
+    def explain(self) -> Any:
+        """What was hoisted, fused, stored and recomputed, and from where the kernels came."""
+        return "mode='tape': every step ran as eager ops" if not self._explain else self._explain()
+
+    @property
+    def source(self) -> str:
+        return "" if not self._explain else str(self._explain().source)
+
+    @property
+    def program(self) -> Any:
+        return None if not self._explain else self._explain().program

@@ -1,0 +1,335 @@
+"""scan: a cell over a sequence, its step compiled into one loop forward and one for BPTT."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..errors import ShapeError, TraceError
+from ..tape import state as switches
+
+from ..tensor import Tensor, as_tensor
+from ..tree import leaves, map_leaves, rebuild
+from . import node, passes
+from .compiled import Compiled
+from .explain import Explanation
+from .program import STEP, Program, Value, used
+from .result import Record, ScanResult
+from .trace import Trace, Tracer
+from .unroll import Cell, check_carry, check_lengths, sizes, unroll
+
+Array = np.ndarray
+
+_COMPILED: dict[Any, Compiled] = {}
+_MOST = 512  # traces remembered; each holds its kernels
+
+
+def scan(
+    cell: Cell,
+    init: Any,
+    xs: Any,
+    lengths: Any = None,
+    reverse: bool = False,
+    mode: str = "fused",
+    *,
+    truncate: int | None = None,
+    checkpoint: int | None = None,
+    record: Iterable[str] | bool | None = None,
+) -> ScanResult:
+    """(cell, init, xs) -> (final, ys): what `unroll` computes, as one compiled loop.
+
+        state = init
+        for t in range(T):                    # T-1 down to 0 if reverse
+            state, ys[t] = cell(state, xs[t])
+        return state, stack(ys)
+
+    The cell is called once, on abstract values, and what it does is compiled: a loop forward and one
+    for BPTT, kept in a cache on disk; T and B are free. Tensors that the cell closes over, or holds
+    as a Module, receive gradients like any other input. What cannot be compiled raises TraceError.
+
+    cell: (state, x) -> (state, y), trees of Tensors. A Python branch on a value needs `mg.where`,
+        and random numbers come in as xs. Python numbers in it become part of the kernel.
+    init: the first state, a tree of Tensors (B, ...). xs: a tree of Tensors (T, B, ...); integers
+        may only be used as an index (an embedding).
+    lengths, reverse: as in `unroll`; what xs holds in the padding is not read.
+    mode: "fused", or "tape" for `unroll` itself, the specification of what this computes.
+    truncate: gradients pass no further back than the beginning of each window of so many steps
+        (truncated BPTT).
+    checkpoint: keep only the state at every so many steps, and compute what is between again
+        during BPTT: memory grows with T / checkpoint + checkpoint.
+    record: names marked by `mg.tap` in the cell (True: all) whose values and, after backward, norms
+        of gradients are kept, in `.record` of the result.
+    Returns a ScanResult: `final, ys = scan(...)`, with `.explain()`, `.source`, `.record`.
+    Raises ShapeError or DTypeError if the state changes its type, naming the component.
+
+    >>> total, sums = scan(lambda s, x: (s + x, s + x), Tensor([[0.0]]), Tensor([[[1.0]], [[2.0]]]))
+    >>> total.tolist(), sums.tolist()
+    ([[3.0]], [[[1.0]], [[3.0]]])
+    """
+    if mode not in ("fused", "tape"):
+        raise ValueError(f"scan: mode must be 'fused' or 'tape', got {mode!r}.")
+    init, xs = map_leaves(as_tensor, init), map_leaves(as_tensor, xs)
+    time, batch = sizes("scan", xs)
+    window = _windows("truncate", truncate), _windows("checkpoint", checkpoint)
+    if lengths is not None:
+        lengths = check_lengths("scan", lengths, time, batch)
+        real = np.arange(time)[:, None] < lengths
+        xs = map_leaves(lambda x: _where(real, x) if x.dtype.kind == "f" else x, xs)
+        cell, xs = _padded(cell), (xs, as_tensor(real))
+    if window[0] is not None:
+        return _in_windows(cell, init, xs, reverse, mode, window[0], time, checkpoint, record)
+    if window[1] is not None and window[1] < time:
+        return _checkpointed(cell, init, xs, reverse, mode, window[1], time, record)
+    if mode == "tape":
+        return _on_tape(cell, init, xs, reverse, record)
+    return _fused(cell, init, xs, batch, reverse, record)
+
+
+def _windows(name: str, steps: Any) -> int | None:
+    if steps is None:
+        return None
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+        raise ValueError(f"scan: {name} is a number of steps, an integer >= 1; got {steps!r}.")
+    return int(steps)
+
+
+def _where(real: Array, x: Tensor) -> Tensor:
+    return ops.where(real.reshape(*real.shape, *(1,) * (x.ndim - 2)), x, 0.0)
+
+
+def _padded(cell: Cell) -> Cell:
+    """The cell on (x, whether the row takes part): in the padding the state passes through."""
+
+    def padded(state: Any, x: Any) -> tuple[Any, Any]:
+        x, real = x
+        new, y = cell(state, x)
+        check_carry("scan", state, new)
+
+        def chosen(a: Tensor, b: Any) -> Tensor:
+            return ops.where(real.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+        return map_leaves(chosen, new, state), map_leaves(lambda a: chosen(a, 0.0), y)
+
+    padded.__name__ = f"padded_{cell_name(cell)}"
+    return padded
+
+
+def cell_name(cell: Any) -> str:
+    """What a cell is called in names of kernels."""
+    name = getattr(cell, "__name__", type(cell).__name__)
+    return re.sub(r"\W+", "", name).lower() or "cell"
+
+
+# -- on the tape ---------------------------------------------------------------------------------
+
+
+def _on_tape(cell: Cell, init: Any, xs: Any, reverse: bool, record: Any) -> ScanResult:
+    if not record:
+        return ScanResult(*unroll(cell, init, xs, None, reverse))
+    kept = node.TapeRecord(record, reverse)
+    with kept.listening():
+        final, ys = unroll(cell, init, xs, None, reverse)
+    return ScanResult(final, ys, kept.record)
+
+
+def _in_windows(
+    cell: Cell, init: Any, xs: Any, reverse: bool, mode: str, window: int, time: int,
+    checkpoint: int | None, record: Any,
+) -> ScanResult:  # fmt: skip
+    """Truncated BPTT: one scan a window, the state cut off from the graph in between."""
+    starts = list(range(0, time, window))
+    parts: list[Any] = []
+    records: list[Record] = []
+    state, result = init, None
+    for k, start in enumerate(starts):
+        end = min(start + window, time)
+        begin, end = (time - end, time - start) if reverse else (start, end)
+        if k:
+            state = map_leaves(lambda s: s.detach(), state)
+        piece = map_leaves(lambda x, b=begin, e=end: x[b:e], xs)
+        result = scan(cell, state, piece, None, reverse, mode, checkpoint=checkpoint, record=record)
+        state, ys = result
+        parts.append(ys)
+        if result.record is not None:
+            records.append(result.record)
+    if reverse:
+        parts.reverse()
+        records.reverse()
+    ys = map_leaves(lambda *p: ops.concatenate(p) if len(p) > 1 else p[0], *parts)
+    joined = node.JoinedRecord(records) if records else None
+    assert result is not None
+    return ScanResult(state, ys, joined, result._explain)
+
+
+def _checkpointed(
+    cell: Cell, init: Any, xs: Any, reverse: bool, mode: str, every: int, time: int, record: Any
+) -> ScanResult:
+    if record:
+        raise ValueError(
+            "scan: record= together with checkpoint= would keep every step after all; leave one out."
+        )
+    from .checkpoint import checkpointed
+
+    return checkpointed(scan, cell, init, xs, reverse, mode, every, time)
+
+
+# -- fused -----------------------------------------------------------------------------------------
+
+
+class Traced:
+    """A cell traced for one call: its program, and what stands for each of its inputs."""
+
+    def __init__(self, cell: Cell, init: Any, xs: Any, rows: int):
+        self.trace = trace = Trace(rows)
+        self.init, self.xs = leaves(init), leaves(xs)
+        for name, tensor in zip(_names(init, "carry"), self.init, strict=True):
+            if tensor.ndim == 0 or tensor.shape[0] != rows:
+                raise ShapeError(
+                    f"scan: {name} is {tensor.dtype}{list(tensor.shape)}, but xs have {rows} rows; "
+                    f"every part of the state is (B, ...)."
+                )
+        carry = [
+            trace.input("carry", t.shape, t.dtype, name)
+            for t, name in zip(self.init, _names(init, ""), strict=True)
+        ]
+        inputs = []
+        for t, name in zip(self.xs, _names(xs, "x"), strict=True):
+            tracer = trace.input("x", t.shape[1:], t.dtype, name)
+            tracer._value.tensor = t
+            inputs.append(tracer)
+        outer = switches.listeners
+        taps: dict[str, Value] = {}
+
+        def hear(name: str, tensor: Tensor, scope: str) -> None:
+            if isinstance(tensor, Tracer):
+                taps[name] = tensor._value
+
+        switches.listeners = (hear,)
+        try:
+            final, ys = _called(cell, rebuild(init, carry), rebuild(xs, inputs))
+        finally:
+            switches.listeners = outer
+        check_carry("scan", init, final)
+        self.final, self.ys = final, ys
+        self.taps = {n: v for n, v in taps.items() if v.stage == STEP and v.batch == 0}
+        carry_out = [self._output(t, "the carry") for t in leaves(final)]
+        y_values = [self._output(t, "y") for t in leaves(ys)]
+        for before, after in zip(carry, carry_out, strict=True):
+            if (before._value.batch, before._value.many) != (after.batch, after.many):
+                raise TraceError("scan: the carry's batch axis has moved; it must stay axis 0.")
+        results = [*carry_out, *y_values]
+        results += self.taps.values()
+        body = used(results)
+        read = {id(i) for v in body for i in v.inputs} | set(map(id, results))
+        inputs = [v for v in trace.values if id(v) in read]
+        self.program = Program(
+            carry=[t._value for t in carry],
+            xs=[v for v in inputs if v.role == "x"],
+            weights=[v for v in inputs if v.role in ("weight", "rows")],
+            body=body,
+            carry_out=carry_out,
+            ys=y_values,
+            name="step",
+        )
+
+    def _output(self, t: Any, what: str) -> Value:
+        """What a cell returns, as a value of the step."""
+        t = as_tensor(t)
+        if isinstance(t, Tracer):
+            if t._value.stage != STEP:
+                raise TraceError(f"scan: {what} {t._value.type()} has no batch axis.")
+            return t._value
+        rows = self.trace.rows
+        if t.ndim == 0 or t.shape[0] not in (1, rows):
+            raise TraceError(
+                f"scan: {what} is a constant {list(t.shape)}; expected (B, ...) with B = {rows}."
+            )
+        if t.shape[0] != rows:
+            t = ops.broadcast_to(t, (rows, *t.shape[1:]))
+        return self.trace.with_rows(self.trace.weight(t), 0, 1)
+
+    def tensors(self) -> list[Tensor]:
+        """What stands for the inputs of the program, in its order."""
+        xs = [v.tensor for v in self.program.xs]
+        return [*self.init, *xs, *(v.tensor for v in self.program.weights)]
+
+    def key(self, taps: dict[str, Value]) -> tuple[Any, ...]:
+        """What the compiler reads: calls with equal keys share their kernels."""
+        p = self.program
+        outputs = tuple([v.index for v in (*p.carry_out, *p.ys)])
+        named = tuple([(n, v.index) for n, v in taps.items()])
+        return (tuple([v.key() for v in self.trace.values]), len(p.carry), outputs, named)
+
+
+def _called(cell: Cell, state: Any, x: Any) -> tuple[Any, Any]:
+    result = cell(state, x)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TraceError(
+            f"scan: the cell returned {type(result).__name__}; expected a pair (state, y)."
+        )
+    return result
+
+
+def _names(tree: Any, fallback: str) -> list[str]:
+    from ..tree import named_leaves
+
+    return [name or fallback for name, _ in named_leaves(tree)]
+
+
+def trace_step(cell: Cell, init: Any, x: Any) -> Traced:
+    """The step of a cell, traced: `.program` prints it. init and x: trees of Tensors (B, ...)."""
+    xs = map_leaves(lambda t: ops.expand_dims(as_tensor(t), 0), x)
+    return Traced(cell, map_leaves(as_tensor, init), xs, leaves(xs)[0].shape[1])
+
+
+def compile_traced(traced: Traced, name: str, taps: dict[str, Value]) -> Compiled:
+    """What the compiler made, or makes now, of a trace."""
+    key = traced.key(taps)
+    found = _COMPILED.get(key)
+    if found is None:
+        program = traced.program
+        program.taps = dict(taps)
+        program = passes.prune(program).check()
+        merged, _ = passes.merge_products(traced.trace, program)
+        merged.xs, merged.weights = traced.program.xs, traced.program.weights
+        if len(_COMPILED) >= _MOST:
+            _COMPILED.clear()
+        found = _COMPILED[key] = Compiled(traced.trace, merged, name)
+    return found
+
+
+def _fused(
+    cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
+) -> ScanResult:
+    traced = Traced(cell, init, xs, rows)
+    listeners = switches.listeners
+    wanted: Sequence[str] = ()
+    if record is True or listeners:
+        wanted = list(traced.taps)
+    elif record:
+        wanted = [record] if isinstance(record, str) else list(record)
+        unknown = [n for n in wanted if n not in traced.taps]
+        if unknown:
+            known = ", ".join(map(repr, traced.taps)) or "nothing"
+            raise ValueError(
+                f"scan: record={unknown[0]!r}, but the cell taps {known}; mark it by "
+                f"mg.tap({unknown[0]!r}, ...) in the cell."
+            )
+    taps = {n: traced.taps[n] for n in wanted}
+    tensors = traced.tensors()
+    compiled = compile_traced(traced, cell_name(cell), taps)
+    run = node.Run(compiled, tensors, traced.xs[0].shape[0], rows, reverse, taps)
+    finals, ys = run.forward()
+    kept = run.record if record else None
+    if listeners:
+        run.tell(listeners)
+    final = rebuild(traced.final, finals)
+    return ScanResult(
+        final, rebuild(traced.ys, ys), kept, lambda: Explanation(compiled, run.facts())
+    )
+
+

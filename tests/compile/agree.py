@@ -1,0 +1,56 @@
+"""Fused equals tape: the comparison that the tests of the compiler share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad.tree import leaves
+
+TOLERANCE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}
+
+
+def close(name: str, got: Any, want: Any, tolerance: float) -> None:
+    """Raises unless got is within `tolerance` of want, relative to want's largest element (or 1)."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape, f"{name}: {got.shape} and {want.shape}"
+    assert got.dtype == want.dtype, f"{name}: {got.dtype} and {want.dtype}"
+    if want.dtype.kind != "f":
+        np.testing.assert_array_equal(got, want, err_msg=name)
+        return
+    error = np.abs(got - want).max(initial=0.0)
+    scale = max(np.abs(want).max(initial=0.0), 1.0)
+    assert error <= tolerance * scale, f"{name}: off by {error:.3g}, largest {scale:.3g}"
+
+
+def outcome(
+    run: Callable[[str], Any], inputs: Sequence[Any], mode: str, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """What a scan gives in a mode: its results, and the gradients of the inputs of a random loss."""
+    rng = np.random.default_rng(seed)
+    for t in inputs:
+        t.grad = None
+    results = [t for t in leaves(tuple(run(mode)))]
+    found = {f"result {k}": t.numpy().copy() for k, t in enumerate(results)}
+    loss: Any = 0.0
+    for t in results:
+        if t.dtype.kind == "f":
+            loss = loss + (t * rng.normal(size=t.shape).astype(t.dtype)).sum()
+    if isinstance(loss, mg.Tensor) and loss.requires_grad:
+        loss.backward()
+    for k, t in enumerate(inputs):
+        grad = np.zeros(t.shape, t.dtype) if t.grad is None else t.grad.numpy().copy()
+        found[f"gradient of {t.name or k}"] = grad
+    return found
+
+
+def assert_agree(
+    run: Callable[[str], Any], inputs: Sequence[Any], dtype: Any, tolerance: float | None = None
+) -> None:
+    """run(mode) gives the same results and gradients fused and on the tape."""
+    fused, tape = outcome(run, inputs, "fused"), outcome(run, inputs, "tape")
+    for name, want in tape.items():
+        close(name, fused[name], want, tolerance or TOLERANCE[np.dtype(dtype)])

@@ -1,0 +1,197 @@
+"""What building a kernel survives: forks, Python threads and Ctrl-C at a bad moment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from minigrad.kernels import jit
+
+pytestmark = pytest.mark.needs_jit
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+
+TIMES = """
+import os, signal, sys, threading, time
+from minigrad.kernels import jit
+
+def works(factor):
+    name = f"times_{factor}"
+    kernel = jit.build(name, f"def {name}(x): return {factor}.0 * x", {name: "f64(f64)"})
+    return kernel.function(name)(2.0) == 2.0 * factor
+"""
+
+# The thread is stopped where it holds a lock, until the fork has been asked for.
+FORK = """
+began = threading.Event()
+
+def pause(module, name):
+    original = getattr(module, name)
+    def paused(*args, **options):
+        began.set()
+        time.sleep(0.3)
+        setattr(module, name, original)
+        return original(*args, **options)
+    setattr(module, name, paused)
+
+WHERE
+
+thread = threading.Thread(target=works, args=(3,))
+thread.start()
+began.wait(30)
+child = os.fork()
+signal.alarm(30)  # ends a process that waits for ever
+if child == 0:
+    import gc
+    os._exit(0 if works(5) and works(3) and gc.isenabled() else 1)
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+assert works(3) and works(5) and works(7)
+# And a fork by the thread that builds waits for nobody.
+with jit._lock:
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if works(9) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+PLACES = {
+    "Numba is imported": """
+class Finder:
+    def find_spec(self, name, *args):
+        if name == "numba.core.compiler":
+            began.set()
+            time.sleep(0.3)
+
+sys.meta_path.insert(0, Finder())
+""",
+    "Numba compiles": "from minigrad.kernels import compiler; from numba.core import byteflow\n"
+    "pause(byteflow, 'TraceRunner')",
+    "LLVM optimises": "from minigrad.kernels import compiler\npause(compiler, '_optimise')",
+    "a file is written": "pause(jit.objects, '_write')",
+    "LLVM loads it": "from minigrad.kernels import loader\npause(loader, 'load')",
+}
+
+
+def run(code: str, folder: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", TIMES + code],
+        env={**os.environ, "MINIGRAD_CACHE_DIR": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@needs_fork
+@pytest.mark.parametrize("place", PLACES)
+def test_a_fork_while_another_thread_builds_gives_a_child_that_builds(place, tmp_path):
+    done = run(FORK.replace("WHERE", PLACES[place]), tmp_path, PYTHONWARNINGS="ignore")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_threads_that_ask_for_many_kernels_build_each_once(builds):
+    start, wrong = threading.Barrier(4), []
+
+    def ask(first: int) -> None:
+        start.wait()
+        for i in range(12):
+            factor = 2 + (first + i) % 4
+            name = f"times_{factor}"
+            text = f"def {name}(x): return {factor}.0 * x"
+            kernel = jit.build(name, text, {name: "f64(f64)"})
+            if kernel.function(name)(2.0) != 2.0 * factor:
+                wrong.append(factor)
+
+    workers = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+    assert sorted(builds.compiled) == [f"times_{factor}" for factor in (2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "minigrad.kernels.cache.store",
+        "minigrad.kernels.compiler.compile_source",
+        "minigrad.kernels.compiler._c_entry",
+        "minigrad.kernels.compiler._optimise",
+        "os.replace",
+        "minigrad.kernels.loader.load",
+    ],
+)
+def test_an_interrupted_build_can_be_done_again(builds, monkeypatch, place):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    builds.times(7)  # Numba, imported once, is not in the way
+    with monkeypatch.context() as patch:
+        patch.setattr(place, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            builds.times(3)
+    assert all(path.suffix in (".o", ".py") for path in builds.folder.iterdir())
+    assert builds.works(3)
+    assert builds.works(5)
+
+
+INTERRUPTED = """
+import _thread
+for delay in range(1, 40, 3):
+    timer = threading.Timer(delay / 100, _thread.interrupt_main)
+    try:
+        timer.start()
+        works(100 + delay)
+        timer.join()
+        time.sleep(1)
+    except KeyboardInterrupt:
+        pass
+    assert works(100 + delay) and works(1000 + delay)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_leaves_a_process_that_builds(tmp_path):
+    done = run(INTERRUPTED, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(path.suffix in (".o", ".py") for path in tmp_path.iterdir())
+
+
+POOL = """
+import numpy as np
+from minigrad.kernels import threads
+from minigrad.kernels.matmul import matmul
+function, hits = jit.Kernel.function, []
+def interrupt(self, export):
+    if export == "forget" and not hits:
+        hits.append(export)
+        raise KeyboardInterrupt
+    return function(self, export)
+jit.Kernel.function = interrupt
+a = np.ones((300, 300), np.float32)
+try:
+    matmul(a, a)
+except KeyboardInterrupt:
+    pass
+taken = [np.full(608, 7) for _ in range(50)]  # what the interrupt has freed, if anything
+assert hits
+threads.set_num_threads(2)
+assert (matmul(a, a) == 300).all() and (matmul(a, a) == 300).all()
+how_many = '''
+from minigrad.kernels.memory import external
+thread_count = external("minigrad_thread_count", "i64()")
+def how_many(): return thread_count()
+'''
+kernel = jit.build("how_many", how_many, {"how_many": "i64()"}, threads.links())
+assert kernel.function("how_many")() == threads.get_num_threads()
+"""
+
+
+def test_a_pool_whose_making_was_interrupted_is_made_again(tmp_path):
+    done = run(POOL, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

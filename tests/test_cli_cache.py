@@ -1,0 +1,293 @@
+"""The commands around the kernel cache: info, warmup, cache."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from minigrad import cli
+from minigrad.flow.experiment import CELLS
+from minigrad.kernels import cache, jit
+
+Captured, Patch = pytest.CaptureFixture[str], pytest.MonkeyPatch
+KEY = "0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "spilled", lambda: None)
+    return tmp_path
+
+
+@pytest.fixture
+def filled(folder: Path) -> Path:
+    """One kernel of 3000 bytes, an older one, a lone source, a remainder and a foreign file."""
+    (folder / f"scan_GRUCell_forward-{KEY}.o").write_bytes(bytes(1000))
+    (folder / f"scan_GRUCell_forward-{KEY}.py").write_bytes(bytes(2000))
+    (folder / f"element-{KEY}.o").write_bytes(bytes(72))
+    os.utime(folder / f"element-{KEY}.o", (1.0, 1.0))
+    (folder / f"refused-{KEY}.py").write_bytes(bytes(500))
+    (folder / f".element-{KEY}.o.12.34").write_bytes(bytes(500))
+    (folder / "thesis.py").write_text("precious")
+    return folder
+
+
+def status(*argv: str) -> int:
+    return cli.main(argv)
+
+
+def row(out: str, name: str) -> str:
+    (line,) = (line for line in out.splitlines() if line.startswith(name + "  "))
+    return line.removeprefix(name).strip()
+
+
+# -- info
+
+
+def test_info_names_versions_machine_cache_and_engine(capsys: Captured) -> None:
+    assert status("info") == 0
+    out = capsys.readouterr().out
+    for name in ("minigrad", "Python", "numpy", "numba", "CPU", "threads", "JIT", "kernel cache"):
+        assert row(out, name)
+    assert row(out, "drawing engine").startswith("/")
+
+
+def test_info_counts_kernels_by_kind(filled: Path, capsys: Captured) -> None:
+    assert status("info") == 0
+    out = capsys.readouterr().out
+    assert row(out, "kernel cache") == f"{filled}, can be written"
+    assert row(out, "kernels kept") == "2 kernels, 3 KiB: 1 element, 1 scan"
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("missing/below", "made with the first kernel"),
+        ("file", "can't be written (Not a directory)"),
+        ("file/below", "can't be written (Not a directory)"),
+        ("x" * 300, "can't be written (File name too long)"),
+    ],
+)
+def test_info_says_whether_the_folder_can_be_written(
+    place: str, said: str, folder: Path, capsys: Captured, monkeypatch: Patch
+) -> None:
+    (folder / "file").touch()
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(folder / place))
+    assert status("info") == 0
+    out = capsys.readouterr().out
+    assert said in row(out, "kernel cache")
+    assert row(out, "kernels kept") == "0 kernels, 0 KiB"
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_commands_work_without_a_home(capsys: Captured, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(cache, "folder", lambda: None)
+    for command in (["info"], ["cache"], ["cache", "clear"]):
+        assert status(*command) == 0
+        assert "no home folder" in capsys.readouterr().out
+    assert status("warmup") == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MINIGRAD_DOT", "no-such-dot", "no-such-dot"),
+        ("MINIGRAD_NUM_THREADS", "many", "expected a whole number from 1 to 512, came 'many'"),
+    ],
+)
+def test_info_works_with_a_wrong_setting(
+    name: str, value: str, said: str, capsys: Captured, monkeypatch: Patch
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("minigrad.kernels.threads._pool", None)
+    assert status("info") == 0
+    assert said in capsys.readouterr().out
+
+
+# -- cache
+
+
+def test_cache_lists_kernels_newest_first(filled: Path, capsys: Captured) -> None:
+    assert status("cache") == 0
+    new, old, total = capsys.readouterr().out.splitlines()
+    assert new.split()[:4] == [f"scan_GRUCell_forward-{KEY}", "scan", "3", "KiB"]
+    assert new.endswith(" s")
+    assert old.split()[:4] == [f"element-{KEY}", "element", "1", "KiB"]
+    assert old.endswith(" days")
+    assert total == f"2 kernels, 3 KiB: 1 element, 1 scan, in {filled}"
+
+
+def test_cache_clear_removes_what_is_ours(filled: Path, capsys: Captured) -> None:
+    assert status("cache", "clear") == 0
+    said = f"removed 2 kernels and 2 other files, 4 KiB, from {filled}\n"
+    assert capsys.readouterr().out == said
+    assert [path.name for path in filled.iterdir()] == ["thesis.py"]
+    assert status("cache", "clear") == 0
+    assert capsys.readouterr().out == f"no kernels in {filled}, nothing to remove\n"
+
+
+@pytest.mark.parametrize("place", ["missing", "file", "file/below"])
+def test_a_cache_that_is_not_there_is_empty(
+    place: str, folder: Path, capsys: Captured, monkeypatch: Patch
+) -> None:
+    (folder / "file").touch()
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(folder / place))
+    for command in (["cache"], ["cache", "clear"]):
+        assert status(*command) == 0
+        assert capsys.readouterr().out.startswith(f"no kernels in {folder / place}")
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_what_cannot_be_removed_is_told_in_one_line(
+    filled: Path, capsys: Captured, monkeypatch: Patch
+) -> None:
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".o":
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert status("cache", "clear") == 1
+    captured = capsys.readouterr()
+    assert captured.err == (
+        f"minigrad cache: 2 files in {filled} can't be removed: Permission denied\n"
+    )
+    assert "removed 0 kernels and 3 other files" in captured.out
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="users of POSIX")
+@pytest.mark.parametrize(("mode", "verb"), [(0, "read"), (0o555, "removed")])
+def test_a_cache_of_another_user_is_told_in_one_line(
+    mode: int, verb: str, filled: Path, capsys: Captured, monkeypatch: Patch
+) -> None:
+    filled.chmod(0o755)
+    (filled / "inner").mkdir()
+    os.replace(filled / f"element-{KEY}.o", filled / "inner" / f"element-{KEY}.o")
+    (filled / "inner").chmod(mode)
+    monkeypatch.chdir(filled)  # folders above may be closed
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", "inner")
+    root = os.geteuid() == 0  # whom permissions do not bind
+    try:
+        if root:
+            os.seteuid(65534)
+        assert status("cache", "clear") == 1
+        assert status("cache") == 0
+    finally:
+        if root:
+            os.seteuid(0)
+        (filled / "inner").chmod(0o755)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"can't be {verb}: Permission denied" in line
+
+
+def test_cache_refuses_other_actions(capsys: Captured) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        status("cache", "burn")
+    assert "invalid choice: 'burn'" in capsys.readouterr().err
+
+
+# -- warmup
+
+
+@pytest.mark.needs_jit
+def test_warmup_says_what_each_cell_took_and_what_is_kept(
+    capsys: Captured, monkeypatch: Patch
+) -> None:
+    asked = []
+
+    def warm_up(cells: list[str]) -> None:
+        asked.extend(cells)
+        cache.store_object(f"element-{cache.key(*cells)}", [], b"")
+
+    monkeypatch.setattr("minigrad.flow.experiment.warm_up", warm_up)
+    assert status("warmup") == 0
+    *lines, total = capsys.readouterr().out.splitlines()
+    assert asked == list(CELLS) == [line.split()[0] for line in lines]
+    assert all(line.endswith("s    1 kernels compiled") for line in lines)
+    assert total.endswith(f"{len(asked)} kernels, 1 KiB: {len(asked)} element")
+    asked.clear()
+    assert status("warmup", "--cells", "GRU", "rnn", "gru") == 0
+    assert asked == ["gru", "rnn"]
+    assert "gru       0.0 s    0 kernels" in capsys.readouterr().out
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_warmup_that_can_keep_nothing_compiles_nothing(
+    place: str, folder: Path, capsys: Captured, monkeypatch: Patch
+) -> None:
+    (folder / "file").touch()
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(folder / place))
+    monkeypatch.setattr("minigrad.flow.experiment.warm_up", lambda cells: pytest.fail("compiles"))
+    assert status("warmup") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"minigrad warmup: kernels can't be kept in {folder / place}: Not a directory"
+
+
+@pytest.mark.needs_jit
+def test_warmup_compiles(capsys: Captured, monkeypatch: Patch) -> None:
+    monkeypatch.delenv("MINIGRAD_CACHE_DIR")  # the one that all tests fill
+    assert status("warmup", "--cells", "rnn") == 0
+    assert "kernels compiled" in capsys.readouterr().out
+
+
+def test_warmup_without_jit_says_so(capsys: Captured, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(jit, "mode", lambda: "plain")
+    assert status("warmup") == 1
+    assert "NUMBA_DISABLE_JIT=1: nothing is compiled" in capsys.readouterr().err
+
+
+@pytest.mark.needs_jit
+def test_warmup_goes_on_after_a_cell_that_fails(capsys: Captured, monkeypatch: Patch) -> None:
+    def warm_up(cells: list[str]) -> None:
+        if cells == ["lstm"]:
+            raise jit.KernelError("jit.build: Numba\nrefuses")
+
+    monkeypatch.setattr("minigrad.flow.experiment.warm_up", warm_up)
+    assert status("warmup") == 1
+    captured = capsys.readouterr()
+    assert captured.err == "minigrad warmup: lstm: jit.build: Numba refuses\n"
+    assert [line.split()[0] for line in captured.out.splitlines()][:-1] == ["rnn", "gru", "bilstm"]
+
+
+@pytest.mark.needs_jit
+def test_warmup_says_when_the_folder_got_full(
+    folder: Path, capsys: Captured, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("minigrad.flow.experiment.warm_up", lambda cells: None)
+    monkeypatch.setattr(cache, "spilled", lambda: folder / "private")
+    assert status("warmup") == 1
+    assert "not all kernels could be kept" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.needs_jit
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_leaves_warmup_with_what_it_has_compiled(folder: Path) -> None:
+    command = [sys.executable, "-m", "minigrad", "warmup", "--cells", "rnn"]
+    root = str(Path(cli.__file__).parents[2])
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
+    ) as process:
+        while len(cache.kernels()) < 3 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith(f"\nminigrad warmup: stopped; in {folder} are ")
+    assert "Traceback" not in errors
+    kept = cache.kernels()
+    assert len(kept) >= 3
+    assert all(cache.load(entry.stem) for entry in kept)
+    assert all(path.suffix in (".o", ".py") for path in folder.iterdir())

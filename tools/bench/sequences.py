@@ -1,0 +1,136 @@
+"""What rows about recurrent layers share: the sizes, races between peers, rows of ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import oracle
+from harness import Options, Peer, Row, Timing, compare
+from peers.inputs import Sizes
+
+SIZES = (
+    Sizes(1, 100, 32, 32),
+    Sizes(16, 50, 64, 64),
+    Sizes(32, 100, 128, 128),
+    Sizes(64, 100, 256, 256),
+    Sizes(32, 50, 512, 512),
+)
+LARGE = (SIZES[2], SIZES[3])  # where arithmetic takes the time, not its overhead
+QUICK_SIZES = (Sizes(3, 7, 5, 9),)
+THREADS = 2
+
+
+@dataclass
+class Entry:
+    """A peer in a race, and how it runs the layer; that may name another cell or size."""
+
+    peer: Peer
+    how: dict[str, Any]
+
+
+@dataclass
+class Target:
+    """How many times faster than this opponent: at every size, and as their geometric mean."""
+
+    opponent: str
+    each: float | None
+    mean: float | None
+
+
+def sizes(options: Options, of: Sequence[Sizes] = SIZES) -> Sequence[Sizes]:
+    return QUICK_SIZES if options.quick else of
+
+
+def enter(
+    stack: ExitStack, options: Options, library: str, label: str = "", **how: Any
+) -> list[Entry]:
+    """The library's peer; nobody where it has no interpreter."""
+    python = {"torch": options.torch, "jax": options.jax}
+    if library in python and python[library] is None:
+        return []
+    where = {"python": python[library]} if library in python else {}
+    peer = stack.enter_context(Peer(library, threads=THREADS, label=label, **where))
+    return [Entry(peer, how)]
+
+
+def race(
+    entries: Sequence[Entry],
+    cell: str,
+    size: Sizes,
+    options: Options,
+    beside: Sequence[Peer] = (),
+) -> dict[str, Timing]:
+    """Times of the layer by the names of the peers, each of them found right first.
+
+    Peers `beside` them take turns too, with what they have prepared.
+    """
+    for entry in entries:
+        how = {"cell": cell} | size._asdict() | entry.how
+        got = entry.peer.prepare("layer", **how)
+        about = {key: how[key] for key in ("bidirectional", "forward") if key in how}
+        problem = Sizes(*(how[field] for field in Sizes._fields))
+        oracle.check(entry.peer.name, got, how["cell"], problem, **about)
+    return compare([*beside, *(entry.peer for entry in entries)], options)
+
+
+def standings(
+    group: str,
+    what: str,
+    cell: str,
+    entries: Sequence[Entry],
+    targets: Sequence[Target],
+    options: Options,
+) -> Iterator[Row]:
+    """How many times faster minigrad is than each opponent, at each size and on average."""
+    ratios: dict[str, list[float]] = {target.opponent: [] for target in targets}
+    extras = {e.peer.name for e in entries} - {"minigrad"} - set(ratios)
+    for size in sizes(options):
+        times = race(entries, cell, size, options)
+        for target in targets:
+            row = ratio(group, f"{what} {tuple(size)}", times, target.opponent, extras)
+            row.limit = target.each
+            if row.value is not None:
+                ratios[target.opponent].append(row.value)
+            yield row
+    for target in targets:
+        if found := ratios[target.opponent]:
+            yield Row(
+                group,
+                f"{what}: geometric mean",
+                float(np.exp(np.mean(np.log(found)))),
+                f"x {target.opponent}",
+                (min(found), max(found)),
+                limit=target.mean,
+                better=">=",
+            )
+
+
+def ratio(group: str, name: str, times: dict[str, Timing], opponent: str, extras: set[str]) -> Row:
+    """The opponent's median over minigrad's; all times in milliseconds beside it."""
+    shown = ["minigrad", opponent, *sorted(extras)]
+    peers = {f"{who} ms": times[who].median * 1e3 for who in shown if who in times}
+    if opponent not in times:
+        return Row(group, name, better=">=", peers=peers, note=f"{opponent} is not here to compare")
+    ours, other = times["minigrad"], times[opponent]
+    spread = other.ratio(ours).spread()
+    value = other.median / ours.median
+    return Row(group, name, value, f"x {opponent}", spread, better=">=", peers=peers)
+
+
+def cost(
+    group: str, name: str, times: dict[str, Timing], dear: str, plain: str, unit: str, limit: float
+) -> Row:
+    """How many times the plain one's time the dear one takes."""
+    return Row(
+        group,
+        name,
+        times[dear].median / times[plain].median,
+        unit,
+        times[dear].ratio(times[plain]).spread(),
+        limit=limit,
+        peers={f"{who} ms": times[who].median * 1e3 for who in (dear, plain)},
+    )
