@@ -159,6 +159,8 @@ def _walk(
                 sums.add(id(inputs[i]), gx)
         if not retain_graph:
             node.saved = None
+            if node.op.kind == "scan":
+                node.op.release(node)
             if node.tape is None:
                 node.inputs = ()
     for leaf in leaves:

@@ -224,6 +224,9 @@ class Op:
         """(input, its gradient), for an op that is more than its rules (kind "scan")."""
         self._refuse("it has rules, and no way of its own to run backwards")
 
+    def release(self, node: Any) -> None:
+        """Lets go of what `pull` reads, when backward is through."""
+
     # -- differentiating -------------------------------------------------------------------------
 
     def _pullbacks(self, mask: int) -> list[Pullback]:

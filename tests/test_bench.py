@@ -127,11 +127,18 @@ def timing(bench: SimpleNamespace, *seconds: float) -> object:
 
 
 def test_a_ratio_is_of_medians_and_shows_both_times(bench: SimpleNamespace) -> None:
-    times = {"minigrad": timing(bench, 0.1, 0.2, 0.9), "torch": timing(bench, 0.3, 0.4, 0.5)}
+    times = {"minigrad": timing(bench, 0.15, 0.2, 0.9), "torch": timing(bench, 0.3, 0.4, 0.5)}
     row = bench.sequences.ratio("layers", "lstm", times, "torch", set())
     assert row.value == pytest.approx(2.0)
     assert row.peers == pytest.approx({"minigrad ms": 200, "torch ms": 400})
     assert row.better == ">="
+
+
+def test_an_unsteady_opponent_is_judged_by_its_shortest_time(bench: SimpleNamespace) -> None:
+    times = {"minigrad": timing(bench, 0.2, 0.2, 0.2), "torch": timing(bench, 0.3, 9.0, 9.0)}
+    row = bench.sequences.ratio("layers", "lstm", times, "torch", set())
+    assert row.value == pytest.approx(1.5)
+    assert row.note == "unsteady: torch; compared by the shortest times"
 
 
 def test_a_missing_opponent_is_neither_beaten_nor_missed(bench: SimpleNamespace) -> None:

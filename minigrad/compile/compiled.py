@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels import arena
 from . import passes
 from .kernel import StepKernel, evaluate, rows_of, time_slice
-from .layout import Buffer, Place, whole
+from .layout import Buffer, Place, view, whole
 from .lower import Lowering
 from .program import AFTER, STEP, Program, Value
 from .reverse import reverse
@@ -79,17 +80,17 @@ class Forward:
         """The memory of all arrays, filled."""
         memory: dict[str, Array] = {}
         for (before, _), start in zip(self.carry, carry, strict=True):
-            array = np.empty((rows_of(before, steps), *_batched(start.shape, before, rows)),
+            array = arena.empty((rows_of(before, steps), *_batched(start.shape, before, rows)),
                              before.dtype)
             array[steps if reverse and before.at == "before" else 0] = start.reshape(array.shape[1:])
             memory[before.name] = array
         for v, x in zip(self.program.xs, xs, strict=True):
-            memory[self.of[v].name] = np.ascontiguousarray(x)
+            memory[self.of[v].name] = by_row(x, v, rows)
         for v in self.program.weights:
             if v.role == "rows":
-                memory[self.of[v].name] = np.ascontiguousarray(weights[v])
+                memory[self.of[v].name] = by_row(weights[v][None], v, rows)[0]
         for v in self.stored:
-            memory[self.of[v].name] = np.empty((steps, rows, v.size), v.dtype)
+            memory[self.of[v].name] = arena.empty((steps, rows, v.size), v.dtype)
         known: dict[Value, Any] = dict(weights)
         evaluate(self.kernel.lowered.before, known, rows)
         self.kernel.run(memory, known, steps, rows, False, reverse)
@@ -183,10 +184,23 @@ class Backward:
         return bool(self.lowering.places[root].buffer.at not in ("", "even", "odd"))
 
     def _root(self, v: Value) -> Value:
-        """What v is a view of."""
+        """What v is a view of, one that strides describe."""
+        chain = [v]
         while v.role == "op" and v in self.lowering.body and Lowering._is_view(v):
             v = v.inputs[0]
-        return v
+            chain.append(v)
+        place = whole(Buffer("", v.size, v.dtype), v.row)
+        for root, v in zip(chain[:0:-1], chain[-2::-1], strict=True):
+            assert v.op is not None
+            pieces = view(v.op, v.params, place)
+            if len(pieces) > 1:  # it has to be copied together: then from the next one on
+                return self._root_after(chain, root)
+            place = pieces[0][1]
+        return chain[-1]
+
+    @staticmethod
+    def _root_after(chain: list[Value], root: Value) -> Value:
+        return chain[chain.index(root) - 1]
 
     def run(
         self,
@@ -201,15 +215,15 @@ class Backward:
         """(gradients of the first carry, of xs and weights, norms of the states shown (T, B, 1))."""
         memory = dict(memory)
         for buffer, g in zip(self.carry, dcarry, strict=True):
-            array = np.empty((2, rows, buffer.size), buffer.dtype)
+            array = arena.empty((2, rows, buffer.size), buffer.dtype)
             array[0] = g.reshape(rows, buffer.size)
             memory[buffer.name] = array
         for v, g in zip(self.dys, dys, strict=True):
-            memory[self.lowering.places[v].buffer.name] = np.ascontiguousarray(g)
+            memory[self.lowering.places[v].buffer.name] = by_row(g, v, rows)
         for v in self.stored:
-            memory[self.of[v].name] = np.empty((steps, rows, v.size), v.dtype)
+            memory[self.of[v].name] = arena.empty((steps, rows, v.size), v.dtype)
         for buffer in self.sums.values():
-            memory[buffer.name] = np.zeros((rows, buffer.size), buffer.dtype)
+            memory[buffer.name] = arena.zeros((rows, buffer.size), buffer.dtype)
         known: dict[Value, Any] = dict(weights)
         evaluate(self.kernel.lowered.before, known, rows)
         self.kernel.run(memory, known, steps, rows, True, reverse)
@@ -233,7 +247,7 @@ class Backward:
             x = v.inputs[0]
             total = memory[buffer.name]
             if v.params["axis"] == ():
-                known[v] = total.reshape(*full_shape(x, rows))
+                known[v] = by_time(total[None], x, rows)[0]
             else:
                 assert x.batch is not None
                 total = total.reshape(rows, *x.row)  # (rows, ..., many, ...)
@@ -242,11 +256,21 @@ class Backward:
         rest = [v for v in self.program.body if v.stage == AFTER]
         evaluate(rest, known, rows)
 
+    def _place(self, v: Value) -> Place:
+        """Where v lies for every step: in the array of what it is a view of."""
+        if v in self.of:
+            return whole(self.of[v], v.row)
+        if v in self.lowering.body and Lowering._is_view(v):
+            assert v.op is not None
+            ((_, place),) = view(v.op, v.params, self._place(v.inputs[0]))
+            return place
+        return self.lowering.places[v]
+
     def _rows_of(
         self, v: Value, memory: dict[str, Array], steps: int, rows: int, reverse: bool
     ) -> Array:
         """The factor (K, B) or (B, N) of a product over all steps, as (T * B, K)."""
-        place = self.lowering._memory(v)
+        place = self._place(v)
         array = time_slice(place.buffer, memory[place.buffer.name], reverse)
         item = array.itemsize
         inner = [a for a in range(len(place.shape)) if a != v.batch]
@@ -266,6 +290,16 @@ def by_time(array: Array, v: Value, rows: int) -> Array:
     assert v.batch is not None
     apart = array.reshape(len(array), rows, *v.row)
     return np.moveaxis(apart, 1, v.batch + 1).reshape(len(array), *full_shape(v, rows))
+
+
+def by_row(array: Array, v: Value, rows: int) -> Array:
+    """The other way round: stacked values (T, ...) as contiguous rows (T, B, size)."""
+    assert v.batch is not None
+    if v.batch or v.many > 1:
+        at = v.batch + 1
+        apart = array.reshape(*array.shape[:at], rows, v.many, *array.shape[at + 1 :])
+        array = np.moveaxis(apart, at, 1)
+    return np.ascontiguousarray(array)
 
 
 def full_shape(v: Value, rows: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import host, jit, matmul, threads
+from ..kernels import arena, host, jit, matmul, threads
 from ..kernels.matmul import panel_vectors, tile
 from .codegen import EXPORTS, EXTRA, HEAD, Generator
 from .layout import Buffer
@@ -107,7 +107,7 @@ class StepKernel:
             if buffer.name in memory:
                 array = memory[buffer.name]
             elif buffer.rows:
-                array = np.empty((rows, buffer.size), buffer.dtype)
+                array = arena.empty((rows, buffer.size), buffer.dtype)
                 alive.append(array)
             else:
                 value = next(v for v, b in self.lowered.weights.items() if b is buffer)
@@ -126,7 +126,7 @@ class StepKernel:
         if jit.mode() == "plain":
             return np.ascontiguousarray(weight)
         width = vectors * self.tile.lanes
-        panels = np.empty(-(-n // width) * width * k, weight.dtype)
+        panels = arena.empty((-(-n // width) * width * k,), weight.dtype)
         _packer(self.dtype)(
             panels.ctypes.data, weight.ctypes.data, *weight.strides, k, n, vectors
         )
@@ -151,6 +151,8 @@ def evaluate(values: Sequence[Value], known: dict[Value, Any], rows: int) -> Non
             continue
         assert v.op is not None
         inputs = [known[i] if type(i) is Value else i for i in v.inputs]
+        for i in v.cut:
+            inputs[i] = inputs[i].detach() if hasattr(inputs[i], "detach") else inputs[i]
         params = params_for(v, rows)
         known[v] = v.op(list(inputs), **params) if v.op.variadic else v.op(*inputs, **params)
 

@@ -16,7 +16,7 @@ from ..op import Op
 from ..plan import Plan
 from ..tape import Node, listen, state, tick
 from ..tensor import Tensor, wrap
-from .compiled import Compiled, Forward
+from .compiled import Compiled, Forward, full_shape
 from .program import Value
 from .result import Record
 
@@ -37,6 +37,10 @@ class _ScanOp(Op):
         """(input, its gradient) for each input that needs one."""
         run: Run = node.params["run"]
         return run.recorded_backward(node, g) if recorded else run.backward(node, g)
+
+    def release(self, node: Node) -> None:
+        """Lets go of what backward needed."""
+        node.params["run"].release()
 
 
 class _OutputOp(Op):
@@ -79,6 +83,16 @@ def make_node(op: Op, inputs: Sequence[Any], params: dict[str, Any], y: Array) -
     made.in_shapes = tuple(t.shape for t in inputs)
     made.saved = ()
     return made
+
+
+def output(node: Node, k: int, array: Array, needs: bool) -> Tensor:
+    """The Tensor of the k-th result of a scan."""
+    needs = needs and array.dtype.kind == "f"
+    picked = make_node(OUTPUT, [node], {"k": k}, array)
+    picked.plan = Plan((0,) if needs else (), (), (), (), ())
+    if state.tape is not None:
+        state.tape.record(picked, array)
+    return wrap(array, picked, needs)
 
 
 class Run:
@@ -138,7 +152,8 @@ class Run:
             return [wrap(a, None, False) for a in finals], [wrap(a, None, False) for a in ys]
         self.memory = memory if self.needs else {}
         node = self._node([*finals, *ys])
-        outputs = [self._output(node, k, a) for k, a in enumerate([*finals, *ys])]
+        needs = bool(self.needs)
+        outputs = [output(node, k, a, needs) for k, a in enumerate([*finals, *ys])]
         return outputs[:c], outputs[c:]
 
     def _node(self, results: list[Array]) -> Node:
@@ -151,14 +166,6 @@ class Run:
             state.tape.record(node, results[-1])
         return node
 
-    def _output(self, node: Node, k: int, array: Array) -> Tensor:
-        needs = bool(self.needs) and array.dtype.kind == "f"
-        picked = make_node(OUTPUT, [node], {"k": k}, array)
-        picked.plan = Plan((0,) if needs else (), (), (), (), ())
-        if state.tape is not None:
-            state.tape.record(picked, array)
-        return wrap(array, picked, needs)
-
     # -- backward
 
     def backward(self, node: Node, g: dict[int, Array]) -> list[tuple[int, Array]]:
@@ -166,18 +173,16 @@ class Run:
         assert self.memory is not None
         program = self.compiled.program
         c, x = self.carries, self.carries + self.xs
-        dtype = next(a.dtype for a in self.arrays if a.dtype.kind == "f")
         ys = [k for k, v in enumerate(program.ys, start=c) if v.dtype.kind == "f"]
         with_ys = any(k in g for k in ys)
         back = self.back = self.compiled.backward(self.wanted, with_ys, self.names)
         dcarry = [
-            g[k] if k in g else np.zeros(self.arrays[k].shape, _float(self.arrays[k], dtype))
+            g[k] if k in g else np.zeros(self.arrays[k].shape, self.arrays[k].dtype)
             for k in range(c)
         ]
         dys = []
         if with_ys:
-            shapes = [self._y_shape(k - c) for k in ys]
-            dys = [g[k] if k in g else np.zeros(s, dtype) for k, s in zip(ys, shapes, strict=True)]
+            dys = [g[k] if k in g else self.zeros_like_y(k - c)._data for k in ys]
         weights = dict(zip(program.weights, self.arrays[x:], strict=True))
         first, found, taps = back.run(
             self.memory, dcarry, dys, weights, self.steps, self.rows, self.reverse
@@ -196,10 +201,21 @@ class Run:
                 gradients.append((i, np.asarray(found[v]).reshape(self.arrays[i].shape)))
         return gradients
 
-    def _y_shape(self, k: int) -> tuple[int, ...]:
-        from .compiled import full_shape
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the floats in the step."""
+        return next(a.dtype for a in self.arrays if a.dtype.kind == "f")
 
-        return (self.steps, *full_shape(self.kernel.program.ys[k], self.rows))
+    def zeros_like_y(self, k: int) -> Tensor:
+        shape = (self.steps, *full_shape(self.kernel.program.ys[k], self.rows))
+        return wrap(np.zeros(shape, self.dtype), None, False)
+
+    def zeros_like_carry(self, k: int) -> Tensor:
+        return wrap(np.zeros(self.arrays[k].shape, self.arrays[k].dtype), None, False)
+
+    def release(self) -> None:
+        """Lets go of all arrays; what explain() says remains."""
+        self.memory, self.tensors, self.arrays = None, [], []
 
     def recorded_backward(self, node: Node, g: dict[int, Tensor]) -> list[tuple[int, Tensor]]:
         """The same on Tensors, so that it can be differentiated: BPTT as a scan of its own."""
@@ -235,10 +251,6 @@ class Run:
             "forward": self.kernel, "backward": self.back, "wanted": self.wanted,
             "names": self.names, "needs": self.needs,
         }  # fmt: skip
-
-
-def _float(array: Array, dtype: Any) -> Any:
-    return array.dtype if array.dtype.kind == "f" else dtype
 
 
 # -- records -----------------------------------------------------------------------------------------

@@ -199,14 +199,19 @@ def recompute(program: Program, forward: Program) -> Program:
     again: set[Value] = set()
     known = {v for v in reads if v.role != "op"}
 
-    def ready(i: Any) -> bool:
-        return type(i) is not Value or i.stage == BEFORE or i in known
+    def ready(i: Any, depth: int = 4) -> bool:
+        if type(i) is not Value or i.stage == BEFORE or i in known:
+            return True
+        return depth > 0 and cheap(i, depth)
+
+    def cheap(v: Value, depth: int = 4) -> bool:
+        if v not in inside or v.op is None or not (v.op.name in _CHEAP or v.op.kind == "view"):
+            return False
+        return all(ready(i, depth - 1) for i in v.inputs)
 
     for v in reads:
-        if v in inside and v.role == "op" and v.op is not None:
-            cheap = v.op.name in _CHEAP or v.op.kind == "view"
-            if cheap and all(map(ready, v.inputs)):
-                again.add(v)
+        if v.role == "op" and cheap(v):
+            again.add(v)
         known.add(v)
     kept = [v for v in program.xs if v not in again]
     body = used(program.results, [*program.carry, *kept])

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.errors import DTypeError, ShapeError, describe
-from minigrad.kernels import host, jit, threads
+from minigrad.kernels import arena, host, jit, threads
 from minigrad.kernels.ufunc import ufunc
 
 Array = np.ndarray
@@ -47,6 +47,7 @@ def tile(dtype: Any) -> Tile:
     return Tile(12 if registers == 32 else 6, 2, host.lanes(itemsize), itemsize)
 
 
+_LARGE = 1 << 17  # elements of a result whose memory is worth keeping: see arena.py
 _DEPTH = {4: 384, 8: 256}  # of a panel: the sum over k is cut there, so bits depend on it
 
 _MICROKERNEL = {
@@ -122,6 +123,8 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """
     try:
         if out is None:
+            if a.ndim == b.ndim == 2 and len(a) * b.shape[1] >= _LARGE and a.shape[1] == len(b):
+                return _products[a.dtype](a, b, arena.empty((len(a), b.shape[1]), a.dtype))
             return _products[a.dtype](a, b)
         # NumPy makes room for factors that overlap with the result, but not for the same array.
         a, b = (x.copy() if np.may_share_memory(x, out) else x for x in (a, b))

@@ -42,10 +42,11 @@ WHERE
 thread = threading.Thread(target=works, args=(3,))
 thread.start()
 began.wait(30)
+signal.alarm(20)  # ends a process that waits for ever
 child = os.fork()
-signal.alarm(30)  # ends a process that waits for ever
 if child == 0:
     import gc
+    signal.alarm(20)
     os._exit(0 if works(5) and works(3) and gc.isenabled() else 1)
 thread.join()
 assert os.waitpid(child, 0)[1] == 0

@@ -109,6 +109,7 @@ def test_a_reader_never_finds_half_a_file(builds):
     reader.join()
     assert halves == []
     assert [path.name for path in builds.folder.iterdir()] == ["k.o"]
+    assert not builds.private.exists()  # no writer was in another's way
 
 
 # -- folders
@@ -270,6 +271,26 @@ def test_clearing_while_others_build_harms_nobody(builds, monkeypatch):
 
     monkeypatch.setattr(os, "replace", clear_first)
     assert builds.works(3)
+
+
+def test_two_may_clear_at_once(builds, monkeypatch):
+    builds.times(3)
+    unlink = Path.unlink
+
+    def second(path):
+        unlink(path)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", second)
+    assert cache.clear() == (0, 0, 0, [])
+    assert list(builds.folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the full device of Linux")
+def test_a_full_disk_is_an_obstacle(builds, monkeypatch):
+    assert cache.obstacle() == ""
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open("/dev/full", "wb"))  # noqa: SIM115
+    assert cache.obstacle() == os.strerror(errno.ENOSPC)
 
 
 def test_names_that_files_cannot_have_are_made_plain(builds):

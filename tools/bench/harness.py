@@ -87,6 +87,10 @@ class Timing:
     def median(self) -> float:
         return statistics.median(self.samples)
 
+    @property
+    def least(self) -> float:
+        return min(self.samples)
+
     def ratio(self, other: Timing) -> Timing:
         """How many times `other`'s time this one's is, round by round: a slow moment hits both."""
         return Timing([a / b for a, b in zip(self.samples, other.samples, strict=True)])

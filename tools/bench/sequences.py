@@ -22,6 +22,7 @@ SIZES = (
 LARGE = (SIZES[2], SIZES[3])  # where arithmetic takes the time, not its overhead
 QUICK_SIZES = (Sizes(3, 7, 5, 9),)
 THREADS = 2
+STEADY = 1.5  # a median of at most so many times the shortest time
 
 
 @dataclass
@@ -110,27 +111,42 @@ def standings(
 
 
 def ratio(group: str, name: str, times: dict[str, Timing], opponent: str, extras: set[str]) -> Row:
-    """The opponent's median over minigrad's; all times in milliseconds beside it."""
+    """The opponent's time over minigrad's; all medians in milliseconds beside it."""
     shown = ["minigrad", opponent, *sorted(extras)]
     peers = {f"{who} ms": times[who].median * 1e3 for who in shown if who in times}
     if opponent not in times:
         return Row(group, name, better=">=", peers=peers, note=f"{opponent} is not here to compare")
-    ours, other = times["minigrad"], times[opponent]
-    spread = other.ratio(ours).spread()
-    value = other.median / ours.median
-    return Row(group, name, value, f"x {opponent}", spread, better=">=", peers=peers)
+    value, note = quotient(times, opponent, "minigrad")
+    spread = times[opponent].ratio(times["minigrad"]).spread()
+    return Row(group, name, value, f"x {opponent}", spread, better=">=", peers=peers, note=note)
+
+
+def quotient(times: dict[str, Timing], above: str, below: str) -> tuple[float, str]:
+    """(above / below, a note): of the medians where both sides are steady.
+
+    On a busy machine one that is not would decide the row alone: spinning threads that have to
+    share a core made a layer take fifty times as long in most rounds. Then the shortest times are
+    compared, and the note says so.
+    """
+    unsteady = [who for who in (above, below) if times[who].median > STEADY * times[who].least]
+    if not unsteady:
+        return times[above].median / times[below].median, ""
+    note = f"unsteady: {', '.join(unsteady)}; compared by the shortest times"
+    return times[above].least / times[below].least, note
 
 
 def cost(
     group: str, name: str, times: dict[str, Timing], dear: str, plain: str, unit: str, limit: float
 ) -> Row:
     """How many times the plain one's time the dear one takes."""
+    value, note = quotient(times, dear, plain)
     return Row(
         group,
         name,
-        times[dear].median / times[plain].median,
+        value,
         unit,
         times[dear].ratio(times[plain]).spread(),
         limit=limit,
         peers={f"{who} ms": times[who].median * 1e3 for who in (dear, plain)},
+        note=note,
     )

@@ -1,0 +1,181 @@
+"""checkpoint=n: keep the state at every n-th step, and compute what lies between again for BPTT.
+
+Between its ends a segment is a scan of its own, run without recording on the way forward, and
+recorded and differentiated when the gradient comes back to it: what BPTT keeps is one state a
+segment and the insides of one segment at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backward import walk
+from ..errors import GradientError
+from ..plan import Plan
+from ..tape import Node, no_grad, state, tick
+from ..tensor import Tensor, wrap
+from ..tree import leaves, map_leaves, rebuild
+from . import node as nodes
+from .result import ScanResult
+
+Array = np.ndarray
+
+
+class _Segments:
+    """A scan in segments: their first states, and how each runs."""
+
+    def __init__(
+        self, run: Callable[[Any, Any], Any], init: Any, xs: Any, cuts: Sequence[tuple[int, int]]
+    ):
+        self.run, self.init, self.xs, self.cuts = run, init, xs, cuts
+        self.states: list[list[Array]] = []  # at the beginning of each segment
+        self.outer: list[Any] = []  # what the cell closes over and needs a gradient
+        self.ys: Any = None
+
+    def forward(self) -> tuple[list[Array], list[Array]]:
+        current = self.init
+        parts = []
+        for begin, end in self.cuts:
+            self.states.append([s._data for s in leaves(current)])
+            with no_grad():
+                current, ys = self.run(current, map_leaves(lambda x: x[begin:end], self.xs))  # noqa: B023
+            self.ys = ys
+            parts.append((begin, [y._data for y in leaves(ys)]))
+        parts.sort(key=lambda part: part[0])
+        joined = [np.concatenate(pieces) for pieces in zip(*(ys for _, ys in parts), strict=True)]
+        return [s._data for s in leaves(current)], joined
+
+    def backward(self, node: Node, g: dict[int, Array]) -> list[tuple[int, Array]]:
+        states, xs = leaves(self.init), leaves(self.xs)
+        n = len(states)
+        carried: list[Any] = [g.get(k) for k in range(n)]
+        dxs = [np.zeros(x.shape, x.dtype) if x.requires_grad else None for x in xs]
+        total: dict[int, Array] = {}
+        for (begin, end), first in reversed(list(zip(self.cuts, self.states, strict=True))):
+            own_state = [wrap(a, None, a.dtype.kind == "f") for a in first]
+            own_xs = [wrap(x._data[begin:end], None, x.requires_grad) for x in xs]
+            before = state.switch(recording=True)
+            try:
+                final, ys = self.run(rebuild(self.init, own_state), rebuild(self.xs, own_xs))
+            finally:
+                state.switch(**before)
+            outputs, seeds = [], []
+            for k, t in enumerate([*leaves(final), *leaves(ys)]):
+                seed = carried[k] if k < n else g[k][begin:end] if k in g else None
+                if seed is not None and t.requires_grad:
+                    outputs.append(t)
+                    seeds.append(seed)
+            inside = [t for t in (*own_state, *own_xs) if t.requires_grad]
+            outer = [t if isinstance(t, Tensor) else wrap(_EMPTY, t, True) for t in self.outer]
+            if not outputs:
+                carried = [None] * n
+                continue
+            found = walk(outputs, seeds, [*inside, *outer], retain_graph=True, create_graph=False)
+            by_id = {id(t): a for t, a in zip(inside, found, strict=False)}
+            carried = [by_id.get(id(t)) for t in own_state]
+            for dx, t in zip(dxs, own_xs, strict=True):
+                if dx is not None and by_id.get(id(t)) is not None:
+                    dx[begin:end] += by_id[id(t)]
+            for k, a in enumerate(found[len(inside) :]):
+                if a is not None:
+                    total[k] = a if k not in total else total[k] + a
+        gradients: list[tuple[int, Array]] = []
+        for i in node.plan.needs:
+            if i < n + len(xs):
+                part = carried[i] if i < n else dxs[i - n]
+            else:
+                part = total.get(i - n - len(xs))
+            if part is not None:
+                gradients.append((i, part))
+        return gradients
+
+    def recorded_backward(self, node: Node, g: Any) -> Any:
+        raise GradientError(
+            "scan: a second derivative through checkpoint= is not recorded; scan without "
+            "checkpoint, or with mode='tape'."
+        )
+
+    def release(self) -> None:
+        self.states, self.outer = [], []
+
+
+_EMPTY = np.zeros(())
+
+
+def checkpointed(
+    scan: Callable[..., ScanResult],
+    cell: Any,
+    init: Any,
+    xs: Any,
+    reverse: bool,
+    mode: str,
+    every: int,
+    time: int,
+) -> ScanResult:
+    """scan(cell, init, xs, reverse=reverse), in segments of `every` steps."""
+    cuts = [(b, min(b + every, time)) for b in range(0, time, every)]
+    if reverse:
+        cuts = [(time - end, time - begin) for begin, end in cuts]
+    explained: list[Any] = []
+
+    def run(current: Any, piece: Any) -> Any:
+        result = scan(cell, current, piece, None, reverse, mode)
+        explained[:] = [result._explain]
+        return result
+
+    segments = _Segments(run, init, xs, cuts)
+    if not state.recording:
+        finals, ys = segments.forward()
+        return _result(segments, finals, ys, lambda a, k: wrap(a, None, False), explained)
+    segments.outer = _closed_over(run, init, xs, cuts[0])
+    finals, ys = segments.forward()
+    inputs = [*leaves(init), *leaves(xs), *segments.outer]
+    needs = tuple(i for i, t in enumerate(inputs) if isinstance(t, Node) or t.requires_grad)
+    made = nodes.make_node(nodes.SCAN, inputs, {"run": segments}, ys[-1] if ys else finals[-1])
+    arrays = tuple(a for first in segments.states for a in first)
+    made.saved = arrays
+    made.plan = Plan(needs, (), tuple("a state of the scan" for _ in arrays), (), ())
+    if state.tape is not None:
+        state.tape.record(made, ys[-1] if ys else finals[-1])
+
+    def output(a: Array, k: int) -> Tensor:
+        return nodes.output(made, k, a, bool(needs))
+
+    return _result(segments, finals, ys, output, explained)
+
+
+def _result(
+    segments: _Segments, finals: Any, ys: Any, output: Callable[[Array, int], Tensor], explained: Any
+) -> ScanResult:
+    outputs = [output(a, k) for k, a in enumerate([*finals, *ys])]
+    final = rebuild(segments.init, outputs[: len(finals)])
+    return ScanResult(
+        final, rebuild(segments.ys, outputs[len(finals) :]), None, explained[0] if explained else None
+    )
+
+
+def _closed_over(run: Any, init: Any, xs: Any, cut: tuple[int, int]) -> list[Any]:
+    """What the scan of one step reads besides its arguments: leaves, and nodes made before it."""
+    start = tick()
+    own_init = map_leaves(lambda s: wrap(s._data, None, s.dtype.kind == "f"), init)
+    piece = map_leaves(lambda x: wrap(x._data[cut[0] : cut[0] + 1], None, x.requires_grad), xs)
+    final, ys = run(own_init, piece)
+    given = {id(t) for t in (*leaves(own_init), *leaves(piece))}
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+    stack = [t._node or t for t in (*leaves(final), *leaves(ys)) if t.requires_grad]
+    while stack:
+        t = stack.pop()
+        if id(t) in seen or id(t) in given:
+            continue
+        seen.add(id(t))
+        if isinstance(t, Node) and t.position > start:
+            stack.extend(t.inputs[i] for i in t.plan.needs)
+        else:
+            found[id(t)] = t
+    return list(found.values())
+
+

@@ -1,0 +1,141 @@
+"""Higher derivatives: the gradient of a scan is a scan.
+
+The forward step is scanned once more, giving the values that BPTT reads as Tensors on the tape; the
+backward step is scanned over them, the other way round; and what BPTT sums over time is summed by
+eager ops. All of that is recorded, and each scan can be differentiated in the same way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import ops
+from ..tape import Node
+from ..tensor import Tensor, as_tensor
+from .kernel import evaluate
+from .program import AFTER, STEP, Program, Value
+
+if TYPE_CHECKING:
+    from .node import Run
+
+
+def gradient_as_scan(run: Run, node: Node, g: dict[int, Tensor]) -> list[tuple[int, Tensor]]:
+    """(input, its gradient) for each input that needs one, as Tensors."""
+    forward = run.compiled.program
+    backward, wanted_xs = run.compiled.reverse(run.wanted, True, ())
+    tensors = dict(zip(forward.inputs, run.tensors, strict=True))
+    fixed = {v: t for v, t in tensors.items() if v in forward.weights}
+    reads = _read_values(run, forward, backward, tensors, fixed)
+    first, kept = _scan_backward(run, forward, backward, reads, fixed, g)
+    known = dict(fixed)
+    _sum_up(backward, kept, known, run.rows)
+    found: dict[Value, Tensor] = {w: known[v] for w, v in backward.sums.items()}
+    for x, v in zip(wanted_xs, backward.ys, strict=True):
+        found[x] = kept[v]
+    found |= dict(zip(forward.carry, first, strict=True))
+    gradients = []
+    for i in run.needs:
+        v = forward.inputs[i]
+        if v in found:
+            gradients.append((i, found[v].reshape(run.tensors[i].shape)))
+    return gradients
+
+
+def _read_values(
+    run: Run,
+    forward: Program,
+    backward: Program,
+    tensors: dict[Value, Tensor],
+    fixed: dict[Value, Tensor],
+) -> dict[Value, Tensor]:
+    """(T, B, ...) of every value of the forward step that the backward step reads."""
+    from .scan import scan
+
+    own = set(forward.inputs) | set(forward.body)
+    reads = [v for v in backward.xs if v in own and v not in fixed]
+    found = {v: tensors[v] for v in reads if v in forward.xs}
+    rest = [v for v in reads if v not in found]
+    if not rest:
+        return found
+
+    def forward_step(state: Any, x: Any) -> tuple[Any, Any]:
+        known = dict(fixed) | dict(zip(forward.carry, state, strict=True))
+        known |= dict(zip(forward.xs, x, strict=True))
+        evaluate(forward.body, known, run.rows)
+        return tuple(known[v] for v in forward.carry_out), tuple(known[v] for v in rest)
+
+    init = tuple(tensors[v] for v in forward.carry)
+    xs = tuple(tensors[v] for v in forward.xs)
+    _, ys = scan(forward_step, init, xs or _steps(run), reverse=run.reverse)
+    return found | dict(zip(rest, ys, strict=True))
+
+
+def _steps(run: Run) -> tuple[Tensor, ...]:
+    """Something of T steps, for a cell that reads no input."""
+    return (as_tensor(np.zeros((run.steps, run.rows, 1), run.dtype)),)
+
+
+def _scan_backward(
+    run: Run,
+    forward: Program,
+    backward: Program,
+    reads: dict[Value, Tensor],
+    fixed: dict[Value, Tensor],
+    g: dict[int, Tensor],
+) -> tuple[list[Tensor], dict[Value, Tensor]]:
+    """BPTT: the gradient of the first carry, and (T, B, ...) of what is needed of every step."""
+    from .scan import scan
+
+    c = run.carries
+    names = [v for v in backward.xs if v in reads]
+    own = set(forward.inputs) | set(forward.body)
+    dys = [v for v in backward.xs if v not in own]
+    floats = [k for k, v in enumerate(forward.ys, start=c) if v.dtype.kind == "f"]
+    given = [g[k] if k in g else run.zeros_like_y(k - c) for k in floats]
+    summed = [
+        i
+        for v in backward.body
+        if v.stage == AFTER
+        for i in v.inputs
+        if type(i) is Value and i.stage == STEP
+    ]
+    kept = list(dict.fromkeys([*backward.ys, *summed]))
+    body = [v for v in backward.body if v.stage != AFTER]
+
+    def backward_step(state: Any, x: Any) -> tuple[Any, Any]:
+        known = dict(fixed) | dict(zip(backward.carry, state, strict=True))
+        known |= dict(zip([*names, *dys], x, strict=True))
+        evaluate(body, known, run.rows)
+        return tuple(known[v] for v in backward.carry_out), tuple(known[v] for v in kept)
+
+    init = tuple(g[k] if k in g else run.zeros_like_carry(k) for k in range(c))
+    xs = (*(reads[v] for v in names), *given)
+    first, ys = scan(backward_step, init, xs or _steps(run), reverse=not run.reverse)
+    return list(first), dict(zip(kept, ys, strict=True))
+
+
+def _sum_up(
+    backward: Program, kept: dict[Value, Tensor], known: dict[Value, Any], rows: int
+) -> None:
+    """The "after" values, by eager ops on whole sequences."""
+    for v in backward.body:
+        if v.stage != AFTER:
+            continue
+        steps = [i for i in v.inputs if type(i) is Value and i.stage == STEP]
+        if not steps:
+            continue
+        assert v.op is not None
+        if v.op.kind == "matmul":
+            a, b = (kept[i] for i in v.inputs)  # (T, K, B) and (T, B, N)
+            known[v] = ops.transpose(a, (1, 0, 2)).reshape(a.shape[1], -1) @ b.reshape(
+                -1, b.shape[2]
+            )
+        elif v.params["axis"] == ():
+            known[v] = ops.sum(kept[steps[0]], axis=0)
+        else:
+            (axis,) = v.params["axis"]
+            total = ops.sum(kept[steps[0]], axis=(0, axis + 1), keepdims=True)
+            known[v] = total.reshape(total.shape[1:])
+    evaluate([v for v in backward.body if v.stage != STEP], known, rows)
