@@ -7,6 +7,7 @@ The whole public API is listed here. Importing it compiles nothing.
 
 from . import data, flow, nn, optim
 from .autodiff import grad, hessian, jacobian, jvp, vjp
+from .compile import ScanResult, scan
 from .errors import (
     DeclarationError,
     DTypeError,
@@ -15,6 +16,7 @@ from .errors import (
     NumericalError,
     ShapeError,
     StateDictError,
+    TraceError,
 )
 from .gradcheck import gradcheck
 from .kernels.threads import get_num_threads, set_num_threads
@@ -101,8 +103,10 @@ __all__ = [
     "NumericalError",
     "ShapeError",
     "StateDictError",
+    "ScanResult",
     "Tape",
     "Tensor",
+    "TraceError",
     "abs",
     "add",
     "astype",
@@ -162,6 +166,7 @@ __all__ = [
     "relu",
     "reshape",
     "roll",
+    "scan",
     "scope",
     "seed",
     "set_num_threads",

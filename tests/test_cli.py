@@ -261,7 +261,8 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert done.stderr == ""
 
 
-def test_no_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_or_missing_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "invalid choice: 'burn'" in refused(capsys, "cache", "burn")
     assert "required: command" in refused(capsys)
 
 

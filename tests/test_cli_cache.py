@@ -191,15 +191,15 @@ def test_a_cache_of_another_user_is_told_in_one_line(
     assert f"can't be {verb}: Permission denied" in line
 
 
-def test_cache_refuses_other_actions(capsys: Captured) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        status("cache", "burn")
-    assert "invalid choice: 'burn'" in capsys.readouterr().err
-
-
 # -- warmup
 
 
+@pytest.fixture
+def no_layers(monkeypatch: Patch) -> None:
+    monkeypatch.setattr("minigrad.cli.warmup._run_layer", lambda cell: None)
+
+
+@pytest.mark.usefixtures("no_layers")
 @pytest.mark.needs_jit
 def test_warmup_says_what_each_cell_took_and_what_is_kept(
     capsys: Captured, monkeypatch: Patch
@@ -235,11 +235,12 @@ def test_warmup_that_can_keep_nothing_compiles_nothing(
     assert line == f"minigrad warmup: kernels can't be kept in {folder / place}: Not a directory"
 
 
+@pytest.mark.slow
 @pytest.mark.needs_jit
 def test_warmup_compiles(capsys: Captured, monkeypatch: Patch) -> None:
     monkeypatch.delenv("MINIGRAD_CACHE_DIR")  # the one that all tests fill
     assert status("warmup", "--cells", "rnn") == 0
-    assert "kernels compiled" in capsys.readouterr().out
+    assert " scan" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_warmup_without_jit_says_so(capsys: Captured, monkeypatch: Patch) -> None:
@@ -248,6 +249,7 @@ def test_warmup_without_jit_says_so(capsys: Captured, monkeypatch: Patch) -> Non
     assert "NUMBA_DISABLE_JIT=1: nothing is compiled" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_layers")
 @pytest.mark.needs_jit
 def test_warmup_goes_on_after_a_cell_that_fails(capsys: Captured, monkeypatch: Patch) -> None:
     def warm_up(cells: list[str]) -> None:
@@ -261,6 +263,7 @@ def test_warmup_goes_on_after_a_cell_that_fails(capsys: Captured, monkeypatch: P
     assert [line.split()[0] for line in captured.out.splitlines()][:-1] == ["rnn", "gru", "bilstm"]
 
 
+@pytest.mark.usefixtures("no_layers")
 @pytest.mark.needs_jit
 def test_warmup_says_when_the_folder_got_full(
     folder: Path, capsys: Captured, monkeypatch: Patch

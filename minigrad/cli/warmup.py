@@ -1,4 +1,4 @@
-"""`minigrad warmup`: compile now what `minigrad flow` would compile on its first run."""
+"""`minigrad warmup`: compile now what a first run of `minigrad flow` or of a layer would."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
 from ..errors import MinigradError
 from ..flow import experiment
 from ..flow.experiment import CELLS
 from ..kernels import cache, jit
+from ..tensor import tensor
 from .cache import summary
+from .draw import CELLS as LAYERS
 
 
 def add(commands: Any) -> None:
@@ -19,8 +23,9 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "warmup",
         help="compile the kernels that the cells need",
-        description="Runs every cell once, very small, in float32 and float64, so that all its "
-        "kernels are compiled and kept in the cache. Kernels do not depend on sizes.",
+        description="Runs every cell very small, on the tape and as a compiled loop, in float32 "
+        "and float64, with and without padding, so that its kernels are compiled and kept in the "
+        "cache. Kernels do not depend on sizes.",
     )
     parser.set_defaults(run=run)
     # fmt: off
@@ -30,7 +35,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs every cell once, very small; status 1 where a kernel is not kept."""
+    """Runs every cell, very small; status 1 where a kernel is not kept."""
     if jit.mode() == "plain":
         return _complain("NUMBA_DISABLE_JIT=1: nothing is compiled; unset it")
     if why := cache.obstacle():
@@ -55,6 +60,7 @@ def _warm(cell: str) -> bool:
     before, started = {entry.stem for entry in cache.kernels()}, time.perf_counter()
     try:
         experiment.warm_up([cell])
+        _run_layer(cell)
     except (MinigradError, OSError) as error:  # the other cells may do
         _complain(f"{cell}: {' '.join(str(error).split())}")
         return True
@@ -62,6 +68,18 @@ def _warm(cell: str) -> bool:
     seconds = time.perf_counter() - started
     print(f"{cell:<7} {seconds:5.1f} s  {new:3d} kernels compiled", flush=True)
     return False
+
+
+def _run_layer(cell: str) -> None:
+    """The compiled loops of a layer and of its BPTT, for every kind of input."""
+    _, layer_type, bidirectional = LAYERS[cell]
+    for dtype in (np.float32, np.float64):
+        layer = layer_type(4, 4, bidirectional=bidirectional, dtype=dtype)
+        for lengths in (None, np.array([3, 2])):
+            for wanted in (False, True):  # gradients of the input, as inner layers do
+                xs = tensor(np.ones((3, 2, 4)), dtype=dtype, requires_grad=wanted)
+                output, _ = layer(xs, lengths=lengths)
+                output.sum().backward()
 
 
 def _complain(what: str) -> int:

@@ -123,7 +123,7 @@ def checkpointed(
 
     def run(current: Any, piece: Any) -> Any:
         result = scan(cell, current, piece, None, reverse, mode)
-        explained[:] = [result._explain]
+        explained[:] = [result.explanation]
         return result
 
     segments = _Segments(run, init, xs, cuts)

@@ -184,23 +184,19 @@ class Backward:
         return bool(self.lowering.places[root].buffer.at not in ("", "even", "odd"))
 
     def _root(self, v: Value) -> Value:
-        """What v is a view of, one that strides describe."""
+        """The value that v is a view of, as far down as strides describe it."""
         chain = [v]
-        while v.role == "op" and v in self.lowering.body and Lowering._is_view(v):
+        while v in self.lowering.body and Lowering._is_view(v):
             v = v.inputs[0]
             chain.append(v)
-        place = whole(Buffer("", v.size, v.dtype), v.row)
-        for root, v in zip(chain[:0:-1], chain[-2::-1], strict=True):
+        place, root = whole(Buffer("", v.size, v.dtype), v.row), v
+        for v in reversed(chain[:-1]):
             assert v.op is not None
             pieces = view(v.op, v.params, place)
-            if len(pieces) > 1:  # it has to be copied together: then from the next one on
-                return self._root_after(chain, root)
-            place = pieces[0][1]
-        return chain[-1]
-
-    @staticmethod
-    def _root_after(chain: list[Value], root: Value) -> Value:
-        return chain[chain.index(root) - 1]
+            if len(pieces) > 1:
+                root = v
+            place = pieces[0][1] if len(pieces) == 1 else whole(Buffer("", v.size, v.dtype), v.row)
+        return root
 
     def run(
         self,

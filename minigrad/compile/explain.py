@@ -1,16 +1,181 @@
-"""explain(): what the compiler did with a step, and what ran."""
+"""explain(): what the compiler did with a step, what it keeps for BPTT, and what ran."""
+
 from __future__ import annotations
+
 from typing import Any
+
+import numpy as np
+
+from ..kernels import jit
+from .compiled import Backward, Compiled, Forward
+from .kernel import StepKernel
+from .lower import Loop, Product
+from .program import AFTER, Program, Value
 
 
 class Explanation:
-    def __init__(self, compiled: Any, facts: dict[str, Any]):
-        self.compiled, self.facts = compiled, facts
+    """str() is the report. program: the traced step. backward_program: that of BPTT, or None.
+
+    source: the text of the kernels. kept_floats: floats kept for BPTT for each (t, b) beside inputs
+    and outputs; kept_bytes the same in bytes.
+    """
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        forward: Forward,
+        steps: int,
+        rows: int,
+        reverse: bool,
+        wanted: tuple[int, ...],
+        names: tuple[str, ...],
+    ):
+        self._compiled, self._forward = compiled, forward
+        self.steps, self.rows, self.reverse = steps, rows, reverse
+        self._wanted, self._names = wanted, names
 
     @property
-    def program(self) -> Any:
-        return self.compiled.program
+    def program(self) -> Program:
+        return self._compiled.program
+
+    @property
+    def _backward(self) -> Backward | None:
+        """The loop of BPTT, if it has been made."""
+        for with_ys in (True, False):
+            found = self._compiled._backward.get((self._wanted, with_ys, self._names))
+            if found is not None:
+                return found
+        return None
+
+    @property
+    def backward_program(self) -> Program | None:
+        back = self._backward
+        return None if back is None else back.program
 
     @property
     def source(self) -> str:
-        return self.facts["forward"].kernel.text
+        kernels = [self._forward.kernel]
+        if self._backward is not None:
+            kernels.append(self._backward.kernel)
+        return "\n".join(kernel.text for kernel in kernels)
+
+    @property
+    def kept(self) -> list[Value]:
+        """What is stored for BPTT alone: neither an input of the scan nor a result."""
+        results = {self._forward.of.get(v) for v in self._forward.program.ys}
+        found: dict[int, Value] = {}
+        for v in self._forward.kept:
+            buffer = self._forward.of[v]
+            given = v.role in ("x", "rows", "weight")
+            if not given and not any(b is not None and b.name == buffer.name for b in results):
+                found.setdefault(id(buffer), v)
+        names = {self._forward.of[v].name: v for v in found.values()}
+        return list(names.values())
+
+    @property
+    def kept_floats(self) -> float:
+        return sum(v.size for v in self.kept if v.dtype.kind == "f")
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(v.size * v.dtype.itemsize for v in self.kept) * self.steps * self.rows
+
+    def __str__(self) -> str:
+        kernel = self._forward.kernel
+        shards = kernel.shards(self.steps, self.rows)
+        direction = ", last step first" if self.reverse else ""
+        lines = [
+            f"scan of {self._compiled.name}: {self.steps} steps of {self.rows} rows{direction}, "
+            f"{kernel.dtype}, {_many(shards, 'thread')}"
+        ]
+
+        def add(what: str, text: str) -> None:
+            lines.append(f"  {what:<11}{text}")
+
+        for v in self.program.xs:
+            if v.op is not None:
+                add("hoisted", f"{v.name} {v.type()}: once, for all steps")
+        for k, text in enumerate(_steps(kernel)):
+            add("" if k else "forward", text)
+        if self._wanted or self._forward.kept:
+            self._explain_backward(add)
+        for name, kernel in self._kernels():
+            add("kernel" if name == "forward" else "", _kernel(name, kernel))
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _explain_backward(self, add: Any) -> None:
+        kept = self.kept
+        itemsize = self._forward.kernel.dtype.itemsize
+        names = ", ".join(v.name or _made(v) for v in kept) or "nothing"
+        add(
+            "stored",
+            f"{names}: {self.kept_floats} floats, {self.kept_floats * itemsize} bytes for each row "
+            f"and step; {_bytes(self.kept_bytes)} in all",
+        )
+        back = self._backward
+        if back is None:
+            add("backward", "not run yet")
+            return
+        inside = set(self.program.body)
+        again = [v for v in back.program.body if v in inside and v.stage != AFTER]
+        if again:
+            add("recomputed", ", ".join(_made(v) for v in again))
+        for k, text in enumerate(_steps(back.kernel)):
+            add("" if k else "backward", text)
+        for v in back.products:
+            rows = f"{self.steps * self.rows} rows"
+            sizes = " x ".join(str(n) for n in v.shape)
+            add("sunk", f"a weight's gradient ({sizes}): one product over {rows}, behind the loop")
+        if back.sums:
+            add("sunk", f"{_many(len(back.sums), 'sum')} over time, added up row by row in the loop")
+
+    def _kernels(self) -> list[tuple[str, StepKernel]]:
+        found = [("forward", self._forward.kernel)]
+        if self._backward is not None:
+            found.append(("backward", self._backward.kernel))
+        return found
+
+
+def _steps(kernel: StepKernel) -> list[str]:
+    """A line for each loop and product of a step."""
+    found = []
+    for step in kernel.lowered.steps:
+        if isinstance(step, Product):
+            name = step.weight.name or repr(step.weight)
+            found.append(f"product with {name} ({step.k} x {step.n})")
+        else:
+            assert isinstance(step, Loop)
+            done = [i for i in step.items if i.loads is None and i.value is not None]
+            names = list(dict.fromkeys(i.fold or i.value.op.name for i in done))
+            size = int(np.prod(step.space, dtype=np.int64))
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            what = f"{_many(len(done), 'op')} ({shown})" if done else "copied or added up"
+            found.append(f"loop over {size}: {what}")
+    return found
+
+
+def _made(v: Value) -> str:
+    if v.name:
+        return v.name
+    return f"{v.op.name if v.op else v.role}[{v.size}]"
+
+
+def _kernel(name: str, kernel: StepKernel) -> str:
+    if jit.mode() == "plain":
+        return f"{name}: run by Python (NUMBA_DISABLE_JIT=1)"
+    came = "found in the cache" if kernel.built.found else "compiled by this process"
+    return f"{name}: {kernel.built.stem}, {came}"
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if n < 1024:
+            return f"{n:.4g} {unit}"
+        n /= 1024
+    return f"{n:.4g} GiB"

@@ -243,6 +243,15 @@ class Lowering:
         space = squeeze(x.row)
         numbers = np.cumsum([n != 1 for n in x.row]) - 1
         reduced = tuple(int(numbers[a]) for a in axes if x.row[a] != 1)
+        if not reduced:  # of one element: that element
+            source = self._memory(x)
+            place = fit(source.buffer, source.offsets().reshape(v.row))
+            assert place is not None
+            if v in self.home:
+                self.where[v] = self._copy_place(place, self.home[v], self._ready(x))
+            else:
+                self.places[v], self.since[v] = place, self._ready(x)
+            return
         first = self.where[x] if self._direct(x, space, x.row) else self._ready(x)
         k = self._loop(space, first, reduced)
         loop = self.steps[k]
@@ -368,6 +377,12 @@ class Lowering:
         if v in self.items and v in self.where and not self.items[v].fold:
             self.items[v].adds.append(self._flat(target))
             return
+        if v in self.where and v.op is not None and v.op.name in ("concatenate", "stack"):
+            pieces, _, _ = assembly(v.op, v.params, [i.row for i in v.inputs], target)
+            if all(len(found) == 1 for found in pieces):  # each where it is computed
+                for i, ((_, place),) in zip(v.inputs, pieces, strict=True):
+                    self._add(i, place)
+                return
         flat = self._flat(target)
         k = self._loop(flat.shape, self._ready(v))
         loop = self.steps[k]

@@ -16,6 +16,7 @@ from ..op import Op
 from ..plan import Plan
 from ..tape import Node, listen, state, tick
 from ..tensor import Tensor, wrap
+from .explain import Explanation
 from .compiled import Compiled, Forward, full_shape
 from .program import Value
 from .result import Record
@@ -244,13 +245,11 @@ class Run:
         taps = self.compiled.program.taps
         return {name: v.op.name if v.op else "" for name, v in taps.items()}
 
-    def facts(self) -> dict[str, Any]:
-        """What explain() says about this call."""
-        return {
-            "steps": self.steps, "rows": self.rows, "reverse": self.reverse,
-            "forward": self.kernel, "backward": self.back, "wanted": self.wanted,
-            "names": self.names, "needs": self.needs,
-        }  # fmt: skip
+    def explanation(self) -> Explanation:
+        """What ran, without its arrays."""
+        return Explanation(
+            self.compiled, self.kernel, self.steps, self.rows, self.reverse, self.wanted, self.names
+        )
 
 
 # -- records -----------------------------------------------------------------------------------------

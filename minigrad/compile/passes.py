@@ -202,6 +202,8 @@ def recompute(program: Program, forward: Program) -> Program:
     def ready(i: Any, depth: int = 4) -> bool:
         if type(i) is not Value or i.stage == BEFORE or i in known:
             return True
+        if i.role in ("x", "rows") and i.op is None:  # the caller has it anyway
+            return True
         return depth > 0 and cheap(i, depth)
 
     def cheap(v: Value, depth: int = 4) -> bool:
@@ -215,6 +217,10 @@ def recompute(program: Program, forward: Program) -> Program:
         known.add(v)
     kept = [v for v in program.xs if v not in again]
     body = used(program.results, [*program.carry, *kept])
+    kept += [
+        i for i in dict.fromkeys(i for v in body for i in v.inputs if type(i) is Value)
+        if i.role in ("x", "rows") and i in inside and i not in kept
+    ]  # fmt: skip
     weights = list(dict.fromkeys(
         i for v in [*body, *program.results] for i in (*v.inputs, v)
         if type(i) is Value and i.role == "weight"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,17 +46,13 @@ class ScanResult(tuple):
     """
 
     record: Record | None
-    _explain: Callable[[], Any] | None
+    explanation: Any
 
     def __new__(
-        cls,
-        final: Any,
-        ys: Any,
-        record: Record | None = None,
-        explain: Callable[[], Any] | None = None,
+        cls, final: Any, ys: Any, record: Record | None = None, explanation: Any = None
     ) -> ScanResult:
         self = super().__new__(cls, (final, ys))
-        self.record, self._explain = record, explain
+        self.record, self.explanation = record, explanation or Eager()
         return self
 
     @property
@@ -70,12 +65,24 @@ class ScanResult(tuple):
 
     def explain(self) -> Any:
         """What was hoisted, fused, stored and recomputed, and from where the kernels came."""
-        return "mode='tape': every step ran as eager ops" if not self._explain else self._explain()
+        return self.explanation
 
     @property
     def source(self) -> str:
-        return "" if not self._explain else str(self._explain().source)
+        return str(self.explanation.source)
 
     @property
     def program(self) -> Any:
-        return None if not self._explain else self._explain().program
+        return self.explanation.program
+
+
+class Eager:
+    """What explain() says with mode="tape"."""
+
+    source = ""
+    program = None
+
+    def __str__(self) -> str:
+        return "mode='tape': every step ran as eager operations, recorded one by one"
+
+    __repr__ = __str__

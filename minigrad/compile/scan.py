@@ -16,7 +16,6 @@ from ..tensor import Tensor, as_tensor
 from ..tree import leaves, map_leaves, rebuild
 from . import node, passes
 from .compiled import Compiled
-from .explain import Explanation
 from .program import STEP, Program, Value, used
 from .result import Record, ScanResult
 from .trace import Trace, Tracer
@@ -79,6 +78,9 @@ def scan(
         lengths = check_lengths("scan", lengths, time, batch)
         real = np.arange(time)[:, None] < lengths
         xs = map_leaves(lambda x: _where(real, x) if x.dtype.kind == "f" else x, xs)
+    if mode == "tape" and window == (None, None) and not record:
+        return ScanResult(*unroll(cell, init, xs, lengths, reverse))
+    if lengths is not None:
         cell, xs = _padded(cell), (xs, as_tensor(real))
     if window[0] is not None:
         return _in_windows(cell, init, xs, reverse, mode, window[0], time, checkpoint, record)
@@ -162,7 +164,7 @@ def _in_windows(
     ys = map_leaves(lambda *p: ops.concatenate(p) if len(p) > 1 else p[0], *parts)
     joined = node.JoinedRecord(records) if records else None
     assert result is not None
-    return ScanResult(state, ys, joined, result._explain)
+    return ScanResult(state, ys, joined, result.explanation)
 
 
 def _checkpointed(
@@ -206,7 +208,8 @@ class Traced:
 
         def hear(name: str, tensor: Tensor, scope: str) -> None:
             if isinstance(tensor, Tracer):
-                taps[name] = tensor._value
+                taps[name] = value = tensor._value
+                value.name = value.name or name
 
         switches.listeners = (hear,)
         try:
@@ -328,8 +331,6 @@ def _fused(
     if listeners:
         run.tell(listeners)
     final = rebuild(traced.final, finals)
-    return ScanResult(
-        final, rebuild(traced.ys, ys), kept, lambda: Explanation(compiled, run.facts())
-    )
+    return ScanResult(final, rebuild(traced.ys, ys), kept, run.explanation())
 
 

@@ -21,7 +21,7 @@ from ..axes import canonical_axis
 from ..errors import DTypeError, TraceError, describe
 from ..op import Op
 from ..tape import state
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, as_tensor, wrap
 from . import batch, hoist
 from .program import AFTER, BEFORE, STEP, Value
 
@@ -82,6 +82,12 @@ class Tracer(Tensor):
 
     def __repr__(self) -> str:
         return f"Tracer({self._value.type()})"
+
+    def all_steps(self) -> Array:
+        """The values of a part of the input, (T, B, ...): they are there before the loop is."""
+        if not self._value.from_x:
+            self._no_value("a check asked for its values", "check before the scan")
+        return hoist.whole(self._value, self._trace.rows).numpy()  # type: ignore[no-any-return]
 
     @staticmethod
     def __apply__(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -205,7 +211,7 @@ class Trace:
         self._one_dtype(tensor.dtype, f"a weight {describe(tensor)} {tensor.name}".rstrip())
         value = Value(len(self.values), "weight", tensor.shape, tensor.dtype, None, stage=BEFORE)
         value.tensor = tensor
-        self.weights[id(t)] = self._new(value, tensor.name)
+        self.weights[id(t)] = self._new(value, name_of(tensor))
         self.kept.append(t)
         return value
 
@@ -280,6 +286,8 @@ class Trace:
     def _elementwise(self, op: Op, inputs: list[Any], cut: tuple[int, ...]) -> Value:
         values = [v for v in inputs if type(v) is Value]
         floats = self.dtype
+        if any(v.dtype.kind in "iu" for v in values) and all(v.from_x for v in values):
+            return self._hoisted(op, inputs, {})  # of the input alone, such as `index != 0`
         for name, v in zip(op.inputs, inputs, strict=True):
             wanted = "b" if name in op.bools else "f"
             if type(v) is Value and v.dtype.kind != wanted:
@@ -461,22 +469,26 @@ class Trace:
 
     def _hoisted(self, op: Op, inputs: Sequence[Value], params: dict[str, Any]) -> Value:
         """An x of the step, (T, B, ...) being computed by one eager op."""
-        whole = hoist.run(op, inputs, params, self.rows)
-        v = inputs[0]
-        value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, v.batch, v.many)
+        whole = as_tensor(hoist.run(op, inputs, params, self.rows))
+        v = next(i for i in inputs if type(i) is Value and i.from_x)
+        value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, v.batch, v.many, op)
         value.tensor = whole
-        return self._new(value, op.name)
+        return self._new(value, f"{op.name}({', '.join(self._named(i) for i in inputs)})")
+
+    @staticmethod
+    def _named(v: Any) -> str:
+        return (v.name or repr(v)) if type(v) is Value else repr(v)
 
     def _lookup(self, table: Any, index: Tracer) -> Tracer:
         """table[index], with integers that are part of the input: an embedding."""
         v = index._value
-        if not isinstance(table, Tensor) or isinstance(table, Tracer) or v.tensor is None:
+        if not isinstance(table, Tensor) or isinstance(table, Tracer) or not v.from_x:
             index._no_value("it was used as an index", "index with integers that come in as xs")
-        whole = table[v.tensor.numpy()]
-        value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, v.batch)
+        whole = table[index.all_steps()]
+        value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, v.batch, 1, ops.getitem)
         value.tensor = whole
         self._one_dtype(whole.dtype, "an embedding")
-        return self.tracer(self._new(value, "lookup"))
+        return self.tracer(self._new(value, f"{table.name or 'table'}[{v.name}]"))
 
     def _cumsum(self, x: Tracer, params: dict[str, Any]) -> Tracer:
         """y_i = sum of x_j over j <= i, as a masked sum: the kernels know no running sum."""
@@ -503,6 +515,26 @@ class Trace:
         return joined[rest]._value if rest else joined._value
 
 
+def name_of(tensor: Tensor, depth: int = 3) -> str:
+    """What to call a weight: its name, or how it was made of others that have one."""
+    if tensor.name or tensor._node is None or not depth:
+        return tensor.name
+    node = tensor._node
+    inputs = [
+        name_of(i, depth - 1) if isinstance(i, Tensor)
+        else name_of(wrap(_NOTHING, i, True), depth - 1)
+        for i in node.inputs if i is not None and not isinstance(i, (int, float))
+    ]  # fmt: skip
+    if not inputs or not all(inputs):
+        return ""
+    if node.op.name == "transpose":
+        return f"{inputs[0]}.T"
+    if node.op.symbol in ("+", "−", "×"):
+        return f" {node.op.symbol} ".join(inputs)
+    return f"{node.op.name}({', '.join(inputs)})"
+
+
+_NOTHING = np.zeros(())
 _MASKS: dict[Any, Any] = {}
 _INFERRED: dict[Any, tuple[Shape, np.dtype]] = {}
 _MOST_LISTED = 64

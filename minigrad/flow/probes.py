@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,12 +50,59 @@ class _Step:
 
     __slots__ = ("batch", "mean", "per_sample", "saturation", "slope", "tiny", "wants")
 
-    def __init__(self, tensor: Tensor):
+    def __init__(self, values: Array, made_by: str, wants: bool):
         self.per_sample: Array | None = None
-        self.wants = tensor.requires_grad
-        self.batch = int(np.prod(tensor.shape[:-1], dtype=np.int64))
-        self.tiny = float(np.finfo(tensor.dtype).tiny) if tensor.dtype.kind == "f" else 0.0
-        self.mean, self.saturation, self.slope = _activation(tensor)
+        self.wants = wants
+        self.batch = int(np.prod(values.shape[:-1], dtype=np.int64))
+        self.tiny = float(np.finfo(values.dtype).tiny) if values.dtype.kind == "f" else 0.0
+        self.mean, self.saturation, self.slope = _activation(values, made_by)
+
+
+class _Listener:
+    """What a Recording hands to `listen`: it hears taps one by one, or a compiled layer's at once.
+
+    For a compiled layer nothing is computed until the recording is read.
+    """
+
+    def __init__(self, recording: Recording):
+        self.recording = recording
+
+    def __call__(self, name: str, tensor: Tensor, scope: str) -> None:
+        self.recording._hear(name, tensor, scope)
+
+    def sequence(
+        self, path: str, order: range, record: Any, made_by: dict[str, str], wants: bool
+    ) -> Callable[[], None]:
+        """A scan in scope `path` has run its steps in this order; record holds values and, once the
+        returned function is called, norms of gradients.
+        """
+        self.recording._taps[path] = _Sequence(order, record, made_by, wants)
+        self.recording._layers = None
+
+        def arrived() -> None:
+            self.recording._layers = None
+
+        return arrived
+
+
+class _Sequence(NamedTuple):
+    """A compiled layer's taps, as the scan recorded them."""
+
+    order: range
+    record: Any
+    made_by: dict[str, str]
+    wants: bool
+
+    def steps(self) -> dict[str, dict[int, _Step]]:
+        found: dict[str, dict[int, _Step]] = {}
+        for name, values in self.record.values.items():
+            gradients = self.record.gradients.get(name)
+            series = found[name] = {}
+            for t in self.order:
+                series[t] = _Step(values[t], self.made_by[name], self.wants)
+                if gradients is not None:
+                    series[t].per_sample = gradients[t].astype(np.float64)
+        return found
 
 
 class Recording(Mapping[str, LayerFlow]):
@@ -68,9 +115,8 @@ class Recording(Mapping[str, LayerFlow]):
     def __init__(self, states: tuple[str, ...], thresholds: Thresholds):
         self.states = states
         self.thresholds = thresholds
-        self._taps: dict[
-            str, dict[str, dict[int, _Step]]
-        ] = {}  # path -> name -> t -> what is known
+        # path -> name -> t -> what is known
+        self._taps: dict[str, dict[str, dict[int, _Step]] | _Sequence] = {}
         self._layers: dict[str, LayerFlow] | None = None
 
     # -- listening
@@ -78,11 +124,15 @@ class Recording(Mapping[str, LayerFlow]):
     def _hear(self, name: str, tensor: Tensor, scope: str) -> None:
         match = _STEP.match(scope)
         path = (match[1] or "") if match else scope
-        series = self._taps.setdefault(path, {}).setdefault(name, {})
+        taps = self._taps.setdefault(path, {})
+        if isinstance(taps, _Sequence):  # it ran compiled before
+            taps = self._taps[path] = {}
+        series = taps.setdefault(name, {})
         t = int(match[2]) if match else len(series)
         if t in series:  # the layer runs again
             series.clear()
-        step = series[t] = _Step(tensor)
+        made_by = tensor._node.op.name if tensor._node is not None else ""
+        step = series[t] = _Step(tensor.numpy(), made_by, tensor.requires_grad)
         self._layers = None
         if name in self.states and tensor.requires_grad:
 
@@ -98,10 +148,14 @@ class Recording(Mapping[str, LayerFlow]):
     def layers(self) -> dict[str, LayerFlow]:
         """path -> LayerFlow, in order of computation."""
         if self._layers is None:
-            self._check()
+            heard = {
+                path: taps.steps() if isinstance(taps, _Sequence) else taps
+                for path, taps in self._taps.items()
+            }
+            self._check(heard)
             self._layers = {
                 path: self._layer(path, taps)
-                for path, taps in self._taps.items()
+                for path, taps in heard.items()
                 if any(name in taps for name in self.states)
             }
         return self._layers
@@ -133,9 +187,9 @@ class Recording(Mapping[str, LayerFlow]):
     def to_dict(self) -> dict[str, Any]:
         return {path: layer.to_dict() for path, layer in self.layers.items()}
 
-    def _check(self) -> None:
+    def _check(self, heard: dict[str, dict[str, dict[int, _Step]]]) -> None:
         wanted = " or ".join(repr(s) for s in self.states)
-        names = sorted({name for taps in self._taps.values() for name in taps})
+        names = sorted({name for taps in heard.values() for name in taps})
         if not names:
             raise FlowError(
                 "record: nothing was tapped. Run a recurrent layer inside `with mg.flow.record()`, "
@@ -144,7 +198,7 @@ class Recording(Mapping[str, LayerFlow]):
             )
         steps = [
             step
-            for taps in self._taps.values()
+            for taps in heard.values()
             for name in self.states
             for step in taps.get(name, {}).values()
         ]
@@ -215,7 +269,7 @@ class record:
             raise FlowError(
                 "record: already recording in this thread; leave the outer block first."
             )
-        self._listening = listen(self._recording._hear)
+        self._listening = listen(_Listener(self._recording))
         self._listening.__enter__()
         _active.recording = True
         return self._recording
@@ -279,13 +333,10 @@ def _stacked(series: dict[int, _Step], steps: list[int]) -> Array:
     return norms
 
 
-def _activation(tensor: Tensor) -> tuple[float, float, float]:
-    """(mean, share saturated, mean slope); the last two nan unless a sigmoid or tanh made the
-    value.
-    """
-    y = np.asarray(tensor.numpy(), dtype=np.float64)
+def _activation(values: Array, made_by: str) -> tuple[float, float, float]:
+    """(mean, share saturated, mean slope); the last two nan unless a sigmoid or tanh made them."""
+    y = np.asarray(values, dtype=np.float64)
     mean = float(y.mean()) if y.size else np.nan
-    made_by = tensor._node.op.name if tensor._node is not None else ""
     if made_by == "tanh":
         flat, slope = np.abs(y) > SATURATED, 1 - y * y
     elif made_by == "sigmoid":

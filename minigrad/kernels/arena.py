@@ -10,6 +10,7 @@ time of an LSTM's step with 64 x 100 x 256), so memory that is no longer used is
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -22,9 +23,23 @@ Array = np.ndarray
 SMALL = 1 << 16  # bytes: below that the C library does it as well
 MOST = 1 << 29  # bytes kept while nobody uses them
 
+
+class _Lease(np.ndarray):
+    """What an array and every view of it keep alive (NumPy skips over a plain view to its base)."""
+
+
 _lock = threading.RLock()  # a finalizer may run while this thread holds it
 _free: OrderedDict[int, list[Array]] = OrderedDict()  # size -> blocks, the size used last at the end
 _kept = 0
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()  # a thread that the child does not have may have held the old one
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -41,7 +56,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     block = _take(size)
     if block is None:
         block = np.empty(size, np.uint8)
-    lease = memoryview(block)  # what the array, and every view of it, keeps alive
+    lease = block.view(_Lease)
     weakref.finalize(lease, _give_back, block).atexit = False
     return np.ndarray(shape, dtype, buffer=lease)
 

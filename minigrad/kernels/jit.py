@@ -95,8 +95,11 @@ def mode() -> str:
 class Kernel:
     """A loaded object: `kernel["name"]` is the address of an export."""
 
-    def __init__(self, stem: str, exports: dict[str, str], addresses: dict[str, int]):
+    def __init__(
+        self, stem: str, exports: dict[str, str], addresses: dict[str, int], found: bool = False
+    ):
         self.stem = stem
+        self.found = found  # in the cache, rather than compiled by this process
         self.exports = exports
         self.addresses = addresses
 

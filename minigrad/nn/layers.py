@@ -102,13 +102,14 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
-def check_indices(who: str, indices: Any, n: int) -> np.ndarray:
+def check_indices(who: str, indices: Any, n: int) -> Any:
     """Integers as an array. Raises DTypeError or ShapeError unless all are in 0 .. n - 1."""
-    index = indices if getattr(indices, "_trace", None) else np.asarray(indices)
+    if getattr(indices, "_trace", None) is not None:  # of a step that is being compiled
+        check_indices(who, indices.all_steps(), n)
+        return indices
+    index = np.asarray(indices)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{who}: expected integers, got {describe(index)}.")
-    if index is indices:  # of a step that is being compiled: looked up, and checked, for all steps
-        return index
     if index.size and not (index.min() >= 0 and index.max() < n):
         raise ShapeError(
             f"{who}: expected integers from 0 to {n - 1}, got some from {index.min()} to "

@@ -1,13 +1,14 @@
 """Recurrent layers: a cell over time, in layers and directions. The cells are in cells.py.
 
 Inside, arrays are (T, B, features), always. Layouts, padding and merging happen at the edges of
-`Recurrent.forward`; the loop over time is `unroll`.
+`Recurrent.forward`; the loop over time is `scan`.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from .. import ops
 from ..compile.scan import scan
-from ..compile.unroll import check_lengths, unroll
+from ..compile.unroll import check_lengths
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import scope
 from ..tensor import Tensor, as_tensor
@@ -23,7 +24,8 @@ from ..tree import leaves, map_leaves, named_leaves, rebuild, structure
 from .layers import check_probability, drop
 from .module import Module, Parameter
 
-DEFAULT_MODE = "tape"  # how layers run unless told otherwise; the only place that says so
+DEFAULT_MODE = "fused"  # how layers run unless told otherwise; the only place that says so
+_RAN: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()  # for explain()
 _SUFFIXED = re.compile(r"(?P<name>.+)_l(?P<layer>\d+)(?P<reverse>_reverse)?")
 
 
@@ -40,7 +42,7 @@ class Recurrent(Module):
 
         for each layer:
             for each direction:
-                final, ys = unroll(cell, init, xs, lengths, reverse)
+                final, ys = scan(cell, init, xs, lengths, reverse, mode)
             xs = the directions' ys, concatenated
         output = the last layer's ys, merged
 
@@ -55,7 +57,8 @@ class Recurrent(Module):
         the row's last step, reverse at step 0.
     batch_first: x and the output are (B, T, ...). States stay (layers*directions, B, ...).
     dropout: in training, on the outputs of every layer but the last; drawn from `generator`.
-    mode: "tape" runs every step as eager operations; "fused" will compile it with `mg.scan`.
+    mode: "fused" compiles the step of each cell into one loop with `mg.scan`; "tape" runs every step
+        as eager operations, which a Tape or a drawing shows one by one.
 
     `layer(x, state=None, lengths=None) -> (output, final)`:
     x (T, B, I), or (T, I) for one sequence without a batch, and then nothing has a batch axis.
@@ -120,9 +123,8 @@ class Recurrent(Module):
             if not batched:
                 raise ShapeError(f"{self._who}: lengths go with a batch; x is {describe(x)}.")
             lengths = check_lengths(self._who, lengths, time, batch)
-            real = np.arange(time)[:, None, None] < lengths[:, None]
-            xs = ops.where(real, xs, 0.0)  # else NaN in the padding would reach weight gradients
         states = self._initial_states(state, batch, batched)
+        _RAN[self] = []
         finals: list[Any] = []
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
@@ -147,7 +149,20 @@ class Recurrent(Module):
     def _run(
         self, cell: Any, state: Any, xs: Tensor, lengths: np.ndarray | None, reverse: bool
     ) -> tuple[Any, Tensor]:
-        return unroll(cell, state, xs, lengths, reverse)
+        draw = getattr(cell, "draw", None)
+        drawn = None if draw is None else draw(xs.shape[0], xs.shape[1])
+        result = scan(
+            cell, state, xs if drawn is None else (xs, drawn), lengths, reverse, self.mode
+        )
+        _RAN[self].append(result.explanation)  # not the result: that holds the graph
+        return result.final, result.ys
+
+    def explain(self) -> str:
+        """What ran in the last forward pass: for each layer and direction what the compiler did."""
+        if not _RAN.get(self):
+            return f"{self._who} has not run yet; call it, then ask."
+        parts = [f"{self._suffix(i)}: {ran}" for i, ran in enumerate(_RAN[self])]
+        return "\n\n".join(parts)
 
     # -- layouts -----------------------------------------------------------------------------------
 
@@ -231,13 +246,8 @@ class Recurrent(Module):
             raise ValueError(f"{self._who}: num_layers must be >= 1, got {num_layers}.")
         if merge not in MERGES:
             raise ValueError(f"{self._who}: merge must be one of {list(MERGES)}, got {merge!r}.")
-        if mode == "fused":
-            raise ValueError(
-                f"{self._who}: mode='fused' comes with mg.scan, which this version does not have "
-                f"yet; use mode='tape'."
-            )
-        if mode != "tape":
-            raise ValueError(f"{self._who}: mode must be 'tape' or 'fused', got {mode!r}.")
+        if mode not in ("fused", "tape"):
+            raise ValueError(f"{self._who}: mode must be 'fused' or 'tape', got {mode!r}.")
 
     def _checked(self, cell: Any) -> Any:
         if not isinstance(cell, Module) or not hasattr(cell, "init_state"):

@@ -186,7 +186,7 @@ def test_a_step_overridden_as_a_whole_is_the_one_that_runs() -> None:
 
 
 def test_operations_carry_layer_direction_and_step_in_their_scope() -> None:
-    layer = nn.LSTM(2, 3, num_layers=2, bidirectional=True)
+    layer = nn.LSTM(2, 3, num_layers=2, bidirectional=True, mode="tape")
     with mg.Tape() as tape:
         layer(np.ones((2, 1, 2), np.float32))
     scopes = list(dict.fromkeys(node.scope for node in tape.nodes))
@@ -261,8 +261,8 @@ def test_repr_names_options_that_are_not_defaults() -> None:
     assert repr(nn.GRU(1, 2)) == "GRU(1, 2)\n  (l0): GRUCell(1, 2)"
 
 
-def test_the_default_mode_runs_on_the_tape() -> None:
-    assert recurrent.DEFAULT_MODE == "tape"
+def test_layers_run_compiled_unless_told_otherwise() -> None:
+    assert recurrent.DEFAULT_MODE == "fused"
     assert nn.GRU(1, 2).mode == nn.Recurrent(Leaky, 1).mode == recurrent.DEFAULT_MODE
 
 
@@ -272,8 +272,7 @@ X = np.zeros((4, 3, 2))
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: nn.GRU(2, 3, mode="fused"), ValueError, "'fused' comes with mg.scan"),
-        (lambda: nn.GRU(2, 3, mode="fast"), ValueError, "must be 'tape' or 'fused', got 'fast'"),
+        (lambda: nn.GRU(2, 3, mode="fast"), ValueError, "must be 'fused' or 'tape', got 'fast'"),
         (lambda: nn.GRU(2, 3, merge="max"), ValueError, "merge must be one of .*'concat'"),
         (lambda: nn.GRU(2, 3, num_layers=0), ValueError, "num_layers must be >= 1"),
         (lambda: nn.GRU(2, 3, num_layers=2, dropout=2.0), ValueError, "GRU: dropout is a probab"),

@@ -4,7 +4,7 @@ An answer starts with MARK: lines without it are what some library printed.
 
     {"prepare": CASE, "args": {...}, "save": FILE}   runs the case once and saves what it computed
     {"calibrate": SECONDS}                           -> {"calls": n} that together take that long
-    {"time": CALLS}                                  -> {"seconds": per call}
+    {"time": CALLS}                                  -> {"seconds": per call}, after a run-in
 
 A case is a function of its arguments that returns (run, collect): `run()` is what is timed, and
 `collect(result)` turns what it returned into named arrays. Runs in any interpreter that has NumPy
@@ -58,8 +58,8 @@ class _Peer:
 
     def time(self, calls):
         run = self.run
-        # Not timed: threads that slept wake on one core and take up to 10 ms to part, and those
-        # of the peer before spin on for a while.
+        # Not timed: threads that slept may wake on one core (two took up to 10 ms to part on a
+        # 2-core machine), and those of the peer before may still spin.
         for _ in range(calls // 2):
             run()
         start = perf_counter()

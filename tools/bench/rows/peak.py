@@ -34,9 +34,9 @@ def rows(options: Options) -> Iterator[Row]:
             "GFLOP/s",
             timing.spread(),
         )
-    most = speed[name]  # on all threads
+    most = max(speed[name].samples)  # on all threads; a disturbed peak would flatter the layers
     speed = {e.peer.name: speeds(step_flops("lstm", size), times[e.peer.name]) for e in layers}
-    shares = {who: timing.ratio(most) for who, timing in speed.items()}
+    shares = {who: Timing([v / most for v in t.samples]) for who, t in speed.items()}
     ours = shares.pop("minigrad")
     yield Row(
         "peak",
