@@ -9,11 +9,13 @@ time of an LSTM's step with 64 x 100 x 256), so memory that is no longer used is
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import threading
 import weakref
 from collections import OrderedDict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,12 @@ SMALL = 1 << 16  # bytes: below that the C library does it as well
 MOST = 1 << 29  # bytes kept while nobody uses them
 
 
-class _Lease(np.ndarray):
-    """What an array and every view of it keep alive (NumPy skips over a plain view to its base)."""
+@cache
+def _lease(size: int) -> Any:
+    """What an array and every view of it keep alive: NumPy would skip over another array to its
+    base, but not over a ctypes object.
+    """
+    return type("_Lease", (ctypes.c_char * size,), {})
 
 
 _lock = threading.RLock()  # a finalizer may run while this thread holds it
@@ -56,7 +62,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     block = _take(size)
     if block is None:
         block = np.empty(size, np.uint8)
-    lease = block.view(_Lease)
+    lease = _lease(size).from_buffer(block)
     weakref.finalize(lease, _give_back, block).atexit = False
     return np.ndarray(shape, dtype, buffer=lease)
 
