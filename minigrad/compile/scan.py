@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..tape import state as switches
 
 from ..tensor import Tensor, as_tensor
 from ..tree import leaves, map_leaves, rebuild
-from . import node, passes
+from . import memo, node, passes
 from .compiled import Compiled
 from .program import STEP, Program, Value, used
 from .result import Record, ScanResult
@@ -117,6 +117,7 @@ def _padded(cell: Cell) -> Cell:
         return map_leaves(chosen, new, state), map_leaves(lambda a: chosen(a, 0.0), y)
 
     padded.__name__ = f"padded_{cell_name(cell)}"
+    padded.cell = cell  # type: ignore[attr-defined]  # who it is in memo.py
     return padded
 
 
@@ -239,6 +240,19 @@ class Traced:
             name="step",
         )
 
+    def chosen(self, wanted: Any) -> dict[str, Value]:
+        """The taps that record= names: all of them for True."""
+        if wanted is True:
+            return self.taps
+        for name in wanted:
+            if name not in self.taps:
+                known = ", ".join(map(repr, self.taps)) or "nothing"
+                raise ValueError(
+                    f"scan: record={name!r}, but the cell taps {known}; mark it by "
+                    f"mg.tap({name!r}, ...) in the cell."
+                )
+        return {name: self.taps[name] for name in wanted}
+
     def _output(self, t: Any, what: str) -> Value:
         """What a cell returns, as a value of the step."""
         t = as_tensor(t)
@@ -308,29 +322,31 @@ def compile_traced(traced: Traced, name: str, taps: dict[str, Value]) -> Compile
 def _fused(
     cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
 ) -> ScanResult:
-    traced = Traced(cell, init, xs, rows)
+    given = [*leaves(init), *leaves(xs)]
     listeners = switches.listeners
-    wanted: Sequence[str] = ()
-    if record is True or listeners:
-        wanted = list(traced.taps)
-    elif record:
-        wanted = [record] if isinstance(record, str) else list(record)
-        unknown = [n for n in wanted if n not in traced.taps]
-        if unknown:
-            known = ", ".join(map(repr, traced.taps)) or "nothing"
-            raise ValueError(
-                f"scan: record={unknown[0]!r}, but the cell taps {known}; mark it by "
-                f"mg.tap({unknown[0]!r}, ...) in the cell."
-            )
-    taps = {n: traced.taps[n] for n in wanted}
-    tensors = traced.tensors()
-    compiled = compile_traced(traced, cell_name(cell), taps)
-    run = node.Run(compiled, tensors, traced.xs[0].shape[0], rows, reverse, taps)
+    wanted: Any = True if record is True or listeners else _listed(record)
+    known = memo.recall(cell, init, xs, given, wanted)
+    if known is not None:
+        compiled, tensors, (final_tree, ys_tree), taps = known
+    else:
+        with memo.recorder(cell) as recorder:
+            traced = Traced(cell, init, xs, rows)
+        taps = traced.chosen(wanted)
+        tensors = traced.tensors()
+        compiled = compile_traced(traced, cell_name(cell), taps)
+        final_tree, ys_tree = traced.final, traced.ys
+        recorder.remember(init, xs, given, wanted, compiled, tensors, (final_tree, ys_tree), taps)
+    run = node.Run(compiled, tensors, given[-1].shape[0], rows, reverse, taps)
     finals, ys = run.forward()
-    kept = run.record if record else None
     if listeners:
         run.tell(listeners)
-    final = rebuild(traced.final, finals)
-    return ScanResult(final, rebuild(traced.ys, ys), kept, run.explanation())
+    return ScanResult(
+        rebuild(final_tree, finals),
+        rebuild(ys_tree, ys),
+        run.record if record else None,
+        run.explanation(),
+    )
 
 
+def _listed(record: Any) -> tuple[str, ...]:
+    return () if not record else (record,) if isinstance(record, str) else tuple(record)

@@ -72,7 +72,7 @@ def matmul(args, dims, steps):
     m_part, n_part, m_parts, n_parts = m, n, 1, 1
     threads = pick(items * m * n * k >= SPLIT, thread_count(), 1)
     if (threads > 1) & (items < 4 * threads):
-        wanted = up(2 * threads, items)
+        wanted = up(threads, items)
         # Parts of one row strip pack the same a, parts of one column strip the same b.
         if n >= m:
             n_parts = least(wanted, up(n, 4 * WIDTH))
