@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import arena
+from ..kernels.matmul import matmul as product
 from . import passes
 from .kernel import StepKernel, evaluate, rows_of, time_slice
 from .layout import Buffer, Place, view, whole
 from .lower import Lowering
+from .storage import Storage
 from .program import AFTER, STEP, Program, Value
 from .reverse import reverse
 from .trace import Trace
@@ -60,6 +61,7 @@ class Forward:
                 outputs.append((v, whole(buffer, v.row)))
                 self.of[v] = buffer
                 self.stored.append(v)
+        self.shown = {*program.ys, *program.taps.values()}  # what the caller sees
         lowered = Lowering(program, places, outputs).run()
         self.kernel = StepKernel(f"{name}_forward", program, lowered, self.arrays)
 
@@ -76,27 +78,33 @@ class Forward:
         steps: int,
         rows: int,
         reverse: bool,
-    ) -> dict[str, Array]:
+    ) -> Storage:
         """The memory of all arrays, filled."""
-        memory: dict[str, Array] = {}
+        memory = Storage()
         for (before, _), start in zip(self.carry, carry, strict=True):
-            array = arena.empty((rows_of(before, steps), *_batched(start.shape, before, rows)),
-                             before.dtype)
-            array[steps if reverse and before.at == "before" else 0] = start.reshape(array.shape[1:])
-            memory[before.name] = array
+            shape = (rows_of(before, steps), rows, before.size)
+            array = memory.make(before.name, shape, before.dtype)
+            first = steps if reverse and before.at == "before" else 0
+            array[first] = start.reshape(rows, before.size)
         for v, x in zip(self.program.xs, xs, strict=True):
-            memory[self.of[v].name] = by_row(x, v, rows)
+            memory.put(self.of[v].name, by_row(x, v, rows))
         for v in self.program.weights:
             if v.role == "rows":
-                memory[self.of[v].name] = by_row(weights[v][None], v, rows)[0]
+                memory.put(self.of[v].name, by_row(weights[v][None], v, rows)[0])
+        inside = []
         for v in self.stored:
-            memory[self.of[v].name] = arena.empty((steps, rows, v.size), v.dtype)
+            place = self.of[v].name, (steps, rows, v.size), v.dtype
+            if v in self.shown:
+                memory.make(*place)
+            else:
+                inside.append(place)
+        memory.block(inside)
         known: dict[Value, Any] = dict(weights)
         evaluate(self.kernel.lowered.before, known, rows)
         self.kernel.run(memory, known, steps, rows, False, reverse)
         return memory
 
-    def final(self, memory: dict[str, Array], steps: int, reverse: bool) -> list[Array]:
+    def final(self, memory: Storage, steps: int, reverse: bool) -> list[Array]:
         """The carry after the last step."""
         found = []
         for before, _ in self.carry:
@@ -104,14 +112,10 @@ class Forward:
             found.append(memory[before.name][last])
         return found
 
-    def over_time(self, v: Value, memory: dict[str, Array], rows: int, reverse: bool) -> Array:
+    def over_time(self, v: Value, memory: Storage, rows: int, reverse: bool) -> Array:
         """(T, B, ...) of a value that was stored."""
         buffer = self.of[v]
         return by_time(time_slice(buffer, memory[buffer.name], reverse), v, rows)
-
-
-def _batched(shape: tuple[int, ...], buffer: Buffer, rows: int) -> tuple[int, ...]:
-    return rows, buffer.size
 
 
 class Backward:
@@ -146,8 +150,10 @@ class Backward:
         for v in (*program.ys, *program.taps.values()):
             self._store(v, f"dx{len(self.stored)}")
         self._sinks()
+        self.after = [v for v in program.body if v.stage == AFTER]
         self.lowering.outputs += carries  # last: a value lives in the first of its places
         lowered = self.lowering.run()
+        self.factors = [[self._factor(i) for i in v.inputs] for v in self.products]
         self.kernel = StepKernel(f"{name}_backward", program, lowered, self.arrays)
 
     def _store(self, v: Value, name: str) -> None:
@@ -200,7 +206,7 @@ class Backward:
 
     def run(
         self,
-        memory: dict[str, Array],
+        memory: Storage,
         dcarry: list[Array],
         dys: list[Array],
         weights: dict[Value, Array],
@@ -209,17 +215,17 @@ class Backward:
         reverse: bool,
     ) -> tuple[list[Array], dict[Value, Array], dict[str, Array]]:
         """(gradients of the first carry, of xs and weights, norms of the states shown (T, B, 1))."""
-        memory = dict(memory)
+        memory = Storage(memory)
+        memory.block((b.name, (2, rows, b.size), b.dtype) for b in self.carry)
         for buffer, g in zip(self.carry, dcarry, strict=True):
-            array = arena.empty((2, rows, buffer.size), buffer.dtype)
-            array[0] = g.reshape(rows, buffer.size)
-            memory[buffer.name] = array
+            memory[buffer.name][0] = g.reshape(rows, buffer.size)
         for v, g in zip(self.dys, dys, strict=True):
-            memory[self.lowering.places[v].buffer.name] = by_row(g, v, rows)
+            memory.put(self.lowering.places[v].buffer.name, by_row(g, v, rows))
         for v in self.stored:
-            memory[self.of[v].name] = arena.empty((steps, rows, v.size), v.dtype)
+            memory.make(self.of[v].name, (steps, rows, v.size), v.dtype)
+        memory.block((b.name, (rows, b.size), b.dtype) for b in self.sums.values())
         for buffer in self.sums.values():
-            memory[buffer.name] = arena.zeros((rows, buffer.size), buffer.dtype)
+            memory[buffer.name].fill(0)
         known: dict[Value, Any] = dict(weights)
         evaluate(self.kernel.lowered.before, known, rows)
         self.kernel.run(memory, known, steps, rows, True, reverse)
@@ -232,25 +238,23 @@ class Backward:
         return first, found, taps
 
     def _sum_up(
-        self, known: dict[Value, Any], memory: dict[str, Array], steps: int, rows: int, reverse: bool
+        self, known: dict[Value, Any], memory: Storage, steps: int, rows: int, reverse: bool
     ) -> None:
         """Adds the "after" values to `known`."""
-        for v in self.products:
-            a, b = (self._rows_of(i, memory, steps, rows, reverse) for i in v.inputs)
-            assert v.op is not None
-            known[v] = v.op(a.T, b)
+        for v, factors in zip(self.products, self.factors, strict=True):
+            a, b = (self._rows_of(f, memory, steps, rows, reverse) for f in factors)
+            known[v] = product(a.T, b)
         for v, buffer in self.sums.items():
             x = v.inputs[0]
             total = memory[buffer.name]
             if v.params["axis"] == ():
                 known[v] = by_time(total[None], x, rows)[0]
+            elif x.batch == 0 and x.many == 1:
+                known[v] = np.add.reduce(total, axis=0, keepdims=True).reshape(v.shape)
             else:
-                assert x.batch is not None
-                total = total.reshape(rows, *x.row)  # (rows, ..., many, ...)
-                known[v] = np.moveaxis(total, 0, x.batch).reshape(full_shape(x, rows))
-                known[v] = v.op(known[v], **v.params)  # type: ignore[misc]
-        rest = [v for v in self.program.body if v.stage == AFTER]
-        evaluate(rest, known, rows)
+                wide = by_time(total[None], x, rows)[0]
+                known[v] = np.add.reduce(wide, axis=x.batch, keepdims=True)
+        evaluate(self.after, known, rows)
 
     def _place(self, v: Value) -> Place:
         """Where v lies for every step: in the array of what it is a view of."""
@@ -262,28 +266,34 @@ class Backward:
             return place
         return self.lowering.places[v]
 
-    def _rows_of(
-        self, v: Value, memory: dict[str, Array], steps: int, rows: int, reverse: bool
-    ) -> Array:
-        """The factor (K, B) or (B, N) of a product over all steps, as (T * B, K)."""
+    def _factor(self, v: Value) -> tuple[Buffer, int, tuple[int, ...], tuple[int, ...]]:
+        """Of a factor (K, B) or (B, N): (buffer, offset, sizes and strides within a row)."""
         place = self._place(v)
-        array = time_slice(place.buffer, memory[place.buffer.name], reverse)
-        item = array.itemsize
-        inner = [a for a in range(len(place.shape)) if a != v.batch]
-        shape = (steps, rows, v.many, *(place.shape[a] for a in inner))
         assert v.batch is not None
-        strides = (
-            rows * place.buffer.size * item, place.buffer.size * item,
-            place.strides[v.batch] * item, *(place.strides[a] * item for a in inner),
+        inner = [v.batch, *(a for a in range(len(place.shape)) if a != v.batch)]
+        sizes = tuple(place.shape[a] for a in inner)
+        return place.buffer, place.offset, sizes, tuple(place.strides[a] for a in inner)
+
+    def _rows_of(
+        self, factor: Any, memory: Storage, steps: int, rows: int, reverse: bool
+    ) -> Array:
+        """A factor of a product over all steps, as (T * B, K)."""
+        buffer, offset, sizes, strides = factor
+        array = time_slice(buffer, memory[buffer.name], reverse)
+        item = array.itemsize
+        row = buffer.size * item
+        seen = np.ndarray(
+            (steps, rows, *sizes), array.dtype, array, offset * item,
+            (rows * row, row, *(s * item for s in strides)),
         )  # fmt: skip
-        flat = array.reshape(-1)[place.offset :]
-        seen = np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
-        return seen.reshape(steps * rows * v.many, -1)
+        return seen.reshape(steps * rows * sizes[0], -1)
 
 
 def by_time(array: Array, v: Value, rows: int) -> Array:
     """An array of rows (T, B, size) as the cell would have stacked v, (T, ...)."""
     assert v.batch is not None
+    if v.batch == 0 and v.many == 1:
+        return array.reshape(len(array), rows, *v.row[1:])
     apart = array.reshape(len(array), rows, *v.row)
     return np.moveaxis(apart, 1, v.batch + 1).reshape(len(array), *full_shape(v, rows))
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from ..kernels import arena, host, jit, matmul, threads
 from ..kernels.matmul import panel_vectors, tile
-from .codegen import EXPORTS, EXTRA, HEAD, Generator
+from .codegen import EXPORTS, EXTRA, Generator
 from .layout import Buffer
+from .storage import Storage, address
 from .lower import Loop, Lowered, Product
 from .program import Program, Value, params_for
 
@@ -27,17 +28,20 @@ _WORTH_A_THREAD = 1 << 17  # multiply-adds: below that a second thread costs mor
 class StepKernel:
     """One compiled loop over the steps of a program, forward or backward.
 
-    arrays: the buffers whose memory the caller gives, in the order of `run`'s `memory`.
+    arrays: the buffers whose memory the caller gives.
     """
 
     def __init__(self, name: str, program: Program, lowered: Lowered, arrays: Sequence[Buffer]):
         self.name, self.program, self.lowered = name, program, lowered
         named = {b.name: b for b in (*arrays, *lowered.scratch, *lowered.weights.values())}
-        self.given = list(dict.fromkeys(b.name for b in arrays))
         self.buffers = list(named.values())
         floats = [b.dtype for b in self.buffers if b.dtype.kind == "f"]
         self.dtype = floats[0] if floats else np.dtype(np.float32)
         self.tile = tile(self.dtype)
+        read = {b: v for v, b in lowered.weights.items()}
+        self.order = [(b.name, read.get(b)) for b in self.buffers]
+        products = [s.inner for s in lowered.steps if isinstance(s, Product)]
+        self.inner = max(products, default=1)
         self.cost = sum(_cost(step) for step in lowered.steps)  # of one row and step
 
     @cached_property
@@ -61,7 +65,7 @@ class StepKernel:
 
             return compile_plain(self.text, self.dtype)
         run = self.built.function("run")
-        return lambda words: run(words.ctypes.data)
+        return lambda words: run(address(words))
 
     @property
     def source_path(self) -> Path | None:
@@ -79,14 +83,14 @@ class StepKernel:
 
     def run(
         self,
-        memory: Mapping[str, Array],
+        storage: Storage,
         weights: Mapping[Value, Array],
         steps: int,
         rows: int,
         backwards: bool,
         reverse: bool,
     ) -> None:
-        """Runs all steps. memory: an array for each given buffer. weights: of "before" values.
+        """Runs all steps. storage: has an array for each given buffer. weights: of "before" values.
 
         backwards: whether this is BPTT, which visits the steps the other way round. reverse: of the
         scan itself.
@@ -94,30 +98,28 @@ class StepKernel:
         shards = self.shards(steps, rows)
         share = -(-rows // shards)
         shards = -(-rows // share)
-        inner = max((s.inner for s in self.lowered.steps if isinstance(s, Product)), default=1)
-        vectors = panel_vectors(self.tile, share * inner)
+        vectors = panel_vectors(self.tile, share * self.inner)
         down = reverse != backwards
         words = [
             steps, rows, steps - 1 if down else 0, -1 if down else 1,
             int(reverse), int(not reverse), share, vectors, shards,
         ]  # fmt: skip
-        assert len(words) == len(HEAD)
+        storage.block((b.name, (rows, b.size), b.dtype) for b in self.lowered.scratch)
+        addresses = storage.addresses
         alive: list[Array] = []  # until the call is over
-        for buffer in self.buffers:
-            if buffer.name in memory:
-                array = memory[buffer.name]
-            elif buffer.rows:
-                array = arena.empty((rows, buffer.size), buffer.dtype)
+        for name, value in self.order:
+            if value is not None:
+                array = weights[value]
+                if not array.flags.c_contiguous:
+                    array = np.ascontiguousarray(array)
                 alive.append(array)
+                words.append(address(array))
             else:
-                value = next(v for v, b in self.lowered.weights.items() if b is buffer)
-                array = np.ascontiguousarray(weights[value])
-                alive.append(array)
-            words.append(array.ctypes.data)
+                words.append(addresses[name])
         for value in self.lowered.packed:
             panels = self.pack(weights[value], vectors)
             alive.append(panels)
-            words.append(panels.ctypes.data)
+            words.append(address(panels))
         self.call(np.array(words, np.int64))
 
     def pack(self, weight: Array, vectors: int) -> Array:
@@ -128,7 +130,7 @@ class StepKernel:
         width = vectors * self.tile.lanes
         panels = arena.empty((-(-n // width) * width * k,), weight.dtype)
         _packer(self.dtype)(
-            panels.ctypes.data, weight.ctypes.data, *weight.strides, k, n, vectors
+            address(panels), address(weight), *weight.strides, k, n, vectors
         )
         return panels
 
@@ -154,6 +156,9 @@ def evaluate(values: Sequence[Value], known: dict[Value, Any], rows: int) -> Non
         for i in v.cut:
             inputs[i] = inputs[i].detach() if hasattr(inputs[i], "detach") else inputs[i]
         params = params_for(v, rows)
+        if v.op.kind == "view" and type(inputs[0]) is np.ndarray:  # nothing to check or convert
+            known[v] = v.op.forward(inputs, params)
+            continue
         known[v] = v.op(list(inputs), **params) if v.op.variadic else v.op(*inputs, **params)
 
 

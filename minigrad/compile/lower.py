@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import TraceError
 from .layout import Buffer, Item, Place, assembly, fit, view, whole
-from .program import AFTER, BEFORE, STEP, Program, Value
+from .program import BEFORE, STEP, Program, Value, used
 
 Shape = tuple[int, ...]
 _ASSEMBLES = ("concatenate", "stack", "pad", "scatter")
@@ -85,7 +85,6 @@ class Lowering:
         self.items: dict[Value, Item] = {}
         self.since: dict[Value, int] = {}  # the first step that may read a view or a copy
         self.outputs, self.added = list(outputs), list(added)
-        self.before = [v for v in program.body if v.stage == BEFORE]
         self.body = [v for v in program.body if v.stage == STEP]
 
     def run(self) -> Lowered:
@@ -97,7 +96,8 @@ class Lowering:
                 self._copy(v, place)
         for v, place in self.added:
             self._add(v, place)
-        return Lowered(self.steps, self.scratch, self.weights, self.packed, self.before)
+        before = used([*self.weights, *self.packed])
+        return Lowered(self.steps, self.scratch, self.weights, self.packed, before)
 
     # -- where values go ---------------------------------------------------------------------------
 
@@ -129,6 +129,12 @@ class Lowering:
     def _load_weight(self, v: Value) -> None:
         if v.stage != BEFORE:
             raise TraceError(f"scan: {v!r} {v.type()} is not in memory; a bug of the compiler.")
+        if v.role == "op" and self._is_view(v):
+            assert v.op is not None
+            pieces = view(v.op, v.params, self._memory(v.inputs[0]))
+            if len(pieces) == 1:
+                self.places[v] = pieces[0][1]
+                return
         buffer = Buffer(f"w{len(self.weights)}", v.size, v.dtype, rows=False, comment=v.name)
         self.weights[v] = buffer
         self.places[v] = whole(buffer, v.row)
@@ -390,5 +396,3 @@ class Lowering:
         name = Value(-1 - len(loop.items), "copy", flat.shape, v.dtype)
         loop.items.append(Item(name, loads=self._spread(self._memory(v), v.row), adds=[flat]))
 
-
-__all__ = ["AFTER", "Loop", "Lowered", "Lowering", "Product", "squeeze"]

@@ -20,6 +20,7 @@ from .explain import Explanation
 from .compiled import Compiled, Forward, full_shape
 from .program import Value
 from .result import Record
+from .storage import Storage
 
 Array = np.ndarray
 
@@ -121,7 +122,7 @@ class Run:
         self.wanted = tuple(i for i in self.needs if i >= self.carries)
         self.names = tuple(taps)
         self.record = Record()
-        self.memory: dict[str, Array] | None = None
+        self.memory: Storage | None = None
         self.scope = state.scope
         self.back: Any = None
         self.tellers: list[Any] = []
@@ -151,7 +152,7 @@ class Run:
             self.record.values[name] = kernel.over_time(v, memory, self.rows, self.reverse)
         if not self.needs and state.tape is None:
             return [wrap(a, None, False) for a in finals], [wrap(a, None, False) for a in ys]
-        self.memory = memory if self.needs else {}
+        self.memory = memory if self.needs else Storage()
         node = self._node([*finals, *ys])
         needs = bool(self.needs)
         outputs = [output(node, k, a, needs) for k, a in enumerate([*finals, *ys])]
@@ -159,7 +160,9 @@ class Run:
 
     def _node(self, results: list[Array]) -> Node:
         node = make_node(SCAN, self.tensors, {"run": self}, results[-1])
-        arrays = list({id(a): a for a in (*self.arrays, *(self.memory or {}).values())}.values())
+        assert self.memory is not None
+        owners = self.memory.owners()
+        arrays = list({id(a): a for a in (*self.arrays, *owners)}.values())
         node.saved = tuple(arrays)
         names = tuple("an array of the scan" for _ in arrays)
         node.plan = Plan(self.needs, (), names, (), ())

@@ -77,8 +77,7 @@ def _(shapes, axes):
 
 @transpose.vjp("x")
 def _(g, axes):
-    inverse = tuple(int(i) for i in np.argsort(axes))
-    return transpose(g, inverse)
+    return transpose(g, tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
 
 @view(
