@@ -131,9 +131,7 @@ def broadcast(values: Sequence[Value]) -> tuple[Shape, Axis | None, tuple[int, .
     each row (a mask, say); with one element, or with fewer axes, it is shared by all rows.
     """
     shape = np.broadcast_shapes(*(v.shape for v in values))
-    places = {
-        (len(v.shape) - v.batch, v.many) for v in values if v.batch is not None
-    }
+    places = {(len(v.shape) - v.batch, v.many) for v in values if v.batch is not None}
     if not places:
         return shape, None, ()
     if len(places) > 1:

@@ -148,12 +148,19 @@ def checkpointed(
 
 
 def _result(
-    segments: _Segments, finals: Any, ys: Any, output: Callable[[Array, int], Tensor], explained: Any
+    segments: _Segments,
+    finals: Any,
+    ys: Any,
+    output: Callable[[Array, int], Tensor],
+    explained: Any,
 ) -> ScanResult:
     outputs = [output(a, k) for k, a in enumerate([*finals, *ys])]
     final = rebuild(segments.init, outputs[: len(finals)])
     return ScanResult(
-        final, rebuild(segments.ys, outputs[len(finals) :]), None, explained[0] if explained else None
+        final,
+        rebuild(segments.ys, outputs[len(finals) :]),
+        None,
+        explained[0] if explained else None,
     )
 
 
@@ -177,5 +184,3 @@ def _closed_over(run: Any, init: Any, xs: Any, cut: tuple[int, int]) -> list[Any
         else:
             found[id(t)] = t
     return list(found.values())
-
-

@@ -66,7 +66,13 @@ _MATHS = "cos, erf, exp, expm1, log, log1p, pow, sigmoid, sin, tanh"
 
 EXPORTS = {"run": "void(i64*)", "shard": "void(i64*, i64)"}
 # How many rows of time a buffer has, beside "t": see Buffer.at.
-_TIMES = {"t": "t", "before": "t + before", "after": "t + after", "even": "i % 2", "odd": "1 - i % 2"}
+_TIMES = {
+    "t": "t",
+    "before": "t + before",
+    "after": "t + after",
+    "even": "i % 2",
+    "odd": "1 - i % 2",
+}
 EXTRA = {"t": 0, "before": 1, "after": 1}
 
 
@@ -113,8 +119,10 @@ class Generator:
             size = buffer.size * buffer.dtype.itemsize
             t.add(f"{buffer.name} = extent(ptr(d[{len(HEAD) + i}]), 0, {rows}{size}){comment}")
         for i, weight in enumerate(self.lowered.packed):
-            t.add(f"{_pack(i)} = ptr(d[{len(HEAD) + len(self.arrays) + i}])"
-                  f"  # panels of {weight.name or repr(weight)}")
+            t.add(
+                f"{_pack(i)} = ptr(d[{len(HEAD) + len(self.arrays) + i}])"
+                f"  # panels of {weight.name or repr(weight)}"
+            )
         t.add("for i in range(steps):")
         t.depth += 1
         t.add("t = first + i * step")
@@ -171,7 +179,9 @@ class Generator:
         for buffer in buffers.values():
             if buffer.rows:
                 size = buffer.size * buffer.dtype.itemsize
-                t.add(f"{_pointer(buffer)} = shift({buffer.name}, {self._row(buffer, 'b')} * {size})")
+                t.add(
+                    f"{_pointer(buffer)} = shift({buffer.name}, {self._row(buffer, 'b')} * {size})"
+                )
         for loop in loops:
             self._loop(loop)
         t.depth -= 1
@@ -276,7 +286,9 @@ class _Nest:
             if self.vector_reduced:
                 total = f"fold_{item.fold}({total})"
             for place in item.stores:
-                self._store(place, total, "1" if self.vector_reduced else count, self.vector_reduced)
+                self._store(
+                    place, total, "1" if self.vector_reduced else count, self.vector_reduced
+                )
 
     # -- the body
 

@@ -15,9 +15,9 @@ from . import passes
 from .kernel import StepKernel, evaluate, rows_of, time_slice
 from .layout import Buffer, Place, view, whole
 from .lower import Lowering
-from .storage import Storage
 from .program import AFTER, STEP, Program, Value
 from .reverse import reverse
+from .storage import Storage
 from .trace import Trace
 
 Array = np.ndarray
@@ -39,7 +39,8 @@ class Forward:
             full = before in wanted or after in wanted
             ats = ("before", "after") if full else ("even", "odd")
             pair = tuple(
-                Buffer(f"carry{k}", before.size, before.dtype, at, comment=before.name) for at in ats
+                Buffer(f"carry{k}", before.size, before.dtype, at, comment=before.name)
+                for at in ats
             )
             self.carry.append(pair)  # type: ignore[arg-type]
             places[before] = whole(pair[0], before.row)
@@ -274,9 +275,7 @@ class Backward:
         sizes = tuple(place.shape[a] for a in inner)
         return place.buffer, place.offset, sizes, tuple(place.strides[a] for a in inner)
 
-    def _rows_of(
-        self, factor: Any, memory: Storage, steps: int, rows: int, reverse: bool
-    ) -> Array:
+    def _rows_of(self, factor: Any, memory: Storage, steps: int, rows: int, reverse: bool) -> Array:
         """A factor of a product over all steps, as (T * B, K)."""
         buffer, offset, sizes, strides = factor
         array = time_slice(buffer, memory[buffer.name], reverse)
@@ -366,4 +365,3 @@ class Compiled:
             program = passes.backward(self.trace, program)
             self._backward[key] = Backward(program, xs, forward, self.name)
         return self._backward[key]
-

@@ -129,7 +129,9 @@ class Explanation:
             sizes = " x ".join(str(n) for n in v.shape)
             add("sunk", f"a weight's gradient ({sizes}): one product over {rows}, behind the loop")
         if back.sums:
-            add("sunk", f"{_many(len(back.sums), 'sum')} over time, added up row by row in the loop")
+            add(
+                "sunk", f"{_many(len(back.sums), 'sum')} over time, added up row by row in the loop"
+            )
 
     def _kernels(self) -> list[tuple[str, StepKernel]]:
         found = [("forward", self._forward.kernel)]

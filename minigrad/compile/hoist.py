@@ -45,5 +45,3 @@ def _moved(name: str, value: Any, steps: int) -> Any:
     if name == "pad_width":
         return ((0, 0), *value)
     return value
-
-

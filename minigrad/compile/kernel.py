@@ -16,9 +16,9 @@ from ..kernels import arena, host, jit, matmul, threads
 from ..kernels.matmul import panel_vectors, tile
 from .codegen import EXPORTS, EXTRA, Generator
 from .layout import Buffer
-from .storage import Storage, address
 from .lower import Loop, Lowered, Product
 from .program import Program, Value, params_for
+from .storage import Storage, address
 
 Array = np.ndarray
 
@@ -129,9 +129,7 @@ class StepKernel:
             return np.ascontiguousarray(weight)
         width = vectors * self.tile.lanes
         panels = arena.empty((-(-n // width) * width * k,), weight.dtype)
-        _packer(self.dtype)(
-            address(panels), address(weight), *weight.strides, k, n, vectors
-        )
+        _packer(self.dtype)(address(panels), address(weight), *weight.strides, k, n, vectors)
         return panels
 
 
@@ -173,5 +171,3 @@ def time_slice(buffer: Buffer, array: Array, reverse: bool) -> Array:
         return array
     first = (buffer.at == "before") == reverse
     return array[1:] if first else array[:-1]
-
-

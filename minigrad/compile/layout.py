@@ -101,9 +101,9 @@ def _pieces(buffer: Buffer, offsets: Array, numbers: Array) -> Iterator[tuple[Ar
             continue
         steps = np.diff(offsets, axis=axis)
         first = np.take(steps, [0], axis=axis)
-        others = np.flatnonzero((steps != first).any(axis=tuple(
-            a for a in range(offsets.ndim) if a != axis
-        )))
+        others = np.flatnonzero(
+            (steps != first).any(axis=tuple(a for a in range(offsets.ndim) if a != axis))
+        )
         if others.size:
             cut = int(others[0]) + 1
             for part in (slice(0, cut), slice(cut, None)):
@@ -159,9 +159,9 @@ def _boxes(target: Place, wanted: Array) -> Iterator[Place]:
         return
     for axis, n in enumerate(wanted.shape):
         flags = wanted.reshape(*wanted.shape[:axis], n, -1)
-        same = (flags == np.take(flags, [0], axis=axis)).all(axis=tuple(
-            a for a in range(flags.ndim) if a != axis
-        ))
+        same = (flags == np.take(flags, [0], axis=axis)).all(
+            axis=tuple(a for a in range(flags.ndim) if a != axis)
+        )
         if not same.all():
             cut = int(np.flatnonzero(~same)[0])
             for part in (slice(0, cut), slice(cut, None)):

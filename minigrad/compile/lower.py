@@ -169,7 +169,10 @@ class Lowering:
     def _direct(self, v: Any, space: Shape, row: Shape) -> bool:
         """Whether v is computed in a loop of this space, element for element."""
         return (
-            v in self.items and v in self.where and v.row == row and squeeze(v.row) == space
+            v in self.items
+            and v in self.where
+            and v.row == row
+            and squeeze(v.row) == space
             and not self.items[v].fold
         )
 
@@ -300,7 +303,7 @@ class Lowering:
         if weight not in self.packed:
             self.packed.append(weight)
         home = self._home(v)
-        if not home.dense or home.buffer.size != v.size and inner > 1:
+        if not home.dense or (home.buffer.size != v.size and inner > 1):
             buffer = Buffer(f"s{len(self.scratch)}", v.size, v.dtype)
             self.scratch.append(buffer)
             out = whole(buffer, v.row)
@@ -395,4 +398,3 @@ class Lowering:
         assert isinstance(loop, Loop)
         name = Value(-1 - len(loop.items), "copy", flat.shape, v.dtype)
         loop.items.append(Item(name, loads=self._spread(self._memory(v), v.row), adds=[flat]))
-

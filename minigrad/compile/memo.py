@@ -206,9 +206,7 @@ class Remembered:
                 return places[id(t._node)]
             return ("kept", t)
 
-        self.ops = [
-            (node.op, [slot(i) for i in node.inputs], node.params) for node in nodes
-        ]
+        self.ops = [(node.op, [slot(i) for i in node.inputs], node.params) for node in nodes]
         self.slots = [slot(t) for t in tensors]
         kept = [t for kind, t in self._all_slots() if kind == "kept"]
         # A computed Tensor belongs to one graph, which its next call may have freed.
@@ -232,8 +230,6 @@ class Remembered:
         for op, slots, params in self.ops:
             made.append(apply(op, [value(s) for s in slots], params))
         return [value(s) for s in self.slots]
-
-
 
 
 # cell -> {types of its inputs: a trace}; the first call of a cell only leaves an empty dict, so that
@@ -298,9 +294,7 @@ class recorder:
     ) -> None:  # fmt: skip
         if self.guard is None or self.tape is None:
             return
-        found = Remembered(
-            compiled, self.tape.nodes, tensors, given, self.guard, outputs, taps
-        )
+        found = Remembered(compiled, self.tape.nodes, tensors, given, self.guard, outputs, taps)
         if found.usable:
             known = _KNOWN[_who(self.cell)[0]]
             if len(known) >= _MOST:

@@ -16,8 +16,8 @@ from ..op import Op
 from ..plan import Plan
 from ..tape import Node, listen, state, tick
 from ..tensor import Tensor, wrap
-from .explain import Explanation
 from .compiled import Compiled, Forward, full_shape
+from .explain import Explanation
 from .program import Value
 from .result import Record
 from .storage import Storage
@@ -116,9 +116,7 @@ class Run:
         self.arrays = [t._data for t in tensors]
         self.steps = steps
         recording = state.recording
-        self.needs = tuple(
-            i for i, t in enumerate(tensors) if recording and t.requires_grad
-        )
+        self.needs = tuple(i for i, t in enumerate(tensors) if recording and t.requires_grad)
         self.wanted = tuple(i for i in self.needs if i >= self.carries)
         self.names = tuple(taps)
         self.record = Record()
@@ -235,8 +233,9 @@ class Run:
         for listener in listeners:
             whole = getattr(listener, "sequence", None)
             if whole is not None:
-                self.tellers.append(whole(self.scope, order, self.record, self._made_by(),
-                                          bool(self.needs)))
+                self.tellers.append(
+                    whole(self.scope, order, self.record, self._made_by(), bool(self.needs))
+                )
                 continue
             for t in order:
                 scope = f"{self.scope}/t={t}" if self.scope else f"t={t}"
@@ -315,5 +314,3 @@ class JoinedRecord(Record):
                 for p in self.parts
             ])  # fmt: skip
         return found
-
-

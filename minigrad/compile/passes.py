@@ -1,10 +1,10 @@
 """Passes: small functions Program -> Program. `explain()` prints the program before and after.
 
-    merge_products   h @ W1 and h @ W2 become one product, h @ [W1 | W2]
-    share            equal computations are done once
-    push_slices      (a + b)[:, :n] becomes a[:, :n] + b[:, :n], so that gates share one loop
-    recompute        what is cheap to compute again is not kept for BPTT
-    prune            what nothing reads is not computed
+merge_products   h @ W1 and h @ W2 become one product, h @ [W1 | W2]
+share            equal computations are done once
+push_slices      (a + b)[:, :n] becomes a[:, :n] + b[:, :n], so that gates share one loop
+recompute        what is cheap to compute again is not kept for BPTT
+prune            what nothing reads is not computed
 """
 
 from __future__ import annotations
@@ -228,9 +228,7 @@ def recompute(program: Program, forward: Program) -> Program:
     return replace(program, xs=kept, body=body, weights=weights)
 
 
-def forward(
-    trace: Trace, program: Program, kept: Sequence[Value]
-) -> tuple[Program, Mapping]:
+def forward(trace: Trace, program: Program, kept: Sequence[Value]) -> tuple[Program, Mapping]:
     """What runs forward, when `kept` values are to be stored; and their new names."""
     held = {f"kept{k}": v for k, v in enumerate(kept)}
     wanted = replace(program, taps=program.taps | held)

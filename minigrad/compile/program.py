@@ -22,6 +22,7 @@ type, and parameters that hold a shape hold it for one row. A value has a stage:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,7 +87,7 @@ class Value:
     @property
     def size(self) -> int:
         """Elements of one row (of all of it, without a batch axis)."""
-        return int(np.prod(self.row, dtype=np.int64))
+        return math.prod(self.row)
 
     def type(self) -> str:
         """`float32[B, 16]`."""

@@ -151,7 +151,9 @@ class _Reverse:
         for i in wants:
             found_rule = op.rules.get(op.inputs[i])
             if found_rule is None:
-                raise GradientError(f"scan: no gradient is declared for {op.inputs[i]} of {op.name}.")
+                raise GradientError(
+                    f"scan: no gradient is declared for {op.inputs[i]} of {op.name}."
+                )
             part = found_rule(g, *self._facts(v, found_rule))
             found.append((i, self._fitted(part, v.inputs[i])))
         return found

@@ -11,7 +11,6 @@ import numpy as np
 from .. import ops
 from ..errors import ShapeError, TraceError
 from ..tape import state as switches
-
 from ..tensor import Tensor, as_tensor
 from ..tree import leaves, map_leaves, rebuild
 from . import memo, node, passes
@@ -319,9 +318,7 @@ def compile_traced(traced: Traced, name: str, taps: dict[str, Value]) -> Compile
     return found
 
 
-def _fused(
-    cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
-) -> ScanResult:
+def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any) -> ScanResult:
     given = [*leaves(init), *leaves(xs)]
     listeners = switches.listeners
     wanted: Any = True if record is True or listeners else _listed(record)

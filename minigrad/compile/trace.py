@@ -46,7 +46,7 @@ class _Abstract:
 class Tracer(Tensor):
     """A Tensor of a step that is being traced: shape and dtype, no values."""
 
-    __slots__ = ("_trace", "_value", "_cut")
+    __slots__ = ("_cut", "_trace", "_value")
     _trace: Trace
 
     def __init__(self, trace: Trace, value: Value, cut: bool = False):
@@ -278,9 +278,7 @@ class Trace:
 
     def _step(self, op: Op, inputs: Sequence[Any], shape: Shape, dtype: Any, axis: Any) -> Value:
         value = Value(len(self.values), "op", shape, dtype, *axis, op=op, inputs=tuple(inputs))
-        value.from_x = all(
-            v.from_x or v.stage == BEFORE for v in inputs if type(v) is Value
-        )
+        value.from_x = all(v.from_x or v.stage == BEFORE for v in inputs if type(v) is Value)
         return self._new(value)
 
     def _elementwise(self, op: Op, inputs: list[Any], cut: tuple[int, ...]) -> Value:
@@ -329,7 +327,9 @@ class Trace:
         """Views and reductions."""
         values = [v for v in inputs if type(v) is Value]
         if len(values) != len(inputs):
-            inputs = values = [v if type(v) is Value else self.weight(np.asarray(v)) for v in inputs]
+            inputs = values = [
+                v if type(v) is Value else self.weight(np.asarray(v)) for v in inputs
+            ]
         params = op.prepared(inputs, params)
         stages = {v.stage for v in values}
         if STEP not in stages:

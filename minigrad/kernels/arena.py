@@ -35,7 +35,9 @@ def _lease(size: int) -> Any:
 
 
 _lock = threading.RLock()  # a finalizer may run while this thread holds it
-_free: OrderedDict[int, list[Array]] = OrderedDict()  # size -> blocks, the size used last at the end
+_free: OrderedDict[int, list[Array]] = (
+    OrderedDict()
+)  # size -> blocks, the size used last at the end
 _kept = 0
 
 

@@ -1,5 +1,6 @@
 """Networks: modules, cells, recurrent layers, losses, initial weights."""
 
+from ..compile import unroll
 from . import init
 from .cells import Cell, GatedCell, GRUCell, LSTMCell, LSTMState, RNNCell
 from .layers import Dropout, Embedding, LayerNorm, Linear, Sequential, linear
@@ -7,7 +8,6 @@ from .losses import bce_with_logits, cross_entropy, huber_loss, mae_loss, mse_lo
 from .module import Module, Parameter
 from .recurrent import Recurrent
 from .rnn import GRU, LSTM, RNN
-from ..compile import unroll
 from .zoo import (
     AttentionLSTMCell,
     CoupledLSTMCell,

@@ -26,8 +26,9 @@ def _compare(name: str, sizes: Any, dtype: Any, rng: Any, **options: Any) -> Non
     cell = CELLS[name](size, hidden, dtype, rng)
     xs = inputs(cell, time, batch, rng)
     state = random_state(cell, batch, rng)
-    wanted = [t for t in (*leaves(xs), *leaves(state), *learned(cell).values())
-              if isinstance(t, mg.Tensor)]
-    assert_agree(
-        lambda mode: mg.compile.scan(cell, state, xs, mode=mode, **options), wanted, dtype
-    )
+    wanted = [
+        t
+        for t in (*leaves(xs), *leaves(state), *learned(cell).values())
+        if isinstance(t, mg.Tensor)
+    ]
+    assert_agree(lambda mode: mg.compile.scan(cell, state, xs, mode=mode, **options), wanted, dtype)
