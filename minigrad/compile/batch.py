@@ -93,9 +93,9 @@ def _reshaped(v: Value, out: Shape, rows: int, refuse: Any) -> Axis:
     at, many = _place(v)
     before, inside = math.prod(v.shape[:at]), many * math.prod(v.shape[at + 1 :])
     for k, size in enumerate(out):
-        if size and math.prod(out[:k]) == before and size % rows == 0:
-            if inside % (size // rows) == 0:
-                return Axis(k, size // rows)
+        fits = size and math.prod(out[:k]) == before and size % rows == 0
+        if fits and inside % (size // rows) == 0:
+            return Axis(k, size // rows)
     raise refuse(f"reshape to {list(out)} cuts across it")
 
 

@@ -203,7 +203,7 @@ class Generator:
 
 
 class _Nest:
-    """One loop nest: kept axes outside, then (where it is kept) the vector axis, reduced ones in."""
+    """One loop nest: kept axes outside, then the vector axis if it is kept, reduced ones inside."""
 
     def __init__(
         self,

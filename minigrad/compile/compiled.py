@@ -34,21 +34,21 @@ class Forward:
         self.of: dict[Value, Buffer] = {}  # value -> the array over time that holds it
         outputs: list[tuple[Value, Place]] = []
         wanted = set(self.kept) | set(program.ys)
-        self.carry: list[tuple[Buffer, Buffer]] = []
+        self.carry: list[Buffer] = []
         for k, (before, after) in enumerate(zip(program.carry, program.carry_out, strict=True)):
             full = before in wanted or after in wanted
             ats = ("before", "after") if full else ("even", "odd")
-            pair = tuple(
+            first, last = (
                 Buffer(f"carry{k}", before.size, before.dtype, at, comment=before.name)
                 for at in ats
             )
-            self.carry.append(pair)  # type: ignore[arg-type]
-            places[before] = whole(pair[0], before.row)
-            outputs.append((after, whole(pair[1], after.row)))
-            self.arrays.append(pair[0])
+            self.carry.append(first)
+            places[before] = whole(first, before.row)
+            outputs.append((after, whole(last, after.row)))
+            self.arrays.append(first)
             if full:
-                self.of.setdefault(before, pair[0])
-                self.of.setdefault(after, pair[1])
+                self.of.setdefault(before, first)
+                self.of.setdefault(after, last)
         for k, v in enumerate(program.xs):
             self._input(v, Buffer(f"x{k}", v.size, v.dtype, "t", comment=v.name), places)
         rows = [v for v in program.weights if v.role == "rows"]
@@ -82,7 +82,7 @@ class Forward:
     ) -> Storage:
         """The memory of all arrays, filled."""
         memory = Storage()
-        for (before, _), start in zip(self.carry, carry, strict=True):
+        for before, start in zip(self.carry, carry, strict=True):
             shape = (rows_of(before, steps), rows, before.size)
             array = memory.make(before.name, shape, before.dtype)
             first = steps if reverse and before.at == "before" else 0
@@ -108,7 +108,7 @@ class Forward:
     def final(self, memory: Storage, steps: int, reverse: bool) -> list[Array]:
         """The carry after the last step."""
         found = []
-        for before, _ in self.carry:
+        for before in self.carry:
             last = steps % 2 if before.at == "even" else 0 if reverse else steps
             found.append(memory[before.name][last])
         return found
@@ -215,7 +215,7 @@ class Backward:
         rows: int,
         reverse: bool,
     ) -> tuple[list[Array], dict[Value, Array], dict[str, Array]]:
-        """(gradients of the first carry, of xs and weights, norms of the states shown (T, B, 1))."""
+        """(gradients of the first carry, of xs and weights, norms (T, B, 1) of states shown)."""
         memory = Storage(memory)
         memory.block((b.name, (2, rows, b.size), b.dtype) for b in self.carry)
         for buffer, g in zip(self.carry, dcarry, strict=True):

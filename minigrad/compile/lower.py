@@ -1,8 +1,8 @@
 """Lowering: the Program of a step becomes a short list of loops and products over buffers.
 
 Elementwise ops of one shape share a loop, in which values pass from op to op in registers; only
-what another loop, a product or the caller reads is stored. Views become offsets and strides; what is
-joined by `concatenate` is written to its place by whoever computes it. A reduction rides on the
+what another loop, a product or the caller reads is stored. Views become offsets and strides; what
+is joined by `concatenate` is written to its place by whoever computes it. A reduction rides on the
 loop that computes its input.
 
 The schedule is greedy, in order of the program: each op goes into the first loop that has its shape
@@ -61,6 +61,7 @@ class Lowered:
 
 
 def squeeze(shape: Shape) -> Shape:
+    """Without its axes of one element."""
     return tuple(n for n in shape if n != 1)
 
 
@@ -145,11 +146,11 @@ class Lowering:
         """The first loop of this space from step `first` on; a new one where there is none."""
         for k in range(first, len(self.steps)):
             step = self.steps[k]
-            if isinstance(step, Loop) and step.space == space:
-                if reduced is None or step.reduced in (None, reduced):
-                    if reduced is not None:
-                        step.reduced = reduced
-                    return k
+            if not isinstance(step, Loop) or step.space != space:
+                continue
+            if reduced is None or step.reduced in (None, reduced):
+                step.reduced = reduced or step.reduced
+                return k
         self.steps.append(Loop(space, reduced=reduced))
         return len(self.steps) - 1
 

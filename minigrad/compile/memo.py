@@ -81,7 +81,7 @@ class Guard:
         elif not isinstance(f, types.BuiltinFunctionType):
             raise _Unsure(f"a {type(f).__name__}")
 
-    def _function(self, f: types.FunctionType, depth: int) -> None:
+    def _function(self, f: Any, depth: int) -> None:
         """The globals and closure of a function; of our own functions only what they name."""
         ours = _is_ours(f.__module__)
         for code in _codes(f.__code__):
@@ -232,8 +232,8 @@ class Remembered:
         return [value(s) for s in self.slots]
 
 
-# cell -> {types of its inputs: a trace}; the first call of a cell only leaves an empty dict, so that
-# a function written anew for every call costs nothing here.
+# cell -> {types of its inputs: a trace}; the first call of a cell only leaves an empty dict, so
+# that a function written anew for every call costs nothing here.
 _KNOWN: weakref.WeakKeyDictionary[Any, dict[Any, Remembered]] = weakref.WeakKeyDictionary()
 
 

@@ -228,7 +228,7 @@ class Run:
     # -- who listens
 
     def tell(self, listeners: Sequence[Any]) -> None:
-        """Gives listeners of `mg.tap` the values of all steps, and the norms when they are there."""
+        """Gives listeners of `mg.tap` the values of all steps, and the norms once they exist."""
         order = range(self.steps - 1, -1, -1) if self.reverse else range(self.steps)
         for listener in listeners:
             whole = getattr(listener, "sequence", None)
@@ -254,7 +254,7 @@ class Run:
         )
 
 
-# -- records -----------------------------------------------------------------------------------------
+# -- records -------------------------------------------------------------------------------------
 
 
 class TapeRecord:

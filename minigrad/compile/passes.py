@@ -92,9 +92,9 @@ def merge_products(trace: Trace, program: Program) -> tuple[Program, Mapping]:
     """Products of one value with several weights become one."""
     groups: dict[Value, list[Value]] = {}
     for v in program.body:
-        if v.op is ops.matmul and v.stage == STEP and not v.cut:
-            if v.inputs[1].role == "weight":
-                groups.setdefault(v.inputs[0], []).append(v)
+        product = v.op is ops.matmul and v.stage == STEP and not v.cut
+        if product and v.inputs[1].role == "weight":
+            groups.setdefault(v.inputs[0], []).append(v)
     groups = {a: vs for a, vs in groups.items() if len({v.inputs[1] for v in vs}) > 1}
     if not groups:
         return program, {}

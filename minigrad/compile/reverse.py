@@ -61,11 +61,11 @@ class _Reverse:
         shown = {id(v): name for name, v in program.taps.items() if name in states}
         taps: dict[str, Value] = {}
         for v in reversed(program.body):
-            g = self._total(v) if id(v) in self.found else None
-            if id(v) in shown and g is not None:
-                taps[shown[id(v)]] = norm(g)._value
-            if g is not None and id(v) in self.needs:
-                for i, part in self._pull(v, g):
+            total: Any = self._total(v) if id(v) in self.found else None
+            if id(v) in shown and total is not None:
+                taps[shown[id(v)]] = norm(total)._value
+            if total is not None and id(v) in self.needs:
+                for i, part in self._pull(v, total):
                     self._add(v.inputs[i], part)
         carry_out = [self._or_zero(v, d) for v, d in zip(program.carry, carry)]
         for v in (*program.carry, *program.xs):
@@ -114,7 +114,7 @@ class _Reverse:
         """The gradient of a carry; zeros if nothing reads it."""
         if id(v) in self.found:
             return self._total(v)._value
-        return ops.where(ops.equal(like, like), 0.0, 0.0)._value  # type: ignore[no-any-return]
+        return ops.where(ops.equal(like, like), 0.0, 0.0)._value
 
     def _add(self, v: Any, g: Tracer) -> None:
         if v.stage == BEFORE or v.role == "rows":
@@ -126,7 +126,7 @@ class _Reverse:
         parts = self.found[id(v)]
         if len(parts) > 1:
             parts = _joined(v, parts)
-        total = parts[0]
+        total: Any = parts[0]
         for part in parts[1:]:
             total = total + part
         self.found[id(v)] = [total]
@@ -197,7 +197,7 @@ class _Reverse:
             if total.batch is None:
                 return self._over_time(total)
             axis = total.batch
-            return ops.sum(g, axis=axis, keepdims=True).reshape(v.shape)._value  # type: ignore
+            return ops.sum(g, axis=axis, keepdims=True).reshape(v.shape)._value
         return self._over_time(total)
 
     def _over_time(self, total: Value) -> Value:
@@ -210,7 +210,7 @@ class _Reverse:
         return trace._new(value)
 
 
-def norm(g: Tracer) -> Tracer:
+def norm(g: Any) -> Any:
     """The Euclidean norm of each row, (B, 1).
 
     Scaled by its largest element, so that neither 1e-30 nor 1e30 is lost to its square.
@@ -240,9 +240,8 @@ def _joined(v: Value, parts: list[Tracer]) -> list[Tracer]:
             return parts
         pieces = []
         for border in borders:
-            inside = places[border]
-            piece = inside[0]
-            for other in inside[1:]:
+            piece: Any = places[border][0]
+            for other in places[border][1:]:
                 piece = piece + other
             pieces.append(piece)
         rest.append(pieces[0] if len(pieces) == 1 else ops.concatenate(pieces, axis=axis))

@@ -45,9 +45,10 @@ def scan(
             state, ys[t] = cell(state, xs[t])
         return state, stack(ys)
 
-    The cell is called once, on abstract values, and what it does is compiled: a loop forward and one
-    for BPTT, kept in a cache on disk; T and B are free. Tensors that the cell closes over, or holds
-    as a Module, receive gradients like any other input. What cannot be compiled raises TraceError.
+    The cell is called once, on abstract values, and what it does is compiled: a loop forward and
+    one for BPTT, kept in a cache on disk; T and B are free. Tensors that the cell closes over, or
+    holds as a Module, receive gradients like any other input. What cannot be compiled raises
+    TraceError.
 
     cell: (state, x) -> (state, y), trees of Tensors. A Python branch on a value needs `mg.where`,
         and random numbers come in as xs. Python numbers in it become part of the kernel.
@@ -172,7 +173,7 @@ def _checkpointed(
 ) -> ScanResult:
     if record:
         raise ValueError(
-            "scan: record= together with checkpoint= would keep every step after all; leave one out."
+            "scan: record= with checkpoint= would keep every step after all; leave one out."
         )
     from .checkpoint import checkpointed
 
@@ -221,18 +222,17 @@ class Traced:
         self.taps = {n: v for n, v in taps.items() if v.stage == STEP and v.batch == 0}
         carry_out = [self._output(t, "the carry") for t in leaves(final)]
         y_values = [self._output(t, "y") for t in leaves(ys)]
-        for before, after in zip(carry, carry_out, strict=True):
-            if (before._value.batch, before._value.many) != (after.batch, after.many):
+        for into, out in zip(carry, carry_out, strict=True):
+            if (into._value.batch, into._value.many) != (out.batch, out.many):
                 raise TraceError("scan: the carry's batch axis has moved; it must stay axis 0.")
-        results = [*carry_out, *y_values]
-        results += self.taps.values()
+        results = [*carry_out, *y_values, *self.taps.values()]
         body = used(results)
         read = {id(i) for v in body for i in v.inputs} | set(map(id, results))
-        inputs = [v for v in trace.values if id(v) in read]
+        given = [v for v in trace.values if id(v) in read]
         self.program = Program(
             carry=[t._value for t in carry],
-            xs=[v for v in inputs if v.role == "x"],
-            weights=[v for v in inputs if v.role in ("weight", "rows")],
+            xs=[v for v in given if v.role == "x"],
+            weights=[v for v in given if v.role in ("weight", "rows")],
             body=body,
             carry_out=carry_out,
             ys=y_values,

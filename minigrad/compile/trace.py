@@ -54,8 +54,8 @@ class Tracer(Tensor):
         self._node = None
         self.requires_grad = value.dtype.kind == "f" and not cut
 
-    @property
-    def _data(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def _data(self) -> Any:
         return _Abstract(self)
 
     @property
@@ -87,7 +87,7 @@ class Tracer(Tensor):
         """The values of a part of the input, (T, B, ...): they are there before the loop is."""
         if not self._value.from_x:
             self._no_value("a check asked for its values", "check before the scan")
-        return hoist.whole(self._value, self._trace.rows).numpy()  # type: ignore[no-any-return]
+        return hoist.whole(self._value, self._trace.rows).numpy()
 
     @staticmethod
     def __apply__(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -103,7 +103,7 @@ class Tracer(Tensor):
             f"and no values; {instead}, or run this cell with mode='tape'."
         )
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304
         self._no_value("a Python branch asked whether a value holds", "choose with mg.where")
 
     def item(self) -> Any:
@@ -124,7 +124,7 @@ class Tracer(Tensor):
     def __setitem__(self, index: Any, value: Any) -> None:
         self._no_value("t[...] = value", "build a new tensor with mg.where or mg.concatenate")
 
-    @property
+    @property  # type: ignore[misc]
     def data(self) -> Any:
         self._no_value(".data asked for its values", "use the functions of minigrad")
 
@@ -277,11 +277,12 @@ class Trace:
         return self._new(value, v.name)
 
     def _step(self, op: Op, inputs: Sequence[Any], shape: Shape, dtype: Any, axis: Any) -> Value:
-        value = Value(len(self.values), "op", shape, dtype, *axis, op=op, inputs=tuple(inputs))
+        at, many = axis
+        value = Value(len(self.values), "op", shape, dtype, at, many, op, tuple(inputs))
         value.from_x = all(v.from_x or v.stage == BEFORE for v in inputs if type(v) is Value)
         return self._new(value)
 
-    def _elementwise(self, op: Op, inputs: list[Any], cut: tuple[int, ...]) -> Value:
+    def _elementwise(self, op: Any, inputs: list[Any], cut: tuple[int, ...]) -> Value:
         values = [v for v in inputs if type(v) is Value]
         floats = self.dtype
         if any(v.dtype.kind in "iu" for v in values) and all(v.from_x for v in values):
@@ -347,7 +348,8 @@ class Trace:
         shape, dtype = infer(op, values, params)
         axis = batch.follow(op.name, v, params, shape, self.rows, state.scope)
         if op.name == "getitem" and shape == v.shape and axis.at == v.batch:
-            if all(_is_all(item, n) for item, n in zip(_as_tuple(params["index"]), v.shape)):
+            items = zip(_as_tuple(params["index"]), v.shape, strict=False)
+            if all(_is_all(item, n) for item, n in items):
                 return v  # x[...] of everything
         if op.name in ("reshape", "broadcast_to") and shape == v.shape:
             return v
@@ -398,7 +400,7 @@ class Trace:
             f"{self.dtype}; convert what comes in before the scan."
         )
 
-    def _reduce(self, op: Op, v: Value, params: dict[str, Any]) -> Any:
+    def _reduce(self, op: Op, v: Any, params: dict[str, Any]) -> Any:
         axes, keep = params["axis"], params["keepdims"]
         if v.batch not in axes:
             shape, dtype = infer(op, [v], params)

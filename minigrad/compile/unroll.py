@@ -91,6 +91,7 @@ def sizes(who: str, xs: Any) -> tuple[int, int]:
 
 
 def check_carry(who: str, init: Any, new: Any) -> None:
+    """Raises ShapeError or DTypeError, naming the component, if the carry changes its type."""
     if structure(init) != structure(new):
         raise ShapeError(
             f"{who}: the carry leaves the cell as {structure(new)} but came in as "

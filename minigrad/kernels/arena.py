@@ -2,9 +2,9 @@
 
     y = empty((100, 64, 1024), np.float32)      like np.empty; its memory comes back when y is gone
 
-A training step makes the same large arrays every time. Fresh from the system they cost 4 to 6 us for
-each page that is touched first (measured on a virtual machine with pages of 2 MB: a quarter of the
-time of an LSTM's step with 64 x 100 x 256), so memory that is no longer used is kept, up to `MOST`.
+A training step makes the same large arrays every time. Fresh from the system they cost 4 to 6 us
+for each page that is touched first (measured on a virtual machine: a quarter of the time of an
+LSTM's step with 64 x 100 x 256), so memory that is no longer used is kept, up to `MOST`.
 """
 
 from __future__ import annotations

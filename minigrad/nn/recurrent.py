@@ -57,8 +57,8 @@ class Recurrent(Module):
         the row's last step, reverse at step 0.
     batch_first: x and the output are (B, T, ...). States stay (layers*directions, B, ...).
     dropout: in training, on the outputs of every layer but the last; drawn from `generator`.
-    mode: "fused" compiles the step of each cell into one loop with `mg.scan`; "tape" runs every step
-        as eager operations, which a Tape or a drawing shows one by one.
+    mode: "fused" compiles the step of each cell into one loop with `mg.scan`; "tape" runs every
+        step as eager operations, which a Tape or a drawing shows one by one.
 
     `layer(x, state=None, lengths=None) -> (output, final)`:
     x (T, B, I), or (T, I) for one sequence without a batch, and then nothing has a batch axis.
