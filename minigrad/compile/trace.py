@@ -54,8 +54,8 @@ class Tracer(Tensor):
         self._node = None
         self.requires_grad = value.dtype.kind == "f" and not cut
 
-    @property  # type: ignore[override]
-    def _data(self) -> Any:
+    @property
+    def _data(self) -> Any:  # type: ignore[override]
         return _Abstract(self)
 
     @property
