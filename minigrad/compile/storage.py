@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..kernels import arena
+from ..kernels.arena import LINE, address
 
 Array = np.ndarray
-_LINE = 64  # bytes: arrays begin on a cache line
 
 
 class Storage:
@@ -43,15 +43,14 @@ class Storage:
         places, total = [], 0
         for name, shape, dtype in wanted:
             places.append((name, total, shape, dtype))
-            total += -(-math.prod(shape) * dtype.itemsize // _LINE) * _LINE
+            total += -(-math.prod(shape) * dtype.itemsize // LINE) * LINE
         if not places:
             return
-        memory = arena.empty((total + _LINE,), np.uint8)
+        memory = arena.empty((total,), np.uint8)
         start = address(memory)
-        skipped = -start % _LINE
         for name, offset, shape, dtype in places:
-            self.spans[name] = memory, offset + skipped, shape, dtype
-            self.addresses[name] = start + skipped + offset
+            self.spans[name] = memory, offset, shape, dtype
+            self.addresses[name] = start + offset
 
     def __getitem__(self, name: str) -> Array:
         if name not in self.arrays:
@@ -67,8 +66,3 @@ class Storage:
         found = {id(a): a for a in self.arrays.values()}
         found |= {id(memory): memory for memory, *_ in self.spans.values()}
         return list(found.values())
-
-
-def address(array: Array) -> int:
-    """Of the first element."""
-    return int(array.__array_interface__["data"][0])
