@@ -188,7 +188,10 @@ class Recurrent(Module):
 
     def _to_layout(self, output: Tensor, finals: list[Any], batched: bool) -> tuple[Tensor, Any]:
         """The output and the final states as the caller wants them."""
-        final = map_leaves(lambda *parts: ops.stack(parts), *finals)
+        if len(finals) == 1:  # a view, where stack would copy
+            final = map_leaves(lambda part: ops.expand_dims(part, 0), finals[0])
+        else:
+            final = map_leaves(lambda *parts: ops.stack(parts), *finals)
         if not batched:
             final = map_leaves(lambda s: ops.squeeze(s, 1), final)
             return ops.squeeze(output, 1 if self.return_sequences else 0), final

@@ -106,7 +106,7 @@ def _extremum(name, shapes, axis, keepdims):
 
 def _spread(y, x_shape, axis):
     """A reduced array with its axes put back as 1, so that it broadcasts against x."""
-    return reshape(y, tuple(1 if i in axis else n for i, n in enumerate(x_shape)))
+    return y.reshape(tuple(1 if i in axis else n for i, n in enumerate(x_shape)))
 
 
 def _share(g, y, x, x_shape, axis):

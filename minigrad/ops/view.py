@@ -77,7 +77,8 @@ def _(shapes, axes):
 
 @transpose.vjp("x")
 def _(g, axes):
-    return transpose(g, tuple(sorted(range(len(axes)), key=axes.__getitem__)))
+    # the method, as on arrays it costs a tenth of the op
+    return g.transpose(tuple(sorted(range(len(axes)), key=axes.__getitem__)))
 
 
 @view(

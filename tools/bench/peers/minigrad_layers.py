@@ -5,7 +5,7 @@ import minigrad_cells
 
 import minigrad as mg
 
-MODE = "tape"  # of every layer measured here
+MODE = "fused"  # of every layer measured here
 LAYERS = {"rnn": mg.nn.RNN, "lstm": mg.nn.LSTM, "gru": mg.nn.GRU}
 CELLS = {"own_lstm": minigrad_cells.OwnLSTM, "peephole": minigrad_cells.PeepholeLSTM}
 
