@@ -74,7 +74,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
 def address(array: Array) -> int:
     """Of the first element."""
     if array.size and array.flags.carray:  # a third of the time of asking the array
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     return int(array.__array_interface__["data"][0])
 
 
