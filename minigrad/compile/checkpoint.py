@@ -73,7 +73,9 @@ class _Segments:
             if not outputs:
                 carried = [None] * n
                 continue
-            found = walk(outputs, seeds, [*inside, *outer], retain_graph=True, create_graph=False)
+            found = walk(
+                outputs, seeds, [*inside, *outer], retain_graph=True, create_graph=False, stop=True
+            )
             by_id = {id(t): a for t, a in zip(inside, found, strict=False)}
             carried = [by_id.get(id(t)) for t in own_state]
             for dx, t in zip(dxs, own_xs, strict=True):

@@ -19,6 +19,7 @@ from .nest import Nest, Text, places, pointer
 # The first words of a description.
 HEAD = (
     "steps", "rows", "first", "step", "before", "after", "low_rows", "vectors", "shards",
+    "chunk", "wide",
 )  # fmt: skip
 
 _PROLOGUE = '''\
@@ -29,7 +30,7 @@ _PROLOGUE = '''\
 
 from numba import float32, float64, int8
 
-from minigrad.kernels.integers import least
+from minigrad.kernels.integers import least, pick
 from minigrad.kernels.lanes import load_lanes, store_lanes
 from minigrad.kernels.memory import address_of, extent, external, load, matrix, ptr, shift, store
 from minigrad.kernels.simd import Mask, Vec, constant
@@ -68,6 +69,7 @@ _TIMES = {
     "after": "t + after",
     "even": "i % 2",
     "odd": "1 - i % 2",
+    "chunk": "t - start",
 }
 EXTRA = {"t": 0, "before": 1, "after": 1}
 
@@ -93,21 +95,32 @@ class Generator:
         t.add("low = index * low_rows")
         t.add("high = least(low + low_rows, rows)")
         for i, buffer in enumerate(self.arrays):
-            times = {"": "", "t": "steps * ", "even": "2 * ", "odd": "2 * "}.get(
-                buffer.at, "(steps + 1) * "
-            )
+            times = {
+                "": "", "t": "steps * ", "even": "2 * ", "odd": "2 * ", "chunk": "chunk * ",
+            }.get(buffer.at, "(steps + 1) * ")  # fmt: skip
             rows = f"{times}rows * " if buffer.rows else ""
             comment = f"  # {buffer.comment}" if buffer.comment else ""
             size = buffer.size * buffer.dtype.itemsize
             t.add(f"{buffer.name} = extent(ptr(d[{len(HEAD) + i}]), 0, {rows}{size}){comment}")
-        for i, weight in enumerate(self.lowered.packed):
+        for i, (weight, _) in enumerate(self.lowered.packed):
             t.add(
                 f"{_pack(i)} = ptr(d[{len(HEAD) + len(self.arrays) + i}])"
                 f"  # panels of {weight.name or repr(weight)}"
             )
+        early, late = self.lowered.early, self.lowered.late
+        if early or late:
+            t.add("begin = count = start = 0  # of a chunk of steps: the first i, how many, first t")
         t.add("for i in range(steps):")
         t.depth += 1
         t.add("t = first + i * step")
+        if early or late:
+            t.add("if i % chunk == 0:")
+            t.depth += 1
+            t.add("begin, count = i, least(chunk, steps - i)")
+            t.add("start = pick(step > 0, t, t - count + 1)")
+            for product in early:
+                self._product(product, chunk=True)
+            t.depth -= 1
         run: list[Loop] = []
         for step in [*self.lowered.steps, None]:
             if isinstance(step, Loop):
@@ -118,34 +131,46 @@ class Generator:
                 run = []
             if isinstance(step, Product):
                 self._product(step)
+        if late:
+            t.add("if i - begin + 1 == count:")
+            t.depth += 1
+            for product in late:
+                self._product(product, chunk=True)
         return head + str(t)
 
     # -- products
 
-    def _product(self, p: Product) -> None:
+    def _product(self, p: Product, chunk: bool = False) -> None:
+        """One product: of this step, or of a whole chunk (whose rows follow one another)."""
         item = self.dtype.itemsize
+        many = ("" if p.inner == 1 else f" * {p.inner}") + (" * count" if chunk else "")
         places = []
         for place, count in ((p.a, p.k), (p.out, p.n)):
             buffer = place.buffer
             per_row = buffer.size if p.inner == 1 else buffer.size // p.inner
-            offset = f"({self._row(buffer, 'low')} * {buffer.size} + {place.offset}) * {item}"
+            row = self._row(buffer, "low", "start" if chunk else "t")
+            offset = f"({row} * {buffer.size} + {place.offset}) * {item}"
             start = f"shift({buffer.name}, {offset})"
-            inner = "" if p.inner == 1 else f" * {p.inner}"
             places.append(
-                f"ptr(matrix({start}, (high - low){inner}, {per_row * item}, {count}, {item}, "
+                f"ptr(matrix({start}, (high - low){many}, {per_row * item}, {count}, {item}, "
                 f"{item})), {per_row * item}"
             )
-        inner = "" if p.inner == 1 else f" * {p.inner}"
-        k = self.lowered.packed.index(p.weight)
+        vectors = "wide" if chunk else "vectors"
+        k = self.lowered.packed.index((p.weight, chunk))
         self.text.add(f"product(  # {p.weight.name or repr(p.weight)}")
         self.text.add(f"    {places[0]}, {_pack(k)},")
-        self.text.add(f"    {places[1]}, (high - low){inner}, {p.k}, {p.n}, vectors, 0)")
+        self.text.add(f"    {places[1]}, (high - low){many}, {p.k}, {p.n}, {vectors}, 0)")
 
     @staticmethod
-    def _row(buffer: Buffer, row: str) -> str:
+    def _row(buffer: Buffer, row: str, t: str = "t") -> str:
+        """The number of a row of a buffer: that of row `row` of the batch at time t."""
         if not buffer.rows:
             return "0"
-        return f"(({_TIMES[buffer.at]}) * rows + {row})" if buffer.at else row
+        if not buffer.at:
+            return row
+        time = "0" if buffer.at == "chunk" and t == "start" else _TIMES[buffer.at]
+        time = time.replace("t +", f"{t} +") if t != "t" else time
+        return f"(({t if time == 't' else time}) * rows + {row})"
 
     # -- loops
 

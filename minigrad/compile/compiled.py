@@ -32,6 +32,7 @@ class Forward:
         places: dict[Value, Place] = {}
         self.arrays: list[Buffer] = []
         self.of: dict[Value, Buffer] = {}  # value -> the array over time that holds it
+        self.given: dict[Value, Buffer] = {}  # input -> the array that the caller gives
         outputs: list[tuple[Value, Place]] = []
         wanted = set(self.kept) | set(program.ys)
         self.carry: list[Buffer] = []
@@ -69,7 +70,7 @@ class Forward:
     def _input(self, v: Value, buffer: Buffer, places: dict[Value, Place]) -> None:
         places[v] = whole(buffer, v.row)
         self.arrays.append(buffer)
-        self.of[v] = buffer
+        self.of[v] = self.given[v] = buffer
 
     def run(
         self,
@@ -88,10 +89,10 @@ class Forward:
             first = steps if reverse and before.at == "before" else 0
             array[first] = start.reshape(rows, before.size)
         for v, x in zip(self.program.xs, xs, strict=True):
-            memory.put(self.of[v].name, by_row(x, v, rows))
+            memory.put(self.given[v].name, by_row(x, v, rows))
         for v in self.program.weights:
             if v.role == "rows":
-                memory.put(self.of[v].name, by_row(weights[v][None], v, rows)[0])
+                memory.put(self.given[v].name, by_row(weights[v][None], v, rows)[0])
         inside = []
         for v in self.stored:
             place = self.of[v].name, (steps, rows, v.size), v.dtype

@@ -117,6 +117,7 @@ def _names(real: Any) -> dict[str, Any]:
         "extent": extent, "shift": shift, "matrix": matrix, "ptr": ptr, "load": load,
         "load_lanes": load_lanes, "store": store, "store_lanes": store_lanes,
         "constant": constant, "product": product, "least": min,
+        "pick": lambda condition, a, b: a if condition else b,
         "Vec": lambda dtype, lanes: _Vec(dtype, lanes), "Mask": lambda lanes: _Vec(np.bool_, lanes),
         "spread": lambda x, kind: np.full(kind.lanes, x, kind.dtype),
         "spread_mask": lambda x, kind: np.full(kind.lanes, x != 0),

@@ -13,12 +13,32 @@ from ..op import Op
 from .program import Value, params_for
 
 
-def run(op: Op, inputs: Sequence[Any], params: dict[str, Any], rows: int) -> Any:
-    """The Tensor (T, B, ...) of op(*inputs, **params) for every step."""
+def run(
+    op: Op, inputs: Sequence[Any], params: dict[str, Any], rows: int, cut: Sequence[int] = ()
+) -> Any:
+    """The Tensor (T, B, ...) of op(*inputs, **params) for every step; of weights alone, the op's
+    own result. cut: positions of inputs that pass no gradient on.
+    """
     wholes = [whole(v, rows) if type(v) is Value else v for v in inputs]
-    steps = next(w.shape[0] for w, v in zip(wholes, inputs, strict=True) if _timed(v))
-    params = {name: _moved(name, value, steps) for name, value in params.items()}
+    for i in cut:
+        wholes[i] = wholes[i].detach()
+    steps = next((w.shape[0] for w, v in zip(wholes, inputs, strict=True) if _timed(v)), None)
+    if steps is not None:
+        if op.kind == "elementwise" or op.name == "broadcast_to":
+            wholes = _aligned(inputs, wholes, params)
+        params = {name: _moved(name, value, steps) for name, value in params.items()}
     return op(list(wholes), **params) if op.variadic else op(*wholes, **params)
+
+
+def _aligned(inputs: Sequence[Any], wholes: list[Any], params: dict[str, Any]) -> list[Any]:
+    """Wholes with axes of one behind that of time, as many as broadcasting adds in front."""
+    ndim = max(len(v.shape) for v in inputs if type(v) is Value)
+    ndim = len(params["shape"]) if "shape" in params else ndim
+    return [
+        w.reshape(w.shape[0], *(1,) * (ndim - len(v.shape)), *w.shape[1:])
+        if _timed(v) and len(v.shape) < ndim else w
+        for v, w in zip(inputs, wholes, strict=True)
+    ]  # fmt: skip
 
 
 def _timed(v: Any) -> bool:
@@ -29,7 +49,7 @@ def whole(v: Value, rows: int) -> Any:
     """The Tensor behind a value: of a weight itself, of what depends on xs all its steps."""
     if v.tensor is None:
         assert v.op is not None
-        v.tensor = run(v.op, v.inputs, params_for(v, rows), rows)
+        v.tensor = run(v.op, v.inputs, params_for(v, rows), rows, v.cut)
     return v.tensor
 
 

@@ -22,6 +22,7 @@ from .storage import Storage, address
 
 Array = np.ndarray
 
+_CHUNK_ROWS = 48  # of a product over several steps: enough rows for all registers
 _WORTH_A_THREAD = 1 << 17  # multiply-adds: below that a second thread costs more than it brings
 
 
@@ -42,7 +43,9 @@ class StepKernel:
         self.order = [(b.name, read.get(b)) for b in self.buffers]
         products = [s.inner for s in lowered.steps if isinstance(s, Product)]
         self.inner = max(products, default=1)
-        self.cost = sum(_cost(step) for step in lowered.steps)  # of one row and step
+        apart = [*lowered.early, *lowered.late]
+        self.inner_apart = max((p.inner for p in apart), default=1)
+        self.cost = sum(_cost(step) for step in (*lowered.steps, *apart))  # of one row and step
 
     @cached_property
     def text(self) -> str:
@@ -99,12 +102,18 @@ class StepKernel:
         share = -(-rows // shards)
         shards = -(-rows // share)
         vectors = panel_vectors(self.tile, share * self.inner)
+        # Of one shard the rows of several steps follow one another: products of many rows.
+        chunk = min(steps, -(-_CHUNK_ROWS // rows)) if shards == 1 else 1
+        wide = panel_vectors(self.tile, share * chunk * self.inner_apart)
         down = reverse != backwards
         words = [
             steps, rows, steps - 1 if down else 0, -1 if down else 1,
-            int(reverse), int(not reverse), share, vectors, shards,
+            int(reverse), int(not reverse), share, vectors, shards, chunk, wide,
         ]  # fmt: skip
-        storage.block((b.name, (rows, b.size), b.dtype) for b in self.lowered.scratch)
+        storage.block(
+            (b.name, (chunk * rows if b.at else rows, b.size), b.dtype)
+            for b in self.lowered.scratch
+        )
         addresses = storage.addresses
         alive: list[Array] = []  # until the call is over
         for name, value in self.order:
@@ -116,8 +125,8 @@ class StepKernel:
                 words.append(address(array))
             else:
                 words.append(addresses[name])
-        for value in self.lowered.packed:
-            panels = self.pack(weights[value], vectors)
+        for value, apart in self.lowered.packed:
+            panels = self.pack(weights[value], wide if apart else vectors)
             alive.append(panels)
             words.append(address(panels))
         self.call(np.array(words, np.int64))

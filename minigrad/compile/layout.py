@@ -24,7 +24,7 @@ class Buffer:
     """An array that a kernel reads or writes.
 
     size: elements of one row. at: the row's time index in generated code ("t", "before", "after",
-    "even", "odd"), or "" for an array without a time axis. rows: False for a weight, which all rows
+    "even", "odd", "chunk"), or "" for an array without a time axis. rows: False for a weight, which all rows
     share.
     """
 

@@ -51,12 +51,18 @@ class Product:
 
 @dataclass
 class Lowered:
-    """What one step does, in order, and on which buffers."""
+    """What one step does, in order, and on which buffers.
+
+    early, late: products that no state runs through, done for a chunk of steps at once, before the
+    chunk (of inputs) and behind it (of stored values, for outputs).
+    """
 
     steps: list[Loop | Product]
+    early: list[Product]
+    late: list[Product]
     scratch: list[Buffer]
     weights: dict[Value, Buffer]  # read element by element
-    packed: list[Value]  # factors of products
+    packed: list[tuple[Value, bool]]  # factors of products; whether of early or late ones
     before: list[Value]  # computed ahead of the loop
 
 
@@ -78,27 +84,46 @@ class Lowering:
         self.program = program
         self.places = dict(places)  # of values in memory, once they are there
         self.steps: list[Loop | Product] = []
+        self.early: list[Product] = []
+        self.late: list[Product] = []
+        self.given = {place.buffer for place in places.values() if place.buffer.at == "t"}
         self.scratch: list[Buffer] = []
         self.weights: dict[Value, Buffer] = {}
-        self.packed: list[Value] = []
+        self.packed: list[tuple[Value, bool]] = []
         self.where: dict[Value, int] = {}  # the step that computes a value
         self.home: dict[Value, Place] = {}  # where a computed value is stored, if it is
+        self.copied: dict[Value, int] = {}  # the step that brings a product to its home
         self.items: dict[Value, Item] = {}
         self.since: dict[Value, int] = {}  # the first step that may read a view or a copy
         self.outputs, self.added = list(outputs), list(added)
         self.body = [v for v in program.body if v.stage == STEP]
+        self.read = {i for v in program.body for i in v.inputs if type(i) is Value}
 
     def run(self) -> Lowered:
         self._choose_homes()
-        for v in self.body:
+        for v in self._ordered():
             self._lower(v)
         for v, place in self.outputs:
             if self.home.get(v) != place:
                 self._copy(v, place)
         for v, place in self.added:
             self._add(v, place)
-        before = used([*self.weights, *self.packed])
-        return Lowered(self.steps, self.scratch, self.weights, self.packed, before)
+        before = used([*self.weights, *(w for w, _ in self.packed)])
+        return Lowered(
+            self.steps, self.early, self.late, self.scratch, self.weights, self.packed, before
+        )
+
+    def _ordered(self) -> list[Value]:
+        """The body, each product as soon as it can be: so one loop follows, not one on each side."""
+        waiting, inside = list(self.body), set(self.body)
+        found: dict[Value, None] = {}
+        while waiting:
+            ready = [v for v in waiting if all(i in found or i not in inside for i in v.inputs)]
+            products = [v for v in ready if v.op is not None and v.op.kind == "matmul"]
+            v = (products or ready)[0]
+            found[v] = None
+            waiting.remove(v)
+        return list(found)
 
     # -- where values go ---------------------------------------------------------------------------
 
@@ -301,8 +326,9 @@ class Lowering:
             self.scratch.append(buffer)
             place = whole(buffer, a.row)
             ready = self._copy(a, place) + 1
-        if weight not in self.packed:
-            self.packed.append(weight)
+        if self._apart(v, Product(place, weight, place, inner, k, n)):
+            return
+        self._pack(weight, False)
         home = self._home(v)
         if not home.dense or (home.buffer.size != v.size and inner > 1):
             buffer = Buffer(f"s{len(self.scratch)}", v.size, v.dtype)
@@ -311,11 +337,36 @@ class Lowering:
             self.steps.append(Product(place, weight, out, inner, k, n))
             self.places[v] = out
             self.since[v] = len(self.steps)
-            self._copy_place(out, home, len(self.steps))
+            self.copied[v] = self._copy_place(out, home, len(self.steps))
             return
         assert ready <= len(self.steps)
         self.steps.append(Product(place, weight, home, inner, k, n))
         self.where[v] = len(self.steps) - 1
+
+    def _apart(self, v: Value, product: Product) -> bool:
+        """Puts a product with the early or the late ones, if it is one of them."""
+        a = product.a.buffer
+        outputs = [place for w, place in self.outputs if w is v]
+        if a in self.given and v not in self.home:
+            buffer = Buffer(f"s{len(self.scratch)}", v.size, v.dtype, "chunk")
+            self.scratch.append(buffer)
+            product.out = self.places[v] = whole(buffer, v.row)
+            self.early.append(product)
+            self._pack(product.weight, True)
+            return True
+        added = any(w is v for w, _ in self.added)
+        if v in self.read or added or len(outputs) != 1 or a.at not in ("t", "before", "after"):
+            return False
+        (product.out,) = outputs
+        if product.out.buffer.at != "t" or not product.out.dense:
+            return False
+        self.late.append(product)
+        self._pack(product.weight, True)
+        return True
+
+    def _pack(self, weight: Value, apart: bool) -> None:
+        if (weight, apart) not in self.packed:
+            self.packed.append((weight, apart))
 
     def _view(self, v: Value) -> None:
         assert v.op is not None
@@ -349,7 +400,7 @@ class Lowering:
             last = max(last, k)
         for i, found in zip(v.inputs, pieces, strict=True):
             if len(found) == 1 and self.home.get(i) == found[0][1]:
-                last = max(last, self.where[i])
+                last = max(last, self.copied[i] if i in self.copied else self.where[i])
                 continue
             source = self._memory(i) if not self._in_registers(i, found) else None
             for numbers, target in found:

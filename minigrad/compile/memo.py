@@ -8,6 +8,7 @@ draw of random numbers) there is no guard, and the cell is traced at every call.
 
 from __future__ import annotations
 
+import functools
 import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ _DRAWS = {
     "random", "normal", "uniform", "integers", "permutation", "choice", "shuffle", "rand", "randn",
     "standard_normal", "default_rng", "generator", "time", "open", "globals", "eval", "exec",
 }  # fmt: skip
+# Names that mean a draw only where there is something to draw from: gamma may be a parameter.
+_OF_GENERATORS = {n for n in dir(np.random.Generator) if not n.startswith("_")}
 _OUTSIDE = {"__init__", "init_state", "draw", "describe"}  # methods that run outside of the step
 _DEPTH = 6
 
@@ -44,8 +47,13 @@ class Guard:
         self.sizes: list[tuple[Any, int]] = []  # (mapping, how many)
         self.lists: list[tuple[Any, tuple[Any, ...]]] = []  # (list, what is in it)
         self.cells: list[tuple[Any, Any]] = []  # (closure cell, the object in it)
+        self.functions: list[tuple[Any, Any, Any, Any]] = []  # (function, code, its defaults)
         self.seen: set[int] = set()
+        self.names: set[str] = set()  # that functions of the user's mention
+        self.generator = False  # whether they reach one
         self._callable(cell, _DEPTH)
+        if self.generator and self.names & _OF_GENERATORS:
+            raise _Unsure("it draws random numbers")
 
     def holds(self) -> bool:
         for mapping, key, found in self.same:
@@ -60,6 +68,11 @@ class Guard:
                 return False
         for values, found in self.lists:
             if len(values) != len(found) or any(a is not b for a, b in zip(values, found)):
+                return False
+        for f, code, defaults, named in self.functions:
+            if f.__code__ is not code or f.__defaults__ is not defaults:
+                return False
+            if f.__kwdefaults__ is not named:
                 return False
         return all(cell.cell_contents is found for cell, found in self.cells)
 
@@ -76,17 +89,29 @@ class Guard:
             self._function(f.__func__, depth - 1)
         elif isinstance(f, types.FunctionType):
             self._function(f, depth)
-        elif hasattr(f, "__dict__"):
+        elif isinstance(f, functools.partial):
+            for part in (f.func, f.args, f.keywords):
+                self._inside(part, depth - 1)
+        elif isinstance(f, types.BuiltinFunctionType):
+            owner = f.__self__  # a module or a type; or what a method is bound to
+            known = not isinstance(owner, types.ModuleType) or _is_known(owner.__name__)
+            if not known or not isinstance(owner, (types.ModuleType, type, type(None))):
+                raise _Unsure(f"{f.__name__} of a {type(owner).__name__}")
+        elif hasattr(f, "__dict__") and not isinstance(f, (np.random.Generator, np.random.RandomState)):
             self._object(f, depth)
-        elif not isinstance(f, types.BuiltinFunctionType):
+        else:
             raise _Unsure(f"a {type(f).__name__}")
 
     def _function(self, f: Any, depth: int) -> None:
         """The globals and closure of a function; of our own functions only what they name."""
         ours = _is_ours(f.__module__)
+        if not ours:
+            self.functions.append((f, f.__code__, f.__defaults__, f.__kwdefaults__))
         for code in _codes(f.__code__):
             if not ours and _DRAWS & {*code.co_names}:
                 raise _Unsure("it draws random numbers or reads from outside")
+            if not ours:
+                self.names.update(code.co_names)
             for name in code.co_names:
                 if name not in f.__globals__:
                     continue
@@ -95,8 +120,8 @@ class Guard:
                     self._found(f.__globals__, name, value, depth - 1)
                 elif callable(value):
                     self.same.append((f.__globals__, name, value))
-        for value in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()):
-            self._inside(value, depth - 1)
+        for values in (f.__defaults__ or (), f.__kwdefaults__ or {}):
+            self._inside(values, depth - 1)
         for cell in f.__closure__ or ():
             self.cells.append((cell, cell.cell_contents))
             self._inside(cell.cell_contents, depth - 1)
@@ -110,10 +135,15 @@ class Guard:
             self._inside(value, depth)
 
     def _inside(self, value: Any, depth: int) -> None:
-        if isinstance(value, (*_PLAIN, Tensor, Op, type, np.random.Generator)):
-            return  # a generator is for masks, which are drawn outside of the step
-        if isinstance(value, types.ModuleType):
-            if value.__name__.partition(".")[0] not in _MODULES:
+        if isinstance(value, np.random.Generator):  # for masks, which are drawn outside of the step
+            self.generator = True
+        elif isinstance(value, (*_PLAIN, Tensor, Op)):
+            return
+        elif isinstance(value, type):
+            if not _is_ours(value.__module__):
+                self._class(value, depth)
+        elif isinstance(value, types.ModuleType):
+            if not _is_known(value.__name__):
                 raise _Unsure(f"module {value.__name__}")
         elif isinstance(value, (tuple, list)):
             self.lists.append((value, tuple(value)))
@@ -130,24 +160,51 @@ class Guard:
 
     def _object(self, thing: Any, depth: int) -> None:
         """An object with attributes and methods: a Module."""
-        attributes = vars(thing)
+        attributes = getattr(thing, "__dict__", None)
+        if attributes is None:
+            raise _Unsure(f"a {type(thing).__name__}")
         self.sizes.append((attributes, len(attributes)))
         for name, value in attributes.items():
             self._found(attributes, name, value, depth - 1)
-        for cls in type(thing).__mro__[:-1]:
-            members = vars(cls)
+        self._class(type(thing), depth)
+
+    def _class(self, cls: type, depth: int) -> None:
+        """The methods and attributes of a class, and of those that it derives from."""
+        if id(cls) in self.seen or (issubclass(cls, tuple) and hasattr(cls, "_fields")):
+            return
+        self.seen.add(id(cls))
+        for base in cls.__mro__[:-1]:
+            ours = _is_ours(base.__module__)
+            if not ours and _is_known(base.__module__):
+                continue  # of Python or NumPy
+            members = vars(base)
             self.sizes.append((members, len(members)))
             for name, member in members.items():
                 if isinstance(member, types.FunctionType):
                     self.same.append((members, name, member))
-                    if name == "forward" or not (_is_ours(cls.__module__) or name in _OUTSIDE):
+                    if name == "forward" or not (ours or name in _OUTSIDE):
                         self._function(member, depth - 1)
-                elif isinstance(member, _PLAIN) and not name.startswith("__"):
-                    self.equal.append((members, name, member))
+                elif name.startswith("__"):
+                    continue
+                elif ours:
+                    if isinstance(member, _PLAIN):
+                        self.equal.append((members, name, member))
+                elif isinstance(member, (property, staticmethod, classmethod)):
+                    self.same.append((members, name, member))
+                    inner = (getattr(member, "fget", None), getattr(member, "__func__", None))
+                    for f in inner:
+                        if f is not None:
+                            self._callable(f, depth - 1)
+                elif not isinstance(member, types.MemberDescriptorType):
+                    self._found(members, name, member, depth - 1)
 
 
 def _is_ours(module: str | None) -> bool:
     return (module or "").partition(".")[0] == "minigrad"
+
+
+def _is_known(module: str | None) -> bool:
+    return (module or "").partition(".")[0] in _MODULES
 
 
 _MISSING = object()

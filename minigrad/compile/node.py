@@ -145,9 +145,16 @@ class Run:
             for i, a in enumerate(kernel.final(memory, self.steps, self.reverse))
         ]
         assert len(carry) == c
-        ys = [kernel.over_time(v, memory, self.rows, self.reverse) for v in kernel.program.ys]
+        ys, taken = [], set()
+        for v in kernel.program.ys:
+            y = kernel.over_time(v, memory, self.rows, self.reverse)
+            buffer = kernel.of[v].name
+            ys.append(y.copy() if buffer in taken else y)  # each y may be edited by itself
+            taken.add(buffer)
         for name, v in kernel.program.taps.items():
-            self.record.values[name] = kernel.over_time(v, memory, self.rows, self.reverse)
+            values = kernel.over_time(v, memory, self.rows, self.reverse)[...]
+            values.flags.writeable = False  # BPTT may read them
+            self.record.values[name] = values
         if not self.needs and state.tape is None:
             return [wrap(a, None, False) for a in finals], [wrap(a, None, False) for a in ys]
         self.memory = memory if self.needs else Storage()

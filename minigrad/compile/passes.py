@@ -78,7 +78,7 @@ def share(trace: Trace, program: Program) -> tuple[Program, Mapping]:
     known: dict[Any, Value] = {}
 
     def rule(v: Value, inputs: tuple[Any, ...]) -> Value | None:
-        ids = tuple([id(i) if type(i) is Value else ("n", i) for i in inputs])
+        ids = tuple([id(i) if type(i) is Value else ("n", repr(i)) for i in inputs])
         key = (v.op, ids, freeze(v.params), v.cut, v.row, v.batch, v.stage)
         if key in known:
             return known[key]
@@ -241,12 +241,28 @@ def backward(trace: Trace, program: Program) -> Program:
     return optimise(trace, program)[0]
 
 
+_KEEP_MEANING = (share, push_slices, share)
+
+
+def trail(trace: Trace, program: Program) -> list[tuple[str, Program]]:
+    """(pass, the program after it) for the passes of `optimise`, in turn: to be shown."""
+    found = []
+    trace.forward = False
+    try:
+        for step in _KEEP_MEANING:
+            program, _ = step(trace, program)
+            found.append((step.__name__, program))
+    finally:
+        trace.forward = True
+    return found
+
+
 def optimise(trace: Trace, program: Program) -> tuple[Program, Mapping]:
     """The passes that keep what a program means, one after the other."""
     total: Mapping = {}
     trace.forward = False  # what is rewritten is part of the step, whatever it depends on
     try:
-        for step in (share, push_slices, share):
+        for step in _KEEP_MEANING:
             program, new = step(trace, program)
             total = {v: new.get(t, t) for v, t in total.items()} | {
                 v: t for v, t in new.items() if v not in total

@@ -99,7 +99,7 @@ class Value:
     def key(self) -> tuple[Any, ...]:
         """All that the compiler reads, hashable; inputs by index."""
         op = f"{self.role} {self.op.name}" if self.op else self.role
-        inputs = tuple([v.index if type(v) is Value else ("n", v) for v in self.inputs])
+        inputs = tuple([v.index if type(v) is Value else ("n", repr(v)) for v in self.inputs])
         params = freeze(self.params) if self.params else ()
         return (op, self.row, self.dtype.char, self.batch, inputs, params, self.cut, self.index)
 

@@ -114,7 +114,8 @@ class _Reverse:
         """The gradient of a carry; zeros if nothing reads it."""
         if id(v) in self.found:
             return self._total(v)._value
-        return ops.where(ops.equal(like, like), 0.0, 0.0)._value
+        never = ops.logical_and(ops.equal(like, like), ops.not_equal(like, like))
+        return ops.where(never, like, 0.0)._value
 
     def _add(self, v: Any, g: Tracer) -> None:
         if v.stage == BEFORE or v.role == "rows":

@@ -18,7 +18,7 @@ from .compiled import Compiled
 from .program import STEP, Program, Value, used
 from .result import Record, ScanResult
 from .trace import Trace, Tracer
-from .unroll import Cell, check_carry, check_lengths, sizes, unroll
+from .unroll import Cell, check_carry, check_lengths, choose, sizes, unroll
 
 Array = np.ndarray
 
@@ -71,7 +71,7 @@ def scan(
     """
     if mode not in ("fused", "tape"):
         raise ValueError(f"scan: mode must be 'fused' or 'tape', got {mode!r}.")
-    init, xs = map_leaves(as_tensor, init), map_leaves(as_tensor, xs)
+    init, xs = _tensors(init), _tensors(xs)
     time, batch = sizes("scan", xs)
     window = _windows("truncate", truncate), _windows("checkpoint", checkpoint)
     if lengths is not None:
@@ -89,6 +89,12 @@ def scan(
     if mode == "tape":
         return _on_tape(cell, init, xs, reverse, record)
     return _fused(cell, init, xs, batch, reverse, record)
+
+
+def _tensors(tree: Any) -> Any:
+    if all(isinstance(t, Tensor) for t in leaves(tree)):
+        return tree
+    return map_leaves(as_tensor, tree)
 
 
 def _windows(name: str, steps: Any) -> int | None:
@@ -110,11 +116,8 @@ def _padded(cell: Cell) -> Cell:
         x, real = x
         new, y = cell(state, x)
         check_carry("scan", state, new)
-
-        def chosen(a: Tensor, b: Any) -> Tensor:
-            return ops.where(real.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
-
-        return map_leaves(chosen, new, state), map_leaves(lambda a: chosen(a, 0.0), y)
+        kept = map_leaves(lambda a, b: choose(real, a, b), new, state)
+        return kept, map_leaves(lambda a: choose(real, a), y)
 
     padded.__name__ = f"padded_{cell_name(cell)}"
     padded.cell = cell  # type: ignore[attr-defined]  # who it is in memo.py
@@ -258,14 +261,12 @@ class Traced:
         if isinstance(t, Tracer):
             if t._value.stage != STEP:
                 raise TraceError(f"scan: {what} {t._value.type()} has no batch axis.")
-            return t._value
+            return (t * 1.0)._value if t._cut and t.dtype.kind == "f" else t._value
         rows = self.trace.rows
-        if t.ndim == 0 or t.shape[0] not in (1, rows):
+        if t.ndim == 0 or t.shape[0] != rows:
             raise TraceError(
                 f"scan: {what} is a constant {list(t.shape)}; expected (B, ...) with B = {rows}."
             )
-        if t.shape[0] != rows:
-            t = ops.broadcast_to(t, (rows, *t.shape[1:]))
         return self.trace.with_rows(self.trace.weight(t), 0, 1)
 
     def tensors(self) -> list[Tensor]:
@@ -335,6 +336,8 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
         recorder.remember(init, xs, given, wanted, compiled, tensors, (final_tree, ys_tree), taps)
     run = node.Run(compiled, tensors, given[-1].shape[0], rows, reverse, taps)
     finals, ys = run.forward()
+    if switches.anomaly and not all(_finite(t) for t in (*finals, *ys)):
+        unroll(cell, init, xs, None, reverse)  # which names the op and the step
     if listeners:
         run.tell(listeners)
     return ScanResult(
@@ -343,6 +346,10 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
         run.record if record else None,
         run.explanation(),
     )
+
+
+def _finite(t: Tensor) -> bool:
+    return t.dtype.kind != "f" or bool(np.isfinite(t._data).all())
 
 
 def _listed(record: Any) -> tuple[str, ...]:

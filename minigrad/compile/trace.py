@@ -83,6 +83,10 @@ class Tracer(Tensor):
     def __repr__(self) -> str:
         return f"Tracer({self._value.type()})"
 
+    @property
+    def tracer(self) -> Tracer:
+        return self
+
     def all_steps(self) -> Array:
         """The values of a part of the input, (T, B, ...): they are there before the loop is."""
         if not self._value.from_x:
@@ -156,7 +160,7 @@ def trace_of(args: Iterable[Any], params: dict[str, Any]) -> Trace:
     """The trace that a call on these arguments belongs to."""
     found = {id(a._trace): a._trace for a in args if isinstance(a, Tracer)}
     index = params.get("index")
-    if isinstance(index, _Abstract):
+    if isinstance(index, (_Abstract, Tracer)):
         found[id(index._trace)] = index._trace
     if len(found) > 1:
         raise TraceError(
@@ -243,6 +247,8 @@ class Trace:
         cut: tuple[int, ...] = ()
         for i, a in enumerate(args):
             if type(a) is Tracer:
+                if a._trace is not self:
+                    trace_of(args, params)  # says so
                 inputs.append(a._value)
                 if a._cut:
                     cut += (i,)
@@ -253,19 +259,32 @@ class Trace:
             else:
                 inputs.append(self.weight(a))
         if op.kind == "elementwise":
+            if op is ops.where and self.forward and not any(_is_float(v) for v in inputs):
+                self._two_numbers()
             value = self._elementwise(op, inputs, cut)
         elif op.kind == "matmul":
             return self._matmul(op, inputs, args)
-        elif op.name == "getitem" and isinstance(params["index"], _Abstract):
+        elif op.name == "getitem" and isinstance(params["index"], (_Abstract, Tracer)):
             return self._lookup(args[0], params["index"].tracer)
         elif op.name == "cumsum":
             return self._cumsum(args[0], params)
         else:
-            value = self._other(op, inputs, params)
+            first = len(self.values)
+            value = self._other(op, inputs, params, cut)
+            if isinstance(value, Value) and value.index < first:  # the input as it is
+                return Tracer(self, value, bool(cut))
         if isinstance(value, Value):
             value.cut = cut
             return Tracer(self, value)
         return value
+
+    def _two_numbers(self) -> None:
+        """Refuses where(mask, 1.0, 0.0) in float32: eager numbers alone make float64."""
+        if self.dtype == np.float32:
+            raise DTypeError(
+                "where: of two numbers it is float64, in a step of float32. Say mask.astype(x.dtype) "
+                "for ones and zeros, or give one of the two as a tensor of float32."
+            )
 
     def again(self, v: Value, inputs: tuple[Any, ...]) -> Value:
         """v with other inputs of the same types."""
@@ -324,7 +343,9 @@ class Trace:
         )
         return self._new(value)
 
-    def _other(self, op: Op, inputs: list[Any], params: dict[str, Any]) -> Any:
+    def _other(
+        self, op: Op, inputs: list[Any], params: dict[str, Any], cut: tuple[int, ...]
+    ) -> Any:
         """Views and reductions."""
         values = [v for v in inputs if type(v) is Value]
         if len(values) != len(inputs):
@@ -337,7 +358,7 @@ class Trace:
             return self.outside(op, inputs, params, AFTER if AFTER in stages else BEFORE)
         self._no_sums(op, values)
         if op.name == "getitem" and (split := _listed(params["index"], values[0])):
-            return self._listed_index(values[0], *split)
+            return self._listed_index(Tracer(self, values[0], bool(cut)), *split)
         if op.kind == "reduce":
             return self._reduce(op, values[0], params)
         if op.name == "astype":
@@ -392,7 +413,8 @@ class Trace:
         if wanted == v.dtype:
             return v
         if v.dtype.kind == "b" and wanted == self.dtype:
-            return self.apply(ops.where, (self.tracer(v), 1.0, 0.0), {})
+            one = _ONES.setdefault(wanted, as_tensor(np.ones((), wanted)))
+            return self.apply(ops.where, (self.tracer(v), one, 0.0), {})
         if v.role == "x" and v.from_x and v.tensor is not None:
             return self._hoisted(op, [v], params)
         raise TraceError(
@@ -442,8 +464,13 @@ class Trace:
         x, y = (arg if type(arg) is Tracer else self.tracer(v) for arg, v in zip(args, inputs))
         last = len(a.shape) - 1
         if b.batch is None and len(b.shape) == 2 and a.batch != last:
-            if a.from_x and self.forward:
-                return self.tracer(self._hoisted(op, [a, b], {}))
+            # Of an input itself the loop does it, for a chunk of steps at once.
+            if a.from_x and a.role == "op" and self.forward:
+                cut = tuple(i for i, t in enumerate((x, y)) if t._cut)
+                return self.tracer(self._hoisted(op, [a, b], {}, cut))
+            if a.batch:  # rows first, as the gradient of b will want them
+                product = ops.swapaxes(x, 0, a.batch) @ y
+                return ops.swapaxes(product, 0, a.batch)  # type: ignore[no-any-return]
             shape = (*a.shape[:-1], b.shape[1])
             value = self._step(op, [a, b], shape, a.dtype, (a.batch, a.many))
             value.cut = tuple(i for i, t in enumerate((x, y)) if t._cut)
@@ -469,9 +496,11 @@ class Trace:
 
     # -- what is not written down op by op
 
-    def _hoisted(self, op: Op, inputs: Sequence[Value], params: dict[str, Any]) -> Value:
+    def _hoisted(
+        self, op: Op, inputs: Sequence[Value], params: dict[str, Any], cut: Sequence[int] = ()
+    ) -> Value:
         """An x of the step, (T, B, ...) being computed by one eager op."""
-        whole = as_tensor(hoist.run(op, inputs, params, self.rows))
+        whole = as_tensor(hoist.run(op, inputs, params, self.rows, cut))
         v = next(i for i in inputs if type(i) is Value and i.from_x)
         value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, v.batch, v.many, op)
         value.tensor = whole
@@ -485,7 +514,8 @@ class Trace:
         """table[index], with integers that are part of the input: an embedding."""
         v = index._value
         if not isinstance(table, Tensor) or isinstance(table, Tracer) or not v.from_x:
-            index._no_value("it was used as an index", "index with integers that come in as xs")
+            instead = "choose with mg.where" if v.dtype.kind == "b" else "index a Tensor with xs"
+            index._no_value("it was used as an index", instead)
         whole = table[index.all_steps()]
         value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, v.batch, 1, ops.getitem)
         value.tensor = whole
@@ -504,9 +534,9 @@ class Trace:
         mask = _MASKS.setdefault(key, as_tensor(mask))
         return ops.sum(ops.where(mask, ops.expand_dims(x, axis), 0.0), axis=axis + 1)
 
-    def _listed_index(self, v: Value, axis: int, places: Array, index: tuple[Any, ...]) -> Value:
+    def _listed_index(self, x: Tracer, axis: int, places: Array, index: tuple[Any, ...]) -> Value:
         """x[..., [2, 0, 1]], as slices joined."""
-        x = self.tracer(v)
+        v = x._value
         if axis == v.batch:
             raise batch.mixes("getitem", v, state.scope, "it chooses among the rows")
         lead = (slice(None),) * axis
@@ -538,6 +568,7 @@ def name_of(tensor: Tensor, depth: int = 3) -> str:
 
 _NOTHING = np.zeros(())
 _MASKS: dict[Any, Any] = {}
+_ONES: dict[Any, Any] = {}
 _INFERRED: dict[Any, tuple[Shape, np.dtype]] = {}
 _MOST_LISTED = 64
 
@@ -561,6 +592,10 @@ def infer(op: Op, inputs: Sequence[Any], params: dict[str, Any]) -> tuple[Shape,
             _INFERRED.clear()
         known = _INFERRED[key] = (y.shape, y.dtype)
     return known
+
+
+def _is_float(v: Any) -> bool:
+    return type(v) is Value and v.dtype.kind == "f"
 
 
 def _as_tuple(index: Any) -> tuple[Any, ...]:

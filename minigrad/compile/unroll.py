@@ -54,8 +54,8 @@ def unroll(
                 check_carry("unroll", init, new)
             real = None if lengths is None else t < lengths
             if real is not None and not real.all():
-                new = map_leaves(lambda a, b, real=real: _where(real, a, b), new, state)
-                y = map_leaves(lambda a, real=real: _where(real, a, 0.0), y)
+                new = map_leaves(lambda a, b, real=real: choose(real, a, b), new, state)
+                y = map_leaves(lambda a, real=real: choose(real, a), y)
             state, ys[t] = new, y
     return state, map_leaves(lambda *steps: ops.stack(steps), *ys)
 
@@ -107,6 +107,10 @@ def check_carry(who: str, init: Any, new: Any) -> None:
             )
 
 
-def _where(real: np.ndarray, a: Tensor, b: Any) -> Tensor:
-    """a in the rows (axis 0) that are real, b in the others."""
-    return ops.where(real.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+def choose(real: Any, a: Tensor, b: Tensor | None = None) -> Tensor:
+    """a in the rows (axis 0) that are real, b (or zeros) in the others."""
+    real = real.reshape(-1, *(1,) * (a.ndim - 1))
+    if a.dtype.kind != "b":
+        return ops.where(real, a, 0.0 if b is None else b)
+    kept = ops.logical_and(real, a)
+    return kept if b is None else ops.logical_or(kept, ops.logical_and(ops.logical_not(real), b))
