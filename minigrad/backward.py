@@ -95,16 +95,18 @@ def walk(
     *,
     retain_graph: bool,
     create_graph: bool,
+    stop: bool = False,
 ) -> list[Any]:
     """Visits the record backwards from `outputs`.
 
     With wanted=None gradients go into `.grad` of the leaves; else those of `wanted` are returned
-    (None where nothing arrived) and no `.grad` is touched.
+    (None where nothing arrived) and no `.grad` is touched. stop: nothing behind `wanted` is visited,
+    and their hooks do not run: a part of a walk that goes on elsewhere.
     """
     before = state.switch(recording=create_graph)
     try:
         with np.errstate(all="ignore"):  # Inf and NaN are data here; detect_anomaly reports them
-            return _walk(outputs, seeds, wanted, retain_graph, create_graph)
+            return _walk(outputs, seeds, wanted, retain_graph, create_graph, stop)
     finally:
         state.switch(**before)
 
@@ -115,9 +117,10 @@ def _walk(
     wanted: Sequence[Tensor] | None,
     retain_graph: bool,
     create_graph: bool,
+    stop: bool,
 ) -> list[Any]:
     targets = None if wanted is None else {id(_target(t)) for t in wanted}
-    nodes, leaves = _collect(outputs, targets)
+    nodes, leaves = _collect(outputs, targets, stop)
     sums = _Sums()
     for output, seed in zip(outputs, seeds, strict=True):
         sums.add(id(_target(output)), seed)
@@ -127,6 +130,9 @@ def _walk(
         node = nodes.pop()
         g = sums.pop(id(node), None)
         if g is None:
+            continue
+        if stop and targets is not None and id(node) in targets:
+            found[id(node)] = g.copy()
             continue
         if node.hooks is not None or node.tape is not None:
             g = _show(node, g)
@@ -167,7 +173,7 @@ def _walk(
         if id(leaf) not in sums:
             continue
         g = sums.take(id(leaf))
-        if leaf._hooks:
+        if leaf._hooks and not stop:
             g = _run_hooks(leaf._hooks, g)
         if targets is None:
             _accumulate(leaf, g, create_graph)
@@ -181,7 +187,7 @@ def _target(t: Tensor) -> Target:
 
 
 def _collect(
-    outputs: Iterable[Tensor], targets: set[int] | None
+    outputs: Iterable[Tensor], targets: set[int] | None, stop: bool
 ) -> tuple[list[Node], list[Tensor]]:
     """The nodes that the gradient has to pass, by position, first to last; and the leaves."""
     seen: set[int] = set()
@@ -198,7 +204,7 @@ def _collect(
             leaves.append(target)
             continue
         nodes.append(target)
-        inputs = target.inputs
+        inputs = () if stop and targets is not None and key in targets else target.inputs
         if inputs:  # none: freed, which is reported when the walk comes to it
             for i in target.plan.needs:
                 stack.append(inputs[i])

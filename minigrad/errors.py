@@ -54,4 +54,6 @@ def describe(value: Any) -> str:
         return f"{data.dtype}[{', '.join(map(str, data.shape))}]"
     if isinstance(data, (bool, int, float)):
         return repr(data)
+    if hasattr(value, "_trace") and hasattr(value, "dtype"):  # a value of a step being compiled
+        return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
     return type(value).__name__

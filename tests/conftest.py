@@ -19,12 +19,26 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 JIT_DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--wide", action="store_true", help="also compile for the cases marked wide")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if JIT_DISABLED:
         skip = pytest.mark.skip(reason="checks compiled code; NUMBA_DISABLE_JIT=1")
         for item in items:
             if "needs_jit" in item.keywords:
                 item.add_marker(skip)
+    elif not config.getoption("--wide"):
+        left_out = [item for item in items if "wide" in item.keywords and is_fused(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def is_fused(item: pytest.Item) -> bool:
+    """Whether it is the run of a test in the compiled mode; see tests/modes.py."""
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("mode") == "fused"
 
 
 @pytest.fixture

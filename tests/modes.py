@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,6 +12,16 @@ import minigrad as mg
 MODES = ("fused", "tape")
 
 each_mode = pytest.mark.parametrize("mode", MODES)
+
+
+def thin(cases: Iterable[str], every: int) -> list[Any]:
+    """The cases for a parametrize; all but each `every`-th are marked wide.
+
+    Each needs kernels of its own: a wide one is compiled with `pytest --wide` only. All of them run
+    on the tape, and in the loops that the compiler writes, by Python (NUMBA_DISABLE_JIT=1).
+    """
+    wide = pytest.mark.wide
+    return [pytest.param(c, marks=[wide] * bool(k % every)) for k, c in enumerate(cases)]
 
 
 def run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from minigrad import cli
-from minigrad.flow.experiment import CELLS
+from minigrad.flow.experiment import CELLS, Settings
 from minigrad.kernels import cache, jit
 
 Captured, Patch = pytest.CaptureFixture[str], pytest.MonkeyPatch
@@ -196,7 +196,7 @@ def test_a_cache_of_another_user_is_told_in_one_line(
 
 @pytest.fixture
 def no_layers(monkeypatch: Patch) -> None:
-    monkeypatch.setattr("minigrad.cli.warmup._run_layer", lambda cell: None)
+    monkeypatch.setattr("minigrad.cli.warmup._run_layer", lambda cell, settings: None)
 
 
 @pytest.mark.usefixtures("no_layers")
@@ -204,9 +204,10 @@ def no_layers(monkeypatch: Patch) -> None:
 def test_warmup_says_what_each_cell_took_and_what_is_kept(
     capsys: Captured, monkeypatch: Patch
 ) -> None:
-    asked = []
+    asked, sizes = [], (32, 64)  # those of `minigrad flow`
 
-    def warm_up(cells: list[str]) -> None:
+    def warm_up(cells: list[str], settings: Settings) -> None:
+        assert (settings.embedding, settings.hidden) == sizes
         asked.extend(cells)
         cache.store_object(f"element-{cache.key(*cells)}", [], b"")
 
@@ -217,7 +218,8 @@ def test_warmup_says_what_each_cell_took_and_what_is_kept(
     assert all(line.endswith("s    1 kernels compiled") for line in lines)
     assert total.endswith(f"{len(asked)} kernels, 1 KiB: {len(asked)} element")
     asked.clear()
-    assert status("warmup", "--cells", "GRU", "rnn", "gru") == 0
+    sizes = (5, 7)
+    assert status("warmup", "--cells", "GRU", "rnn", "gru", "--input", "5", "--hidden", "7") == 0
     assert asked == ["gru", "rnn"]
     assert "gru       0.0 s    0 kernels" in capsys.readouterr().out
 
@@ -229,7 +231,7 @@ def test_warmup_that_can_keep_nothing_compiles_nothing(
 ) -> None:
     (folder / "file").touch()
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(folder / place))
-    monkeypatch.setattr("minigrad.flow.experiment.warm_up", lambda cells: pytest.fail("compiles"))
+    monkeypatch.setattr("minigrad.flow.experiment.warm_up", lambda *_: pytest.fail("compiles"))
     assert status("warmup") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"minigrad warmup: kernels can't be kept in {folder / place}: Not a directory"
@@ -239,7 +241,7 @@ def test_warmup_that_can_keep_nothing_compiles_nothing(
 @pytest.mark.needs_jit
 def test_warmup_compiles(capsys: Captured, monkeypatch: Patch) -> None:
     monkeypatch.delenv("MINIGRAD_CACHE_DIR")  # the one that all tests fill
-    assert status("warmup", "--cells", "rnn") == 0
+    assert status("warmup", "--cells", "rnn", "--input", "2", "--hidden", "3") == 0
     assert " scan" in capsys.readouterr().out.splitlines()[-1]
 
 
@@ -252,7 +254,7 @@ def test_warmup_without_jit_says_so(capsys: Captured, monkeypatch: Patch) -> Non
 @pytest.mark.usefixtures("no_layers")
 @pytest.mark.needs_jit
 def test_warmup_goes_on_after_a_cell_that_fails(capsys: Captured, monkeypatch: Patch) -> None:
-    def warm_up(cells: list[str]) -> None:
+    def warm_up(cells: list[str], settings: Settings) -> None:
         if cells == ["lstm"]:
             raise jit.KernelError("jit.build: Numba\nrefuses")
 
@@ -268,7 +270,7 @@ def test_warmup_goes_on_after_a_cell_that_fails(capsys: Captured, monkeypatch: P
 def test_warmup_says_when_the_folder_got_full(
     folder: Path, capsys: Captured, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("minigrad.flow.experiment.warm_up", lambda cells: None)
+    monkeypatch.setattr("minigrad.flow.experiment.warm_up", lambda *_: None)
     monkeypatch.setattr(cache, "spilled", lambda: folder / "private")
     assert status("warmup") == 1
     assert "not all kernels could be kept" in capsys.readouterr().err

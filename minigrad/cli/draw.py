@@ -1,4 +1,4 @@
-"""`minigrad draw`: a cell's equations, an unrolled network or a small tape, as a picture."""
+"""`minigrad draw`: a cell's equations or compiled step, a network or a small tape, as a picture."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..ops import tanh
 from ..tape import Tape, scope, tap
 from ..tensor import tensor
 from .arguments import integer
+from .explain import run_scan
 
 CELLS: dict[str, tuple[type[Any], type[Any], bool]] = {
     "rnn": (nn.RNNCell, nn.RNN, False),
@@ -31,8 +32,9 @@ def add(commands: Any) -> None:
     """Declares the command and its arguments."""
     parser = commands.add_parser(
         "draw",
-        help="draw a cell, a network or a tape",
+        help="draw a cell, its compiled step, a network or a tape",
         description="Draws what minigrad knows: `cell` is one step as the graph of its equations, "
+        "`program` is what the compiler makes of that step, forward and backward, "
         "`network` is an untrained network unrolled over random input and coloured by the gradient "
         "of a loss at its last step, `tape` is every operation of a two-step RNN with values and "
         "gradients.",
@@ -40,7 +42,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=run)
     option = parser.add_argument
     # fmt: off
-    option("what", choices=("cell", "network", "tape"))
+    option("what", choices=("cell", "program", "network", "tape"))
     option("--cell", type=str.lower, choices=list(CELLS), default="lstm", help="default: lstm")
     option("--steps", type=integer(1), default=20, help="of the network (default: %(default)s)")
     option("--layers", type=integer(1), default=1, help="of the network (default: %(default)s)")
@@ -55,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     """Draws one picture into a file."""
     name = "tape" if args.what == "tape" else f"{args.what}-{args.cell}"
     path = args.out or Path(f"{name}.svg")
-    drawing = {"cell": _cell, "network": _network, "tape": _tape}[args.what](args)
+    kinds = {"cell": _cell, "program": _program, "network": _network, "tape": _tape}
+    drawing = kinds[args.what](args)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NoEngineWarning)
         written = drawing.save(path)
@@ -67,6 +70,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _cell(args: argparse.Namespace) -> Drawing:
     return draw(CELLS[args.cell][0](args.hidden, args.hidden))
+
+
+def _program(args: argparse.Namespace) -> Drawing:
+    cell = CELLS[args.cell][0](args.hidden, args.hidden)
+    name = "LSTM" if args.cell == "bilstm" else args.cell.upper()
+    return draw(
+        run_scan(cell, args.hidden, args.steps, 2, args.seed), f"{name}: a step and its BPTT"
+    )
 
 
 def _network(args: argparse.Namespace) -> Drawing:

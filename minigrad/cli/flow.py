@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             f"{settings.updates} updates, seed {settings.seed}.",
             flush=True,
         )
-        _compile(settings.cells)
+        _compile(settings)
         outcomes = [_train(cell, text, settings) for cell in settings.cells]
         print("\n" + summary.table(outcomes, blocks()) + "\n")
         print("\n".join(summary.notes(outcomes)))
@@ -91,10 +91,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compile(cells: tuple[str, ...]) -> None:
+def _compile(settings: Settings) -> None:
     """Compiles before training, so that no cell is timed with it."""
     before, started = len(cache.kernels()), time.perf_counter()
-    experiment.warm_up(cells)
+    experiment.warm_up(settings.cells, settings)
     if new := len(cache.kernels()) - before:
         seconds = time.perf_counter() - started
         print(f"Compiled {new} kernels in {seconds:.1f} s; the next run finds them.", flush=True)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import MinigradError
 from ..flow import experiment
-from ..flow.experiment import CELLS
+from ..flow.experiment import CELLS, Settings
 from ..kernels import cache, jit
 from ..tensor import tensor
+from .arguments import integer
 from .cache import summary
 from .draw import CELLS as LAYERS
+
+DEFAULT = Settings()
 
 
 def add(commands: Any) -> None:
@@ -23,14 +27,18 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "warmup",
         help="compile the kernels that the cells need",
-        description="Runs every cell very small, on the tape and as a compiled loop, in float32 "
-        "and float64, with and without padding, so that its kernels are compiled and kept in the "
-        "cache. Kernels do not depend on sizes.",
+        description="Runs every cell briefly, in float32 and float64, with and without padding, "
+        "so that its kernels are compiled and kept in the cache. A cell's loop is compiled for its "
+        "sizes, and runs any number of steps and rows.",
     )
     parser.set_defaults(run=run)
     # fmt: off
     parser.add_argument("--cells", nargs="+", type=str.lower, choices=list(CELLS), metavar="CELL",
                         default=list(CELLS), help=f"any of {', '.join(CELLS)} (default: all)")
+    parser.add_argument("--input", type=integer(1), default=DEFAULT.embedding,
+                        help="features of the input (default: %(default)s, as in minigrad flow)")
+    parser.add_argument("--hidden", type=integer(1), default=DEFAULT.hidden,
+                        help="units of each cell (default: %(default)s, as in minigrad flow)")
     # fmt: on
 
 
@@ -40,10 +48,11 @@ def run(args: argparse.Namespace) -> int:
         return _complain("NUMBA_DISABLE_JIT=1: nothing is compiled; unset it")
     if why := cache.obstacle():
         return _complain(f"kernels can't be kept in {cache.folder() or 'a folder'}: {why}")
+    settings = replace(DEFAULT, embedding=args.input, hidden=args.hidden)
     started, failed = time.perf_counter(), 0
     try:
         for cell in dict.fromkeys(args.cells):
-            failed += _warm(cell)
+            failed += _warm(cell, settings)
     except KeyboardInterrupt:  # each kernel is kept as soon as it is compiled
         print(file=sys.stderr)
         _complain(f"stopped; in {cache.folder()} are {summary(cache.kernels())}")
@@ -55,12 +64,12 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _warm(cell: str) -> bool:
+def _warm(cell: str, settings: Settings) -> bool:
     """Runs one cell, and says how long that took; whether it failed."""
     before, started = {entry.stem for entry in cache.kernels()}, time.perf_counter()
     try:
-        experiment.warm_up([cell])
-        _run_layer(cell)
+        experiment.warm_up([cell], settings)
+        _run_layer(cell, settings)
     except (MinigradError, OSError) as error:  # the other cells may do
         _complain(f"{cell}: {' '.join(str(error).split())}")
         return True
@@ -70,14 +79,15 @@ def _warm(cell: str) -> bool:
     return False
 
 
-def _run_layer(cell: str) -> None:
+def _run_layer(cell: str, settings: Settings) -> None:
     """The compiled loops of a layer and of its BPTT, for every kind of input."""
     _, layer_type, bidirectional = LAYERS[cell]
+    size, hidden = settings.embedding, settings.hidden
     for dtype in (np.float32, np.float64):
-        layer = layer_type(4, 4, bidirectional=bidirectional, dtype=dtype)
+        layer = layer_type(size, hidden, bidirectional=bidirectional, dtype=dtype)
         for lengths in (None, np.array([3, 2])):
             for wanted in (False, True):  # gradients of the input, as inner layers do
-                xs = tensor(np.ones((3, 2, 4)), dtype=dtype, requires_grad=wanted)
+                xs = tensor(np.ones((3, 2, size)), dtype=dtype, requires_grad=wanted)
                 output, _ = layer(xs, lengths=lengths)
                 output.sum().backward()
 

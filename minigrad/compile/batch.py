@@ -92,7 +92,9 @@ def _is_whole(item: slice, size: int) -> bool:
 def _reshaped(v: Value, out: Shape, rows: int, refuse: Any) -> Axis:
     at, many = _place(v)
     before, inside = math.prod(v.shape[:at]), many * math.prod(v.shape[at + 1 :])
-    for k, size in enumerate(out):
+    # With one row several places would do: the axis stays where it is if it can.
+    for k in sorted(range(len(out)), key=lambda k: k != at):
+        size = out[k]
         fits = size and math.prod(out[:k]) == before and size % rows == 0
         if fits and inside % (size // rows) == 0:
             return Axis(k, size // rows)

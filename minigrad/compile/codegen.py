@@ -10,11 +10,13 @@ width, each `product(...)` a matrix product with packed weights. `d` holds sizes
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from .layout import Buffer
 from .lower import Loop, Lowered, Product
-from .nest import Nest, Text, places, pointer
+from .nest import Nest, Text, places, pointer, times
 
 # The first words of a description.
 HEAD = (
@@ -22,22 +24,15 @@ HEAD = (
     "chunk", "wide",
 )  # fmt: skip
 
-_PROLOGUE = '''\
-"""{title}
-
-{program}
-"""
-
+_PROLOGUE = """\
 from numba import float32, float64, int8
 
 from minigrad.kernels.integers import least, pick
 from minigrad.kernels.lanes import load_lanes, store_lanes
 from minigrad.kernels.memory import address_of, extent, external, load, matrix, ptr, shift, store
-from minigrad.kernels.simd import Mask, Vec, constant
 from minigrad.kernels.simd import {simd}
-from minigrad.kernels.steps import fold_max, fold_min, fold_sum, first_lanes, spread, spread_mask
-from minigrad.kernels.vectormath import {maths}
-
+from minigrad.kernels.steps import {steps}
+{maths}
 REAL = {real}
 V = Vec(REAL, {lanes})
 B = Mask({lanes})
@@ -57,9 +52,10 @@ def run(d):
         run_shard(ptr(d), 0)
 
 
-'''
-_SIMD = "abs, floor, isnan, maximum, minimum, select, sign, sqrt"
-_MATHS = "cos, erf, exp, expm1, log, log1p, pow, sigmoid, sin, tanh"
+"""
+_SIMD = "abs floor isnan maximum minimum select sign sqrt"
+_MATHS = "cos erf exp expm1 log log1p pow sigmoid sin tanh"
+_STEPS = "first_lanes fold_max fold_min fold_sum spread spread_mask"
 
 EXPORTS = {"run": "void(i64*)", "shard": "void(i64*, i64)"}
 # How many rows of time a buffer has, beside "t": see Buffer.at.
@@ -83,10 +79,23 @@ class Generator:
         self.counter = 0
 
     def generate(self, title: str, program: str) -> str:
-        head = _PROLOGUE.format(
-            title=title, program=program, real=self.dtype.name, lanes=self.lanes,
-            shards=HEAD.index("shards"), simd=_SIMD, maths=_MATHS,
-        )  # fmt: skip
+        self._shard()
+        body = str(self.text)
+        called = set(re.findall(r"\w+(?=\()", body))
+
+        def used(names: str) -> str:
+            return ", ".join(name for name in names.split() if name in called)
+
+        maths = used(_MATHS)
+        return docstring(title, program) + _PROLOGUE.format(
+            real=self.dtype.name, lanes=self.lanes, shards=HEAD.index("shards"),
+            simd=", ".join(filter(None, ["Mask, Vec, constant", used(_SIMD)])),
+            steps=used(_STEPS) or "spread",
+            maths=f"from minigrad.kernels.vectormath import {maths}\n" if maths else "",
+        ) + body  # fmt: skip
+
+    def _shard(self) -> None:
+        """The function that runs one shard."""
         t = self.text
         t.add("def shard(d, index):")
         t.depth += 1
@@ -109,7 +118,9 @@ class Generator:
             )
         early, late = self.lowered.early, self.lowered.late
         if early or late:
-            t.add("begin = count = start = 0  # of a chunk of steps: the first i, how many, first t")
+            t.add(
+                "begin = count = start = 0  # of a chunk of steps: the first i, how many, first t"
+            )
         t.add("for i in range(steps):")
         t.depth += 1
         t.add("t = first + i * step")
@@ -136,7 +147,6 @@ class Generator:
             t.depth += 1
             for product in late:
                 self._product(product, chunk=True)
-        return head + str(t)
 
     # -- products
 
@@ -149,8 +159,8 @@ class Generator:
             buffer = place.buffer
             per_row = buffer.size if p.inner == 1 else buffer.size // p.inner
             row = self._row(buffer, "low", "start" if chunk else "t")
-            offset = f"({row} * {buffer.size} + {place.offset}) * {item}"
-            start = f"shift({buffer.name}, {offset})"
+            offset = times(row, buffer.size) + (f" + {place.offset}" if place.offset else "")
+            start = f"shift({buffer.name}, {times(offset, item)})"
             places.append(
                 f"ptr(matrix({start}, (high - low){many}, {per_row * item}, {count}, {item}, "
                 f"{item})), {per_row * item}"
@@ -170,7 +180,10 @@ class Generator:
             return row
         time = "0" if buffer.at == "chunk" and t == "start" else _TIMES[buffer.at]
         time = time.replace("t +", f"{t} +") if t != "t" else time
-        return f"(({t if time == 't' else time}) * rows + {row})"
+        time = t if time == "t" else time
+        if time == "0":
+            return row
+        return f"{time if time.isidentifier() else f'({time})'} * rows + {row}"
 
     # -- loops
 
@@ -186,9 +199,8 @@ class Generator:
         for buffer in buffers.values():
             if buffer.rows:
                 size = buffer.size * buffer.dtype.itemsize
-                t.add(
-                    f"{pointer(buffer)} = shift({buffer.name}, {self._row(buffer, 'b')} * {size})"
-                )
+                offset = times(self._row(buffer, "b"), size)
+                t.add(f"{pointer(buffer)} = shift({buffer.name}, {offset})")
         for loop in loops:
             Nest(loop, self.text, self.fresh, self.lanes).emit()
         t.depth -= 1
@@ -196,6 +208,17 @@ class Generator:
     def fresh(self) -> str:
         self.counter += 1
         return f"v{self.counter}"
+
+
+def docstring(title: str, program: str) -> str:
+    """The docstring of a text."""
+    return f'"""{title}\n\n{program}\n"""\n\n'
+
+
+def bare(text: str) -> str:
+    """A text without its docstring and comments, which name what a reader knows: the code alone."""
+    code = text.split('"""\n\n', 2)[-1]
+    return re.sub(r"  # .*$", "", code, flags=re.MULTILINE)
 
 
 def _pack(i: int) -> str:

@@ -10,7 +10,7 @@ from ..kernels import jit
 from .compiled import Backward, Compiled, Forward
 from .kernel import StepKernel
 from .lower import Loop, Product
-from .program import AFTER, Program, Value
+from .program import AFTER, Program, Value, used
 
 
 class Explanation:
@@ -28,11 +28,11 @@ class Explanation:
         rows: int,
         reverse: bool,
         wanted: tuple[int, ...],
-        names: tuple[str, ...],
+        ran: dict[str, Backward],
     ):
         self._compiled, self._forward = compiled, forward
         self.steps, self.rows, self.reverse = steps, rows, reverse
-        self._wanted, self._names = wanted, names
+        self._wanted, self._ran = wanted, ran
 
     @property
     def program(self) -> Program:
@@ -40,12 +40,8 @@ class Explanation:
 
     @property
     def _backward(self) -> Backward | None:
-        """The loop of BPTT, if it has been made."""
-        for with_ys in (True, False):
-            found = self._compiled._backward.get((self._wanted, with_ys, self._names))
-            if found is not None:
-                return found
-        return None
+        """The loop of BPTT, if it has run."""
+        return self._ran.get("backward")
 
     @property
     def backward_program(self) -> Program | None:
@@ -73,7 +69,7 @@ class Explanation:
         return list(names.values())
 
     @property
-    def kept_floats(self) -> float:
+    def kept_floats(self) -> int:
         return sum(v.size for v in self.kept if v.dtype.kind == "f")
 
     @property
@@ -95,6 +91,8 @@ class Explanation:
         for v in self.program.xs:
             if v.op is not None:
                 add("hoisted", f"{v.name} {v.type()}: once, for all steps")
+        for p in kernel.lowered.early:
+            add("hoisted", f"{_product(p)}: for a chunk of steps at once, ahead of them")
         for k, text in enumerate(_steps(kernel)):
             add("" if k else "forward", text)
         if self._wanted or self._forward.kept:
@@ -108,12 +106,11 @@ class Explanation:
     def _explain_backward(self, add: Any) -> None:
         kept = self.kept
         itemsize = self._forward.kernel.dtype.itemsize
-        names = ", ".join(v.name or _made(v) for v in kept) or "nothing"
-        add(
-            "stored",
-            f"{names}: {self.kept_floats} floats, {self.kept_floats * itemsize} bytes for each row "
-            f"and step; {_bytes(self.kept_bytes)} in all",
-        )
+        names = ", ".join(v.name or _made(v) for v in kept)
+        floats = self.kept_floats
+        per_step = f"{floats} floats, {floats * itemsize} bytes for each row and step"
+        all_of_it = f"{per_step}; {_bytes(self.kept_bytes)} in all"
+        add("stored", f"{names}: {all_of_it}" if kept else "nothing but the results")
         back = self._backward
         if back is None:
             add("backward", "not run yet")
@@ -122,12 +119,17 @@ class Explanation:
         again = [v for v in back.program.body if v in inside and v.stage != AFTER]
         if again:
             add("recomputed", ", ".join(_made(v) for v in again))
+        for p in back.kernel.lowered.early:
+            add("hoisted", f"{_product(p)}: for a chunk of steps at once, ahead of them")
         for k, text in enumerate(_steps(back.kernel)):
             add("" if k else "backward", text)
+        for p in back.kernel.lowered.late:
+            add("sunk", f"{_product(p)}: for a chunk of steps at once, behind them")
         for v in back.products:
-            rows = f"{self.steps * self.rows} rows"
             sizes = " x ".join(str(n) for n in v.shape)
-            add("sunk", f"a weight's gradient ({sizes}): one product over {rows}, behind the loop")
+            whose = [w.name for w, s in back.program.sums.items() if v in used([s])]
+            of = f"gradient of {', '.join(filter(None, whose)) or 'a weight'} ({sizes})"
+            add("sunk", f"{of}: one product over {self.steps * self.rows} rows, behind the loop")
         if back.sums:
             add(
                 "sunk", f"{_many(len(back.sums), 'sum')} over time, added up row by row in the loop"
@@ -145,8 +147,7 @@ def _steps(kernel: StepKernel) -> list[str]:
     found = []
     for step in kernel.lowered.steps:
         if isinstance(step, Product):
-            name = step.weight.name or repr(step.weight)
-            found.append(f"product with {name} ({step.k} x {step.n})")
+            found.append(_product(step))
         else:
             assert isinstance(step, Loop)
             done = [i for i in step.items if i.loads is None and i.value is not None]
@@ -156,6 +157,10 @@ def _steps(kernel: StepKernel) -> list[str]:
             what = f"{_many(len(done), 'op')} ({shown})" if done else "copied or added up"
             found.append(f"loop over {size}: {what}")
     return found
+
+
+def _product(p: Product) -> str:
+    return f"product with {p.weight.name or repr(p.weight)} ({p.k} x {p.n})"
 
 
 def _made(v: Value) -> str:

@@ -43,6 +43,27 @@ def gradient_as_scan(run: Run, node: Node, g: dict[int, Tensor]) -> list[tuple[i
     return gradients
 
 
+def _rows_first(t: Tensor, v: Value, rows: int, lead: int = 0) -> Tensor:
+    """A Tensor of v's shape, behind `lead` axes, as (B, ...): what a scan takes and gives."""
+    if v.batch is None or (v.batch == 0 and v.many == 1):
+        return t
+    at = v.batch + lead
+    apart = t.reshape(*t.shape[:at], rows, v.many, *t.shape[at + 1 :])
+    order = [*range(lead), at, *(a for a in range(lead, apart.ndim) if a != at)]
+    return ops.transpose(apart, tuple(order))
+
+
+def _as_in_step(t: Tensor, v: Value, rows: int, lead: int = 0) -> Tensor:
+    """The other way round."""
+    if v.batch is None or (v.batch == 0 and v.many == 1):
+        return t
+    at = v.batch + lead
+    order = [*range(lead), *range(lead + 1, at + 1), lead, *range(at + 1, t.ndim)]
+    moved = ops.transpose(t, tuple(order))
+    full = (*v.row[: v.batch], rows * v.many, *v.row[v.batch + 1 :])
+    return moved.reshape(*moved.shape[:lead], *full)
+
+
 def _read_values(
     run: Run,
     forward: Program,
@@ -62,14 +83,17 @@ def _read_values(
 
     def forward_step(state: Any, x: Any) -> tuple[Any, Any]:
         known = dict(fixed) | dict(zip(forward.carry, state, strict=True))
-        known |= dict(zip(forward.xs, x, strict=True))
+        for v, t in zip(forward.xs, x, strict=False):  # see _steps
+            known[v] = _as_in_step(t, v, run.rows)
         evaluate(forward.body, known, run.rows)
-        return tuple(known[v] for v in forward.carry_out), tuple(known[v] for v in rest)
+        return tuple(known[v] for v in forward.carry_out), tuple(
+            _rows_first(known[v], v, run.rows) for v in rest
+        )
 
     init = tuple(tensors[v] for v in forward.carry)
-    xs = tuple(tensors[v] for v in forward.xs)
+    xs = tuple(_rows_first(tensors[v], v, run.rows, 1) for v in forward.xs)
     _, ys = scan(forward_step, init, xs or _steps(run), reverse=run.reverse)
-    return found | dict(zip(rest, ys, strict=True))
+    return found | {v: _as_in_step(t, v, run.rows, 1) for v, t in zip(rest, ys, strict=True)}
 
 
 def _steps(run: Run) -> tuple[Tensor, ...]:
@@ -106,14 +130,19 @@ def _scan_backward(
 
     def backward_step(state: Any, x: Any) -> tuple[Any, Any]:
         known = dict(fixed) | dict(zip(backward.carry, state, strict=True))
-        known |= dict(zip([*names, *dys], x, strict=True))
+        for v, t in zip([*names, *dys], x, strict=False):  # see _steps
+            known[v] = _as_in_step(t, v, run.rows)
         evaluate(body, known, run.rows)
-        return tuple(known[v] for v in backward.carry_out), tuple(known[v] for v in kept)
+        return tuple(known[v] for v in backward.carry_out), tuple(
+            _rows_first(known[v], v, run.rows) for v in kept
+        )
 
     init = tuple(g[k] if k in g else run.zeros_like_carry(k) for k in range(c))
-    xs = (*(reads[v] for v in names), *given)
+    read = [*(reads[v] for v in names), *given]
+    xs = tuple(_rows_first(t, v, run.rows, 1) for t, v in zip(read, [*names, *dys], strict=True))
     first, ys = scan(backward_step, init, xs or _steps(run), reverse=not run.reverse)
-    return list(first), dict(zip(kept, ys, strict=True))
+    found = {v: _as_in_step(t, v, run.rows, 1) for v, t in zip(kept, ys, strict=True)}
+    return list(first), found
 
 
 def _sum_up(

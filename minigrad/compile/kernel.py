@@ -14,7 +14,7 @@ import numpy as np
 
 from ..kernels import arena, host, jit, matmul, threads
 from ..kernels.matmul import panel_vectors, tile
-from .codegen import EXPORTS, EXTRA, Generator
+from .codegen import EXPORTS, EXTRA, Generator, bare
 from .layout import Buffer
 from .lower import Loop, Lowered, Product
 from .program import Program, Value, params_for
@@ -59,7 +59,7 @@ class StepKernel:
     def built(self) -> Any:
         """What `jit.build` made of it."""
         links = threads.links() | {"minigrad_product": matmul.panels(self.dtype)["product"]}
-        return jit.build(f"scan_{self.name}", self.text, EXPORTS, links)
+        return jit.build(f"scan_{self.name}", self.text, EXPORTS, links, bare(self.text))
 
     @cached_property
     def call(self) -> Any:

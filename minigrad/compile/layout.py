@@ -24,8 +24,8 @@ class Buffer:
     """An array that a kernel reads or writes.
 
     size: elements of one row. at: the row's time index in generated code ("t", "before", "after",
-    "even", "odd", "chunk"), or "" for an array without a time axis. rows: False for a weight, which all rows
-    share.
+    "even", "odd", "chunk"), or "" for an array without a time axis. rows: False for a weight, which
+    all rows share.
     """
 
     name: str

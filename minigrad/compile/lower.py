@@ -114,7 +114,7 @@ class Lowering:
         )
 
     def _ordered(self) -> list[Value]:
-        """The body, each product as soon as it can be: so one loop follows, not one on each side."""
+        """The body, each product as soon as it can be: one loop follows, not one on each side."""
         waiting, inside = list(self.body), set(self.body)
         found: dict[Value, None] = {}
         while waiting:

@@ -97,7 +97,9 @@ class Guard:
             known = not isinstance(owner, types.ModuleType) or _is_known(owner.__name__)
             if not known or not isinstance(owner, (types.ModuleType, type, type(None))):
                 raise _Unsure(f"{f.__name__} of a {type(owner).__name__}")
-        elif hasattr(f, "__dict__") and not isinstance(f, (np.random.Generator, np.random.RandomState)):
+        elif hasattr(f, "__dict__") and not isinstance(
+            f, (np.random.Generator, np.random.RandomState)
+        ):
             self._object(f, depth)
         else:
             raise _Unsure(f"a {type(f).__name__}")

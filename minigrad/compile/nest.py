@@ -140,6 +140,8 @@ class Nest:
                 if not (item.stores or item.adds or item.fold):
                     continue
                 text = printer.name(known[v])
+            if lines and v is not None and v.name:
+                lines[-1] += f"  # {v.name}"
             for line in lines:
                 t.add(line)
             lines.clear()
@@ -180,11 +182,11 @@ class Nest:
         if stride == 0:
             if kind == "B":
                 return f"spread_mask(load({row}, {offset}, int8), B)"
-            return f"spread(load({row}, ({offset}) * {item}, REAL), V)"
+            return f"spread(load({row}, {times(offset, item)}, REAL), V)"
         if stride == 1 and not count:
-            return f"load({row}, ({offset}) * {item}, {kind})"
+            return f"load({row}, {times(offset, item)}, {kind})"
         lanes = count or self.lanes
-        start = f"shift({row}, ({offset}) * {item})"
+        start = f"shift({row}, {times(offset, item)})"
         return f"load_lanes({start}, 0, {stride * item}, {lanes}, {kind})"
 
     def _store(self, place: Place, text: str, count: str, still: bool = False) -> None:
@@ -192,11 +194,22 @@ class Nest:
         row, offset = pointer(buffer), self._offset(place, still)
         stride = place.strides[self.vector] or 1
         if stride == 1 and not count:
-            self.t.add(f"store({row}, ({offset}) * {item}, {text})")
+            self.t.add(f"store({row}, {times(offset, item)}, {text})")
             return
-        start = f"shift({row}, ({offset}) * {item})"
+        start = f"shift({row}, {times(offset, item)})"
         lanes = count or self.lanes
         self.t.add(f"store_lanes({start}, 0, {stride * item}, {lanes}, {text})")
+
+
+def times(index: str, n: int) -> str:
+    """index * n, as one would write it.
+
+    >>> times("0", 4), times("j", 4), times("j + 16", 4), times("j + 16", 1)
+    ('0', 'j * 4', '(j + 16) * 4', 'j + 16')
+    """
+    if n == 1 or index == "0":
+        return index
+    return f"{index} * {n}" if index.isidentifier() else f"({index}) * {n}"
 
 
 def pointer(buffer: Buffer) -> str:

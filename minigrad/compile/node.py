@@ -122,7 +122,7 @@ class Run:
         self.record = Record()
         self.memory: Storage | None = None
         self.scope = state.scope
-        self.back: Any = None
+        self.ran: dict[str, Any] = {}  # for explain()
         self.tellers: list[Any] = []
 
     # -- forward
@@ -184,7 +184,7 @@ class Run:
         c, x = self.carries, self.carries + self.xs
         ys = [k for k, v in enumerate(program.ys, start=c) if v.dtype.kind == "f"]
         with_ys = any(k in g for k in ys)
-        back = self.back = self.compiled.backward(self.wanted, with_ys, self.names)
+        back = self.ran["backward"] = self.compiled.backward(self.wanted, with_ys, self.names)
         dcarry = [
             g[k] if k in g else np.zeros(self.arrays[k].shape, self.arrays[k].dtype)
             for k in range(c)
@@ -257,7 +257,7 @@ class Run:
     def explanation(self) -> Explanation:
         """What ran, without its arrays."""
         return Explanation(
-            self.compiled, self.kernel, self.steps, self.rows, self.reverse, self.wanted, self.names
+            self.compiled, self.kernel, self.steps, self.rows, self.reverse, self.wanted, self.ran
         )
 
 

@@ -1,4 +1,4 @@
-"""Passes: small functions Program -> Program. `explain()` prints the program before and after.
+"""Passes: small functions Program -> Program; `minigrad explain CELL --passes` shows their work.
 
 merge_products   h @ W1 and h @ W2 become one product, h @ [W1 | W2]
 share            equal computations are done once

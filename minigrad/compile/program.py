@@ -13,7 +13,10 @@ type, and parameters that hold a shape hold it for one row. A value has a stage:
     >>> w = mg.tensor(np.ones((3, 3), np.float32), name="w")
     >>> h = mg.tensor(np.zeros((2, 3), np.float32))
     >>> print(trace_step(lambda h, x: (mg.tanh(x + h @ w), h), h, h).program)
-    step(carry: %0 float32[B, 3]; xs: %1 float32[B, 3]; weights: %2 'w' float32[3, 3])
+    step:
+      carry %0                                 float32[B, 3]
+      x %1 x                                   float32[B, 3]
+      weight %2 w                              float32[3, 3]
       %3 = matmul(%0, %2)                      float32[B, 3]
       %4 = add(%1, %3)                         float32[B, 3]
       %5 = tanh(%4)                            float32[B, 3]
@@ -134,8 +137,8 @@ class Program:
     """carry, xs, weights -> carry, ys; and what is summed over time, by name of the weight.
 
     body: the values that are computed, each after its inputs. sums: weight Value -> the "after"
-    value that is its gradient (in the program of a backward step). taps: name -> value, marked by
-    `mg.tap` in the cell. outputs: names -> further per-row values to keep for every step.
+    value that is its gradient (in the program of a backward step). taps: name -> value: marked by
+    `mg.tap` in the cell, or, backwards, the norm of the gradient of what was marked.
     """
 
     carry: list[Value]
@@ -157,14 +160,10 @@ class Program:
         return [*self.carry_out, *self.ys, *self.sums.values(), *self.taps.values()]
 
     def __str__(self) -> str:
-        def listed(values: Iterable[Value]) -> str:
-            return ", ".join(
-                f"{v!r} {v.name!r} {v.type()}" if v.name else f"{v!r} {v.type()}" for v in values
-            )
-
-        parts = [("carry", self.carry), ("xs", self.xs), ("weights", self.weights)]
-        head = "; ".join(f"{what}: {listed(values)}" for what, values in parts if values)
-        lines = [f"{self.name}({head})"]
+        lines = [f"{self.name}:"]
+        parts = [("carry", self.carry), ("x", self.xs), ("weight", self.weights)]
+        for what, v in ((what, v) for what, values in parts for v in values):
+            lines.append(f"  {f'{what} {v!r} {v.name}'.rstrip():<40} {v.type()}")
         for v in self.body:
             assert v.op is not None
             arguments = [repr(i) for i in v.inputs]

@@ -81,6 +81,7 @@ class Eager:
 
     source = ""
     program = None
+    backward_program = None
 
     def __str__(self) -> str:
         return "mode='tape': every step ran as eager operations, recorded one by one"

@@ -282,8 +282,9 @@ class Trace:
         """Refuses where(mask, 1.0, 0.0) in float32: eager numbers alone make float64."""
         if self.dtype == np.float32:
             raise DTypeError(
-                "where: of two numbers it is float64, in a step of float32. Say mask.astype(x.dtype) "
-                "for ones and zeros, or give one of the two as a tensor of float32."
+                "where: of two numbers it is float64, in a step of float32. Say "
+                "mask.astype(x.dtype) for ones and zeros, or give one of the two as a tensor of "
+                "float32."
             )
 
     def again(self, v: Value, inputs: tuple[Any, ...]) -> Value:
@@ -341,7 +342,7 @@ class Trace:
         value = Value(
             len(self.values), "op", shape, dtype, None, 1, op, tuple(inputs), params, stage
         )
-        return self._new(value)
+        return self._new(value, _made_of(op, inputs))
 
     def _other(
         self, op: Op, inputs: list[Any], params: dict[str, Any], cut: tuple[int, ...]
@@ -355,6 +356,8 @@ class Trace:
         params = op.prepared(inputs, params)
         stages = {v.stage for v in values}
         if STEP not in stages:
+            if op.name == "reshape" and params["shape"] == values[0].shape:
+                return values[0]
             return self.outside(op, inputs, params, AFTER if AFTER in stages else BEFORE)
         self._no_sums(op, values)
         if op.name == "getitem" and (split := _listed(params["index"], values[0])):
@@ -470,7 +473,7 @@ class Trace:
                 return self.tracer(self._hoisted(op, [a, b], {}, cut))
             if a.batch:  # rows first, as the gradient of b will want them
                 product = ops.swapaxes(x, 0, a.batch) @ y
-                return ops.swapaxes(product, 0, a.batch)  # type: ignore[no-any-return]
+                return ops.swapaxes(product, 0, a.batch)
             shape = (*a.shape[:-1], b.shape[1])
             value = self._step(op, [a, b], shape, a.dtype, (a.batch, a.many))
             value.cut = tuple(i for i, t in enumerate((x, y)) if t._cut)
@@ -547,23 +550,37 @@ class Trace:
         return joined[rest]._value if rest else joined._value
 
 
+def _made_of(op: Op, inputs: Sequence[Any]) -> str:
+    """What to call a value that was made of weights alone."""
+    names = [v.name if type(v) is Value else repr(v) for v in inputs]
+    if not all(names) or any(type(v) is Value and v.stage == AFTER for v in inputs):
+        return ""
+    if op.name == "transpose":
+        return names[0].removesuffix(".T") if names[0].endswith(".T") else f"{names[0]}.T"
+    return f"[{' | '.join(names)}]" if op.name == "concatenate" else f"{op.name}({names[0]})"
+
+
 def name_of(tensor: Tensor, depth: int = 3) -> str:
     """What to call a weight: its name, or how it was made of others that have one."""
     if tensor.name or tensor._node is None or not depth:
         return tensor.name
     node = tensor._node
-    inputs = [
-        name_of(i, depth - 1) if isinstance(i, Tensor)
-        else name_of(wrap(_NOTHING, i, True), depth - 1)
-        for i in node.inputs if i is not None and not isinstance(i, (int, float))
-    ]  # fmt: skip
-    if not inputs or not all(inputs):
+    names = [_name_of_input(i, depth - 1) for i in node.inputs]
+    if not names or not all(names):
         return ""
     if node.op.name == "transpose":
-        return f"{inputs[0]}.T"
-    if node.op.symbol in ("+", "−", "×"):
-        return f" {node.op.symbol} ".join(inputs)
-    return f"{node.op.name}({', '.join(inputs)})"
+        return f"{names[0]}.T"
+    if node.op.symbol in ("+", "−", "×", "÷") and len(names) == 2:
+        return f"{names[0]} {node.op.symbol} {names[1]}"
+    return f"{node.op.name}({', '.join(names)})"
+
+
+def _name_of_input(i: Any, depth: int) -> str:
+    if isinstance(i, (int, float)):
+        return repr(i)
+    if i is None:  # a constant array
+        return "..."
+    return name_of(i if isinstance(i, Tensor) else wrap(_NOTHING, i, True), depth)
 
 
 _NOTHING = np.zeros(())

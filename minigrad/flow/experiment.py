@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from ..data import DataError, Vocabulary, spaced_windows, split, windows
 from ..nn.layers import Embedding, Linear
 from ..nn.losses import cross_entropy
 from ..nn.module import Module
-from ..nn.recurrent import Recurrent
+from ..nn.recurrent import DEFAULT_MODE, Recurrent
 from ..nn.rnn import GRU, LSTM, RNN
 from ..ops import concatenate
 from ..optim import Adam, clip_grad_norm_
@@ -55,6 +55,7 @@ class Settings:
     embedding: int = 32
     learning_rate: float = 5e-3
     max_norm: float = 1.0  # of the gradient, by clipping
+    mode: str = DEFAULT_MODE  # of the layers
     thresholds: Thresholds = field(default_factory=Thresholds)
 
 
@@ -82,7 +83,7 @@ class CharacterModel(Module):
         options: dict[str, Any] = {"bidirectional": True} if self.two_sided else {}
         self.embed = Embedding(symbols, settings.embedding, generator=generator)
         layer: Recurrent = CELLS[cell](
-            settings.embedding, settings.hidden, mode="tape", generator=generator, **options
+            settings.embedding, settings.hidden, mode=settings.mode, generator=generator, **options
         )
         layer.scope_name = cell
         self.recurrent = layer
@@ -173,10 +174,14 @@ def run(
     )
 
 
-def warm_up(cells: Iterable[str]) -> None:
-    """Runs cells very small, so that the kernels they need are compiled and cached."""
+def warm_up(cells: Iterable[str], settings: Settings) -> None:
+    """Runs cells very briefly, so that the kernels they need are compiled and cached.
+
+    A compiled loop is for one size of layer, and for any number of steps and rows.
+    """
+    brief = replace(settings, steps=3, batch=2, updates=1)
     for cell in cells:
-        run(cell, "To be, or not to be. " * 4, Settings(steps=3, hidden=4, batch=2, updates=1))
+        run(cell, "To be, or not to be. " * 4, brief)
 
 
 def measure(model: CharacterModel, ids: Array, settings: Settings) -> Recording:

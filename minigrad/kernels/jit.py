@@ -160,9 +160,15 @@ def source(origin: Path | str | Callable[..., Any], /, **constants: Any) -> str:
 
 
 def build(
-    name: str, text: str, exports: Mapping[str, str], links: Mapping[str, int] | None = None
+    name: str,
+    text: str,
+    exports: Mapping[str, str],
+    links: Mapping[str, int] | None = None,
+    code: str | None = None,
 ) -> Kernel:
     """The kernel compiled from `text`: from memory, from the cache, or compiled now and kept.
+
+    code: what of the text decides the machine code, where that is less (comments left out).
 
     Raises KernelError where Numba refuses the source, where the code needs a symbol that nobody
     defines, and under NUMBA_DISABLE_JIT=1.
@@ -174,7 +180,7 @@ def build(
         )
     links = links or {}
     listed = repr((sorted(exports.items()), sorted(links)))
-    key = objects.key(name, text, listed, mode(), *_surroundings())
+    key = objects.key(name, text if code is None else code, listed, mode(), *_surroundings())
     if key not in _kernels:
         with _lock:
             if key not in _kernels:

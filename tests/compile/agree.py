@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 import minigrad as mg
+from minigrad.compile import kernel
+from minigrad.kernels import jit, threads
 from minigrad.tree import leaves
+
+PLAIN = jit.mode() == "plain"  # the generated text runs as Python: wide sweeps cost little
 
 TOLERANCE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}
 
@@ -24,6 +29,26 @@ def close(name: str, got: Any, want: Any, tolerance: float) -> None:
     error = np.abs(got - want).max(initial=0.0)
     scale = max(np.abs(want).max(initial=0.0), 1.0)
     assert error <= tolerance * scale, f"{name}: off by {error:.3g}, largest {scale:.3g}"
+
+
+def wide(cases: Sequence[Any], telling: Sequence[Any]) -> Sequence[Any]:
+    """All cases where they are cheap; natively, where each compiles for a second, the telling ones."""
+    return cases if PLAIN else telling
+
+
+@contextmanager
+def small_parts(chunk_rows: int, shards: int = 1) -> Iterator[None]:
+    """Chunks of steps and shards of rows as small sizes would not have them."""
+    before = kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD, threads.get_num_threads()
+    kernel._CHUNK_ROWS = chunk_rows
+    if shards > 1:
+        kernel._WORTH_A_THREAD = 0
+        mg.set_num_threads(shards)
+    try:
+        yield
+    finally:
+        kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD = before[:2]
+        mg.set_num_threads(before[2])
 
 
 def outcome(

@@ -1,0 +1,114 @@
+"""`minigrad explain`: the step of a cell as a Program, its backward step, and what ran."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .. import nn
+from ..compile import Explanation, Program, passes, scan, trace_step
+from ..compile.reverse import reverse
+from ..ops import sum as sum_of
+from ..tensor import tensor
+from ..tree import leaves
+from .arguments import integer
+
+# What scan takes as it is; AttentionLSTMCell has to be given a memory first.
+_CELLS = (
+    nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.ElmanCell, nn.JordanCell, nn.IRNNCell,
+    nn.PeepholeLSTMCell, nn.CoupledLSTMCell, nn.LayerNormLSTMCell, nn.ZoneoutLSTMCell,
+    nn.MinimalGatedCell, nn.MinGRUCell, nn.UnitaryCell, nn.LRUCell,
+)  # fmt: skip
+CELLS: dict[str, type[Any]] = {c.__name__.removesuffix("Cell").lower(): c for c in _CELLS}
+
+
+def add(commands: Any) -> None:
+    """Declares the command and its arguments."""
+    parser = commands.add_parser(
+        "explain",
+        help="what the compiler makes of the step of a cell",
+        description="Scans a cell over random input, forward and backward, and prints its step as "
+        "a Program, the backward step that follows from it, and what ran: what was hoisted, fused, "
+        "stored and summed behind the loop.",
+    )
+    parser.set_defaults(run=run)
+    option = parser.add_argument
+    # fmt: off
+    option("cell", type=str.lower, choices=list(CELLS), metavar="CELL",
+           help=f"one of {', '.join(CELLS)}")
+    option("--input", "--input-size", type=integer(1), default=8, metavar="N",
+           help="features of x (default: %(default)s)")
+    option("--hidden", "--hidden-size", type=integer(1), default=16, metavar="N",
+           help="units (default: %(default)s)")
+    option("--steps", type=integer(1), default=20, help="T (default: %(default)s)")
+    option("--batch", type=integer(1), default=4, help="B (default: %(default)s)")
+    option("--seed", type=integer(0), default=0, help="of weights and input (default: %(default)s)")
+    option("--passes", action="store_true", help="print both programs after each pass, too")
+    option("--source", action="store_true", help="print the generated kernels, too")
+    # fmt: on
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the sections."""
+    rng = np.random.default_rng(args.seed)
+    cell = CELLS[args.cell](args.input, args.hidden, generator=rng).eval()
+    ran = run_scan(cell, args.input, args.steps, args.batch, args.seed)
+    _section("The step", ran.program)
+    _section("Its backward step", ran.backward_program)
+    if args.passes:
+        before: Program | None = None
+        for title, program in pass_by_pass(cell, args.input, args.batch):
+            same = before is not None and str(program) == str(before)
+            _section(title, "  changes nothing" if same else program)
+            before = program
+    _section("What ran", ran)
+    if args.source:
+        _section("The kernels", ran.source)
+    return 0
+
+
+def _section(title: str, body: Any) -> None:
+    print(f"-- {title} {'-' * max(4, 76 - len(title))}\n\n{body}\n")
+
+
+def run_scan(cell: Any, inputs: int, steps: int, batch: int, seed: int) -> Explanation:
+    """What a scan of the cell over random input ran, forward and backward."""
+    _name(cell)
+    dtype = next(cell.parameters()).dtype
+    xs = np.random.default_rng(seed).normal(size=(steps, batch, inputs)).astype(dtype)
+    result = scan(cell, cell.init_state(batch), tensor(xs, name="x"))
+    sum_of(leaves(result.ys)[0]).backward()
+    explanation: Explanation = result.explain()
+    return explanation
+
+
+def _name(cell: Any) -> None:
+    for name, parameter in cell.named_parameters():
+        parameter.name = name
+
+
+def pass_by_pass(cell: Any, inputs: int, batch: int) -> Iterator[tuple[str, Program]]:
+    """(which pass, the program after it), forward and then backward, as `scan` does them."""
+    dtype = next(cell.parameters()).dtype
+    traced = trace_step(cell, cell.init_state(batch), tensor(np.zeros((batch, inputs), dtype)))
+    trace, program = traced.trace, traced.program
+    yield "forward, as it was traced", program
+    program = passes.prune(program)
+    yield "forward, after prune", program
+    program, _ = passes.merge_products(trace, program)
+    yield "forward, after merge_products", program
+    wanted = [v for v in program.inputs if v.tensor is not None and v.tensor.requires_grad]
+    back, _ = reverse(trace, program, wanted)
+    inside = {*program.inputs, *program.body}
+    less = passes.recompute(back, program)
+    kept = {f"kept {v!r}": v for v in less.xs if v in inside}
+    for name, after in passes.trail(trace, replace(program, taps=kept)):
+        yield f"forward, after {name}", after
+    yield "backward, as reverse gives it", back
+    yield "backward, after recompute", less
+    for name, after in passes.trail(trace, less):
+        yield f"backward, after {name}", after

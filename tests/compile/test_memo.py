@@ -1,0 +1,331 @@
+"""A trace is remembered only while all that it depends on stays the same; else the cell is traced."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from compile.agree import close
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.compile import memo
+from minigrad.compile import scan as scan_function
+from minigrad.tree import leaves
+
+F64 = np.float64
+scan_module = sys.modules[scan_function.__module__]
+
+H = mg.tensor(np.linspace(-0.5, 0.5, 6).reshape(2, 3))
+XS = mg.tensor(np.linspace(-1.0, 1.0, 24).reshape(4, 2, 3))
+
+GAIN = 2.0
+FACTORS = [1.0, 2.0]
+
+
+class Config:
+    scale = 2.0
+    factors = (1.0, 2.0)
+
+
+def helper(h: Any) -> Any:
+    return h * GAIN
+
+
+@contextmanager
+def traces() -> Iterator[list[int]]:
+    """Counts how often a cell is traced inside."""
+    counted: list[int] = []
+    real = scan_module.Traced
+
+    class Counting(real):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any):
+            counted.append(1)
+            super().__init__(*args)
+
+    scan_module.Traced = Counting
+    try:
+        yield counted
+    finally:
+        scan_module.Traced = real
+
+
+def right(cell: Any, state: Any = H) -> list[np.ndarray]:
+    """The results of a fused scan, once they are known to be those of the tape."""
+    fused = [t.numpy() for t in leaves(tuple(mg.scan(cell, state, XS)))]
+    tape = [t.numpy() for t in leaves(tuple(mg.scan(cell, state, XS, mode="tape")))]
+    for k, (got, want) in enumerate(zip(fused, tape, strict=True)):
+        close(f"result {k}", got, want, 1e-12)
+    return fused
+
+
+def remembered(cell: Any, state: Any = H) -> None:
+    """Runs the cell until its trace is remembered."""
+    right(cell, state)
+    right(cell, state)
+    with traces() as counted:
+        right(cell, state)
+    assert not counted, "the trace is not remembered, so the test shows nothing"
+
+
+def changes(cell: Any, change: Callable[[], Any], state: Any = H) -> None:
+    """After `change` the cell computes something else, and the right thing."""
+    remembered(cell, state)
+    before = right(cell, state)
+    change()
+    after = right(cell, state)
+    assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    right(cell, state)
+
+
+def test_a_cell_that_stays_the_same_is_traced_twice_at_most() -> None:
+    cell = nn.GRUCell(3, 3, dtype=F64)
+    with traces() as counted:
+        for _ in range(5):
+            right(cell)
+    assert len(counted) <= 2
+
+
+def test_an_attribute_that_changes() -> None:
+    cell = nn.GRUCell(3, 3, dtype=F64)
+    changes(cell, lambda: setattr(cell, "update", "write"))
+
+
+def test_a_parameter_that_is_edited_or_swapped() -> None:
+    cell = nn.RNNCell(3, 3, dtype=F64)
+    changes(cell, lambda: setattr(cell.weight_hh, "data", cell.weight_hh.data * 0.5))
+    changes(cell, lambda: setattr(cell, "weight_hh", nn.Parameter(cell.weight_hh.numpy() * 3.0)))
+
+
+def test_a_parameter_that_needs_a_gradient_later() -> None:
+    w = mg.tensor(np.eye(3) * 0.5)
+
+    def cell(h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(h @ w + x), h
+
+    remembered(cell)
+    w.requires_grad_()
+    mg.scan(cell, H, XS).final.sum().backward()
+    got, w.grad = w.grad, None
+    mg.scan(cell, H, XS, mode="tape").final.sum().backward()
+    close("w", got.numpy(), w.grad.numpy(), 1e-12)
+
+
+class Scale:
+    """A part of a cell that is no Module."""
+
+    scale = 1.0
+
+    def __call__(self, h: Any) -> Any:
+        return h * self.scale
+
+
+class Own(nn.Module):
+    """A cell of a user's, with most ways to depend on something."""
+
+    bias = 0.5
+    table = [0.5]
+    shift = mg.tensor([0.25, 0.5, 1.0])
+
+    def __init__(self) -> None:
+        self.sizes = [1.0, 2.0]
+        self.options = {"gain": 1.0}
+        self.inner = Scale()
+
+    def init_state(self, batch: int) -> Any:
+        return mg.tensor(np.zeros((batch, 3)))
+
+    def gate(self, h: Any) -> Any:
+        return mg.tanh(h) * self.bias
+
+    @property
+    def slope(self) -> float:
+        return GAIN
+
+    @staticmethod
+    def fixed(h: Any) -> Any:
+        return h * FACTORS[0]
+
+    @classmethod
+    def shared(cls, h: Any) -> Any:
+        return h + cls.shift * cls.table[0]
+
+    def forward(self, h: Any, x: Any) -> tuple[Any, Any]:
+        h = self.gate(h) + x * self.sizes[1] * self.options["gain"] * self.slope
+        return mg.tanh(self.inner(self.shared(self.fixed(h)))), h
+
+
+def _gate(self: Any, h: Any) -> Any:
+    return mg.tanh(h) * 0.125
+
+
+def _forward(self: Any, h: Any, x: Any) -> tuple[Any, Any]:
+    return h, x
+
+
+CHANGES: dict[str, tuple[Any, str, Any]] = {
+    "a class attribute": (Own, "bias", 0.75),
+    "a class attribute that is a list": (Own, "table", [2.0]),
+    "a class attribute that is a Tensor": (Own, "shift", mg.tensor([1.0, 2.0, 3.0])),
+    "a method": (Own, "gate", _gate),
+    "forward": (Own, "forward", _forward),
+    "a property": (Own, "slope", property(lambda self: 0.25)),
+    "a static method": (Own, "fixed", staticmethod(lambda h: h * 0.5)),
+    "a class method": (Own, "shared", classmethod(lambda cls, h: h + 0.125)),
+    "a global that a property reads": (sys.modules[__name__], "GAIN", 3.0),
+    "a global that a static method reads": (sys.modules[__name__], "FACTORS", [3.0]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_class_holds_may_change(name: str, monkeypatch: Any) -> None:
+    owner, attribute, value = CHANGES[name]
+    changes(Own(), lambda: monkeypatch.setattr(owner, attribute, value))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cell: cell.sizes.__setitem__(1, 5.0),
+        lambda cell: setattr(cell, "sizes", [0.0, 3.0]),
+        lambda cell: cell.options.update(gain=3.0),
+        lambda cell: setattr(cell, "bias", 4.0),
+        lambda cell: setattr(cell, "gate", lambda h: h * 0.5),
+        lambda cell: setattr(cell.inner, "scale", 0.5),
+    ],
+)
+def test_what_an_object_holds_may_change(change: Callable[[Any], Any]) -> None:
+    cell = Own()
+    changes(cell, lambda: change(cell))
+
+
+def test_content_of_a_class_attribute_may_change(monkeypatch: Any) -> None:
+    monkeypatch.setattr(Own, "table", [0.5])
+    changes(Own(), lambda: Own.table.__setitem__(0, 3.0))
+
+
+def test_globals_that_change(monkeypatch: Any) -> None:
+    def cell(h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(helper(h) + x * FACTORS[1]), h
+
+    here = sys.modules[__name__]
+    changes(cell, lambda: monkeypatch.setattr(here, "GAIN", 0.5))
+    changes(cell, lambda: monkeypatch.setattr(here, "helper", lambda h: h))
+    monkeypatch.setattr(here, "FACTORS", list(FACTORS))
+    changes(cell, lambda: FACTORS.__setitem__(1, 7.0))
+
+
+def test_a_class_used_as_a_namespace(monkeypatch: Any) -> None:
+    def cell(h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(h * Config.scale + x * Config.factors[1]), h
+
+    changes(cell, lambda: monkeypatch.setattr(Config, "scale", 0.5))
+    changes(cell, lambda: monkeypatch.setattr(Config, "factors", (1.0, 5.0)))
+
+
+def test_closures_and_defaults_that_change() -> None:
+    scale, w = 2.0, mg.tensor(np.eye(3))
+
+    def cell(h: Any, x: Any, low: Any = (0.5,)) -> tuple[Any, Any]:
+        return mg.tanh((h * scale) @ w + x * low[0]), h
+
+    def change_scale() -> None:
+        nonlocal scale
+        scale = 0.5
+
+    def change_w() -> None:
+        nonlocal w
+        w = mg.tensor(np.eye(3) * 2)
+
+    changes(cell, change_scale)
+    changes(cell, change_w)
+    changes(cell, lambda: setattr(cell, "__defaults__", ((3.0,),)))
+
+
+def test_a_partial_is_followed_into_what_it_binds(monkeypatch: Any) -> None:
+    def step(scales: Any, h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(h * scales[0] * GAIN + x), h
+
+    scales = [2.0]
+    changes(functools.partial(step, scales), lambda: scales.__setitem__(0, 0.5))
+    here = sys.modules[__name__]
+    changes(functools.partial(step, scales), lambda: monkeypatch.setattr(here, "GAIN", 0.25))
+
+
+def test_training_and_eval_are_different_cells() -> None:
+    cell = nn.ZoneoutLSTMCell(3, 3, zoneout_h=0.5, zoneout_c=0.5, dtype=F64)
+    drawn = cell.draw(4, 2)
+    state = cell.init_state(2)
+
+    def run(mode: str) -> Any:
+        return mg.scan(cell, state, (XS, drawn), mode=mode).ys.numpy()
+
+    for training in (True, True, True, False, True):
+        cell.train(training)
+        close("ys", run("fused"), run("tape"), 1e-12)
+
+
+# -- never remembered ----------------------------------------------------------------------------------
+
+
+def test_an_array_that_may_be_edited_is_read_anew() -> None:
+    mask = np.ones(3)
+
+    def cell(h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(h * mask + x), h
+
+    before = [right(cell) for _ in range(3)][-1]
+    mask[0] = 0.0
+    assert not np.array_equal(before[0], right(cell)[0])
+
+
+RNG = np.random.default_rng(0)
+
+
+def _noise(h: Any, x: Any) -> tuple[Any, Any]:
+    return h + RNG.normal(size=(2, 3)), h
+
+
+def _binomial(h: Any, x: Any) -> tuple[Any, Any]:
+    return h * RNG.binomial(1, 0.5, (2, 3)).astype(F64), h
+
+
+def _number(h: Any, x: Any) -> tuple[Any, Any]:
+    return h + float(RNG.gumbel()), h
+
+
+draw = RNG.standard_gamma
+
+
+def _bound(h: Any, x: Any) -> tuple[Any, Any]:
+    return h + draw(2.0), h
+
+
+def _python(h: Any, x: Any) -> tuple[Any, Any]:
+    import random
+
+    return h + random.gauss(0, 1), h
+
+
+@pytest.mark.parametrize("cell", [_noise, _binomial, _number, _bound, _python])
+def test_a_cell_that_draws_is_traced_at_every_call(cell: Any) -> None:
+    results = [mg.scan(cell, H, XS).final.numpy() for _ in range(12)]
+    assert len({r.tobytes() for r in results}) > 1
+    assert any(not np.array_equal(results[-1], r) for r in results[3:-1])
+
+
+def test_a_cell_that_goes_away_is_forgotten() -> None:
+    before = len(memo._KNOWN)
+    cell = nn.RNNCell(3, 3, dtype=F64)
+    remembered(cell)
+    assert len(memo._KNOWN) == before + 1
+    del cell
+    import gc
+
+    gc.collect()
+    assert len(memo._KNOWN) <= before

@@ -1,0 +1,89 @@
+"""`minigrad explain`: what it prints, for every cell, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minigrad import cli, nn
+from minigrad.cli.explain import CELLS, pass_by_pass, run_scan
+from minigrad.compile import Program
+
+TINY = ["--input", "2", "--hidden", "3", "--steps", "4", "--batch", "2"]
+
+
+def sections(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, str]:
+    """What a run prints, by the title of the section."""
+    assert cli.main(["explain", *argv, *TINY]) == 0
+    parts = capsys.readouterr().out.split("-- ")[1:]
+    return {p.split(" --")[0]: p.partition("\n")[2].strip() for p in parts if " --" in p}
+
+
+def test_explain_prints_both_programs_and_what_ran(capsys: pytest.CaptureFixture[str]) -> None:
+    found = sections(capsys, "lstm")
+    assert list(found) == ["The step", "Its backward step", "What ran"]
+    assert found["The step"].startswith("step(carry: %0 'h' float32[B, 3], %1 'c' float32[B, 3]")
+    assert found["Its backward step"].startswith("backward step(")
+    assert "weight_hh.T" in found["Its backward step"].splitlines()[-1]
+    ran = found["What ran"]
+    assert ran.startswith("scan of lstmcell: 4 steps of 2 rows")
+    for word in ("hoisted", "stored", "sunk", "kernel"):
+        assert word in ran
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_every_cell_is_explained(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "return carry" in sections(capsys, cell, "--passes")["The step"]
+
+
+def test_source_prints_the_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    found = sections(capsys, "rnn", "--source")
+    assert found["The kernels"].count("def shard(d, index):") == 2
+
+
+def test_passes_print_each_program_that_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    found = sections(capsys, "gru", "--passes")
+    assert "getitem" in found["forward, as it was traced"]
+    assert found["forward, after push_slices"] != found["forward, as it was traced"]
+    assert found["forward, after prune"] == "changes nothing"
+    assert "kept %0" in found["forward, after push_slices"]
+    assert found["backward, after recompute"].startswith("backward step(")
+
+
+def test_the_last_programs_of_the_passes_are_those_that_ran() -> None:
+    def ops(program: Program | None) -> list[str]:
+        assert program is not None
+        return sorted(v.op.name for v in program.body if v.op)
+
+    def cell() -> nn.GRUCell:
+        return nn.GRUCell(2, 3, generator=np.random.default_rng(0))
+
+    programs = [program.check() for _, program in pass_by_pass(cell(), 2, 2)]
+    ran = run_scan(cell(), 2, 4, 2, 0)
+    assert ops(programs[5]) == ops(ran._forward.program)
+    assert ops(programs[-1]) == ops(ran.backward_program)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: CELL"),
+        (["transformer"], "invalid choice: 'transformer'"),
+        (["lstm", "--hidden", "0"], "must be at least 1"),
+        (["lstm", "--input-size", "x"], "'x' is not a whole number"),
+    ],
+)
+def test_explain_refuses_with_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leave:
+        cli.main(["explain", *arguments])
+    assert leave.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_sizes_can_be_named_as_the_cells_name_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "rnn", "--input-size", "2", "--hidden-size", "7"]) == 0
+    assert "float32[B, 7]" in capsys.readouterr().out

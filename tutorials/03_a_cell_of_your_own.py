@@ -1,0 +1,327 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 03 A cell of your own: one step, written once, becomes two loops
+#
+# Frameworks are fast for the cells that somebody wrote a kernel for. Here nobody did: `mg.scan`
+# looks at *one* step of any cell, derives the step of backpropagation through time (BPTT) from it,
+# and compiles both. This page watches it do so. You need tutorials 01 and 02. Run it with
+# `python tutorials/03_a_cell_of_your_own.py`.
+
+# %%
+import time
+
+import numpy as np
+
+import minigrad as mg
+
+T, B, I, H = 100, 16, 8, 32
+rng = np.random.default_rng(0)
+
+# %% [markdown]
+# ## A cell in ten lines
+#
+# The leaky RNN: every unit keeps a share $k$ of its state and takes the rest from a tanh RNN. The
+# shares are learned.
+#
+# $$ h_t = k \odot h_{t-1} + (1 - k) \odot \tanh(x_t U + h_{t-1} W + b) \qquad k = \sigma(a) $$
+
+
+# %%
+class LeakyCell(mg.nn.Module):
+    def __init__(self, inputs, hidden):
+        self.a = mg.nn.Parameter(np.full(hidden, 2.0))
+        self.U = mg.nn.Parameter(rng.standard_normal((inputs, hidden)) * 0.3)
+        self.W = mg.nn.Parameter(rng.standard_normal((hidden, hidden)) * 0.1)
+        self.b = mg.nn.Parameter(np.zeros(hidden))
+
+    def init_state(self, batch):
+        return mg.tensor(np.zeros((batch, len(self.b))))
+
+    def forward(self, h, x):
+        k = mg.sigmoid(self.a)
+        n = mg.tap("n", mg.tanh(x @ self.U + h @ self.W + self.b))
+        h = mg.tap("h", k * h + (1.0 - k) * n)
+        return h, h
+
+
+cell = LeakyCell(I, H)
+for name, parameter in cell.named_parameters():
+    parameter.name = name
+xs = mg.tensor(rng.standard_normal((T, B, I)), name="x")
+init = cell.init_state(B)
+
+# %% [markdown]
+# A cell is `(state, x) -> (state, y)`, nothing more. `mg.tap` gives a value a name.
+#
+# ## On the tape
+#
+# `mode="tape"` is the plain loop: step by step, every operation recorded. It is what scan *means*.
+
+
+# %%
+def gradients(mode, **options):
+    """A loss that looks at the last step, and its gradients; the result of the scan, too."""
+    cell.zero_grad()
+    result = mg.scan(cell, init, xs, mode=mode, **options)
+    (result.ys[-1] ** 2).sum().backward()
+    return {name: p.grad.numpy() for name, p in cell.named_parameters()}, result
+
+
+with mg.Tape() as tape:
+    on_tape, _ = gradients("tape")
+print(f"{len(tape)} operations on the tape, {len(tape) / T:.2f} a step")
+
+# %% [markdown]
+# ## Compiled
+#
+# The same call with `mode="fused"`, which is the default. The cell is called once, on values that
+# have a shape and no numbers. The first call compiles (a few seconds); the kernels are kept on
+# disk, for every `T` and `B`.
+
+# %%
+compiled, result = gradients("fused")
+for name, g in compiled.items():
+    error = np.abs(g - on_tape[name]).max() / np.abs(on_tape[name]).max()
+    print(f"dL/d{name}: differs from the tape by {error:.1e}")
+    assert error < 1e-12
+
+# %% [markdown]
+# Not equal bit by bit: sums are taken in another order. Nearly so.
+#
+# ## The Program of a step
+#
+# This is all that the compiler knows of the cell:
+
+# %%
+print(result.program)
+hoisted = [v.name for v in result.program.xs]
+assert hoisted == ["matmul(x, U)"]
+
+# %% [markdown]
+# `carry` is the state, `%0`. Two things are not in the step, though the cell wrote them there:
+#
+# * `x @ U` is an *input*, `matmul(x, U)`: it needs no state, so it was **hoisted** and done for all
+#   100 steps by one large product.
+# * $k = \sigma(a)$ and $1 - k$ need weights alone. They are computed once, ahead of the loop, and
+#   enter the step as weights, like `W`.
+#
+# ## The Program of BPTT
+#
+# Every op of minigrad declares its derivative as an expression of other ops. So the reverse of a
+# step can be traced like the step itself, and is a Program, too:
+
+# %%
+back = result.explain().backward_program
+print(back)
+after = [v.op.name for v in back.body if v.stage == "after" and v.op.kind != "view"]
+assert after.count("matmul") == 1
+assert "tanh" not in [v.op.name for v in back.body]
+
+# %% [markdown]
+# Read it as the chain rule. It carries `dL/dh` from step $t$ to $t - 1$; what comes in beside it
+# is `dL/dy` and what the forward step kept. The slope of tanh is $1 - n^2$, from the kept output:
+# no tanh is computed twice. And the lines `after the loop` are sums over time: $dL/dW = \sum_t
+# h_{t-1}^\top \delta_t$ is one product over all $T B$ rows, not 100 small ones. That is called
+# **sinking**.
+#
+# Both programs as a picture, `mg.flow.draw(result)`; what is stored for BPTT has a red outline:
+#
+# ![The step of a leaky RNN and its BPTT](pictures/leaky-program.svg)
+
+# %%
+picture = mg.flow.draw(result, title="A leaky RNN: one step and its BPTT").save("leaky-program.svg")
+print(f"drawn to {picture}")
+
+# %% [markdown]
+# ## What ran
+#
+# `explain()` says what became of the programs: which ops share a loop, what is stored, in how many
+# bytes, and which kernels ran.
+
+# %%
+report = result.explain()
+print(report)
+assert report.kept_floats == H  # n alone: h is a result of the scan anyway
+
+# %% [markdown]
+# Of each row and step BPTT needs `n` and the state, and the state is a result that is kept anyway:
+# so what it costs is 32 floats.
+#
+# The kernel itself is text: `result.source`. Here is the loop over time of the forward one. Each
+# `for j` runs over vectors of the CPU's width; the values between its lines never see memory.
+
+# %%
+source = result.source
+print(source[source.index("    for i in range(steps):") :].split("\n\n")[0])
+
+# %% [markdown]
+# `minigrad explain lstm --passes --source` prints all of this for the cells that ship.
+#
+# ## How fast
+
+
+# %%
+def seconds(mode, repeats=5):
+    gradients(mode)
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        gradients(mode)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+slow, fast = seconds("tape"), seconds("fused")
+print(f"forward and BPTT, {T} steps: tape {slow * 1e3:.1f} ms, fused {fast * 1e3:.2f} ms")
+print(f"{slow / fast:.0f} times as fast")
+
+# %% [markdown]
+# ## Gradients at every step
+#
+# The BPTT loop holds $dL/dh_t$ for every $t$ anyway. `record=` keeps its norm. With $W = 0$ we know
+# what it must be: $h_{t-1}$ reaches $h_t$ through $k$ alone, so each step back multiplies the
+# gradient by $k = \sigma(2) = 0.88$.
+
+# %%
+W = cell.W.numpy().copy()
+cell.W.data = np.zeros_like(W)
+_, result = gradients("fused", record=["h"])
+norms = result.record.norms["h"]  # |dL/dh_t| for every t
+k = 1 / (1 + np.exp(-2.0))
+print(f"|dL/dh_t| shrinks by {norms[-2] / norms[-1]:.6f} a step; sigmoid(2) = {k:.6f}")
+assert np.allclose(norms, norms[-1] * k ** np.arange(T - 1, -1, -1), rtol=1e-12)
+cell.W.data = W
+
+# %% [markdown]
+# ## Truncated BPTT, and checkpoints
+#
+# `truncate=25` cuts the gradient at the beginning of each window of 25 steps: cheaper in reach, and
+# *another* gradient. `checkpoint=10` gives the *same* gradient in less memory: it keeps the state
+# at every tenth step, and computes what lies between once more when BPTT comes by.
+
+# %%
+cut, result = gradients("fused", truncate=25, record=["h"])
+reached = int((result.record.norms["h"] > 0).sum())
+print(f"truncate=25: the gradient reaches {reached} of {T} steps")
+assert reached == 25
+
+same, _ = gradients("fused", checkpoint=10)
+full, result = gradients("fused")
+for name in full:
+    assert np.allclose(same[name], full[name], rtol=1e-12, atol=1e-14)
+    off = np.linalg.norm(cut[name] - full[name]) / np.linalg.norm(full[name])
+    print(f"dL/d{name}: checkpoint gives the same, truncate is off by {off:.1%}")
+    assert 0.0 < off < 0.2
+assert 0.04 < k**25 < 0.045
+
+# %% [markdown]
+# The loss looks at the last step only, so one window of four carries any gradient, and the error is
+# what the other three would have added. It is not large, because this cell forgets anyway: of a
+# gradient that shrinks by 0.88 a step, 4% is left after 25.
+#
+# ## What cannot be compiled
+#
+# A step is traced on values without numbers. A Python `if` on a value has no answer there, and scan
+# says so, instead of compiling one branch or falling back in silence:
+
+
+# %%
+def branching(h, x):
+    if h.sum(axis=1) > 0.0:
+        h = h * 0.5
+    return h + x, h
+
+
+def mixing(h, x):
+    return h - h.mean(axis=0) + x, h
+
+
+ones = mg.tensor(np.ones((T, B, H)))
+messages = []
+for wrong in (branching, mixing):
+    try:
+        mg.scan(wrong, init, ones)
+    except mg.TraceError as error:
+        messages.append(str(error))
+        print(f"{wrong.__name__}: {error}\n")
+assert "choose with mg.where" in messages[0]
+assert "would mix the rows of the batch" in messages[1]
+
+# %% [markdown]
+# The rows of a batch are independent in a step: nothing may choose among them or mix them. For
+# what differs from row to row there is `mg.where`; what really mixes rows runs with `mode="tape"`.
+
+
+# %%
+def choosing(h, x):
+    h = mg.where(h.sum(axis=1, keepdims=True) > 0.0, h * 0.5, h)  # each row by itself
+    return h + x, h
+
+
+final, _ = mg.scan(choosing, init, ones)
+reference, _ = mg.scan(choosing, init, ones, mode="tape")
+assert np.allclose(final.numpy(), reference.numpy(), rtol=1e-14)
+print(f"with mg.where it compiles: {final.numpy().mean():.6f}")
+
+# %% [markdown]
+# Random numbers are drawn before the scan and come in as `xs`: a step is traced once, so a mask
+# that it drew would be the same at every step.
+#
+# ## Exercises
+#
+# 1. Which values does BPTT of a plain RNN, $h_t = \tanh(a_t + h_{t-1} W)$, store beside its
+#    results? Guess, then ask `explain()`.
+# 2. Write `x @ (U * 2.0)` in place of `x @ U` in the leaky cell. What changes in the Program? And
+#    with `(h + x) @ W`, if x has as many features as h?
+# 3. Where does the gradient of the state go if the cell writes `h.detach() @ W`? Look at the
+#    backward program.
+#
+# ## Solutions
+
+
+# %%
+def rnn(h, x):
+    h = mg.tanh(x + h @ cell.W)
+    return h, h
+
+
+def of(step, inputs):
+    """The scan of a step, with BPTT."""
+    found = mg.scan(step, init, inputs)
+    found.ys.sum().backward()
+    return found
+
+
+# 1. Nothing: the slope of tanh is 1 - h^2, and h is a result.
+found = of(rnn, ones)
+print(f"a plain RNN stores {found.explain().kept_floats} floats for each row and step")
+assert found.explain().kept_floats == 0
+
+# 2. U * 2 needs weights alone, and x @ (U * 2) no state: it is hoisted as before, and nothing is
+#    left of the 2 in the step. In (h + x) @ W the product needs the state: it stays in the step.
+doubled = of(lambda h, x: (h + x @ (cell.U * 2.0),) * 2, xs)
+assert [v.op.name for v in doubled.program.body] == ["add"]
+inside = of(lambda h, x: ((h + x) @ cell.W,) * 2, ones)
+assert [v.op.name for v in inside.program.body] == ["add", "matmul"]
+
+# 3. Nowhere: that path is cut. The gradient of W is still summed, but dL/dh_{t-1} no longer passes
+#    through W: no product is left inside the loop.
+detached = of(lambda h, x: (0.5 * h + mg.tanh(x + h.detach() @ cell.W),) * 2, ones)
+products = [v for v in detached.explain().backward_program.body if v.op.name == "matmul"]
+print("products in the backward step:", ", ".join(f"{v!r} {v.stage} the loop" for v in products))
+assert [v.stage for v in products] == ["after"]
+
+# %% [markdown]
+# ## Sources
+#
+# Leaky units: M. Mozer, *Induction of multiscale temporal structure* (1992); H. Jaeger et al.,
+# *Neural Networks* 20 (2007). Gradients of a loop as another loop: A. Griewank and A. Walther,
+# *Evaluating Derivatives* (2008), and the scans of Theano (Bergstra et al. 2010) and JAX (Frostig,
+# Johnson and Leary 2018). Checkpoints: T. Chen et al., *Training deep nets with sublinear memory
+# cost* (2016). Truncated BPTT: R. Williams and J. Peng, *Neural Computation* 2 (1990).
