@@ -19,6 +19,7 @@ EXAMPLES = 5000 if LONG else 300 if PLAIN else 20
 # Hundreds of ops may lie on the way of a gradient: relative to its largest element, or to 1.
 TOLERANCE = {np.float64: 1e-11, np.float32: 3e-4}
 
+
 def examples(n: int) -> Any:
     return settings(
         max_examples=max(n, 1),

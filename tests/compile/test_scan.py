@@ -41,7 +41,9 @@ def agree(cell: Any, init: Any, xs: Any, *more: Any, **options: Any) -> None:
     ],
     ids=["tuple", "list", "dict", "namedtuple", "nested", "with None"],
 )
-def test_the_state_comes_back_in_the_structure_it_came_in(make: Callable[..., Any], rng: Any) -> None:
+def test_the_state_comes_back_in_the_structure_it_came_in(
+    make: Callable[..., Any], rng: Any
+) -> None:
     init = make(leaf(rng, 2, 3), leaf(rng, 2, 3))
     xs = leaf(rng, 4, 2, 3)
 
@@ -125,7 +127,11 @@ def test_integers_come_in_through_an_embedding(padding_idx: int | None, rng: Any
 
 def test_integers_and_masks_among_the_inputs_need_no_gradient(rng: Any) -> None:
     table = leaf(rng, 5, 3)
-    xs = (mg.tensor(rng.integers(0, 5, (4, 2))), mg.tensor(rng.random((4, 2)) < 0.5), leaf(rng, 4, 2, 3))
+    xs = (
+        mg.tensor(rng.integers(0, 5, (4, 2))),
+        mg.tensor(rng.random((4, 2)) < 0.5),
+        leaf(rng, 4, 2, 3),
+    )
 
     def cell(h: Any, x: Any) -> tuple[Any, Any]:
         token, keep, z = x
@@ -276,7 +282,10 @@ def test_a_tape_shows_a_scan_as_one_node_and_its_results(rng: Any) -> None:
 @pytest.mark.parametrize("mode", ["fused", "tape"])
 def test_detect_anomaly_finds_a_nan_that_a_scan_makes(mode: str, rng: Any) -> None:
     h, xs = leaf(rng, 2, 3), leaf(rng, 4, 2, 3)
-    with mg.detect_anomaly(), pytest.raises(mg.errors.NumericalError, match=r"forward pass of log, scope t=0"):
+    with (
+        mg.detect_anomaly(),
+        pytest.raises(mg.errors.NumericalError, match=r"forward pass of log, scope t=0"),
+    ):
         mg.scan(lambda h, x: (mg.log(-mg.exp(h)) + x, h), h, xs, mode=mode)
 
 

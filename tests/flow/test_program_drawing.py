@@ -96,8 +96,14 @@ def test_stages_are_clusters() -> None:
 
 
 def test_what_is_hoisted_is_marked_and_ahead_of_the_loop() -> None:
-    picture = read(draw(ran(nn.GRUCell(I, H)).program))
-    assert picture.text("f_hoisted0").startswith("matmul(x, weight_ih.T)")
+    A, B = (mg.tensor(np.ones((I, I)), name=name) for name in "AB")
+
+    def cell(h: Any, x: Any) -> Any:
+        return h, h + mg.tanh(x @ A) @ B  # no state runs through the second product
+
+    xs = mg.tensor(np.ones((2, 3, I)))
+    picture = read(draw(mg.scan(cell, xs.detach()[0], xs).program))
+    assert picture.text("f_hoisted0").startswith("matmul(")
     assert "f_hoisted0" in picture.clusters["cluster_f_before"]
     assert "hoisted: for all t at once" in picture.graph["label"]
 

@@ -179,10 +179,10 @@ def _is_sum(text: str) -> bool:
 
 
 def stored_reads(program: Program) -> list[Value]:
-    """What a backward step reads of the forward step."""
+    """What a backward step reads of the forward step, beside its inputs, which are there anyway."""
     if program.name != "backward step":
         return []
-    return [v for v in program.xs if v.role != "x" or v.from_x]
+    return [v for v in program.xs if v.role != "x" or (v.from_x and v.op is not None)]
 
 
 def look_of(v: Value) -> str:

@@ -47,7 +47,7 @@ def of_scan(explanation: Explanation) -> list[tuple[Program, Facts]]:
         found = {k for w in lowered for k in _loops(forward.kernel.lowered.steps).get(w, ())}
         if len(found) == 1:
             loops[v] = found.pop()
-    kept = set(forward.kept)
+    kept = {v for v in forward.kept if v.role != "x" or v.op is not None}  # no plain inputs
     stored = {v: [w in kept for w in lowered] for v, lowered in same.items()}
     states = _states(program)
     facts = Facts(
