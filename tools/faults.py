@@ -1,7 +1,7 @@
 """Plant faults one by one and show that the conformance tests see every one of them.
 
     python tools/faults.py                       all faults, on the tape
-    python tools/faults.py --mode fused          the same faults in the compiled mode
+    python tools/faults.py --mode fused          the same faults in the compiled mode: minutes
     python tools/faults.py --only reset peephole faults whose names contain one of the words
     python tools/faults.py --oracles             which oracle sees what, not only the first
 
@@ -122,6 +122,7 @@ def main() -> int:
     parser.add_argument("--mode", default="tape", help="tape or fused")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="faults whose name contains one")
     parser.add_argument("--tests", nargs="+", default=[str(TESTS / "conformance")], metavar="PATH")
+    parser.add_argument("--wide", action="store_true", help="with the cases marked wide; slow")
     parser.add_argument("--oracles", action="store_true", help="every oracle that sees it; slow")
     parser.add_argument("--list", action="store_true", help="the names of the faults")
     given = parser.parse_args()
@@ -134,7 +135,7 @@ def main() -> int:
     os.chdir(ROOT)
     runner = Runner(faults, given.mode, given.oracles)
     options = ["-o", "addopts=--strict-markers --import-mode=importlib", "-p", "no:terminal"]
-    options += ["-p", "no:cacheprovider", *given.tests]
+    options += ["-p", "no:cacheprovider", *["--wide"] * given.wide, *given.tests]
     status = pytest.main(options, plugins=[runner])
     control, outcomes = runner.outcomes.pop(CONTROL.name, None), runner.outcomes.values()
     if control is None or control.test or not control.passed:

@@ -100,14 +100,14 @@ for name, g in compiled.items():
 
 # %%
 print(result.program)
-hoisted = [v.name for v in result.program.xs]
-assert hoisted == ["matmul(x, U)"]
+assert [v.name for v in result.program.xs] == ["x"]
+assert len([v for v in result.program.body if v.op.name == "matmul"]) == 2
 
 # %% [markdown]
-# `carry` is the state, `%0`. Two things are not in the step, though the cell wrote them there:
+# `carry` is the state, `%0`. Two things are there that the loop will not do step by step:
 #
-# * `x @ U` is an *input*, `matmul(x, U)`: it needs no state, so it was **hoisted** and done for all
-#   100 steps by one large product.
+# * `x @ U` needs no state. It will be **hoisted**: done for a chunk of steps by one product of many
+#   rows, ahead of them.
 # * $k = \sigma(a)$ and $1 - k$ need weights alone. They are computed once, ahead of the loop, and
 #   enter the step as weights, like `W`.
 #
@@ -120,7 +120,7 @@ assert hoisted == ["matmul(x, U)"]
 back = result.explain().backward_program
 print(back)
 after = [v.op.name for v in back.body if v.stage == "after" and v.op.kind != "view"]
-assert after.count("matmul") == 1
+assert after.count("matmul") == 2  # dL/dW and dL/dU
 assert "tanh" not in [v.op.name for v in back.body]
 
 # %% [markdown]
@@ -303,12 +303,14 @@ found = of(rnn, ones)
 print(f"a plain RNN stores {found.explain().kept_floats} floats for each row and step")
 assert found.explain().kept_floats == 0
 
-# 2. U * 2 needs weights alone, and x @ (U * 2) no state: it is hoisted as before, and nothing is
-#    left of the 2 in the step. In (h + x) @ W the product needs the state: it stays in the step.
+# 2. U * 2 needs weights alone, so nothing is left of the 2 in the step; and x @ (U * 2) needs no
+#    state: it is hoisted as before. In (h + x) @ W the product needs the state: it stays inside.
 doubled = of(lambda h, x: (h + x @ (cell.U * 2.0),) * 2, xs)
-assert [v.op.name for v in doubled.program.body] == ["add"]
+assert [v.op.name for v in doubled.program.body] == ["matmul", "add"]
+assert "hoisted" in str(doubled.explain())
 inside = of(lambda h, x: ((h + x) @ cell.W,) * 2, ones)
 assert [v.op.name for v in inside.program.body] == ["add", "matmul"]
+assert "hoisted" not in str(inside.explain())
 
 # 3. Nowhere: that path is cut. The gradient of W is still summed, but dL/dh_{t-1} no longer passes
 #    through W: no product is left inside the loop.

@@ -11,6 +11,8 @@ and stands behind all that it needs from memory.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +49,7 @@ class Product:
     inner: int
     k: int
     n: int
+    adds: bool = False
 
 
 @dataclass
@@ -91,13 +94,15 @@ class Lowering:
         self.weights: dict[Value, Buffer] = {}
         self.packed: list[tuple[Value, bool]] = []
         self.where: dict[Value, int] = {}  # the step that computes a value
+        self.own: set[Value] = set()  # products that nobody has given a place
         self.home: dict[Value, Place] = {}  # where a computed value is stored, if it is
         self.copied: dict[Value, int] = {}  # the step that brings a product to its home
         self.items: dict[Value, Item] = {}
         self.since: dict[Value, int] = {}  # the first step that may read a view or a copy
         self.outputs, self.added = list(outputs), list(added)
         self.body = [v for v in program.body if v.stage == STEP]
-        self.read = {i for v in program.body for i in v.inputs if type(i) is Value}
+        self.read = Counter(i for v in program.body for i in v.inputs if type(i) is Value)
+        self.numbers = itertools.count()
 
     def run(self) -> Lowered:
         self._choose_homes()
@@ -147,7 +152,7 @@ class Lowering:
 
     def _home(self, v: Value) -> Place:
         if v not in self.home:
-            buffer = Buffer(f"s{len(self.scratch)}", v.size, v.dtype)
+            buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype)
             self.scratch.append(buffer)
             self.home[v] = whole(buffer, v.row)
         return self.home[v]
@@ -203,6 +208,8 @@ class Lowering:
         )
 
     def _elementwise(self, v: Value) -> None:
+        if self._accumulates(v):
+            return
         space = squeeze(v.row)
         first = 0
         for i in v.inputs:
@@ -223,6 +230,27 @@ class Lowering:
             item.stores.append(self._flat(self.home[v]))
         loop.items.append(item)
         self.items[v], self.where[v] = item, k
+
+    def _accumulates(self, v: Value) -> bool:
+        """Whether v = e + product is done by the product, which adds to where e is stored."""
+        if v.op is None or v.op.name != "add":
+            return False
+        for p, e in (v.inputs, v.inputs[::-1]):
+            k = self.where.get(p) if type(p) is Value else None
+            product = None if k is None else self.steps[k]
+            mine = isinstance(product, Product) and self.read[p] == 1 and p in self.own
+            if not mine or not isinstance(product, Product) or product.adds:
+                continue
+            first = self.where.get(e, k) if e in self.items and not self.items[e].fold else k
+            home = self._home(v)
+            fits = product.inner == 1 or home.buffer.size == v.size
+            if e.row == v.row and first is not None and k is not None and first < k:
+                if home.dense and fits:
+                    self.items[e].stores.append(self._flat(home))
+                    self.scratch.remove(product.out.buffer)
+                    product.out, product.adds, self.where[v] = home, True, k
+                    return True
+        return False
 
     def _ready(self, v: Value) -> int:
         if v in self.where:
@@ -322,7 +350,7 @@ class Lowering:
                 for s, t, m in zip(flat.strides, flat.strides[1:], flat.shape[1:], strict=False)
             )
         if not usable or not place.buffer.rows:
-            buffer = Buffer(f"s{len(self.scratch)}", a.size, a.dtype)
+            buffer = Buffer(f"s{next(self.numbers)}", a.size, a.dtype)
             self.scratch.append(buffer)
             place = whole(buffer, a.row)
             ready = self._copy(a, place) + 1
@@ -331,7 +359,7 @@ class Lowering:
         self._pack(weight, False)
         home = self._home(v)
         if not home.dense or (home.buffer.size != v.size and inner > 1):
-            buffer = Buffer(f"s{len(self.scratch)}", v.size, v.dtype)
+            buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype)
             self.scratch.append(buffer)
             out = whole(buffer, v.row)
             self.steps.append(Product(place, weight, out, inner, k, n))
@@ -340,6 +368,8 @@ class Lowering:
             self.copied[v] = self._copy_place(out, home, len(self.steps))
             return
         assert ready <= len(self.steps)
+        if home.buffer in self.scratch and home.buffer.size == v.size:
+            self.own.add(v)
         self.steps.append(Product(place, weight, home, inner, k, n))
         self.where[v] = len(self.steps) - 1
 
@@ -348,7 +378,7 @@ class Lowering:
         a = product.a.buffer
         outputs = [place for w, place in self.outputs if w is v]
         if a in self.given and v not in self.home:
-            buffer = Buffer(f"s{len(self.scratch)}", v.size, v.dtype, "chunk")
+            buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype, "chunk")
             self.scratch.append(buffer)
             product.out = self.places[v] = whole(buffer, v.row)
             self.early.append(product)

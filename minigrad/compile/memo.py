@@ -69,8 +69,9 @@ class Guard:
         for values, found in self.lists:
             if len(values) != len(found) or any(a is not b for a, b in zip(values, found)):
                 return False
-        for f, code, defaults, named in self.functions:
-            if f.__code__ is not code or f.__defaults__ is not defaults:
+        for known, code, defaults, named in self.functions:
+            f = known()
+            if f is None or f.__code__ is not code or f.__defaults__ is not defaults:
                 return False
             if f.__kwdefaults__ is not named:
                 return False
@@ -108,7 +109,8 @@ class Guard:
         """The globals and closure of a function; of our own functions only what they name."""
         ours = _is_ours(f.__module__)
         if not ours:
-            self.functions.append((f, f.__code__, f.__defaults__, f.__kwdefaults__))
+            known = weakref.ref(f), f.__code__, f.__defaults__, f.__kwdefaults__
+            self.functions.append(known)  # a guard must not keep its cell alive
         for code in _codes(f.__code__):
             if not ours and _DRAWS & {*code.co_names}:
                 raise _Unsure("it draws random numbers or reads from outside")

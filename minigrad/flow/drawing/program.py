@@ -171,10 +171,11 @@ class _Step:
     def _inputs(self, stage: Any) -> None:
         stored = set(stored_reads(self.program))
         given = [v for v in self.program.xs if v not in stored and v not in self.ids]
+        dys = [v for v in given if self.backward and not v.from_x]
         for k, v in enumerate(given):
             text = self.name(v)
-            if self.backward:
-                text = "∂L/∂yₜ" if len(given) == 1 else f"∂L/∂y{k}ₜ"
+            if v in dys:
+                text = "∂L/∂yₜ" if len(dys) == 1 else f"∂L/∂y{dys.index(v)}ₜ"
             self._node(stage, f"x{k}", v, "input", text, _type(v))
         for k, v in enumerate(v for v in self.program.xs if v in stored):
             self._node(stage, f"stored{k}", v, "input", self.name(v), _type(v))
