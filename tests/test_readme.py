@@ -36,6 +36,17 @@ def test_the_page_of_minigrad_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "matmul  x, w" in capsys.readouterr().out
 
 
+def test_the_cell_of_your_own_runs_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(examples()[2])
+    shown = capsys.readouterr().out
+    assert "scan of leakycell: 100 steps of 16 rows" in shown
+    assert "gradient of W (32 x 32): one product over 1600 rows" in shown
+    assert (tmp_path / "leaky.svg").read_text(encoding="utf-8").count("<svg") == 1
+
+
 def test_every_file_the_readme_names_exists() -> None:
     text = README.read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:minigrad|tests|tools|tutorials|\.ci)/[\w./]*)`", text))
