@@ -18,7 +18,20 @@ for row, x_i in zip(w.grad.numpy(), (1.0, -3.0), strict=True):
     for got, slope in zip(row, slopes, strict=True):
         assert math.isclose(got, x_i * slope, rel_tol=1e-12), (got, x_i * slope)
 
+# A layer, compiled and on the tape: the same loss and the same gradients.
+lstm = mg.nn.LSTM(3, 4, dtype="float64")
+xs = mg.tensor([[[0.5, -1.0, 2.0]], [[1.0, 0.0, -0.5]]], dtype="float64", requires_grad=True)
+found = {}
+for mode in ("fused", "tape"):
+    lstm.mode = mode
+    loss = (lstm(xs)[0] ** 2.0).sum()
+    found[mode] = [loss, *mg.grad(loss, [xs, *lstm.parameters()])]
+    print(str(lstm.explain()).splitlines()[0])
+for fused, tape in zip(found["fused"], found["tape"], strict=True):
+    assert mg.abs(fused - tape).max().item() < 1e-12, (fused, tape)
+    assert mg.abs(fused).max().item() > 0
+
 files = resources.files("minigrad")
 for name in ("py.typed", "data/shakespeare/hamlet.txt", "data/shakespeare/README.md"):
     assert files.joinpath(name).read_bytes() or name == "py.typed", f"{name} is empty"
-print(f"minigrad {mg.__version__} from the wheel: gradient right, data files there")
+print(f"minigrad {mg.__version__} from the wheel: gradients right, data files there")

@@ -7,7 +7,6 @@ Sets up its own environment, runs `minigrad flow` and says which pictures to ope
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 import _env
@@ -15,24 +14,24 @@ import _env
 
 def demo():
     python = _env.ensure()
-    started = time.time()
+    before = pictures()
     status = _env.run([python, "-m", "minigrad", "flow", *sys.argv[1:]])
-    pictures = drawn_since(started) if status == 0 else []
-    if pictures:
+    drawn = [path for path, time in pictures().items() if before.get(path) != time]
+    if drawn and status == 0:
         print("\nOpen in a browser:")
-        print("\n".join(f"    {path}" for path in pictures))
+        for path in sorted(drawn, key=lambda path: (path.stem != "comparison", path.name)):
+            print(f"    {path}")
     return status
 
 
-def drawn_since(started):
-    """The pictures that `minigrad flow` has written, the comparison first."""
+def pictures():
+    """path -> time of writing, of all pictures where `minigrad flow` may put its own."""
     arguments = argparse.ArgumentParser(add_help=False)
     arguments.add_argument("--out", type=Path)
     out = arguments.parse_known_args()[0].out
     folders = [out] if out else Path.cwd().glob("minigrad-flow*")
     found = [path.resolve() for folder in folders for path in folder.glob("*.svg")]
-    new = [path for path in found if path.stat().st_mtime >= started - 2]  # coarse file clocks
-    return sorted(new, key=lambda path: (path.stem != "comparison", path.name))
+    return {path: path.stat().st_mtime_ns for path in found}
 
 
 if __name__ == "__main__":

@@ -169,7 +169,9 @@ class Generator:
         k = self.lowered.packed.index((p.weight, chunk))
         self.text.add(f"product(  # {p.weight.name or repr(p.weight)}")
         self.text.add(f"    {places[0]}, {_pack(k)},")
-        self.text.add(f"    {places[1]}, (high - low){many}, {p.k}, {p.n}, {vectors}, {int(p.adds)})")
+        self.text.add(
+            f"    {places[1]}, (high - low){many}, {p.k}, {p.n}, {vectors}, {int(p.adds)})"
+        )
 
     @staticmethod
     def _row(buffer: Buffer, row: str, t: str = "t") -> str:

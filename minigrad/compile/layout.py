@@ -111,8 +111,10 @@ def _pieces(buffer: Buffer, offsets: Array, numbers: Array) -> Iterator[tuple[Ar
                 yield from _pieces(buffer, offsets[where], numbers[where])
             return
     # Strides differ between axes only in their combination: row by row.
-    for k in range(offsets.shape[0]):
-        yield from _pieces(buffer, offsets[k : k + 1], numbers[k : k + 1])
+    axis = next(a for a, n in enumerate(offsets.shape) if n > 1)
+    for k in range(offsets.shape[axis]):
+        where = (slice(None),) * axis + (slice(k, k + 1),)
+        yield from _pieces(buffer, offsets[where], numbers[where])
 
 
 def assembly(

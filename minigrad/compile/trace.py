@@ -317,8 +317,12 @@ class Trace:
         dtype = np.dtype(bool) if op.source.signature.endswith("b") else floats
         first = values[0]
         shape, row = first.shape, first.batch
-        if row is not None and all(v.shape == shape and v.batch == row for v in values[1:]):
-            return self._step(op, inputs, shape, dtype, (row, first.many))
+        if row is not None and all(
+            v.shape == shape and v.batch == row and v.stage == first.stage for v in values[1:]
+        ):
+            value = self._step(op, inputs, shape, dtype, (row, first.many))
+            value.stage = first.stage  # AFTER: gradients of what has a row for each of the batch
+            return value
         stages = {v.stage for v in values}
         if STEP not in stages:
             return self.outside(op, inputs, {}, AFTER if AFTER in stages else BEFORE)
@@ -555,6 +559,8 @@ def _made_of(op: Op, inputs: Sequence[Any]) -> str:
     names = [v.name if type(v) is Value else repr(v) for v in inputs]
     if not all(names) or any(type(v) is Value and v.stage == AFTER for v in inputs):
         return ""
+    if sum(map(len, names)) > _LONGEST_NAME:
+        return ""
     if op.name == "transpose":
         return names[0].removesuffix(".T") if names[0].endswith(".T") else f"{names[0]}.T"
     return f"[{' | '.join(names)}]" if op.name == "concatenate" else f"{op.name}({names[0]})"
@@ -588,6 +594,7 @@ _MASKS: dict[Any, Any] = {}
 _ONES: dict[Any, Any] = {}
 _INFERRED: dict[Any, tuple[Shape, np.dtype]] = {}
 _MOST_LISTED = 64
+_LONGEST_NAME = 60
 
 
 def infer(op: Op, inputs: Sequence[Any], params: dict[str, Any]) -> tuple[Shape, np.dtype]:

@@ -19,7 +19,7 @@ TOLERANCE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}
 
 
 def close(name: str, got: Any, want: Any, tolerance: float) -> None:
-    """Raises unless got is within `tolerance` of want, relative to want's largest element (or 1)."""
+    """Raises unless got is within `tolerance` of want, relative to want's largest (or to 1)."""
     got, want = np.asarray(got), np.asarray(want)
     assert got.shape == want.shape, f"{name}: {got.shape} and {want.shape}"
     assert got.dtype == want.dtype, f"{name}: {got.dtype} and {want.dtype}"
@@ -32,7 +32,7 @@ def close(name: str, got: Any, want: Any, tolerance: float) -> None:
 
 
 def wide(cases: Sequence[Any], telling: Sequence[Any]) -> Sequence[Any]:
-    """All cases where they are cheap; natively, where each compiles for a second, the telling ones."""
+    """All cases where they are cheap; natively, where each compiles for a second, a few."""
     return cases if PLAIN else telling
 
 
@@ -40,10 +40,8 @@ def wide(cases: Sequence[Any], telling: Sequence[Any]) -> Sequence[Any]:
 def small_parts(chunk_rows: int, shards: int = 1) -> Iterator[None]:
     """Chunks of steps and shards of rows as small sizes would not have them."""
     before = kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD, threads.get_num_threads()
-    kernel._CHUNK_ROWS = chunk_rows
-    if shards > 1:
-        kernel._WORTH_A_THREAD = 0
-        mg.set_num_threads(shards)
+    kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD = chunk_rows, 0
+    mg.set_num_threads(shards)
     try:
         yield
     finally:
@@ -54,11 +52,11 @@ def small_parts(chunk_rows: int, shards: int = 1) -> Iterator[None]:
 def outcome(
     run: Callable[[str], Any], inputs: Sequence[Any], mode: str, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """What a scan gives in a mode: its results, and the gradients of the inputs of a random loss."""
+    """What a scan gives in a mode: results, and the gradients of a random loss."""
     rng = np.random.default_rng(seed)
     for t in inputs:
         t.grad = None
-    results = [t for t in leaves(tuple(run(mode)))]
+    results = leaves(tuple(run(mode)))
     found = {f"result {k}": t.numpy().copy() for k, t in enumerate(results)}
     loss: Any = 0.0
     for t in results:

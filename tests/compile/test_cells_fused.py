@@ -69,7 +69,7 @@ def needing(*trees: Any) -> list[Any]:
     return [t for t in leaves(trees) if isinstance(t, mg.Tensor) and t.requires_grad]
 
 
-# -- higher derivatives --------------------------------------------------------------------------------
+# -- higher derivatives ----------------------------------------------------------------------------
 
 
 SECOND = ["rnn-tanh", "lstm", "gru-before-keep", "layernorm", "attention", "peephole", "mingru"]

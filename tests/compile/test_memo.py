@@ -1,28 +1,20 @@
-"""A trace is remembered only while all that it depends on stays the same; else the cell is traced."""
+"""A trace is used again only while all that it depends on stays the same."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from compile.agree import close
+from compile.remember import F64, XS, H, changes, remembered, right, traces
 
 import minigrad as mg
 from minigrad import nn
 from minigrad.compile import memo
-from minigrad.compile import scan as scan_function
-from minigrad.tree import leaves
-
-F64 = np.float64
-scan_module = sys.modules[scan_function.__module__]
-
-H = mg.tensor(np.linspace(-0.5, 0.5, 6).reshape(2, 3))
-XS = mg.tensor(np.linspace(-1.0, 1.0, 24).reshape(4, 2, 3))
 
 GAIN = 2.0
 FACTORS = [1.0, 2.0]
@@ -35,52 +27,6 @@ class Config:
 
 def helper(h: Any) -> Any:
     return h * GAIN
-
-
-@contextmanager
-def traces() -> Iterator[list[int]]:
-    """Counts how often a cell is traced inside."""
-    counted: list[int] = []
-    real = scan_module.Traced
-
-    class Counting(real):  # type: ignore[misc, valid-type]
-        def __init__(self, *args: Any):
-            counted.append(1)
-            super().__init__(*args)
-
-    scan_module.Traced = Counting
-    try:
-        yield counted
-    finally:
-        scan_module.Traced = real
-
-
-def right(cell: Any, state: Any = H) -> list[np.ndarray]:
-    """The results of a fused scan, once they are known to be those of the tape."""
-    fused = [t.numpy() for t in leaves(tuple(mg.scan(cell, state, XS)))]
-    tape = [t.numpy() for t in leaves(tuple(mg.scan(cell, state, XS, mode="tape")))]
-    for k, (got, want) in enumerate(zip(fused, tape, strict=True)):
-        close(f"result {k}", got, want, 1e-12)
-    return fused
-
-
-def remembered(cell: Any, state: Any = H) -> None:
-    """Runs the cell until its trace is remembered."""
-    right(cell, state)
-    right(cell, state)
-    with traces() as counted:
-        right(cell, state)
-    assert not counted, "the trace is not remembered, so the test shows nothing"
-
-
-def changes(cell: Any, change: Callable[[], Any], state: Any = H) -> None:
-    """After `change` the cell computes something else, and the right thing."""
-    remembered(cell, state)
-    before = right(cell, state)
-    change()
-    after = right(cell, state)
-    assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    right(cell, state)
 
 
 def test_a_cell_that_stays_the_same_is_traced_twice_at_most() -> None:
@@ -270,7 +216,7 @@ def test_training_and_eval_are_different_cells() -> None:
         close("ys", run("fused"), run("tape"), 1e-12)
 
 
-# -- never remembered ----------------------------------------------------------------------------------
+# -- never remembered ------------------------------------------------------------------------------
 
 
 def test_an_array_that_may_be_edited_is_read_anew() -> None:

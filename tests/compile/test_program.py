@@ -45,7 +45,7 @@ def test_views_and_masks_print_as_they_are_written() -> None:
         assert part in text
 
 
-# -- check -------------------------------------------------------------------------------------------
+# -- check -----------------------------------------------------------------------------------------
 
 
 def program() -> Any:
@@ -107,7 +107,7 @@ def test_check_finds_a_program_that_is_not(fault: Any, message: str) -> None:
         fault(program()).check()
 
 
-# -- sizes -------------------------------------------------------------------------------------------
+# -- sizes -----------------------------------------------------------------------------------------
 
 
 def test_neither_batch_nor_time_is_part_of_a_kernel(rng: Any) -> None:
@@ -143,7 +143,7 @@ def test_numbers_are_part_of_a_kernel_to_the_sign_of_zero() -> None:
     assert run(1e-17)[0, 0] == 1e-17
 
 
-# -- what a result tells -------------------------------------------------------------------------------
+# -- what a result tells ---------------------------------------------------------------------------
 
 
 def ran(cell: Any, rows: int = 2, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Random cells compute the same compiled as on the tape: forward, and the gradient of everything."""
+"""Random cells compute the same compiled as on the tape: results and all gradients."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_second_derivatives_of_random_cells_agree(program: RandomProgram) -> Non
     note(str(program))
 
     def run(mode: str) -> Any:
-        results = [t for t in leaves(tuple(mg.scan(cell, init, xs, mode=mode, **program.options)))]
+        results = leaves(tuple(mg.scan(cell, init, xs, mode=mode, **program.options)))
         loss = sum(((t * t).sum() for t in results if t.requires_grad), mg.tensor(0.0))
         if not loss.requires_grad:
             return ()

@@ -16,8 +16,8 @@ from minigrad.tree import leaves
 
 F64 = np.float64
 NAMES = {
-    "rnn-tanh": {"h"}, "lstm": {"h", "c", "i", "f", "g", "o"}, "gru-after-keep": {"h", "r", "z", "n"},
-    "gru-before-write": {"h", "r", "z", "n"},
+    "rnn-tanh": {"h"}, "lstm": {"h", "c", "i", "f", "g", "o"},
+    "gru-after-keep": {"h", "r", "z", "n"}, "gru-before-write": {"h", "r", "z", "n"},
 }  # fmt: skip
 
 

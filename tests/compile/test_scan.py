@@ -1,4 +1,4 @@
-"""The interface of scan: states and inputs of any structure, what is returned, who gets a gradient."""
+"""The interface of scan: states and inputs of any structure, results, who gets a gradient."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def agree(cell: Any, init: Any, xs: Any, *more: Any, **options: Any) -> None:
     assert_agree(lambda mode: mg.scan(cell, init, xs, mode=mode, **options), inputs, F64)
 
 
-# -- structures --------------------------------------------------------------------------------------
+# -- structures ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_state_may_pass_through_change_places_or_be_the_input(rng: Any) -> Non
     agree(lambda s, x: ((s[0] * x, s[0] * x, s[0]), None), init, xs)
 
 
-# -- integers ----------------------------------------------------------------------------------------
+# -- integers --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("padding_idx", [None, 2])
@@ -140,7 +140,7 @@ def test_integers_and_masks_among_the_inputs_need_no_gradient(rng: Any) -> None:
     agree(cell, leaf(rng, 2, 3), xs, table)
 
 
-# -- memory layout, gradients ------------------------------------------------------------------------
+# -- memory layout, gradients ----------------------------------------------------------------------
 
 
 def test_inputs_need_not_be_contiguous(rng: Any) -> None:
@@ -259,7 +259,7 @@ def test_memory_that_is_used_again_spoils_no_earlier_result(rng: Any) -> None:
         np.testing.assert_array_equal(ys.numpy(), y)
 
 
-# -- the tape ----------------------------------------------------------------------------------------
+# -- the tape --------------------------------------------------------------------------------------
 
 
 def test_no_grad_records_nothing(rng: Any) -> None:

@@ -171,7 +171,8 @@ def test_what_a_traced_step_cannot_do(message: str, cell: Any) -> None:
         (r"expected a mask", lambda h, x: (h, mg.where(h, h, x))),
         (r"expected floats", lambda h, x: (h, (h > 0) + h)),
         (r"where: of two numbers it is float64", lambda h, x: (h, mg.where(h > 0, 1.0, 0.0))),
-        (r"concatenate: bool\[B, 3\] beside float32", lambda h, x: (h, mg.concatenate([h, h > 0], 1))),
+        (r"concatenate: bool\[B, 3\] beside float32",
+         lambda h, x: (h, mg.concatenate([h, h > 0], 1))),
     ],
 )  # fmt: skip
 def test_dtypes_do_not_mix(message: str, cell: Any) -> None:

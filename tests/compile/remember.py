@@ -1,0 +1,67 @@
+"""Whether a cell's trace is remembered, and what its results are: for the tests of that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from compile.agree import close
+
+import minigrad as mg
+from minigrad.compile import scan as scan_function
+from minigrad.tree import leaves
+
+F64 = np.float64
+scan_module = sys.modules[scan_function.__module__]
+
+H = mg.tensor(np.linspace(-0.5, 0.5, 6).reshape(2, 3))
+XS = mg.tensor(np.linspace(-1.0, 1.0, 24).reshape(4, 2, 3))
+
+
+@contextmanager
+def traces() -> Iterator[list[int]]:
+    """Counts how often a cell is traced inside."""
+    counted: list[int] = []
+    real = scan_module.Traced
+
+    class Counting(real):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any):
+            counted.append(1)
+            super().__init__(*args)
+
+    scan_module.Traced = Counting
+    try:
+        yield counted
+    finally:
+        scan_module.Traced = real
+
+
+def right(cell: Any, state: Any = H) -> list[np.ndarray]:
+    """The results of a fused scan, once they are known to be those of the tape."""
+    fused = [t.numpy() for t in leaves(tuple(mg.scan(cell, state, XS)))]
+    tape = [t.numpy() for t in leaves(tuple(mg.scan(cell, state, XS, mode="tape")))]
+    for k, (got, want) in enumerate(zip(fused, tape, strict=True)):
+        close(f"result {k}", got, want, 1e-12)
+    return fused
+
+
+def remembered(cell: Any, state: Any = H) -> None:
+    """Runs the cell until its trace is remembered."""
+    right(cell, state)
+    right(cell, state)
+    with traces() as counted:
+        right(cell, state)
+    assert not counted, "the trace is not remembered, so the test shows nothing"
+
+
+def changes(cell: Any, change: Callable[[], Any], state: Any = H) -> None:
+    """After `change` the cell computes something else, and the right thing."""
+    remembered(cell, state)
+    before = right(cell, state)
+    change()
+    after = right(cell, state)
+    assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    right(cell, state)
