@@ -100,8 +100,8 @@ def walk(
     """Visits the record backwards from `outputs`.
 
     With wanted=None gradients go into `.grad` of the leaves; else those of `wanted` are returned
-    (None where nothing arrived) and no `.grad` is touched. stop: nothing behind `wanted` is visited,
-    and their hooks do not run: a part of a walk that goes on elsewhere.
+    (None where nothing arrived) and no `.grad` is touched. stop: nothing behind `wanted` is
+    visited, and their hooks do not run: a part of a walk that goes on elsewhere.
     """
     before = state.switch(recording=create_graph)
     try:

@@ -236,20 +236,17 @@ class Lowering:
         if v.op is None or v.op.name != "add":
             return False
         for p, e in (v.inputs, v.inputs[::-1]):
-            k = self.where.get(p) if type(p) is Value else None
-            product = None if k is None else self.steps[k]
-            mine = isinstance(product, Product) and self.read[p] == 1 and p in self.own
-            if not mine or not isinstance(product, Product) or product.adds:
+            if p not in self.own or self.read[p] != 1 or e not in self.items or e.row != v.row:
                 continue
-            first = self.where.get(e, k) if e in self.items and not self.items[e].fold else k
+            k, product = self.where[p], self.steps[self.where[p]]
+            if not isinstance(product, Product) or self.items[e].fold or self.where[e] >= k:
+                continue
             home = self._home(v)
-            fits = product.inner == 1 or home.buffer.size == v.size
-            if e.row == v.row and first is not None and k is not None and first < k:
-                if home.dense and fits:
-                    self.items[e].stores.append(self._flat(home))
-                    self.scratch.remove(product.out.buffer)
-                    product.out, product.adds, self.where[v] = home, True, k
-                    return True
+            if home.dense and (product.inner == 1 or home.buffer.size == v.size):
+                self.items[e].stores.append(self._flat(home))
+                self.scratch.remove(product.out.buffer)
+                product.out, product.adds, self.where[v] = home, True, k
+                return True
         return False
 
     def _ready(self, v: Value) -> int:

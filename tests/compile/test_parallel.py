@@ -189,30 +189,6 @@ def test_ctrl_c_during_a_long_scan_leaves_a_usable_process() -> None:
     assert done.stdout.split() == ["usable"]
 
 
-BOUNDS = """
-    import numpy as np
-    import pytest
-    from cells import CELLS
-    from compile.agree import small_parts
-    from compile.test_cells_fused import compare
-
-    rng = np.random.default_rng(0)
-    for name, sizes in (("lstm", (3, 2, 4, 5)), ("attention", (2, 3, 3, 9))):
-        compare(name, sizes, np.float64, rng, lengths=(1, 2, 2)[: sizes[1]])
-        with small_parts(2, 2):
-            compare(name, sizes, np.float64, rng, reverse=True)
-    print("inside")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.needs_jit
-def test_no_access_leaves_its_array_in_kernels_that_check() -> None:
-    done = script(BOUNDS, NUMBA_BOUNDSCHECK="1")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["inside"]
-
-
 COLD = """
     import numpy as np
     import minigrad as mg

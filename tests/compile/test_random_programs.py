@@ -15,7 +15,7 @@ import minigrad as mg
 from minigrad.tree import leaves
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-EXAMPLES = 5000 if LONG else 300 if PLAIN else 20
+EXAMPLES = 5000 if LONG else 300 if PLAIN else 14
 # Hundreds of ops may lie on the way of a gradient: relative to its largest element, or to 1.
 TOLERANCE = {np.float64: 1e-11, np.float32: 3e-4}
 
