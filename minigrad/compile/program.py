@@ -230,3 +230,27 @@ def used(results: Sequence[Value], inputs: Iterable[Value] = ()) -> list[Value]:
             found[id(v)] = v
             stack.extend(i for i in v.inputs if type(i) is Value)
     return sorted(found.values(), key=lambda v: v.index)  # a value is made after its inputs
+
+
+_INFERRED: dict[Any, tuple[tuple[int, ...], np.dtype]] = {}
+
+
+def infer(
+    op: Op, inputs: Sequence[Any], params: dict[str, Any]
+) -> tuple[tuple[int, ...], np.dtype]:
+    """(shape, dtype) of op(*inputs, **params), found by running it on zeros, once."""
+    types = tuple([(v.shape, v.dtype) if type(v) is Value else v for v in inputs])
+    key = (op.name, types, freeze(params))
+    known = _INFERRED.get(key)
+    if known is None:
+        zeros = [
+            np.broadcast_to(np.zeros((), v.dtype), v.shape) if type(v) is Value else v
+            for v in inputs
+        ]
+        arrays, _ = op.arrays(zeros)
+        with np.errstate(all="ignore"):
+            y = op.forward(arrays, params)
+        if len(_INFERRED) > 4096:
+            _INFERRED.clear()
+        known = _INFERRED[key] = (y.shape, y.dtype)
+    return known

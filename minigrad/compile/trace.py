@@ -11,8 +11,8 @@ reads its t-th row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,153 +21,15 @@ from ..axes import canonical_axis
 from ..errors import DTypeError, TraceError, describe
 from ..op import Op
 from ..tape import state
-from ..tensor import Tensor, as_tensor, wrap
+from ..tensor import Tensor, as_tensor
 from . import batch, hoist
-from .program import AFTER, BEFORE, STEP, Value
+from .indices import as_tuple, is_all, listed
+from .names import made_of, name_of
+from .program import AFTER, BEFORE, STEP, Value, infer
+from .tracer import Abstract, Tracer, trace_of
 
 Array = np.ndarray
 Shape = tuple[int, ...]
-
-
-class _Abstract:
-    """What stands in a Tracer for its array: it has a type and no values."""
-
-    __slots__ = ("_trace", "ndim", "shape", "tracer")
-    dtype = "abstract"  # equal to no dtype: the eager short way stops here
-
-    def __init__(self, tracer: Tracer):
-        self.tracer, self._trace = tracer, tracer._trace
-        self.shape, self.ndim = tracer.shape, tracer.ndim
-
-    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self.tracer._no_value("NumPy asked for its values", "use the functions of minigrad")
-
-
-class Tracer(Tensor):
-    """A Tensor of a step that is being traced: shape and dtype, no values."""
-
-    __slots__ = ("_cut", "_trace", "_value")
-    _trace: Trace
-
-    def __init__(self, trace: Trace, value: Value, cut: bool = False):
-        self._trace, self._value, self._cut = trace, value, cut
-        self._node = None
-        self.requires_grad = value.dtype.kind == "f" and not cut
-
-    @property
-    def _data(self) -> Any:  # type: ignore[override]
-        return _Abstract(self)
-
-    @property
-    def shape(self) -> Shape:
-        return self._value.shape
-
-    @property
-    def ndim(self) -> int:
-        return len(self._value.shape)
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self._value.shape, dtype=np.int64))
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._value.dtype
-
-    def detach(self) -> Tracer:
-        return Tracer(self._trace, self._value, cut=True)
-
-    def copy(self) -> Tracer:
-        return self
-
-    def __repr__(self) -> str:
-        return f"Tracer({self._value.type()})"
-
-    @property
-    def tracer(self) -> Tracer:
-        return self
-
-    def all_steps(self) -> Array:
-        """The values of a part of the input, (T, B, ...): they are there before the loop is."""
-        if not self._value.from_x:
-            self._no_value("a check asked for its values", "check before the scan")
-        return hoist.whole(self._value, self._trace.rows).numpy()
-
-    @staticmethod
-    def __apply__(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        return trace_of(args, params).apply(op, args, params)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._trace.apply(ops.getitem, (self,), {"index": index})
-
-    def _no_value(self, what: str, instead: str) -> NoReturn:
-        scope = f" (scope {state.scope})" if state.scope else ""
-        raise TraceError(
-            f"scan: {what}{scope}, but a step is traced on abstract values: {self!r} has a shape "
-            f"and no values; {instead}, or run this cell with mode='tape'."
-        )
-
-    def __bool__(self) -> NoReturn:  # noqa: PLE0304
-        self._no_value("a Python branch asked whether a value holds", "choose with mg.where")
-
-    def item(self) -> Any:
-        self._no_value("item() asked for its number", "compute with the Tensor itself")
-
-    def numpy(self) -> Array:
-        self._no_value("numpy() asked for its values", "use the functions of minigrad")
-
-    def tolist(self) -> Any:
-        self._no_value("tolist() asked for its values", "use the functions of minigrad")
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        self._no_value("NumPy asked for its values", "use the functions of minigrad")
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(self.shape[0]))
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self._no_value("t[...] = value", "build a new tensor with mg.where or mg.concatenate")
-
-    @property  # type: ignore[misc]
-    def data(self) -> Any:
-        self._no_value(".data asked for its values", "use the functions of minigrad")
-
-    def backward(self, *args: Any, **kwargs: Any) -> None:
-        self._no_value("backward()", "call backward on what scan returns")
-
-    def register_hook(self, hook: Callable[..., Any]) -> Any:
-        self._no_value("register_hook()", "mark the value with mg.tap and scan with record=")
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tracer:
-        self._no_value("requires_grad_()", "say it of the Tensors that scan is given")
-
-
-def _operator(op: Op, turned: bool) -> Callable[[Tracer, Any], Any]:
-    if turned:
-        return lambda self, other: self._trace.apply(op, (other, self), {})
-    return lambda self, other: self._trace.apply(op, (self, other), {})
-
-
-for _name, _op in {
-    "add": ops.add, "sub": ops.subtract, "mul": ops.multiply, "truediv": ops.divide,
-    "matmul": ops.matmul,
-}.items():  # fmt: skip
-    setattr(Tracer, f"__{_name}__", _operator(_op, False))
-    setattr(Tracer, f"__r{_name}__", _operator(_op, True))
-
-
-def trace_of(args: Iterable[Any], params: dict[str, Any]) -> Trace:
-    """The trace that a call on these arguments belongs to."""
-    found = {id(a._trace): a._trace for a in args if isinstance(a, Tracer)}
-    index = params.get("index")
-    if isinstance(index, (_Abstract, Tracer)):
-        found[id(index._trace)] = index._trace
-    if len(found) > 1:
-        raise TraceError(
-            "scan: a value of one scan's step is used in the step of another; pass it to the inner "
-            "scan as part of its state or input."
-        )
-    return found.popitem()[1]
 
 
 class Trace:
@@ -264,7 +126,7 @@ class Trace:
             value = self._elementwise(op, inputs, cut)
         elif op.kind == "matmul":
             return self._matmul(op, inputs, args)
-        elif op.name == "getitem" and isinstance(params["index"], (_Abstract, Tracer)):
+        elif op.name == "getitem" and isinstance(params["index"], (Abstract, Tracer)):
             return self._lookup(args[0], params["index"].tracer)
         elif op.name == "cumsum":
             return self._cumsum(args[0], params)
@@ -346,7 +208,7 @@ class Trace:
         value = Value(
             len(self.values), "op", shape, dtype, None, 1, op, tuple(inputs), params, stage
         )
-        return self._new(value, _made_of(op, inputs))
+        return self._new(value, made_of(op, inputs))
 
     def _other(
         self, op: Op, inputs: list[Any], params: dict[str, Any], cut: tuple[int, ...]
@@ -364,7 +226,7 @@ class Trace:
                 return values[0]
             return self.outside(op, inputs, params, AFTER if AFTER in stages else BEFORE)
         self._no_sums(op, values)
-        if op.name == "getitem" and (split := _listed(params["index"], values[0])):
+        if op.name == "getitem" and (split := listed(params["index"], values[0])):
             return self._listed_index(Tracer(self, values[0], bool(cut)), *split)
         if op.kind == "reduce":
             return self._reduce(op, values[0], params)
@@ -376,8 +238,8 @@ class Trace:
         shape, dtype = infer(op, values, params)
         axis = batch.follow(op.name, v, params, shape, self.rows, state.scope)
         if op.name == "getitem" and shape == v.shape and axis.at == v.batch:
-            items = zip(_as_tuple(params["index"]), v.shape, strict=False)
-            if all(_is_all(item, n) for item, n in items):
+            items = zip(as_tuple(params["index"]), v.shape, strict=False)
+            if all(is_all(item, n) for item, n in items):
                 return v  # x[...] of everything
         if op.name in ("reshape", "broadcast_to") and shape == v.shape:
             return v
@@ -554,103 +416,9 @@ class Trace:
         return joined[rest]._value if rest else joined._value
 
 
-def _made_of(op: Op, inputs: Sequence[Any]) -> str:
-    """What to call a value that was made of weights alone."""
-    names = [v.name if type(v) is Value else repr(v) for v in inputs]
-    if not all(names) or any(type(v) is Value and v.stage == AFTER for v in inputs):
-        return ""
-    if sum(map(len, names)) > _LONGEST_NAME:
-        return ""
-    if op.name == "transpose":
-        return names[0].removesuffix(".T") if names[0].endswith(".T") else f"{names[0]}.T"
-    return f"[{' | '.join(names)}]" if op.name == "concatenate" else f"{op.name}({names[0]})"
-
-
-def name_of(tensor: Tensor, depth: int = 3) -> str:
-    """What to call a weight: its name, or how it was made of others that have one."""
-    if tensor.name or tensor._node is None or not depth:
-        return tensor.name
-    node = tensor._node
-    names = [_name_of_input(i, depth - 1) for i in node.inputs]
-    if not names or not all(names):
-        return ""
-    if node.op.name == "transpose":
-        return f"{names[0]}.T"
-    if node.op.symbol in ("+", "−", "×", "÷") and len(names) == 2:
-        return f"{names[0]} {node.op.symbol} {names[1]}"
-    return f"{node.op.name}({', '.join(names)})"
-
-
-def _name_of_input(i: Any, depth: int) -> str:
-    if isinstance(i, (int, float)):
-        return repr(i)
-    if i is None:  # a constant array
-        return "..."
-    return name_of(i if isinstance(i, Tensor) else wrap(_NOTHING, i, True), depth)
-
-
-_NOTHING = np.zeros(())
 _MASKS: dict[Any, Any] = {}
 _ONES: dict[Any, Any] = {}
-_INFERRED: dict[Any, tuple[Shape, np.dtype]] = {}
-_MOST_LISTED = 64
-_LONGEST_NAME = 60
-
-
-def infer(op: Op, inputs: Sequence[Any], params: dict[str, Any]) -> tuple[Shape, np.dtype]:
-    """(shape, dtype) of op(*inputs, **params), found by running it on zeros, once."""
-    from .program import freeze
-
-    types = tuple([(v.shape, v.dtype) if type(v) is Value else v for v in inputs])
-    key = (op.name, types, freeze(params))
-    known = _INFERRED.get(key)
-    if known is None:
-        zeros = [
-            np.broadcast_to(np.zeros((), v.dtype), v.shape) if type(v) is Value else v
-            for v in inputs
-        ]
-        arrays, _ = op.arrays(zeros)
-        with np.errstate(all="ignore"):
-            y = op.forward(arrays, params)
-        if len(_INFERRED) > 4096:
-            _INFERRED.clear()
-        known = _INFERRED[key] = (y.shape, y.dtype)
-    return known
 
 
 def _is_float(v: Any) -> bool:
     return type(v) is Value and v.dtype.kind == "f"
-
-
-def _as_tuple(index: Any) -> tuple[Any, ...]:
-    return index if isinstance(index, tuple) else (index,)
-
-
-def _is_all(item: Any, size: int) -> bool:
-    return item is Ellipsis or (isinstance(item, slice) and item.indices(size) == (0, size, 1))
-
-
-def _listed(index: Any, v: Value) -> tuple[int, Array, tuple[Any, ...]] | None:
-    """(axis, integers, the rest of the index) where an index has one list of integers."""
-    items = batch.indexed(index, len(v.shape)) if not _plain(index) else []
-    arrays = [(axis, item) for axis, item, _ in items if isinstance(item, (np.ndarray, list))]
-    if not arrays:
-        return None
-    axis, item = arrays[0]
-    places = np.asarray(item)
-    if len(arrays) > 1 or places.ndim != 1 or places.dtype.kind not in "iu" or axis is None:
-        raise TraceError(
-            "scan: getitem in a step takes integers, slices, None, Ellipsis and one list of "
-            "integers; a mask or several lists need mode='tape'."
-        )
-    if places.size > _MOST_LISTED:
-        raise TraceError(
-            f"scan: getitem with a list of {places.size} integers in a step; up to {_MOST_LISTED} "
-            "compile. Multiply by a constant matrix that has a 1 in the wanted places instead."
-        )
-    plain = tuple(item for a, item, _ in items)
-    return axis, places, plain
-
-
-def _plain(index: Any) -> bool:
-    return all(i is None or isinstance(i, (int, slice)) or i is Ellipsis for i in _as_tuple(index))
