@@ -5,7 +5,7 @@ BPTT runs when the gradients of all results that anything reads have arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,7 +98,11 @@ def output(node: Node, k: int, array: Array, needs: bool) -> Tensor:
 
 
 class Run:
-    """One call of a compiled scan: its arrays, forward and backward."""
+    """One call of a compiled scan: its arrays, forward and backward.
+
+    taps: the values kept of every step, by name. states: of which of them the norms of the
+    gradients are wanted, too.
+    """
 
     def __init__(
         self,
@@ -108,6 +112,7 @@ class Run:
         rows: int,
         reverse: bool,
         taps: dict[str, Value],
+        states: Collection[str],
     ):
         self.compiled, self.tensors, self.rows, self.reverse = compiled, tensors, rows, reverse
         program = compiled.program
@@ -118,7 +123,7 @@ class Run:
         recording = state.recording
         self.needs = tuple(i for i, t in enumerate(tensors) if recording and t.requires_grad)
         self.wanted = tuple(i for i in self.needs if i >= self.carries)
-        self.names = tuple(taps)
+        self.states = tuple(name for name in taps if name in states)
         self.record = Record()
         self.memory: Storage | None = None
         self.scope = state.scope
@@ -130,7 +135,7 @@ class Run:
     def forward(self) -> tuple[list[Tensor], list[Tensor]]:
         """The last carry and the ys, as Tensors on the tape."""
         if self.needs:
-            kernel = self.compiled.training(self.wanted, self.names)
+            kernel = self.compiled.training(self.wanted, self.states)
         else:
             kernel = self.compiled.inference()
         self.kernel: Forward = kernel
@@ -184,7 +189,7 @@ class Run:
         c, x = self.carries, self.carries + self.xs
         ys = [k for k, v in enumerate(program.ys, start=c) if v.dtype.kind == "f"]
         with_ys = any(k in g for k in ys)
-        back = self.ran["backward"] = self.compiled.backward(self.wanted, with_ys, self.names)
+        back = self.ran["backward"] = self.compiled.backward(self.wanted, with_ys, self.states)
         dcarry = [
             g[k] if k in g else np.zeros(self.arrays[k].shape, self.arrays[k].dtype)
             for k in range(c)

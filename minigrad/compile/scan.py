@@ -77,7 +77,7 @@ def scan(
     if lengths is not None:
         lengths = check_lengths("scan", lengths, time, batch)
         real = np.arange(time)[:, None] < lengths
-        xs = map_leaves(lambda x: _where(real, x) if x.dtype.kind == "f" else x, xs)
+        xs = map_leaves(lambda x: _where(real, x), xs)
     if mode == "tape" and window == (None, None) and not record:
         return ScanResult(*unroll(cell, init, xs, lengths, reverse))
     if lengths is not None:
@@ -106,7 +106,11 @@ def _windows(name: str, steps: Any) -> int | None:
 
 
 def _where(real: Array, x: Tensor) -> Tensor:
-    return ops.where(real.reshape(*real.shape, *(1,) * (x.ndim - 2)), x, 0.0)
+    """x with what is in the padding replaced: by zeros, integers by those of the first step."""
+    real = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
+    if x.dtype.kind == "f":
+        return ops.where(real, x, 0.0)
+    return as_tensor(np.where(real, x._data, x._data[:1]))  # an index that is in bounds
 
 
 def _padded(cell: Cell) -> Cell:
@@ -334,7 +338,10 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
         compiled = compile_traced(traced, cell_name(cell), taps)
         final_tree, ys_tree = traced.final, traced.ys
         recorder.remember(init, xs, given, wanted, compiled, tensors, (final_tree, ys_tree), taps)
-    run = node.Run(compiled, tensors, given[-1].shape[0], rows, reverse, taps)
+    states = set(taps) if record is True else set(_listed(record))
+    for listener in listeners:  # those of whole sequences say what they want the gradient of
+        states |= set(getattr(listener, "states", ()))
+    run = node.Run(compiled, tensors, given[-1].shape[0], rows, reverse, taps, states)
     finals, ys = run.forward()
     if switches.anomaly and not all(_finite(t) for t in (*finals, *ys)):
         unroll(cell, init, xs, None, reverse)  # which names the op and the step

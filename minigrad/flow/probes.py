@@ -66,6 +66,7 @@ class _Listener:
 
     def __init__(self, recording: Recording):
         self.recording = recording
+        self.states = recording.states  # whose gradients are wanted
 
     def __call__(self, name: str, tensor: Tensor, scope: str) -> None:
         self.recording._hear(name, tensor, scope)

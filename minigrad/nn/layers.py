@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..errors import DTypeError, ShapeError, describe
+from ..errors import DTypeError, ShapeError, TraceError, describe
 from ..random import default_generator
 from ..tensor import Tensor, as_tensor
 from . import init
@@ -185,6 +185,12 @@ class Dropout(Module):
 
 def drop(x: Tensor, p: float, generator: np.random.Generator | None) -> Tensor:
     """Dropout itself: zeroes at probability p, the rest scaled so that the mean stays."""
+    if x._trace is not None:
+        raise TraceError(
+            "Dropout: it draws anew at every step, and scan traces a step once; draw the masks of "
+            "all steps before and pass them in as xs (ZoneoutLSTMCell does), call eval(), or run "
+            "this cell with mode='tape'."
+        )
     kept = default_generator(generator).random(x.shape) >= p
     scale = 0.0 if p == 1.0 else 1.0 / (1.0 - p)
     return x * (kept * scale).astype(x.dtype)

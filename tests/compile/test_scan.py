@@ -125,6 +125,22 @@ def test_integers_come_in_through_an_embedding(padding_idx: int | None, rng: Any
         assert not table.weight.grad.numpy()[padding_idx].any()
 
 
+@pytest.mark.parametrize("mode", ["fused", "tape"])
+def test_what_is_in_the_padding_is_not_read(mode: str, rng: Any) -> None:
+    table, w = leaf(rng, 5, 3), leaf(rng, 3, 3)
+    tokens, floats = np.array([[1, 2], [3, -1], [4, 10**6]]), rng.normal(size=(3, 2, 3))
+    found = []
+    for k, x in ((2, 0.5), (-1, np.nan), (10**6, np.inf)):
+        tokens[1:, 1], floats[1:, 1] = k % 5 if x == 0.5 else k, x
+        x = mg.tensor(floats, requires_grad=True)
+        cell = lambda h, x: (mg.tanh(h @ w + table[x[0]] * x[1]), h)  # noqa: E731
+        _, ys = mg.scan(cell, np.zeros((2, 3)), (tokens, x), lengths=[3, 1], mode=mode)
+        found.append([ys.numpy(), *(g.numpy() for g in mg.grad(ys.sum(), [x, w, table]))])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_integers_and_masks_among_the_inputs_need_no_gradient(rng: Any) -> None:
     table = leaf(rng, 5, 3)
     xs = (
@@ -257,46 +273,3 @@ def test_memory_that_is_used_again_spoils_no_earlier_result(rng: Any) -> None:
     for final, ys, f, y in kept:
         np.testing.assert_array_equal(final.numpy(), f)
         np.testing.assert_array_equal(ys.numpy(), y)
-
-
-# -- the tape --------------------------------------------------------------------------------------
-
-
-def test_no_grad_records_nothing(rng: Any) -> None:
-    h, xs = leaf(rng, 2, 3), leaf(rng, 4, 2, 3)
-    with mg.no_grad():
-        final, ys = mg.scan(lambda h, x: (h * x, h), h, xs)
-    assert not final.requires_grad
-    assert not ys.requires_grad
-
-
-def test_a_tape_shows_a_scan_as_one_node_and_its_results(rng: Any) -> None:
-    h, xs = leaf(rng, 2, 3, name="h"), leaf(rng, 4, 2, 3, name="xs")
-    with mg.Tape() as tape, mg.scope("net"):
-        mg.scan(lambda h, x: (mg.tanh(h * x), h), h, xs)
-    assert [n.op.name for n in tape.nodes] == ["scan", "scan_output", "scan_output"]
-    assert {n.scope for n in tape.nodes} == {"net"}
-    assert "h, xs" in str(tape)
-
-
-@pytest.mark.parametrize("mode", ["fused", "tape"])
-def test_detect_anomaly_finds_a_nan_that_a_scan_makes(mode: str, rng: Any) -> None:
-    h, xs = leaf(rng, 2, 3), leaf(rng, 4, 2, 3)
-    with (
-        mg.detect_anomaly(),
-        pytest.raises(mg.errors.NumericalError, match=r"forward pass of log, scope t=0"),
-    ):
-        mg.scan(lambda h, x: (mg.log(-mg.exp(h)) + x, h), h, xs, mode=mode)
-
-
-def test_nan_and_inf_pass_through_as_on_the_tape(rng: Any) -> None:
-    values = np.array([[0.5, np.nan, np.inf], [-np.inf, 0.0, -0.0]])
-    for f in (mg.relu, mg.tanh, mg.abs, lambda h: mg.max(h, 1, keepdims=True) + h,
-              lambda h: mg.maximum(h, 0.1), lambda h: mg.softmax(h), lambda h: h / h):  # fmt: skip
-        got, want = (
-            mg.scan(lambda h, x, f=f: (f(h) * x, f(h)), values, np.ones((2, 2, 3)), mode=m)
-            for m in ("fused", "tape")
-        )
-        with np.errstate(all="ignore"):
-            np.testing.assert_allclose(got.final.numpy(), want.final.numpy(), rtol=1e-14)
-            np.testing.assert_allclose(got.ys.numpy(), want.ys.numpy(), rtol=1e-14)

@@ -190,6 +190,14 @@ def test_astype_to_another_float_is_refused_in_a_step() -> None:
         mg.scan(lambda h, x: (h, (h + x).astype(np.float64)), H, X)
 
 
+def test_dropout_inside_a_step_would_draw_once_for_all_steps() -> None:
+    drop = mg.nn.Dropout(0.5)
+    with pytest.raises(TraceError, match=r"pass them in as xs.*mode='tape'"):
+        mg.scan(lambda h, x: (h, drop(x)), H, X)
+    drop.eval()
+    assert mg.scan(lambda h, x: (h, drop(x)), H, X).ys.shape == (4, 2, 3)
+
+
 def test_a_value_of_one_step_does_not_leak_into_another() -> None:
     leaked: list[Any] = []
 

@@ -24,13 +24,13 @@ def stacked(kind: str, rng: np.random.Generator) -> tuple[nn.Recurrent, mg.Tenso
     """
 
     def make(size: int) -> Any:
-        return CELLS[kind](size, 4, np.float32, rng)
+        return CELLS[kind](size, 4, np.float64, rng)
 
     size = 2 * make(1).output_size
     layer = nn.Recurrent(make, size, num_layers=2, bidirectional=True)
     for cell in layer.cells:
         inputs(cell, T, B, rng)
-    return layer, mg.tensor(rng.normal(size=(T, B, size)), dtype=np.float32, requires_grad=True)
+    return layer, mg.tensor(rng.normal(size=(T, B, size)), dtype=np.float64, requires_grad=True)
 
 
 def seeded(layer: nn.Recurrent, seed: int) -> nn.Recurrent:
@@ -53,7 +53,7 @@ def test_cells_stack_in_layers_and_directions(kind: str, rng: np.random.Generato
         assert {s.shape[:2] for s in leaves(final)} == {(4, 2)}
         return output, final
 
-    assert_agree(run, learnt, np.float32)
+    assert_agree(run, learnt, np.float64)
     assert all(np.isfinite(t.grad.numpy()).all() for t in learnt)
 
 
@@ -62,7 +62,7 @@ def test_padding_of_layers_is_not_read(kind: str, rng: np.random.Generator) -> N
     """But for zoneout in training, which draws masks for the padding too."""
     layer, x = stacked(kind, rng)
     output, _ = layer(x, lengths=[5, 3])
-    nothing = np.full((4, *x.shape[1:]), np.nan, np.float32)
+    nothing = np.full((4, *x.shape[1:]), np.nan, np.float64)
     longer = mg.tensor(np.concatenate([x.numpy(), nothing]), requires_grad=True)
     np.testing.assert_allclose(layer(longer, lengths=[5, 3])[0].numpy()[:5], output.numpy(), 1e-5)
 
