@@ -60,14 +60,24 @@ def scan(
         (truncated BPTT).
     checkpoint: keep only the state at every so many steps, and compute what is between again
         during BPTT: memory grows with T / checkpoint + checkpoint.
-    record: names marked by `mg.tap` in the cell (True: all) whose values and, after backward, norms
-        of gradients are kept, in `.record` of the result.
-    Returns a ScanResult: `final, ys = scan(...)`, with `.explain()`, `.source`, `.record`.
-    Raises ShapeError or DTypeError if the state changes its type, naming the component.
+    record: names marked by `mg.tap` in the cell (True: all) whose values (T, B, ...) and, after
+        backward, norms of gradients (T, B) are kept, in `.record` of the result.
+    Returns a ScanResult: `final, ys = scan(...)`, with `.explain()`, `.source`, `.record`. final is
+    the last state; ys is a tree of Tensors (T, B, ...), ys[t] being that of xs[t] in both directions.
+    Raises TraceError for what cannot be compiled, ShapeError or DTypeError if the state changes its
+    type, naming the component, ValueError for a mode, a number of steps or a name that makes no
+    sense, and for record with checkpoint.
 
-    >>> total, sums = scan(lambda s, x: (s + x, s + x), Tensor([[0.0]]), Tensor([[[1.0]], [[2.0]]]))
-    >>> total.tolist(), sums.tolist()
-    ([[3.0]], [[[1.0]], [[3.0]]])
+    >>> from minigrad import tap
+    >>> w = Tensor([[0.5]], requires_grad=True)
+    >>> xs = Tensor([[[1.0]], [[0.0]], [[0.0]]])
+    >>> def cell(h, x):
+    ...     h = tap("h", h @ w + x)
+    ...     return h, h
+    >>> final, ys = result = scan(cell, Tensor([[0.0]]), xs, record=["h"])
+    >>> final.sum().backward()
+    >>> ys.tolist(), result.record.norms["h"].tolist()  # dh_T/dh_t = w^(T - t)
+    ([[[1.0]], [[0.5]], [[0.25]]], [0.25, 0.5, 1.0])
     """
     if mode not in ("fused", "tape"):
         raise ValueError(f"scan: mode must be 'fused' or 'tape', got {mode!r}.")
