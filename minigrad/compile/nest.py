@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..expr import Expr, Printer, constant
+from ..expr import Expr, Printer, call, constant
 from .layout import Buffer, Item, Place
 from .lower import Loop
 from .program import Value
@@ -134,7 +134,10 @@ class Nest:
                 text = f"c({item.fill!r})"
             else:
                 if v not in known:
-                    inputs = [known[i] if type(i) is Value else constant(i) for i in v.inputs]
+                    inputs = [
+                        known[i] if type(i) is Value else number(i, name in v.op.bools)
+                        for name, i in zip(v.op.inputs, v.inputs, strict=True)
+                    ]
                     made = v.op.body(*inputs)
                     known[v] = made if isinstance(made, Expr) else constant(made)
                 if not (item.stores or item.adds or item.fold):
@@ -199,6 +202,11 @@ class Nest:
         start = f"shift({row}, {times(offset, item)})"
         lanes = count or self.lanes
         self.t.add(f"store_lanes({start}, 0, {stride * item}, {lanes}, {text})")
+
+
+def number(value: float, is_bool: bool) -> Expr:
+    """A Python number in a loop; where a mask is expected, all true or all false."""
+    return call("ne", constant(value), constant(0.0)) if is_bool else constant(value)
 
 
 def times(index: str, n: int) -> str:

@@ -63,7 +63,7 @@ def scan(
     record: names marked by `mg.tap` in the cell (True: all) whose values (T, B, ...) and, after
         backward, norms of gradients (T, B) are kept, in `.record` of the result.
     Returns a ScanResult: `final, ys = scan(...)`, with `.explain()`, `.source`, `.record`. final is
-    the last state; ys is a tree of Tensors (T, B, ...), ys[t] being that of xs[t] in both directions.
+    the last state; ys is a tree of Tensors (T, B, ...), ys[t] being that of xs[t] both ways.
     Raises TraceError for what cannot be compiled, ShapeError or DTypeError if the state changes its
     type, naming the component, ValueError for a mode, a number of steps or a name that makes no
     sense, and for record with checkpoint.
