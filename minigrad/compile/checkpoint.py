@@ -19,6 +19,7 @@ from ..tape import Node, no_grad, state, tick
 from ..tensor import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from . import node as nodes
+from .outer import closed_over
 from .result import ScanResult
 
 Array = np.ndarray
@@ -173,16 +174,4 @@ def _closed_over(run: Any, init: Any, xs: Any, cut: tuple[int, int]) -> list[Any
     piece = map_leaves(lambda x: wrap(x._data[cut[0] : cut[0] + 1], None, x.requires_grad), xs)
     final, ys = run(own_init, piece)
     given = {id(t) for t in (*leaves(own_init), *leaves(piece))}
-    found: dict[int, Any] = {}
-    seen: set[int] = set()
-    stack = [t._node or t for t in (*leaves(final), *leaves(ys)) if t.requires_grad]
-    while stack:
-        t = stack.pop()
-        if id(t) in seen or id(t) in given:
-            continue
-        seen.add(id(t))
-        if isinstance(t, Node) and t.position > start:
-            stack.extend(t.inputs[i] for i in t.plan.needs)
-        else:
-            found[id(t)] = t
-    return list(found.values())
+    return closed_over([*leaves(final), *leaves(ys)], given, start)

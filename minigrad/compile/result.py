@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..tensor import Tensor
+
 Array = np.ndarray
+
+
+@dataclass
+class Call:
+    """One scan that ran, for a listener that has a method `ran`: enough to run it again.
+
+    cell, xs: as they ran; with `lengths` see `scan.unpadded`. final, ys:
+    what came out, apart: the gradient of `final` has no part that came by `ys`. weights: leaves
+    that the cell reads and that need a gradient.
+    """
+
+    cell: Any
+    init: Any
+    xs: Any
+    reverse: bool
+    final: Any
+    ys: Any
+    weights: list[Tensor]
 
 
 class Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,14 @@ import numpy as np
 from .. import ops
 from ..errors import ShapeError, TraceError
 from ..tape import state as switches
+from ..tape import tick
 from ..tensor import Tensor, as_tensor
 from ..tree import leaves, map_leaves, rebuild
 from . import memo, node, passes
 from .compiled import Compiled
+from .outer import closed_over
 from .program import STEP, Program, Value, used
-from .result import Record, ScanResult
+from .result import Call, Record, ScanResult
 from .trace import Trace, Tracer
 from .unroll import Cell, check_carry, check_lengths, choose, sizes, unroll
 
@@ -88,10 +90,11 @@ def scan(
         lengths = check_lengths("scan", lengths, time, batch)
         real = np.arange(time)[:, None] < lengths
         xs = map_leaves(lambda x: _where(real, x), xs)
-    if mode == "tape" and window == (None, None) and not record:
-        return ScanResult(*unroll(cell, init, xs, lengths, reverse))
+    specified = (cell, init, xs, lengths, reverse)
     if lengths is not None:
         cell, xs = _padded(cell), (xs, as_tensor(real))
+    if mode == "tape" and window == (None, None) and not record:
+        return ScanResult(*_heard(cell, init, xs, reverse, lambda: unroll(*specified)))
     if window[0] is not None:
         return _in_windows(cell, init, xs, reverse, mode, window[0], time, checkpoint, record)
     if window[1] is not None and window[1] < time:
@@ -138,6 +141,11 @@ def _padded(cell: Cell) -> Cell:
     return padded
 
 
+def unpadded(cell: Cell) -> Cell | None:
+    """The cell of one that runs on (x, whether the row takes part), as `scan` makes for lengths."""
+    return getattr(cell, "cell", None) if getattr(cell, "__name__", "")[:7] == "padded_" else None
+
+
 def cell_name(cell: Any) -> str:
     """What a cell is called in names of kernels."""
     name = getattr(cell, "__name__", type(cell).__name__)
@@ -148,12 +156,38 @@ def cell_name(cell: Any) -> str:
 
 
 def _on_tape(cell: Cell, init: Any, xs: Any, reverse: bool, record: Any) -> ScanResult:
+    def run() -> tuple[Any, Any]:
+        return unroll(cell, init, xs, None, reverse)
+
     if not record:
-        return ScanResult(*unroll(cell, init, xs, None, reverse))
+        return ScanResult(*_heard(cell, init, xs, reverse, run))
     kept = node.TapeRecord(record, reverse)
     with kept.listening():
-        final, ys = unroll(cell, init, xs, None, reverse)
+        final, ys = _heard(cell, init, xs, reverse, run)
     return ScanResult(final, ys, kept.record)
+
+
+def _heard(
+    cell: Cell, init: Any, xs: Any, reverse: bool, run: Callable[[], tuple[Any, Any]]
+) -> tuple[Any, Any]:
+    """run(), of which those who listen to whole scans are told."""
+    hears = [ran for who in switches.listeners if (ran := getattr(who, "ran", None))]
+    began = tick() if hears else 0
+    final, ys = run()
+    if hears:
+        # ys read the last state too; apart from it, `final` gets only the gradient that is its own
+        final = map_leaves(lambda t: ops.reshape(t, t.shape), final)
+        given = [*leaves(init), *leaves(xs)]
+        weights = _leaves_behind([*leaves(final), *leaves(ys)], given, began)
+        for ran in hears:
+            ran(switches.scope, Call(cell, init, xs, reverse, final, ys, weights))
+    return final, ys
+
+
+def _leaves_behind(outputs: list[Tensor], given: list[Tensor], began: int) -> list[Tensor]:
+    """The leaves, other than `given`, from which they were computed since `began`."""
+    reads = closed_over(outputs, set(map(id, given)), began)
+    return [t for t in reads if isinstance(t, Tensor)]
 
 
 def _in_windows(
@@ -335,6 +369,7 @@ def compile_traced(traced: Traced, name: str, taps: dict[str, Value]) -> Compile
 
 def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any) -> ScanResult:
     given = [*leaves(init), *leaves(xs)]
+    began = tick()
     listeners = switches.listeners
     wanted: Any = True if record is True or listeners else _listed(record)
     known = memo.recall(cell, init, xs, given, wanted)
@@ -355,11 +390,16 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
     finals, ys = run.forward()
     if switches.anomaly and not all(_finite(t) for t in (*finals, *ys)):
         unroll(cell, init, xs, None, reverse)  # which names the op and the step
+    final, y = rebuild(final_tree, finals), rebuild(ys_tree, ys)
     if listeners:
         run.tell(listeners)
+        weights = _leaves_behind(run.tensors, given, began)
+        for listener in listeners:
+            if ran := getattr(listener, "ran", None):
+                ran(switches.scope, Call(cell, init, xs, reverse, final, y, weights))
     return ScanResult(
-        rebuild(final_tree, finals),
-        rebuild(ys_tree, ys),
+        final,
+        y,
         run.record if record else None,
         run.explanation(),
     )

@@ -1,10 +1,12 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
 from .drawing import Drawing, DrawingError, draw
-from .layerflow import Activation, LayerFlow
-from .probes import FlowError, Recording, probe, record
+from .layerflow import Activation, LayerFlow, Nonfinite
+from .probes import probe, record
+from .recording import Recording
 from .render import NoEngineWarning, RenderError, find_engine
-from .tables import report
+from .replay import FlowError, WeightFlow
+from .report import Report, report
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
 
 __all__ = [
@@ -15,10 +17,13 @@ __all__ = [
     "FlowError",
     "LayerFlow",
     "NoEngineWarning",
+    "Nonfinite",
     "Recording",
     "RenderError",
+    "Report",
     "Thresholds",
     "Verdict",
+    "WeightFlow",
     "draw",
     "find_engine",
     "fit_decay",

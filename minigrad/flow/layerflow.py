@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from .replay import FlowError, Replay, WeightFlow
+from .taps import row_norms
 from .verdict import Thresholds, Verdict, judge
 
+if TYPE_CHECKING:
+    from .jacobian import Jacobians
+
 Array = np.ndarray
+V = TypeVar("V")
+STILL = 1e-3  # a unit that moves by less than this share of its largest value is dead
 
 
 @dataclass
@@ -17,13 +26,41 @@ class Activation:
     """One tapped value over time, arrays of shape (T,) in order of computation.
 
     mean: over batch and units. saturation: share of units in the flat ends of the sigmoid or tanh
-        that
-    made the value, and slope: mean derivative of that function there; both nan for other values.
+    that made the value, and slope: mean derivative of that function there; both nan for other
+    values.
     """
 
     mean: Array
     saturation: Array
     slope: Array
+
+
+class Nonfinite(NamedTuple):
+    """How many NaN and Inf: among a tapped value's elements, and among the norms that arrived."""
+
+    values: int
+    gradients: int
+
+
+class Lazy(Mapping[str, V]):
+    """A mapping whose values are made when they are first read."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], V]]):
+        self._makers = dict(makers)
+        self._made: dict[str, V] = {}
+
+    def __getitem__(self, name: str) -> V:
+        if name not in self._made:
+            if name not in self._makers:
+                raise KeyError(f"{name!r}; known are {', '.join(map(repr, self._makers))}")
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 @dataclass
@@ -32,18 +69,26 @@ class LayerFlow:
 
     path: its scope. steps: the t of each entry (T,). norms: name -> |dL/d(name_t)| over batch and
     units (T,), zero where no gradient arrived. per_sample: the same for each row of the batch (T,
-    B).
-    activations: name -> Activation for every tapped value. tiny: smallest normal number of the
-        dtype.
+    B). activations: name -> Activation for every tapped value. tiny: smallest normal number of the
+    dtype. values: name -> the tapped value itself (T, B, n), nan at steps or rows that have none.
+    nonfinite: name -> how many NaN and Inf. heard: gradients that came step by step (a tape).
+
+    What follows is computed when it is read, by running the layer again (see replay.py); it needs a
+    layer of `mg.nn` or `mg.scan`, and FlowError says so where a loop was written by hand:
+    `gradients`, `inputs`, `weights`, `jacobians()`.
     """
 
     path: str
     steps: Array
-    norms: dict[str, Array]
-    per_sample: dict[str, Array]
-    activations: dict[str, Activation]
+    norms: Mapping[str, Array]
+    per_sample: Mapping[str, Array]
+    activations: Mapping[str, Activation]
     tiny: float = 0.0
     thresholds: Thresholds = field(default_factory=Thresholds)
+    values: Mapping[str, Array] = field(default_factory=dict)
+    nonfinite: Mapping[str, Nonfinite] = field(default_factory=dict)
+    heard: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    replay: Replay | None = field(default=None, repr=False)
 
     @property
     def reverse(self) -> bool:
@@ -57,6 +102,119 @@ class LayerFlow:
         norms = self.norms[name]
         reached = np.flatnonzero(norms != 0)
         return norms[: reached[-1] + 1][::-1] if reached.size else norms[:0]
+
+    # -- what the gates did
+
+    @cached_property
+    def keeps(self) -> dict[str, int]:
+        """The gates that decide how long the state lasts: +1 if it stays where they are open."""
+        cell = self.replay.own_cell if self.replay else None
+        found = dict(getattr(cell, "keeps", {"f": +1}))
+        if any(sign > 0 for sign in found.values()):  # an LSTM's i writes, but does not erase
+            found = {name: sign for name, sign in found.items() if sign > 0}
+        return {name: sign for name, sign in found.items() if name in self.activations}
+
+    @property
+    def time_constants(self) -> dict[str, Array]:
+        """name -> steps for which the state is kept, (T,): 1 / (1 - f), f the gate's mean there.
+
+        A gate that overwrites instead of keeping (update="write") counts as 1 / z. (Tallec and
+        Ollivier 2018: the memory of a gated net is of the order of these.)
+        """
+        with np.errstate(divide="ignore"):
+            return {
+                name: 1.0 / np.maximum(_open(self.activations[name].mean, sign), 0.0)
+                for name, sign in self.keeps.items()
+            }
+
+    @property
+    def unit_time_constants(self) -> dict[str, Array]:
+        """The same for each unit, (n,), from its mean over steps and rows."""
+        with np.errstate(divide="ignore"):
+            return {
+                name: 1.0 / np.maximum(_open(np.nanmean(self.values[name], (0, 1)), sign), 0.0)
+                for name, sign in self.keeps.items()
+                if name in self.values
+            }
+
+    @property
+    def dead(self) -> dict[str, Array]:
+        """name -> (n,), units that do nothing: no step and no row moves them by a thousandth.
+
+        A ReLU that is always zero, a tanh or a gate stuck at its end. One step of one row cannot
+        tell, and calls none dead.
+        """
+        return {name: _dead(values) for name, values in self.values.items()}
+
+    # -- what is computed by running the layer again
+
+    @cached_property
+    def gradients(self) -> Mapping[str, Array]:
+        """name -> dL/d(value_t) of every tapped value, gates too, (T, B, n).
+
+        Of a loop written by hand only those of the states.
+        """
+        if self.replay is None and self.heard:
+            return self.heard
+        found = self._again("gradients").detail.gradients
+        return {name: g.reshape(len(g), -1, g.shape[-1]) for name, g in found.items()}
+
+    @property
+    def input_gradients(self) -> Mapping[str, Array]:
+        """leaf of xs ("" if there is one) -> dL/dx_t by way of this layer and direction, (T, B, I).
+
+        Masks that a layer draws for its cell are no inputs.
+        """
+        return self._again("input_gradients").detail.inputs
+
+    @property
+    def inputs(self) -> Array | None:
+        """|dL/dx_t| by way of this layer and direction, (T, B); None if x holds no floats."""
+        parts = list(self.input_gradients.values())
+        if not parts:
+            return None
+        wide = [np.asarray(g, np.float64).reshape(*g.shape[:2], -1) for g in parts]
+        joined = np.concatenate(wide, axis=2)
+        return row_norms(joined).reshape(joined.shape[:2])
+
+    @cached_property
+    def weights(self) -> Mapping[str, WeightFlow]:
+        """name -> the norms of its gradient's terms by step and by lag, and their sum.
+
+        `weight_terms` has the terms themselves.
+        """
+        return self._again("weights").weight_flows()
+
+    def weight_terms(self, by: str = "step") -> dict[str, Array]:
+        """name -> the terms of dL/dW, (T, *shape): one for each step, or for each lag.
+
+        by: "step" in order of computation, or "lag": how many steps a gradient travelled from an
+        output to the use of the weight. Both add up to dL/dW; the first K lags are what BPTT
+        truncated after K steps would give.
+        """
+        if by not in ("step", "lag"):
+            raise ValueError(f"weight_terms: by must be 'step' or 'lag', got {by!r}.")
+        replay = self._again("weight_terms")
+        return replay.terms() if by == "step" else replay.parts()
+
+    def jacobians(self) -> Jacobians:
+        """The Jacobians dS_t/dS_{t-1} along what was recorded; see `mg.flow.jacobians`."""
+        from .jacobian import jacobians
+
+        replay = self._again("jacobians")
+        with replay.restored():
+            return jacobians(replay.cell, replay.init, replay.xs, reverse=replay.reverse)
+
+    def _again(self, what: str) -> Replay:
+        if self.replay is None:
+            raise FlowError(
+                f"{what}: {self.path or 'this recording'} cannot be run again, since its loop was "
+                f"written by hand (or record() was told replay=False); use a layer of mg.nn, or "
+                f"mg.scan."
+            )
+        return self.replay
+
+    # -- verdicts
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
@@ -82,7 +240,7 @@ class LayerFlow:
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but per_sample, for JSON."""
+        """All but per_sample and what would run the layer again, for JSON."""
         return {
             "path": self.path,
             "steps": self.steps.tolist(),
@@ -93,3 +251,17 @@ class LayerFlow:
             },
             "verdicts": {name: v.to_dict() for name, v in self.verdicts.items()},
         }
+
+
+def _open(mean: Array, sign: int) -> Array:
+    return 1.0 - mean if sign > 0 else mean
+
+
+def _dead(values: Array) -> Array:
+    flat = np.asarray(values, np.float64).reshape(-1, values.shape[-1])
+    flat = flat[~np.isnan(flat).any(axis=1)] if np.isnan(flat).any() else flat
+    if len(flat) < 2:
+        return np.zeros(values.shape[-1], dtype=bool)
+    with np.errstate(invalid="ignore"):
+        moved = flat.max(axis=0) - flat.min(axis=0)
+    return moved <= STILL * np.abs(flat).max(axis=0)

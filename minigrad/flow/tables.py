@@ -1,16 +1,11 @@
-"""Gradient flow as text: aligned tables, sparklines, and the report of a recording."""
+"""Gradient flow as text: aligned tables and sparklines."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from .layerflow import Activation
-    from .probes import Recording
 
 Array = np.ndarray
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -80,29 +75,3 @@ def number(x: float) -> str:
 def steps(x: float) -> str:
     """A half-life: `7.4`, `never` if the gradient does not decay, `-` if there is no fit."""
     return "-" if math.isnan(x) else "never" if math.isinf(x) else f"{x:.3g}"
-
-
-def report(recording: Recording, blocks: str = BLOCKS) -> str:
-    """A recording as a table: a row for each state, then gates and reasons."""
-    low, high = log_range([n for layer in recording.values() for n in layer.norms.values()])
-    head = ("layer", "state", "nearest", "farthest", "ratio", "per step", "half-life", "verdict")
-    rows, notes = [], []
-    for path, layer in recording.items():
-        verdicts = layer.verdicts
-        for name, verdict in verdicts.items():
-            profile = layer.profile(name)
-            ends = (profile[0], profile[-1]) if profile.size else (0.0, 0.0)
-            rate = f"x{verdict.rate:.3g}" if verdict.fit else "-"
-            row = [path or "-", name, *map(number, ends), number(verdict.ratio), rate]
-            row += [steps(verdict.half_life), verdict.kind]
-            rows.append([*row, sparkline(layer.norms[name], low, high, blocks=blocks)])
-        notes.append(f"{path or 'network'}: {layer.verdict}")
-        notes += [_gate(name, a) for name, a in layer.activations.items() if name not in verdicts]
-    body = table((*head, "|dL/dstate| in order of computation"), rows, right=range(2, 7))
-    return "\n".join([body, "", *notes])
-
-
-def _gate(name: str, activation: Activation) -> str:
-    text = f"  {name}: {np.mean(activation.mean):.2f} on average"
-    saturation = float(np.mean(activation.saturation))
-    return text if math.isnan(saturation) else f"{text}, {saturation:.0%} saturated"

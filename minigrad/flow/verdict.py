@@ -93,8 +93,10 @@ class Fit:
 class Verdict:
     """kind (see the head of this module), the reason in words, and the numbers behind it.
 
-    ratio: norm at the farthest lag over the norm at lag 0 (nan if undefined); steps: lags
-        travelled.
+    ratio: norm at the farthest lag over the norm at lag 0 (nan if undefined). steps: lags
+    travelled. lost: the first lag at which less than `Thresholds.vanishing` of the norm at lag 0
+    arrives, or more than `exploding` of it, or NaN, or Inf; None if there is none. advice: what to
+    try, where the layer that was judged is known.
     """
 
     kind: str
@@ -102,6 +104,8 @@ class Verdict:
     ratio: float
     steps: int
     fit: Fit | None = None
+    lost: int | None = None
+    advice: str = ""
 
     @property
     def rate(self) -> float:
@@ -113,9 +117,10 @@ class Verdict:
         """Steps in which the gradient halves; inf if it does not decay, nan without a fit."""
         return self.fit.half_life if self.fit else math.nan
 
-    def because(self, why: str) -> Verdict:
-        """The same verdict with one more sentence in its reason."""
-        return replace(self, reason=f"{self.reason}; {why}") if why else self
+    def because(self, why: str, advice: str = "") -> Verdict:
+        """The same verdict with one more sentence in its reason, and what to try."""
+        reason = f"{self.reason}; {why}" if why else self.reason
+        return replace(self, reason=reason, advice=advice or self.advice)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"half_life": self.half_life}
@@ -171,8 +176,10 @@ def judge(profile: Array, thresholds: Thresholds | None = None, tiny: float = 0.
         return Verdict("none", "no gradient arrived", ratio, steps)
     fit = fit_decay(profile, tiny)
 
+    at = _lost_at(profile, limits)
+
     def verdict(kind: str, reason: str) -> Verdict:
-        return Verdict(kind, reason, ratio, steps, fit)
+        return Verdict(kind, reason, ratio, steps, fit, at)
 
     if not np.isfinite(profile).all():
         return verdict(*_non_finite(profile, limits, tiny))
@@ -189,13 +196,16 @@ def judge(profile: Array, thresholds: Thresholds | None = None, tiny: float = 0.
         return verdict("undecided", few)
     fall, rise = _largest_fall_and_rise(np.log10(profile[trusted]))
     falls, rises = fall > -math.log10(limits.vanishing), rise > math.log10(limits.exploding)
-    lost = int((~trusted).sum())
-    if lost and not rises and not falls:
+    underflows = int((~trusted).sum())
+    if underflows and not rises and not falls:
         falls = True  # underflow is the end of a fall
     kind = ("healthy", "vanishing", "exploding", "mixed")[falls + 2 * rises]
     reason = _reason(kind, fit, ratio, steps, fall, rise)
-    if lost:
-        reason += f"; {lost} steps underflow"
+    if at is not None and kind in ("vanishing", "exploding"):
+        limit = limits.vanishing if kind == "vanishing" else limits.exploding
+        reason += f", past x{limit:g} from {at} steps on"
+    if underflows:
+        reason += f"; {underflows} steps underflow"
     return verdict(kind, reason)
 
 
@@ -217,7 +227,7 @@ def _cut_at(profile: Array, fit: Fit | None, tiny: float) -> int:
     if profile[-1] != 0:
         return 0
     lag = profile.size - int(np.argmax(profile[::-1] != 0))
-    expected = profile[lag - 1] * (fit.rate if fit else 1.0)
+    expected = float(profile[lag - 1]) * (fit.rate if fit else 1.0)
     return lag if expected > 1e3 * max(tiny, np.finfo(np.float64).tiny) else 0
 
 
@@ -226,6 +236,16 @@ def _ratio(profile: Array) -> float:
         return math.nan
     with np.errstate(over="ignore"):
         return float(profile[-1] / profile[0])
+
+
+def _lost_at(profile: Array, limits: Thresholds) -> int | None:
+    """The first lag that is beyond a threshold, seen from lag 0."""
+    if not np.isfinite(profile[0]) or profile[0] == 0:
+        return 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        share = profile / profile[0]
+    beyond = ~(share >= limits.vanishing) | ~(share <= limits.exploding)
+    return int(np.argmax(beyond)) if beyond.any() else None
 
 
 def _largest_fall_and_rise(decades: Array) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.flow import FlowError, Recording
-from minigrad.flow.probes import row_norms
+from minigrad.flow.taps import row_norms
 
 
 def linear_rnn(W: np.ndarray, T: int, w: np.ndarray) -> Recording:

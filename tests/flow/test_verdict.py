@@ -150,7 +150,8 @@ def test_no_profile_of_norms_breaks_it(profile: np.ndarray) -> None:
     verdict = judge(profile)
     assert verdict.kind in SEVERITY
     assert verdict.reason
-    assert set(verdict.to_dict()) == {"kind", "reason", "ratio", "steps", "fit", "half_life"}
+    keys = {"kind", "reason", "ratio", "steps", "fit", "lost", "advice", "half_life"}
+    assert set(verdict.to_dict()) == keys
 
 
 def test_the_worst_of_several_is_the_most_severe() -> None:

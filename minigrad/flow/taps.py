@@ -1,0 +1,136 @@
+"""What is kept of a tapped value at one step: the value, and the gradient that arrives at it.
+
+Norms are accumulated in float64 and scaled by the largest element of each row, so that neither
+1e-30 (float32) nor 1e-300 (float64) squared is lost. Gradients below the smallest normal number of
+their dtype (1.2e-38 in float32) are denormal: they have lost digits, and the verdict's fit leaves
+them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+
+# Share of the range of a sigmoid or tanh beyond which its slope is below a tenth of its maximum.
+SATURATED = 0.95
+
+
+class Step:
+    """One tapped value at one step. `gradient` or `per_sample` is there once it has arrived."""
+
+    __slots__ = ("gradient", "made_by", "per_sample", "values", "wants")
+
+    def __init__(self, values: Array, made_by: str, wants: bool):
+        self.values, self.made_by, self.wants = values, made_by, wants
+        self.gradient: Array | None = None
+        self.per_sample: Array | None = None
+
+    @property
+    def arrived(self) -> bool:
+        return self.gradient is not None or self.per_sample is not None
+
+    @property
+    def tiny(self) -> float:
+        """The smallest normal number of the dtype."""
+        return float(np.finfo(self.values.dtype).tiny) if self.values.dtype.kind == "f" else 0.0
+
+    def norms(self) -> Array | None:
+        """|dL/d(value)| for each row, (rows,); None if no gradient arrived."""
+        if self.per_sample is None and self.gradient is not None:
+            self.per_sample = row_norms(self.gradient)
+        return self.per_sample
+
+
+Series = dict[int, Step]  # t -> what was tapped then, in order of computation
+
+
+class SequenceTaps(NamedTuple):
+    """A compiled layer's taps, as the scan recorded them: nothing is computed until it is read."""
+
+    order: range
+    record: Any
+    made_by: dict[str, str]
+    wants: bool
+
+    def steps(self) -> dict[str, Series]:
+        found: dict[str, Series] = {}
+        for name, values in self.record.values.items():
+            gradients = self.record.gradients.get(name)
+            series = found[name] = {}
+            for t in self.order:
+                step = series[t] = Step(values[t], self.made_by[name], self.wants)
+                if gradients is not None:
+                    step.per_sample = gradients[t].astype(np.float64)
+        return found
+
+
+def stacked_norms(series: Series, steps: Sequence[int]) -> Array:
+    """(T, B): zero where no gradient arrived, and for rows that a step does not have."""
+    rows = max(_rows(step.values).shape[0] for step in series.values())
+    found = np.zeros((len(steps), rows))
+    for i, t in enumerate(steps):
+        if t in series and (norms := series[t].norms()) is not None:
+            found[i, : norms.size] = norms
+    return found
+
+
+def stacked(series: Series, steps: Sequence[int], what: str = "values") -> Array:
+    """(T, B, n) of the values or gradients; nan (for gradients zero) where a step has none."""
+    rows = [
+        None if t not in series or (x := getattr(series[t], what)) is None else _rows(x)
+        for t in steps
+    ]
+    there = [x for x in rows if x is not None]
+    if len(there) == len(rows) and len({x.shape for x in there}) == 1:
+        return np.stack(there)
+    shape = np.max([_rows(step.values).shape for step in series.values()], axis=0)
+    fill = np.nan if what == "values" else 0.0
+    found = np.full((len(steps), *shape), fill)
+    for i, x in enumerate(rows):
+        if x is not None:
+            found[i, : x.shape[0], : x.shape[1]] = x
+    return found
+
+
+def bad_numbers(series: Series) -> tuple[int, int]:
+    """How many NaN and Inf: among the values, and among the norms of their gradients."""
+    values = sum(int((~np.isfinite(step.values)).sum()) for step in series.values())
+    arrived = [n for step in series.values() if (n := step.norms()) is not None]
+    return values, sum(int((~np.isfinite(n)).sum()) for n in arrived)
+
+
+def _rows(x: Array) -> Array:
+    """(B, n): what comes before the last axis are rows."""
+    return x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+
+
+def row_norms(x: Array) -> Array:
+    """Euclidean norm over the last axis, float64, one for each row of what comes before it.
+
+    Each row is scaled by its largest element: squares neither underflow nor overflow. NaN and Inf
+    stay.
+    """
+    rows = np.abs(np.asarray(x, dtype=np.float64))
+    rows = _rows(rows)
+    peak = rows.max(axis=1, initial=0.0, keepdims=True)
+    scale = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
+    with np.errstate(over="ignore"):
+        return (scale * np.sqrt(np.sum((rows / scale) ** 2, axis=1, keepdims=True)))[:, 0]
+
+
+def activation(step: Step) -> tuple[float, float, float]:
+    """(mean, share saturated, mean slope); the last two nan unless a sigmoid or tanh made them."""
+    y = np.asarray(step.values, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = float(y.mean()) if y.size else np.nan
+        if step.made_by == "tanh":
+            flat, slope = np.abs(y) > SATURATED, 1 - y * y
+        elif step.made_by == "sigmoid":
+            flat, slope = np.abs(2 * y - 1) > SATURATED, y * (1 - y)
+        else:
+            return mean, np.nan, np.nan
+        return mean, float(flat.mean()), float(slope.mean())
