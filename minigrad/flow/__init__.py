@@ -6,7 +6,7 @@ from .probes import probe, record
 from .recording import Recording
 from .render import NoEngineWarning, RenderError, find_engine
 from .replay import FlowError, WeightFlow
-from .report import Report, report
+from .reporting import Report, report
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
 
 __all__ = [

@@ -136,7 +136,7 @@ class Recording(Mapping[str, LayerFlow]):
         return len(self.layers)
 
     def __str__(self) -> str:
-        from .report import report
+        from .reporting import report
 
         return str(report(self))
 
