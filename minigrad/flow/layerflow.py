@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from .advice import advice, reason
 from .replay import FlowError, Replay, WeightFlow
 from .taps import row_norms
 from .verdict import Thresholds, Verdict, judge
@@ -216,28 +217,18 @@ class LayerFlow:
 
     # -- verdicts
 
-    @property
+    @cached_property
     def verdicts(self) -> dict[str, Verdict]:
-        """One for each state: how the gradient travels back along it."""
+        """One for each state: how the gradient travels back along it, why, and what to try."""
         found = {n: judge(self.profile(n), self.thresholds, self.tiny) for n in self.norms}
-        why = self._why()
-        return {name: verdict.because(why) for name, verdict in found.items()}
+        why = reason(self)
+        return {n: v.because(why, advice(self, v.kind)) for n, v in found.items()}
 
     @property
     def verdict(self) -> Verdict:
         """That of the hidden state (or of the first state, if none is called h)."""
         verdicts = self.verdicts
         return verdicts.get("h") or next(iter(verdicts.values()))
-
-    def _why(self) -> str:
-        """What the gates say about the factor per step."""
-        parts = []
-        for name, words in (("f", "forget gate"), ("z", "update gate")):
-            if name in self.activations:
-                parts.append(f"{words} {np.mean(self.activations[name].mean):.2f} on average")
-        if "h" in self.activations and np.isfinite(self.activations["h"].slope).all():
-            parts.append(f"slope of the activation {np.mean(self.activations['h'].slope):.2f}")
-        return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """All but per_sample and what would run the layer again, for JSON."""

@@ -142,6 +142,29 @@ class Replay:
                 found.append(self.cell(found[-1], map_leaves(lambda x, t=t: x[t], self.xs))[0])
         return found
 
+    def state_leaves(self, k: int) -> list[Array]:
+        """The parts of the state before step k, (B, ...)."""
+        return [t._data for t in leaves(self.states[k])]
+
+    def jacobian(self, k: int, row: int = 0) -> Array:
+        """dS_k/dS_{k-1} of one row, (n, n), rows are outputs: the state's parts one after another.
+
+        One vjp of the step, with a row of the identity as the cotangent of each of n equal rows.
+        """
+        parts = [s[row] for s in self.state_leaves(k)]
+        n = sum(s.size for s in parts)
+        t = self.order[k]
+        state = rebuild(self.init, [_leaf(np.repeat(s[None], n, axis=0)) for s in parts])
+        x = map_leaves(lambda x: _leaf(np.repeat(x._data[t, row][None], n, axis=0)), self.xs)
+        eye = np.split(np.eye(n), np.cumsum([s.size for s in parts])[:-1], axis=1)
+        with self.restored():
+            step = _Step(self.cell, state, x)
+            found = step.back([e.reshape(n, *s.shape) for e, s in zip(eye, parts, strict=True)])
+        return np.hstack([
+            np.zeros((n, s.size)) if g is None else np.asarray(g, np.float64).reshape(n, s.size)
+            for g, s in zip(found, parts, strict=True)
+        ])  # fmt: skip
+
     # -- back, step by step
 
     @cached_property
