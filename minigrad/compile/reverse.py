@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import ops
-from ..errors import GradientError
+from ..errors import DTypeError, GradientError
 from .batch import indexed
 from .program import AFTER, BEFORE, STEP, Program, Value, used
 from .trace import Trace, Tracer
@@ -51,6 +51,13 @@ class _Reverse:
 
     def run(self, with_ys: bool, states: Iterable[str]) -> tuple[Program, list[Value]]:
         program, trace = self.program, self.trace
+        for v in program.carry:
+            if v.dtype.kind != "f":
+                raise DTypeError(
+                    f"scan: the carry {v.name or 'of the cell'} is {v.type()}, and BPTT runs along a "
+                    f"state of floats; keep it as floats, compute it ahead and pass it in xs, or "
+                    f"scan with mode='tape'."
+                )
         first = len(trace.values)
         carry = [self._input("carry", v, old) for v, old in zip(program.carry_out, program.carry)]
         ys = [v for v in program.ys if v.dtype.kind == "f" and with_ys]

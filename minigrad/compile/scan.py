@@ -222,9 +222,10 @@ def _in_windows(
 def _checkpointed(
     cell: Cell, init: Any, xs: Any, reverse: bool, mode: str, every: int, time: int, record: Any
 ) -> ScanResult:
-    if record:
+    if record or any(hasattr(listener, "sequence") for listener in switches.listeners):
         raise ValueError(
-            "scan: record= with checkpoint= would keep every step after all; leave one out."
+            "scan: record= or mg.flow.record() with checkpoint= would keep every step after all; "
+            "leave one out."
         )
     from .checkpoint import checkpointed
 

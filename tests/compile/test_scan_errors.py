@@ -190,6 +190,13 @@ def test_astype_to_another_float_is_refused_in_a_step() -> None:
         mg.scan(lambda h, x: (h, (h + x).astype(np.float64)), H, X)
 
 
+def test_a_carry_of_integers_has_no_bptt() -> None:
+    w = mg.tensor(np.ones((3, 3), np.float32), requires_grad=True)
+    count = mg.tensor(np.zeros((2, 1), np.int64))
+    with pytest.raises(DTypeError, match=r"carry of the cell is int64\[B, 1\].*state of floats"):
+        mg.scan(lambda n, x: (n, x @ w), count, X)
+
+
 def test_dropout_inside_a_step_would_draw_once_for_all_steps() -> None:
     drop = mg.nn.Dropout(0.5)
     with pytest.raises(TraceError, match=r"pass them in as xs.*mode='tape'"):

@@ -295,3 +295,24 @@ def test_nan_and_inf_are_counted(mode: str, rng: np.random.Generator) -> None:
     assert flow.nonfinite["h"].gradients == T - 1  # dL/dh_T is 1 whatever h_T is
     assert flow.nonfinite["z"] == ((T - 2) * H, 0)
     assert flow.verdict.kind == "broken"
+
+
+@each_mode
+def test_a_sequence_of_one_step_has_one_lag(mode: str, rng: np.random.Generator) -> None:
+    layer = made("lstm", mode, rng)
+    rec, x = recorded(layer, rng.normal(size=(1, B, I)))
+    (flow,) = rec.values()
+    assert flow.verdict.kind == "undecided"
+    for p in layer.parameters():
+        assert flow.weights[p.name].by_lag == pytest.approx([np.linalg.norm(p.grad.numpy())])
+    np.testing.assert_allclose(flow.inputs, np.linalg.norm(x.grad.numpy(), axis=-1), rtol=1e-10)
+
+
+@each_mode
+def test_a_gradient_of_zero_is_zero_everywhere_and_no_crash(mode: str) -> None:
+    with mg.flow.record() as rec:
+        (made("gru", mode, np.random.default_rng(0))(np.ones((T, B, I)))[0].sum() * 0.0).backward()
+    (flow,) = rec.values()
+    assert flow.verdict.kind == "none"
+    assert all(not w.by_step.any() and not w.by_lag.any() for w in flow.weights.values())
+    assert not flow.inputs.any()
