@@ -54,9 +54,9 @@ class _Reverse:
         for v in program.carry:
             if v.dtype.kind != "f":
                 raise DTypeError(
-                    f"scan: the carry {v.name or 'of the cell'} is {v.type()}, and BPTT runs along a "
-                    f"state of floats; keep it as floats, compute it ahead and pass it in xs, or "
-                    f"scan with mode='tape'."
+                    f"scan: the carry {v.name or 'of the cell'} is {v.type()}, and BPTT runs along "
+                    f"a state of floats; keep it as floats, compute it ahead and pass it in xs, "
+                    f"or scan with mode='tape'."
                 )
         first = len(trace.values)
         carry = [self._input("carry", v, old) for v, old in zip(program.carry_out, program.carry)]
