@@ -36,6 +36,8 @@ def reason(layer: LayerFlow) -> str:
         parts.append(f"slope of the activation {np.mean(layer.activations['h'].slope):.2f}")
     if (sigma := stretch(layer)) is not None:
         parts.append(f"largest singular value of a step's Jacobian {sigma:.3g}")
+    if layer.read_at_many_steps:
+        parts.append("of the last output alone, as the loss reads many")
     return ", ".join(parts)
 
 

@@ -97,12 +97,29 @@ class LayerFlow:
         return self.steps.size > 1 and bool(self.steps[0] > self.steps[-1])
 
     def profile(self, name: str = "h") -> Array:
-        """Norms by lag: from the last step in order of computation that a gradient reached,
-        backwards.
+        """|dL/d(name_t)| by lag, (lags,): how the gradient travels back from the loss.
+
+        Lag 0 is the last step in order of computation that a gradient reached. Where the loss reads
+        many steps, `norms` are sums of all that comes from later, which hide whether any of it has
+        come far; then the profile is that of the last output alone, as if the loss read nothing
+        else (one more scan, see `Replay.alone`).
         """
-        norms = self.norms[name]
+        norms = self._alone.get(name, self.norms[name])
         reached = np.flatnonzero(norms != 0)
         return norms[: reached[-1] + 1][::-1] if reached.size else norms[:0]
+
+    @property
+    def read_at_many_steps(self) -> bool:
+        """Whether gradients come in at more than one step (False where that is not known)."""
+        known = self.replay is not None and self.replay.arrived
+        return known and bool((self.replay.entries.sum(axis=0) > 1).any())  # type: ignore[union-attr]
+
+    @cached_property
+    def _alone(self) -> dict[str, Array]:
+        if not self.read_at_many_steps:
+            return {}
+        found = self.replay.alone(list(self.norms))  # type: ignore[union-attr]
+        return {name: row_norms(rows) for name, rows in found.items()}
 
     # -- what the gates did
 

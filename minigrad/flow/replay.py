@@ -14,7 +14,7 @@ everything is linear, all outputs travel at once, as rows of one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,8 +25,8 @@ import numpy as np
 from ..backward import walk
 from ..compile.outer import closed_over
 from ..compile.result import Call
-from ..compile.scan import unpadded
-from ..errors import MinigradError, ShapeError
+from ..compile.scan import scan, unpadded
+from ..errors import MinigradError, ShapeError, TraceError
 from ..tape import Node, no_grad, tick
 from ..tape import state as switches
 from ..tensor import Tensor, wrap
@@ -204,6 +204,61 @@ class Replay:
                     if keep:
                         keep(name, k, g)
         return found
+
+    # -- back, from where the loss is nearest
+
+    @cached_property
+    def entries(self) -> Array:
+        """Where a gradient came in from outside: (T, B) of bool, in order of computation."""
+        found = np.zeros((self.steps, self.rows), dtype=bool)
+        for g in self.y_gradients.values():
+            found |= (g[self.order] != 0).reshape(self.steps, self.rows, -1).any(axis=2)
+        for g in self.final_gradients.values():
+            found[self.ends, np.arange(self.rows)] |= (g != 0).reshape(self.rows, -1).any(axis=1)
+        return found & self.xs[1]._data[self.order] if self.padded else found
+
+    def alone(self, names: Sequence[str]) -> dict[str, Array]:
+        """name -> |dL/d(state_t)| (T, B), if the loss read nothing but the last output it reads.
+
+        Where a loss reads many steps, what arrives at h_t is the sum of all that comes from t and
+        later, and hides whether any of it has come far. One scan more tells: with nothing but the
+        gradient that came in last.
+        """
+        k = self.steps - 1 - np.argmax(self.entries[::-1], axis=0)
+        t, row = np.array(self.order)[k], np.arange(self.rows)
+        last = k == self.ends
+        with self.restored():
+            before = switches.switch(recording=True)
+            try:
+                result = self._scanned(names)
+            finally:
+                switches.switch(**before)
+            outputs, seeds = [], []
+            for j, part in enumerate(leaves(result.final)):
+                if j in self.final_gradients and part.requires_grad:
+                    g = self.final_gradients[j]
+                    outputs.append(part)
+                    seeds.append(np.where(last.reshape(-1, *(1,) * (g.ndim - 1)), g, 0))
+            for j, part in enumerate(leaves(result.ys)):
+                if j in self.y_gradients and part.requires_grad:
+                    seed = np.zeros(part.shape, part.dtype)
+                    seed[t, row] = self.y_gradients[j][t, row]
+                    outputs.append(part)
+                    seeds.append(seed)
+            wanted = [w for w, _ in self.weights]
+            walk(outputs, seeds, wanted, retain_graph=False, create_graph=False)
+        gradients = result.record.gradients if result.record else {}
+        return {
+            name: np.asarray(gradients[name], np.float64)[self.order]
+            for name in names
+            if name in gradients
+        }
+
+    def _scanned(self, names: Sequence[str]) -> Any:
+        try:
+            return scan(self.cell, self.init, self.xs, None, self.reverse, record=names)
+        except TraceError:  # it ran on the tape
+            return scan(self.cell, self.init, self.xs, None, self.reverse, "tape", record=names)
 
     # -- back, all outputs at once
 

@@ -316,3 +316,56 @@ def test_a_gradient_of_zero_is_zero_everywhere_and_no_crash(mode: str) -> None:
     assert flow.verdict.kind == "none"
     assert all(not w.by_step.any() and not w.by_lag.any() for w in flow.weights.values())
     assert not flow.inputs.any()
+
+
+# -- a loss that reads many steps ----------------------------------------------------------------
+
+
+@each_mode
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_loss_at_every_step_does_not_hide_that_nothing_comes_far(
+    reverse: bool, mode: str
+) -> None:
+    """h = h/2 + x, L = sum_t h_t: every step gets 1 + 1/2 + 1/4 + ..., next to nothing from far."""
+    w, steps = mg.tensor(np.full(1, 0.5), requires_grad=True), 40
+
+    def cell(h: Any, x: Any) -> Any:
+        h = mg.tap("h", w * h + x)
+        return h, h
+
+    init, xs = mg.tensor(np.zeros((1, 1))), mg.tensor(np.ones((steps, 1, 1)))
+    with mg.flow.record() as rec:
+        _, ys = mg.scan(cell, init, xs, reverse=reverse, mode=mode)
+        ys.sum().backward()
+    flow = rec[""]
+    np.testing.assert_allclose(flow.norms["h"], 2 - 0.5 ** np.arange(steps - 1, -1, -1.0))
+    np.testing.assert_allclose(flow.profile(), 0.5 ** np.arange(steps), rtol=1e-12)
+    assert flow.verdict.kind == "vanishing"
+    assert flow.verdict.rate == pytest.approx(0.5)
+    assert "the last output alone" in flow.verdict.reason
+    assert w.grad is not None  # what the backward pass left; the scan for the verdict adds nothing
+    np.testing.assert_allclose(flow.weights["weight0"].total, w.grad.numpy(), rtol=1e-12)
+
+
+@each_mode
+def test_rows_that_end_early_are_judged_from_their_own_last_output(mode: str) -> None:
+    layer = nn.RNN(1, 1, dtype=np.float64, mode=mode)
+    layer.weight_hh_l0.data = np.array([[0.5]])
+    for p in (layer.weight_ih_l0, layer.bias_ih_l0, layer.bias_hh_l0):
+        p.data = np.zeros(p.shape)
+    with mg.flow.record() as rec:
+        layer(np.zeros((8, 2, 1)), lengths=[8, 3])[0].sum().backward()
+    flow = rec["rnn/l0/fwd"]
+    alone = flow.replay.alone(["h"])["h"]
+    np.testing.assert_allclose(alone[:, 0], 0.5 ** np.arange(7, -1, -1.0), rtol=1e-12)
+    np.testing.assert_allclose(alone[:3, 1], [0.25, 0.5, 1.0], rtol=1e-12)
+    assert not alone[3:, 1].any()
+
+
+def test_a_loss_at_the_last_step_is_judged_by_what_was_recorded(rng: np.random.Generator) -> None:
+    gru = made("gru", "fused", rng)
+    with mg.flow.record() as rec:
+        gru(rng.normal(size=(T, B, I)))[0][-1].sum().backward()
+    flow = rec["gru/l0/fwd"]
+    assert not flow.read_at_many_steps
+    np.testing.assert_array_equal(flow.profile(), flow.norms["h"][::-1])
