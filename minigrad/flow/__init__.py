@@ -5,9 +5,10 @@ from .layerflow import Activation, LayerFlow, Nonfinite
 from .probes import probe, record
 from .recording import Recording
 from .render import NoEngineWarning, RenderError, find_engine
-from .replay import FlowError, WeightFlow
+from .replay import FlowError
 from .reporting import Report, report
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
+from .weights import WeightFlow
 
 __all__ = [
     "Activation",

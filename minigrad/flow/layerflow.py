@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from . import weights
 from .advice import advice, reason
-from .replay import FlowError, Replay, WeightFlow
+from .replay import FlowError, Replay
 from .taps import row_norms
 from .verdict import Thresholds, Verdict, judge
 
@@ -196,12 +197,12 @@ class LayerFlow:
         return row_norms(joined).reshape(joined.shape[:2])
 
     @cached_property
-    def weights(self) -> Mapping[str, WeightFlow]:
+    def weights(self) -> Mapping[str, weights.WeightFlow]:
         """name -> the norms of its gradient's terms by step and by lag, and their sum.
 
         `weight_terms` has the terms themselves.
         """
-        return self._again("weights").weight_flows()
+        return weights.flows(self._again("weights"))
 
     def weight_terms(self, by: str = "step") -> dict[str, Array]:
         """name -> the terms of dL/dW, (T, *shape): one for each step, or for each lag.
@@ -213,7 +214,7 @@ class LayerFlow:
         if by not in ("step", "lag"):
             raise ValueError(f"weight_terms: by must be 'step' or 'lag', got {by!r}.")
         replay = self._again("weight_terms")
-        return replay.terms() if by == "step" else replay.parts()
+        return weights.terms(replay) if by == "step" else weights.parts(replay)
 
     def jacobians(self) -> Jacobians:
         """The Jacobians dS_t/dS_{t-1} along what was recorded; see `mg.flow.jacobians`."""

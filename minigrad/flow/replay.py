@@ -1,15 +1,13 @@
-"""A recorded scan, run again step by step: gradients as whole arrays, by step, by lag.
+"""A recorded scan, run again step by step: gradients as whole arrays.
 
 While a net trains, a recording keeps norms, and references to what the scan read. What needs more
 is computed when it is asked for: the cell runs again, eagerly, from the same weights (a copy, taken
 when they were read), the same states, and the gradients that came in from outside,
 
-    dL/dS_{t-1} = (dS_t/dS_{t-1})^T dL/dS_t + ...       dL/dW = sum_t (dS_t/dW)^T dL/dS_t
+    dL/dS_{t-1} = (dS_t/dS_{t-1})^T dL/dS_t + ...
 
-with S the state. One step at a time this gives every tapped value's gradient, dL/dx_t, and the term
-of each t in the sum. A term can be split once more, by the lag between the use of the weight and
-the output whose loss it serves: the gradient from each output travels back on its own, and as
-everything is linear, all outputs travel at once, as rows of one batch.
+with S the state. One step at a time this gives every tapped value's gradient, dL/dx_t, and what the
+step adds to dL/dW (weights.py sums and splits that).
 """
 
 from __future__ import annotations
@@ -23,14 +21,15 @@ from typing import Any
 import numpy as np
 
 from ..backward import walk
-from ..compile.outer import closed_over
+from ..compile.outer import Target
 from ..compile.result import Call
 from ..compile.scan import scan, unpadded
-from ..errors import MinigradError, ShapeError, TraceError
-from ..tape import Node, no_grad, tick
+from ..errors import MinigradError, TraceError
+from ..tape import no_grad
 from ..tape import state as switches
 from ..tensor import Tensor, wrap
-from ..tree import leaves, map_leaves, named_leaves, rebuild
+from ..tree import leaves, map_leaves, rebuild
+from .onestep import OneStep, leaf
 from .taps import row_norms
 
 Array = np.ndarray
@@ -38,20 +37,6 @@ Array = np.ndarray
 
 class FlowError(MinigradError, RuntimeError):
     """A recording that has nothing to show, and why."""
-
-
-@dataclass
-class WeightFlow:
-    """The gradient of one weight, taken apart; arrays of norms (Euclidean, over the whole weight).
-
-    by_step: (T,), entry k is |the term of step k|, in order of computation. by_lag: (T,), entry k
-    is |the part that travelled k steps|: from the use of the weight to an output that the loss
-    reads. total: the whole gradient, the sum of the terms of either kind.
-    """
-
-    by_step: Array
-    by_lag: Array
-    total: Array
 
 
 @dataclass
@@ -154,11 +139,11 @@ class Replay:
         parts = [s[row] for s in self.state_leaves(k)]
         n = sum(s.size for s in parts)
         t = self.order[k]
-        state = rebuild(self.init, [_leaf(np.repeat(s[None], n, axis=0)) for s in parts])
-        x = map_leaves(lambda x: _leaf(np.repeat(x._data[t, row][None], n, axis=0)), self.xs)
+        state = rebuild(self.init, [leaf(np.repeat(s[None], n, axis=0)) for s in parts])
+        x = map_leaves(lambda x: leaf(np.repeat(x._data[t, row][None], n, axis=0)), self.xs)
         eye = np.split(np.eye(n), np.cumsum([s.size for s in parts])[:-1], axis=1)
         with self.restored():
-            step = _Step(self.cell, state, x)
+            step = OneStep(self.cell, state, x)
             found = step.back([e.reshape(n, *s.shape) for e, s in zip(eye, parts, strict=True)])
         return np.hstack([
             np.zeros((n, s.size)) if g is None else np.asarray(g, np.float64).reshape(n, s.size)
@@ -172,26 +157,16 @@ class Replay:
         """Gradients of all taps and inputs, and the norms of the weights' terms."""
         return self.back()
 
-    def terms(self) -> dict[str, Array]:
-        """name -> dL/dW of each step by itself, (T, *shape), in order of computation."""
-        terms: dict[str, list[Array]] = {}
-
-        def keep(name: str, k: int, g: Array) -> None:
-            terms.setdefault(name, [np.zeros_like(g)] * self.steps)[k] = g
-
-        self.back(keep)
-        return {name: np.stack(series) for name, series in terms.items()}
-
     def back(self, keep: Callable[[str, int, Array], None] | None = None) -> Detail:
         """One pass back; keep(name, k, g) is told the term of a weight at each step."""
-        self._check()
-        found, names = Detail(), _Names(self.weights)
+        self.check()
+        found, names = Detail(), Names(self.weights)
         carried: list[Any] = [self.final_gradients.get(k) for k in range(len(leaves(self.init)))]
         with self.restored():
             for k in reversed(range(self.steps)):
                 t = self.order[k]
                 seeds = [*carried, *self._ys_at(t)]
-                step = _Step(self.cell, self.states[k], map_leaves(lambda x, t=t: x[t], self.xs))
+                step = OneStep(self.cell, self.states[k], map_leaves(lambda x, t=t: x[t], self.xs))
                 carried = step.back(seeds)
                 for name, g in step.taps.items():
                     _put(found.gradients, name, self.steps, k, g)
@@ -260,92 +235,13 @@ class Replay:
         except TraceError:  # it ran on the tape
             return scan(self.cell, self.init, self.xs, None, self.reverse, "tape", record=names)
 
-    # -- back, all outputs at once
-
-    def by_lag(self, keep: Callable[[str, int, Array], None]) -> None:
-        """keep(name, lag, g): the part of dL/dW that travelled `lag` steps, for every lag.
-
-        At lag 0 the gradient comes straight from the outputs of the step (and from the final state,
-        at a row's last step); each further lag is one step back, for all steps side by side.
-        """
-        try:
-            self._by_lag(keep)
-        except ShapeError as error:
-            raise FlowError(
-                f"weights by lag: all steps run as the rows of one batch, which this cell cannot: "
-                f"{error} Its terms by step (`terms()`) do not need that."
-            ) from None
-
-    def _by_lag(self, keep: Callable[[str, int, Array], None]) -> None:
-        self._check()
-        rows = self.rows
-        names = _Names(self.weights)
-        states = [leaves(s) for s in self.states[:-1]]
-        n = len(states[0])
-        before = [np.concatenate([s[j]._data for s in states]) for j in range(n)]
-        inputs = [x._data[self.order].reshape(-1, *x.shape[2:]) for x in leaves(self.xs)]
-        last = [self.final_gradients.get(j) for j in range(n)]
-        carried: list[Any] = [self._at_ends(g) for g in last]
-        ys = leaves(self._outputs_at(0))
-        arrived: list[Any] = [
-            g[self.order].reshape(-1, *g.shape[2:])
-            if (g := self.y_gradients.get(j)) is not None else None
-            for j in range(len(ys))
-        ]  # fmt: skip
-        with self.restored():
-            for lag in range(self.steps):
-                if all(g is None or not np.any(g) for g in (*carried, *arrived)):
-                    return
-                alive = (self.steps - lag) * rows
-                state = rebuild(self.init, [_leaf(s[:alive]) for s in before])
-                step = _Step(self.cell, state, rebuild(self.xs, [_leaf(x[:alive]) for x in inputs]))
-                back = step.back([*carried, *arrived])
-                for target, g in step.outer():
-                    keep(names.of(target), lag, g)
-                # what reached the state before step k now leaves step k - 1
-                carried = [None if g is None else g[rows:] for g in back]
-                arrived = [None] * len(ys)
-
-    def parts(self) -> dict[str, Array]:
-        """name -> the part of dL/dW of each lag, (T, *shape)."""
-        parts: dict[str, list[Array]] = {}
-
-        def keep(name: str, lag: int, g: Array) -> None:
-            parts.setdefault(name, [np.zeros_like(g)] * self.steps)[lag] = g
-
-        self.by_lag(keep)
-        return {name: np.stack(series) for name, series in parts.items()}
-
-    def weight_flows(self) -> dict[str, WeightFlow]:
-        """name -> the norms of the terms of both kinds."""
-        lags: dict[str, Array] = {}
-
-        def keep(name: str, lag: int, g: Array) -> None:
-            lags.setdefault(name, np.zeros(self.steps))[lag] = norm(g)
-
-        self.by_lag(keep)
-        found = self.detail
-        none = np.zeros(self.steps)
-        return {
-            name: WeightFlow(found.norms[name], lags.get(name, none), total)
-            for name, total in sorted(found.totals.items())
-        }
-
-    def _check(self) -> None:
+    def check(self) -> None:
         if not self.arrived:
             raise FlowError(
                 "record: no gradient arrived at the layer's outputs yet; call backward() first."
             )
 
-    def _at_ends(self, g: Array | None) -> Array | None:
-        """The gradient of the final state at the rows' last steps, (T * B, ...), zero elsewhere."""
-        if g is None:
-            return None
-        wide = np.zeros((self.steps, *g.shape), g.dtype)
-        wide[self.ends, np.arange(self.rows)] = g
-        return wide.reshape(-1, *g.shape[1:])
-
-    def _outputs_at(self, k: int) -> Any:
+    def outputs_at(self, k: int) -> Any:
         with self.restored(), no_grad():
             x = map_leaves(lambda x: x[self.order[k]], self.xs)
             return self.cell(self.states[k], x)[1]
@@ -355,70 +251,7 @@ class Replay:
         return [self.y_gradients[j][t] if j in self.y_gradients else None for j in range(n)]
 
 
-class _Step:
-    """One step of a cell on leaves of its own, with a gradient for everything it reads."""
-
-    def __init__(self, cell: Any, state: Any, x: Any):
-        began = tick()
-        self.state = map_leaves(_leaf_of, state)
-        self.x = map_leaves(_leaf_of, x)
-        self._tapped: dict[str, Tensor] = {}
-        self.taps: dict[str, Array] = {}
-        before = switches.switch(recording=True)
-        switches.listeners = (self._hear,)
-        try:
-            new, y = cell(self.state, self.x)
-        finally:
-            switches.listeners = ()
-            switches.switch(**before)
-        self.outputs = [*leaves(new), *leaves(y)]
-        self.own = [t for t in (*leaves(self.state), *leaves(self.x)) if t.requires_grad]
-        self.targets = closed_over(self.outputs, {id(t) for t in self.own}, began)
-        self._found: dict[int, Any] = {}
-
-    def _hear(self, name: str, tensor: Tensor, scope: str) -> None:
-        self._tapped[name] = tensor
-        self.taps[name] = np.zeros_like(tensor._data)
-        if tensor.requires_grad and tensor._node is not None:
-            tensor.register_hook(lambda g: self.taps.__setitem__(name, g.numpy()))
-
-    def back(self, seeds: list[Any]) -> list[Any]:
-        """Gradients of the state before the step; seeds are those of the state after, and of y."""
-        pairs = [
-            (t, np.asarray(g, t.dtype))
-            for t, g in zip(self.outputs, seeds, strict=False)
-            if g is not None and t.requires_grad
-        ]
-        if pairs:
-            outer = [t if isinstance(t, Tensor) else wrap(_EMPTY, t, True) for t in self.targets]
-            outputs, given = zip(*pairs, strict=True)
-            found = walk(
-                list(outputs), list(given), [*self.own, *outer],
-                retain_graph=False, create_graph=False, stop=True,
-            )  # fmt: skip
-            wanted = [*self.own, *self.targets]
-            self._found = {id(t): g for t, g in zip(wanted, found, strict=True)}
-        for name, t in self._tapped.items():
-            if id(t) in self._found and self._found[id(t)] is not None:
-                self.taps[name] = self._found[id(t)]
-        return [self._found.get(id(t)) for t in leaves(self.state)]
-
-    def inputs(self, own: Any) -> dict[str, Array]:
-        """Leaf of `own`, a part of x -> its gradient."""
-        return {
-            name: np.zeros_like(t._data) if (g := self._found.get(id(t))) is None else g
-            for name, t in named_leaves(own)
-            if t.requires_grad
-        }
-
-    def outer(self) -> Iterator[tuple[Node | Tensor, Array]]:
-        for t in self.targets:
-            g = self._found.get(id(t))
-            if g is not None:
-                yield t, g
-
-
-class _Names:
+class Names:
     """What weights are called: their own name, or weight0, weight1, ... in order of appearance."""
 
     def __init__(self, weights: list[tuple[Tensor, Array]]):
@@ -426,15 +259,12 @@ class _Names:
         for w, _ in weights:
             self.of(w)
 
-    def of(self, target: Node | Tensor) -> str:
+    def of(self, target: Target) -> str:
         if id(target) not in self.names:
             named = getattr(target, "name", "") or f"weight{len(self.names)}"
             taken = self.names.values()
             self.names[id(target)] = named if named not in taken else f"{named}.{len(self.names)}"
         return self.names[id(target)]
-
-
-_EMPTY = np.zeros(())
 
 
 def norm(g: Array) -> float:
@@ -444,14 +274,6 @@ def norm(g: Array) -> float:
 
 def _apart(t: Tensor) -> Tensor:
     return wrap(t._data, None, False)
-
-
-def _leaf(array: Array) -> Tensor:
-    return wrap(np.ascontiguousarray(array), None, array.dtype.kind == "f")
-
-
-def _leaf_of(t: Any) -> Tensor:
-    return _leaf(t._data)
 
 
 def _keeper(found: dict[int, Array], k: int) -> Callable[[Tensor], None]:

@@ -1,4 +1,4 @@
-"""What the experiment of `minigrad flow` found: a table, notes, drawings, JSON and CSV."""
+"""What the experiment of `minigrad flow` found: a table, notes, drawings, a page, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import results, tables
+from . import explorer, results, tables
 from .drawing import Drawing, Panel, describe, draw_network
 from .experiment import Outcome, Settings
 from .layerflow import LayerFlow
+from .recording import Recording
 from .render import find_engine
+
+EXPLORER = "explorer.html"
 
 
 def layers(outcome: Outcome) -> list[tuple[str, str, LayerFlow]]:
@@ -57,11 +60,16 @@ def notes(outcomes: list[Outcome]) -> list[str]:
 
 
 def save(
-    folder: Path, outcomes: list[Outcome], settings: Settings, about: Mapping[str, Any]
+    folder: Path,
+    outcomes: list[Outcome],
+    settings: Settings,
+    about: Mapping[str, Any],
+    html: bool = True,
 ) -> list[str]:
-    """Writes drawings, JSON and CSV into the folder; returns the names of the files.
+    """Writes drawings, JSON, CSV and the explorer into the folder; returns the names of the files.
 
-    about: what else the JSON is to say, such as versions and the text.
+    about: what else the JSON is to say, such as versions and the text. html: whether to write
+    explorer.html, all of it to look at step by step.
     """
     drawings = {o.cell: draw_outcome(o, settings) for o in outcomes}
     if len(outcomes) > 1:
@@ -72,7 +80,28 @@ def save(
     (folder / results.MARK).write_text(results.to_json(found), "utf-8")
     head = ("cell", "training", "layer", "state", "t", "lag", "norm")
     (folder / "flow.csv").write_text(results.to_csv(head, list(norms(outcomes))), "utf-8")
-    return [*written, results.MARK, "flow.csv"]
+    written += [results.MARK, "flow.csv"]
+    if html:
+        written.append(explore(folder / EXPLORER, outcomes, settings).name)
+    return written
+
+
+def explore(path: Path, outcomes: list[Outcome], settings: Settings) -> Path:
+    """All cells before and after training, as one page; see flow/explorer."""
+    moments = {_name(outcome): _moments(outcome, settings) for outcome in outcomes}
+    return explorer.to_html(
+        {
+            cell: {when: recording for when, recording, _ in shown}
+            for cell, shown in moments.items()
+        },
+        path,
+        title=_title(settings).capitalize(),
+        text={_name(outcome): outcome.context for outcome in outcomes},
+        notes={
+            cell: {when: f"{bits:.2f} bits per character" for when, _, bits in shown}
+            for cell, shown in moments.items()
+        },
+    )
 
 
 def to_dict(outcome: Outcome) -> dict[str, Any]:
@@ -105,10 +134,7 @@ def norms(outcomes: list[Outcome]) -> Iterator[tuple[Any, ...]]:
 def draw_outcome(outcome: Outcome, settings: Settings) -> Drawing:
     """A cell before and after training, on one scale."""
     panels = []
-    for when, recording, bits in (
-        ("before training", outcome.before, outcome.bits_before),
-        (f"after {settings.updates} updates", outcome.after, outcome.bits),
-    ):
+    for when, recording, bits in _moments(outcome, settings):
         note = f"{describe(recording.verdict)}  ·  {bits:.2f} bits per character"
         panels.append(Panel(when, list(recording.values()), note, outcome.context))
     return draw_network(panels, f"{_name(outcome)}: {_title(settings)}")
@@ -122,6 +148,14 @@ def draw_comparison(outcomes: list[Outcome], settings: Settings) -> Drawing:
         note = f"{describe(recording.verdict)}  ·  {outcome.bits:.2f} bits per character"
         panels.append(Panel(_name(outcome), list(recording.values()), note))
     return draw_network(panels, f"After {settings.updates} updates: {_title(settings)}")
+
+
+def _moments(outcome: Outcome, settings: Settings) -> list[tuple[str, Recording, float]]:
+    """(when, recording, bits per character)."""
+    return [
+        ("before training", outcome.before, outcome.bits_before),
+        (f"after {settings.updates} updates", outcome.after, outcome.bits),
+    ]
 
 
 def _name(outcome: Outcome) -> str:

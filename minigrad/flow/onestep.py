@@ -1,0 +1,90 @@
+"""One step of a cell, run by itself: what a gradient does there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..backward import walk
+from ..compile.outer import Target, closed_over
+from ..tape import state as switches
+from ..tape import tick
+from ..tensor import Tensor, wrap
+from ..tree import leaves, map_leaves, named_leaves
+
+Array = np.ndarray
+_EMPTY = np.zeros(())
+
+
+class OneStep:
+    """One step of a cell on leaves of its own, with a gradient for everything it reads."""
+
+    def __init__(self, cell: Any, state: Any, x: Any):
+        began = tick()
+        self.state = map_leaves(_own, state)
+        self.x = map_leaves(_own, x)
+        self._tapped: dict[str, Tensor] = {}
+        self.taps: dict[str, Array] = {}
+        before = switches.switch(recording=True)
+        switches.listeners = (self._hear,)
+        try:
+            new, y = cell(self.state, self.x)
+        finally:
+            switches.listeners = ()
+            switches.switch(**before)
+        self.outputs = [*leaves(new), *leaves(y)]
+        self.own = [t for t in (*leaves(self.state), *leaves(self.x)) if t.requires_grad]
+        self.targets = closed_over(self.outputs, {id(t) for t in self.own}, began)
+        self._found: dict[int, Any] = {}
+
+    def _hear(self, name: str, tensor: Tensor, scope: str) -> None:
+        self._tapped[name] = tensor
+        self.taps[name] = np.zeros_like(tensor._data)
+        if tensor.requires_grad and tensor._node is not None:
+            tensor.register_hook(lambda g: self.taps.__setitem__(name, g.numpy()))
+
+    def back(self, seeds: list[Any]) -> list[Any]:
+        """Gradients of the state before the step; seeds are those of the state after, and of y."""
+        pairs = [
+            (t, np.asarray(g, t.dtype))
+            for t, g in zip(self.outputs, seeds, strict=False)
+            if g is not None and t.requires_grad
+        ]
+        if pairs:
+            outer = [t if isinstance(t, Tensor) else wrap(_EMPTY, t, True) for t in self.targets]
+            outputs, given = zip(*pairs, strict=True)
+            found = walk(
+                list(outputs), list(given), [*self.own, *outer],
+                retain_graph=False, create_graph=False, stop=True,
+            )  # fmt: skip
+            wanted = [*self.own, *self.targets]
+            self._found = {id(t): g for t, g in zip(wanted, found, strict=True)}
+        for name, t in self._tapped.items():
+            if id(t) in self._found and self._found[id(t)] is not None:
+                self.taps[name] = self._found[id(t)]
+        return [self._found.get(id(t)) for t in leaves(self.state)]
+
+    def inputs(self, own: Any) -> dict[str, Array]:
+        """Leaf of `own`, a part of x -> its gradient."""
+        return {
+            name: np.zeros_like(t._data) if (g := self._found.get(id(t))) is None else g
+            for name, t in named_leaves(own)
+            if t.requires_grad
+        }
+
+    def outer(self) -> Iterator[tuple[Target, Array]]:
+        for t in self.targets:
+            g = self._found.get(id(t))
+            if g is not None:
+                yield t, g
+
+
+def leaf(array: Array) -> Tensor:
+    """A Tensor to differentiate by, if it holds floats."""
+    return wrap(np.ascontiguousarray(array), None, array.dtype.kind == "f")
+
+
+def _own(t: Any) -> Tensor:
+    return leaf(t._data)
