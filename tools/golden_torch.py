@@ -321,6 +321,36 @@ def schedule_cases():
         yield case(kind, {"kind": kind, "arguments": options}, {"lr": np.array(rates)})
 
 
+# ------------------------------------------------------------------------------------- CTC
+
+# (T, B, C, S): one frame, one label, no label, repeats, odd numbers, a labelling that is too long.
+CTC_SIZES = [(1, 1, 2, 1), (5, 3, 4, 2), (9, 2, 3, 4), (12, 5, 6, 3), (4, 3, 3, 0), (40, 4, 7, 11)]
+
+
+def ctc_cases():
+    grid = itertools.product(CTC_SIZES, ("mean", "sum", "none"), (False, True))
+    for (time, batch, classes, width), reduction, ragged in grid:
+        name = f"ctc-{time}-{batch}-{classes}-{width}-{reduction}-{'ragged' if ragged else 'full'}"
+        rng = np.random.default_rng(seed_of(name))
+        torch.manual_seed(seed_of(name))
+        blank = int(rng.integers(classes))
+        targets = (blank + 1 + rng.integers(classes - 1, size=(batch, width))) % classes
+        counts = rng.integers(0, width + 1, size=batch) if ragged else np.full(batch, width)
+        repeats = [int((row[1:n] == row[: max(n - 1, 0)]).sum()) for row, n in zip(targets, counts)]
+        needed = np.maximum(counts + repeats, 1)
+        if (needed > time).any():  # too few frames: an infinite loss, and torch's gradient is nan
+            counts = np.zeros_like(counts)
+            needed = np.ones_like(counts)
+        frames = rng.integers(needed, time + 1) if ragged else np.full(batch, time)
+        x = torch.randn(time, batch, classes, dtype=torch.float64, requires_grad=True)
+        lengths = [torch.tensor(n, dtype=torch.long) for n in (frames, counts)]
+        y = torch.tensor(targets, dtype=torch.long)
+        loss = F.ctc_loss(F.log_softmax(x, -1), y, *lengths, blank=blank, reduction=reduction)
+        options = {"blank": blank, "reduction": reduction, "targets": targets.tolist()}
+        options |= {"input_lengths": frames.tolist(), "target_lengths": counts.tolist()}
+        yield case(name, options, with_gradients({"x": x}, {"loss": loss}))
+
+
 # ------------------------------------------------------------------------------- the files
 
 FILES = {
@@ -328,6 +358,7 @@ FILES = {
     "cells": [cell_cases],
     "layers": [layer_cases],
     "losses": [loss_cases],
+    "ctc": [ctc_cases],
     "optim": [optimiser_cases, clipping_cases, schedule_cases],
 }
 

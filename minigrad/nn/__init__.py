@@ -3,6 +3,7 @@
 from ..compile import unroll
 from . import init
 from .cells import Cell, GatedCell, GRUCell, LSTMCell, LSTMState, RNNCell
+from .ctc import ctc_beam, ctc_greedy, ctc_loss
 from .layers import Dropout, Embedding, LayerNorm, Linear, Sequential, linear
 from .losses import bce_with_logits, cross_entropy, huber_loss, mae_loss, mse_loss, nll_loss
 from .module import Module, Parameter
@@ -55,6 +56,9 @@ __all__ = [
     "ZoneoutLSTMCell",
     "bce_with_logits",
     "cross_entropy",
+    "ctc_beam",
+    "ctc_greedy",
+    "ctc_loss",
     "huber_loss",
     "init",
     "linear",
