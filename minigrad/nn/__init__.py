@@ -9,6 +9,8 @@ from .losses import bce_with_logits, cross_entropy, huber_loss, mae_loss, mse_lo
 from .module import Module, Parameter
 from .recurrent import Recurrent
 from .rnn import GRU, LSTM, RNN
+from .sampling import beam_search, sample
+from .seq2seq import EncoderDecoder
 from .zoo import (
     AttentionLSTMCell,
     CoupledLSTMCell,
@@ -31,6 +33,7 @@ __all__ = [
     "Dropout",
     "ElmanCell",
     "Embedding",
+    "EncoderDecoder",
     "GRU",
     "GRUCell",
     "GatedCell",
@@ -55,6 +58,7 @@ __all__ = [
     "UnitaryCell",
     "ZoneoutLSTMCell",
     "bce_with_logits",
+    "beam_search",
     "cross_entropy",
     "ctc_beam",
     "ctc_greedy",
@@ -65,5 +69,6 @@ __all__ = [
     "mae_loss",
     "mse_loss",
     "nll_loss",
+    "sample",
     "unroll",
 ]

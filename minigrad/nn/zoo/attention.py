@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from ...compile.unroll import check_lengths
 from ...errors import DTypeError, ShapeError, describe
 from ...ops import expand_dims, sigmoid, softmax, split, sum, tanh
 from ...tape import tap
 from ...tensor import Tensor, as_tensor
 from ..cells import LSTMCell, LSTMState
 from ..layers import linear
+
+NOWHERE = -1e30  # a score whose softmax is exactly 0; finite, so its gradient is 0 and not nan
 
 
 class AttentionLSTMCell(LSTMCell):
@@ -31,8 +34,9 @@ class AttentionLSTMCell(LSTMCell):
     y_t = h_t. State: LSTMState(h, c). Parameters: LSTMCell's; weight_ch (4H, D), weight_query
     (A, H), weight_memory (A, D), weight_score (A,).
 
-    `cell.attend(memory)` gives it the memory, (B, M, D), before it runs; gradients flow into it.
-    Raises ShapeError where that was left out, or is for another batch size.
+    `cell.attend(memory, lengths)` gives it the memory, (B, M, D), before it runs; gradients flow
+    into it, and places from a row's length on get no attention. Raises ShapeError where that was
+    left out, or is for another batch size.
 
     >>> cell = AttentionLSTMCell(3, 5, memory_size=4).attend(np.ones((2, 7, 4), np.float32))
     >>> (h, c), y = cell(cell.init_state(2), np.ones((2, 3), np.float32))
@@ -63,16 +67,18 @@ class AttentionLSTMCell(LSTMCell):
                 raise ShapeError(f"AttentionLSTMCell: {name} must be >= 1, got {size}.")
         self.memory_size, self.attention_size, self.score = memory_size, A, score
         self.memory: Tensor | None = None
+        self.mask: Tensor | None = None  # (B, M), added to the scores: 0, or NOWHERE in the padding
         self.weight_ch = self.parameter((4 * hidden_size, memory_size), dtype, generator)
         self.weight_query = self.parameter((A, self.output_size), dtype, generator)
         self.weight_memory = self.parameter((A, memory_size), dtype, generator)
         additive = score == "additive"
         self.weight_score = self.parameter((A,), dtype, generator) if additive else None
 
-    def attend(self, memory: Any) -> AttentionLSTMCell:
+    def attend(self, memory: Any, lengths: Any = None) -> AttentionLSTMCell:
         """Reads `memory`, (B, M, D), from now on; returns the cell.
 
-        Raises ShapeError or DTypeError for what does not fit.
+        lengths: (B,), how many places of each row count; all of them if left out. Raises ShapeError
+        or DTypeError for what does not fit.
         """
         memory = as_tensor(memory)
         if memory.ndim != 3 or memory.shape[-1] != self.memory_size or 0 in memory.shape:
@@ -85,7 +91,12 @@ class AttentionLSTMCell(LSTMCell):
                 f"AttentionLSTMCell.attend: the memory is {describe(memory)} and the weights are "
                 f"{self.weight_ih.dtype}; use memory.astype(np.{self.weight_ih.dtype})."
             )
-        self.memory = memory
+        self.memory, self.mask = memory, None
+        if lengths is not None:
+            batch, places, _ = memory.shape
+            lengths = check_lengths("AttentionLSTMCell.attend", lengths, places, batch)
+            beyond = np.arange(places) >= lengths[:, None]
+            self.mask = Tensor(np.where(beyond, NOWHERE, 0.0).astype(memory.dtype))
         return self
 
     def forward(self, state: Any, x: Any) -> tuple[LSTMState, Tensor]:
@@ -114,5 +125,7 @@ class AttentionLSTMCell(LSTMCell):
             scores = sum(tanh(query + keys) * self.weight_score, axis=-1)
         else:
             scores = sum(query * keys, axis=-1) / math.sqrt(self.attention_size)
+        if self.mask is not None:
+            scores = scores + self.mask
         weights = tap("attention", softmax(scores, axis=-1))  # (B, M)
         return sum(expand_dims(weights, 2) * memory, axis=1)
