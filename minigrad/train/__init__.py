@@ -1,5 +1,16 @@
-"""Training: checkpoints that a killed run goes on from."""
+"""Training: a loop to read in one sitting, and checkpoints that a killed run goes on from."""
 
 from .checkpoint import CheckpointError, load, save
+from .log import whole_lines as read_log
+from .loop import Fitted, Run, TrainingError, fit
 
-__all__ = ["CheckpointError", "load", "save"]
+__all__ = [
+    "CheckpointError",
+    "Fitted",
+    "Run",
+    "TrainingError",
+    "fit",
+    "load",
+    "read_log",
+    "save",
+]
