@@ -1,0 +1,194 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 05 The RNN step, its states and outputs, and the four kinds of net
+#
+# This page takes one step of a recurrent net apart, runs it over a sequence by hand and by layer,
+# and sorts out what beginners stumble over: which axis is time, what is an *output* and what a
+# *hidden state*, what `return_sequences` leaves out, and how one cell makes four kinds of net.
+# Run it with `python tutorials/05_the_rnn_step.py`.
+
+# %%
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn
+
+rng = np.random.default_rng(0)
+T, B, I, H = 6, 2, 3, 4  # steps, rows of the batch, features of the input, hidden units
+
+# %% [markdown]
+# ## One step
+#
+# $$ h_t = \tanh(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh}) $$
+#
+# $x_t$ is what comes in at step $t$, $h_{t-1}$ what is remembered. Two biases do the work of one;
+# they are kept apart because PyTorch does so, and its checkpoints load as they are.
+
+# %%
+cell = nn.RNNCell(I, H, dtype=np.float64, generator=rng)
+for name, p in cell.named_parameters():
+    print(f"{name:10s} {p.shape}")
+
+xs = rng.standard_normal((T, B, I))
+W, U = cell.weight_ih.numpy(), cell.weight_hh.numpy()
+b = cell.bias_ih.numpy() + cell.bias_hh.numpy()
+
+h = np.zeros((B, H))
+by_hand = []
+for t in range(T):
+    h = np.tanh(xs[t] @ W.T + h @ U.T + b)
+    by_hand.append(h)
+by_hand = np.stack(by_hand)  # (T, B, H)
+
+# %% [markdown]
+# A cell in minigrad is a function `(state, x) -> (state, y)`. For an RNN the output $y_t$ *is* the
+# state $h_t$; for an LSTM the state is a pair, and the output one of the two (tutorial 08).
+
+# %%
+state = cell.init_state(B)
+for t in range(T):
+    state, y = cell(state, mg.tensor(xs[t]))
+assert np.allclose(state.numpy(), by_hand[-1], rtol=1e-14)
+
+# %% [markdown]
+# ## The layer: all steps, in one compiled loop
+
+# %%
+layer = nn.RNN(I, H, dtype=np.float64)
+for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+    setattr(layer, f"{name}_l0", getattr(cell, name))
+ys, h_n = layer(xs)
+print("outputs    ys ", ys.shape, " (T, B, H): one for every step")
+print("last state h_n", h_n.shape, " (layers * directions, B, H)")
+assert np.allclose(ys.numpy(), by_hand, rtol=1e-14)
+assert np.array_equal(ys.numpy()[-1], h_n.numpy()[0])
+
+# %% [markdown]
+# Arrays are (time, batch, features) inside, always. `batch_first=True` takes and gives (batch,
+# time, features) at the edge; states never change their layout.
+#
+# ## `return_sequences`: every output, or the last
+#
+# A classifier of whole sequences needs the last output only. With padding, "the last" is the last
+# *real* step of each row; taking `ys[-1]` would read the padding.
+
+# %%
+last_only = nn.RNN(I, H, return_sequences=False, dtype=np.float64)
+last_only.load_state_dict(layer.state_dict())
+y, _ = last_only(xs, lengths=[6, 4])
+print("return_sequences=False:", y.shape, "(B, H)")
+assert np.allclose(y.numpy()[0], by_hand[5, 0])
+assert np.allclose(y.numpy()[1], by_hand[3, 1])  # row 1 ended after 4 steps
+
+# %% [markdown]
+# | | `ys` | `final` |
+# |---|---|---|
+# | RNN, GRU | (T, B, H) | h_n (layers * directions, B, H) |
+# | LSTM | (T, B, H) | (h_n, c_n), each (layers * directions, B, H) |
+# | bidirectional, concat | (T, B, 2 H) | layer 0 forward, layer 0 reverse, layer 1 forward, ... |
+# | return_sequences=False | (B, H) or (B, 2 H) | the same |
+#
+# ## Four kinds of net from one cell
+#
+# | kind | in | out | example |
+# |---|---|---|---|
+# | one-to-one | a vector | a vector | digits: no time, an MLP does |
+# | one-to-many | a vector | a sequence | captions, sampling names |
+# | many-to-one | a sequence | a vector | sentiment, who is speaking, tomorrow's value |
+# | many-to-many | a sequence | a sequence | tags for each word; translation, other lengths |
+#
+# What differs is only *where inputs go in and where outputs are read*:
+
+# %%
+gru = nn.GRU(I, H, generator=rng)
+head = nn.Linear(H, 5, generator=rng)
+x32 = xs.astype(np.float32)
+
+# many-to-one: read the last output
+scores = head(gru(x32)[0][-1])
+print("many-to-one  ", x32.shape, "->", scores.shape)
+
+# many-to-many, same length: read every output
+tags = head(gru(x32)[0])
+print("many-to-many ", x32.shape, "->", tags.shape)
+
+# one-to-many: the vector is the first state, and each output is the next input
+feed = nn.Linear(5, I, generator=rng)
+state, x, produced = mg.tensor(rng.standard_normal((B, H)), dtype=np.float32), None, []
+x = mg.tensor(np.zeros((B, I), np.float32))
+for _ in range(4):
+    state, y = gru.cells[0](state, x)
+    produced.append(head(y))
+    x = feed(mg.softmax(produced[-1], axis=-1))
+print("one-to-many  ", (B, H), "->", (len(produced), *produced[0].shape))
+
+# many-to-many, other length: one net reads, its last state is the other's first
+writer = nn.GRU(I, H, generator=rng)
+_, summary = gru(x32)
+written, _ = writer(np.zeros((9, B, I), np.float32), summary)
+print("many-to-many ", x32.shape, "->", head(written).shape, "(encoder and decoder)")
+
+# %% [markdown]
+# ## tanh or ReLU?
+#
+# $\tanh$ keeps the state within (-1, 1) and has a slope of at most 1. ReLU has the slope 1 where it
+# is on, so a gradient can pass undiminished, and no bound, so a state can run away. Le, Jaitly and
+# Hinton (2015) start a ReLU RNN at $W_{hh} = \mathbb 1$: it then copies its state until told
+# otherwise.
+
+# %%
+growth = {}
+for nonlinearity in ("tanh", "relu"):
+    net = nn.RNN(I, H, nonlinearity=nonlinearity, dtype=np.float64)
+    for p in net.parameters():
+        p.data = np.zeros(p.shape)
+    net.weight_hh_l0.data = 1.1 * np.eye(H)
+    net.bias_ih_l0.data = np.full(H, 0.1)
+    hs, _ = net(np.zeros((40, 1, I)))
+    growth[nonlinearity] = float(hs.numpy()[-1, 0, 0])
+    print(f"W = 1.1 I, {nonlinearity}: h_40 = {growth[nonlinearity]:.3g}")
+assert growth["tanh"] < 1
+assert np.isclose(growth["relu"], 0.1 * (1.1**40 - 1) / 0.1)  # a geometric series
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. How many parameters has `nn.RNN(I, H, num_layers=2, bidirectional=True)`?
+# 2. Feed the sequence in two halves, handing `h_n` of the first on to the second. Is the result
+#    the same as in one call?
+# 3. Why is a permutation of the hidden units (rows of $W_{ih}$, rows *and* columns of $W_{hh}$)
+#    the same network?
+#
+# ## Solutions
+
+# %%
+# 1. Each of 4 cells has H (in + H + 2) parameters; in is I in the first layer, 2 H in the second.
+deep = nn.RNN(I, H, num_layers=2, bidirectional=True)
+assert sum(p.size for p in deep.parameters()) == 2 * H * (I + H + 2) + 2 * H * (2 * H + H + 2)
+
+# 2. Yes: the state is all a recurrent net knows of the past.
+first, h = layer(xs[:3])
+second, _ = layer(xs[3:], h)
+assert np.allclose(np.concatenate([first.numpy(), second.numpy()]), by_hand, rtol=1e-13)
+
+# 3. It only renames them: every unit is computed in the same way from the others.
+order = rng.permutation(H)
+other = nn.RNN(I, H, dtype=np.float64)
+other.weight_ih_l0.data = layer.weight_ih_l0.numpy()[order]
+other.weight_hh_l0.data = layer.weight_hh_l0.numpy()[order][:, order]
+other.bias_ih_l0.data = layer.bias_ih_l0.numpy()[order]
+other.bias_hh_l0.data = layer.bias_hh_l0.numpy()[order]
+assert np.allclose(other(xs)[0].numpy(), by_hand[:, :, order], rtol=1e-13)
+
+# %% [markdown]
+# ## Sources
+#
+# J. Elman (1990), equation of the context units. Q. Le, N. Jaitly, G. Hinton, "A simple way to
+# initialize recurrent networks of rectified linear units" (2015). The shapes and names are those of
+# `torch.nn.RNN`; `return_sequences` is Keras' word. A. Karpathy (2015) drew the kinds of net.
