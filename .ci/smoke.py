@@ -32,6 +32,7 @@ for fused, tape in zip(found["fused"], found["tape"], strict=True):
     assert mg.abs(fused).max().item() > 0
 
 files = resources.files("minigrad")
-for name in ("py.typed", "data/shakespeare/hamlet.txt", "data/shakespeare/README.md"):
+data = ("data/shakespeare/hamlet.txt", "data/shakespeare/README.md")
+for name in ("py.typed", *data, "flow/explorer/page.html", "flow/explorer/app.js"):
     assert files.joinpath(name).read_bytes() or name == "py.typed", f"{name} is empty"
 print(f"minigrad {mg.__version__} from the wheel: gradients right, data files there")

@@ -55,6 +55,7 @@ def test_flow_prints_a_table_and_writes_every_file(
     assert names == {f"{n}.svg" for n in ("rnn", "lstm", "gru", "bilstm", "comparison")} | {
         "flow.json",
         "flow.csv",
+        "explorer.html",
     }
     for svg in (folder / "result").glob("*.svg"):
         assert ET.parse(svg).getroot().tag.endswith("svg")

@@ -2,7 +2,8 @@
 
     python3 tools/demo.py [arguments of `minigrad flow`]
 
-Sets up its own environment, runs `minigrad flow` and says which pictures to open.
+Sets up its own environment, runs `minigrad flow` and says what to open: a page that walks through
+it step by step, and pictures.
 """
 
 import argparse
@@ -19,18 +20,22 @@ def demo():
     drawn = [path for path, time in pictures().items() if before.get(path) != time]
     if drawn and status == 0:
         print("\nOpen in a browser:")
-        for path in sorted(drawn, key=lambda path: (path.stem != "comparison", path.name)):
+        first = ["explorer.html", "comparison.svg"]
+        for path in sorted(
+            drawn, key=lambda path: (path.name not in first, path.suffix, path.name)
+        ):
             print(f"    {path}")
     return status
 
 
 def pictures():
-    """path -> time of writing, of all pictures where `minigrad flow` may put its own."""
+    """path -> time of writing, of all pages and pictures where `minigrad flow` may put its own."""
     arguments = argparse.ArgumentParser(add_help=False)
     arguments.add_argument("--out", type=Path)
     out = arguments.parse_known_args()[0].out
     folders = [out] if out else Path.cwd().glob("minigrad-flow*")
-    found = [path.resolve() for folder in folders for path in folder.glob("*.svg")]
+    kinds = ("*.html", "*.svg")
+    found = [path.resolve() for folder in folders for kind in kinds for path in folder.glob(kind)]
     return {path: path.stat().st_mtime_ns for path in found}
 
 

@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
         help="train cells on text and measure their gradient flow",
         description="Trains each cell as a character model, measures before and after how the "
         "gradient of a loss at the last step flows back through time, prints a table, and writes "
-        "drawings, JSON and CSV.",
+        "drawings, JSON, CSV, and a page to explore in a browser.",
     )
     parser.set_defaults(run=run)
     option = parser.add_argument
@@ -52,6 +52,9 @@ def add(commands: Any) -> None:
            help="of weights and batches (default: %(default)s)")
     option("--out", type=Path, metavar="DIR",
            help=f"new folder for the results (default: {DEFAULT_OUT}, or {DEFAULT_OUT}-2, ...)")
+    option("--html", action=argparse.BooleanOptionalAction, default=True,
+           help=f"write {summary.EXPLORER} too: one file that walks through BPTT step by step, for "
+                "any browser, without network (default: yes)")
     option("--replace", action="store_true", help="replace an earlier result in DIR")
     # fmt: on
 
@@ -86,8 +89,10 @@ def run(args: argparse.Namespace) -> int:
         outcomes = [_train(cell, text, settings) for cell in settings.cells]
         print("\n" + summary.table(outcomes, blocks()) + "\n")
         print("\n".join(summary.notes(outcomes)))
-        written = summary.save(folder, outcomes, settings, _about(name, text))
+        written = summary.save(folder, outcomes, settings, _about(name, text), html=args.html)
     print(f"\nWrote {', '.join(written)} to {out} in {time.perf_counter() - started:.1f} s.")
+    if args.html:
+        print(f"Open {out / summary.EXPLORER} in a browser.")
     return 0
 
 

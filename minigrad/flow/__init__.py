@@ -1,7 +1,12 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
 from .drawing import Drawing, DrawingError, draw
+from .history import History
+from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
 from .layerflow import Activation, LayerFlow, Nonfinite
+from .lyapunov import Lyapunov, kaplan_yorke, lyapunov
+from .monitor import Monitor
+from .monitorfile import MonitorWarning, read_monitor
 from .probes import probe, record
 from .recording import Recording
 from .render import NoEngineWarning, RenderError, find_engine
@@ -16,7 +21,12 @@ __all__ = [
     "DrawingError",
     "Fit",
     "FlowError",
+    "History",
+    "Jacobians",
     "LayerFlow",
+    "Lyapunov",
+    "Monitor",
+    "MonitorWarning",
     "NoEngineWarning",
     "Nonfinite",
     "Recording",
@@ -28,8 +38,14 @@ __all__ = [
     "draw",
     "find_engine",
     "fit_decay",
+    "jacobians",
     "judge",
+    "kaplan_yorke",
+    "lyapunov",
     "probe",
+    "read_monitor",
     "record",
     "report",
+    "singular_values",
+    "spectral_radius",
 ]

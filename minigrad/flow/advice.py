@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import MinigradError
+from ..tree import leaves
+from .jacobian import jacobians
 
 if TYPE_CHECKING:
     from .layerflow import LayerFlow
@@ -49,15 +51,16 @@ def stretch(layer: LayerFlow) -> float | None:
     replay = layer.replay
     if replay is None or not replay.arrived:
         return None
-    width = sum(int(np.prod(s.shape[1:])) for s in replay.state_leaves(0))
-    if width > LARGEST:
+    if sum(s[0].size for s in leaves(replay.init)) > LARGEST:
         return None
     steps = np.unique(np.linspace(0, replay.steps - 1, SAMPLED).astype(int))
+    init, xs = replay.side_by_side(steps)
     try:
-        found = [J for k in steps if np.isfinite(J := replay.jacobian(int(k))).all()]
+        with replay.restored():
+            found = jacobians(replay.cell, init, xs).norms()[0]
     except MinigradError:  # a cell that takes no other batch than its own
         return None
-    return float(np.median([np.linalg.norm(J, 2) for J in found])) if found else None
+    return float(np.median(found[good])) if (good := np.isfinite(found)).any() else None
 
 
 def advice(layer: LayerFlow, kind: str) -> str:

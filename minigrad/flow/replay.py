@@ -29,7 +29,7 @@ from ..tape import no_grad
 from ..tape import state as switches
 from ..tensor import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
-from .onestep import OneStep, leaf
+from .onestep import OneStep
 from .taps import row_norms
 
 Array = np.ndarray
@@ -127,28 +127,16 @@ class Replay:
                 found.append(self.cell(found[-1], map_leaves(lambda x, t=t: x[t], self.xs))[0])
         return found
 
-    def state_leaves(self, k: int) -> list[Array]:
-        """The parts of the state before step k, (B, ...)."""
-        return [t._data for t in leaves(self.states[k])]
+    def side_by_side(self, steps: Sequence[int], row: int = 0) -> tuple[Any, Any]:
+        """The state before some steps, and their inputs, of one row: as the rows of a batch.
 
-    def jacobian(self, k: int, row: int = 0) -> Array:
-        """dS_k/dS_{k-1} of one row, (n, n), rows are outputs: the state's parts one after another.
-
-        One vjp of the step, with a row of the identity as the cotangent of each of n equal rows.
+        Returns trees (len(steps), ...) and (1, len(steps), ...): what a scan of one step takes.
         """
-        parts = [s[row] for s in self.state_leaves(k)]
-        n = sum(s.size for s in parts)
-        t = self.order[k]
-        state = rebuild(self.init, [leaf(np.repeat(s[None], n, axis=0)) for s in parts])
-        x = map_leaves(lambda x: leaf(np.repeat(x._data[t, row][None], n, axis=0)), self.xs)
-        eye = np.split(np.eye(n), np.cumsum([s.size for s in parts])[:-1], axis=1)
-        with self.restored():
-            step = OneStep(self.cell, state, x)
-            found = step.back([e.reshape(n, *s.shape) for e, s in zip(eye, parts, strict=True)])
-        return np.hstack([
-            np.zeros((n, s.size)) if g is None else np.asarray(g, np.float64).reshape(n, s.size)
-            for g, s in zip(found, parts, strict=True)
-        ])  # fmt: skip
+        t = [self.order[k] for k in steps]
+        states = [leaves(self.states[k]) for k in steps]
+        parts = [np.stack([s[j]._data[row] for s in states]) for j in range(len(states[0]))]
+        init = rebuild(self.init, [wrap(part, None, False) for part in parts])
+        return init, map_leaves(lambda x: wrap(x._data[t, row][None], None, False), self.xs)
 
     # -- back, step by step
 

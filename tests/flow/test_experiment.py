@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from minigrad import data
+from minigrad.cli import main
 from minigrad.flow import summary
 from minigrad.flow.experiment import (
     CELLS,
@@ -162,4 +163,40 @@ def test_files_agree_with_the_recordings(outcomes: list[Outcome], tmp_path: Path
 
 def test_one_cell_has_no_comparison(outcomes: list[Outcome], tmp_path: Path) -> None:
     names = summary.save(tmp_path, outcomes[:1], SMALL, {})
-    assert names == ["rnn.svg", "flow.json", "flow.csv"]
+    assert names == ["rnn.svg", "flow.json", "flow.csv", "explorer.html"]
+
+
+def test_the_explorer_is_left_out_on_request(outcomes: list[Outcome], tmp_path: Path) -> None:
+    assert summary.save(tmp_path, outcomes[:1], SMALL, {}, html=False) == [
+        "rnn.svg",
+        "flow.json",
+        "flow.csv",
+    ]
+
+
+def test_the_explorer_has_every_cell_before_and_after_training(
+    outcomes: list[Outcome], tmp_path: Path
+) -> None:
+    page = summary.explore(tmp_path / "explorer.html", outcomes, SMALL).read_text("utf-8")
+    shown = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert [network["name"] for network in shown["networks"]] == ["RNN", "LSTM", "GRU", "BiLSTM"]
+    assert shown["moments"] == ["before training", "after 2 updates"]
+    lstm = shown["networks"][1]
+    assert list(lstm["text"].values()) == list(outcomes[1].context.values())
+    for moment, bits in zip(shown["moments"], (outcomes[1].bits_before, outcomes[1].bits)):
+        found = lstm["moments"][moment]
+        assert found["note"] == f"{bits:.2f} bits per character"
+        assert set(found["layers"][0]["values"]) == {"i", "f", "g", "o", "c", "h"}
+        assert set(found["layers"][0]["gradients"]) == {"h", "c"}
+        assert len(found["inputs"]["norms"]) == 7
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_command_writes_the_explorer_unless_told_not_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--steps", "5", "--hidden", "4", "--batch", "2", "--train", "1"]
+    arguments = ["flow", "--cells", "rnn", *sizes, "--html" if wanted else "--no-html"]
+    assert main([*arguments, "--out", "r"]) == 0
+    assert (tmp_path / "r" / "explorer.html").exists() == wanted
