@@ -6,11 +6,12 @@
 # ---
 
 # %% [markdown]
-# # 02 Gradient flow: what is left of a loss after 100 steps
+# # 07 Vanishing and exploding gradients, measured
 #
-# Backpropagation through time multiplies the gradient by one factor a step. This page measures that
-# product: first where the answer is known exactly, then for an RNN and an LSTM. You need
-# tutorial 01. Run it with `python tutorials/02_gradient_flow.py`.
+# Backpropagation through time multiplies the gradient by one matrix a step (tutorial 06). This page
+# measures that product: first where the answer is known exactly, then for an RNN, by its singular
+# values; it clips what explodes, and shows what orthogonal weights can do and what they cannot.
+# Run it with `python tutorials/07_vanishing_and_exploding.py`.
 
 # %%
 import numpy as np
@@ -83,43 +84,118 @@ print(rec)
 assert rnn_norms[0] < 1e-3 * rnn_norms[-1]  # an orthogonal W is not enough
 
 # %% [markdown]
-# ## Why the LSTM eases it, and by how much
+# ## Singular values: what a norm does not show
 #
-# Along the cell state, $c_t = f_t c_{t-1} + i_t g_t$, the factor is $f_t$: a gate, not a matrix
-# and a slope. Switch everything else off (all weights 0) and the forget gate is $\sigma(b)$ at
-# every step, so that $dc_T/dc_0 = \sigma(b)^{100}$.
+# A norm follows *one* gradient. The Jacobian $J_t = \partial h_t/\partial h_{t-1}$ says what
+# happens to every direction: its largest singular value is the most that a step can stretch a
+# gradient, its smallest the least. For a product of 99 steps the spread is enormous.
 
 # %%
-for bias in (0.0, 1.0, 2.0, 5.0):
-    cell = mg.nn.LSTMCell(1, 1, dtype=np.float64)
-    for p in cell.parameters():
-        p.data *= 0.0
-    cell.bias_ih.data[1] = bias  # rows are i f g o
-    c0 = mg.tensor([[1.0]], requires_grad=True)
-    state = mg.nn.LSTMState(mg.tensor([[0.0]]), c0)
-    for _ in range(T):
-        state, _ = cell(state, mg.tensor([[0.0]]))
-    measured = mg.grad(state.c.sum(), c0).item()
-    exact = (1 / (1 + np.exp(-bias))) ** T
-    print(f"forget bias {bias:.0f}: dc_T/dc_0 = {measured:.2g}")
-    assert np.isclose(measured, exact, rtol=1e-12)
+J = rec["rnn/l0/fwd"].jacobians()
+per_step = J.singular_values()[:, 0]  # (T, H), of the first row
+print(
+    f"one step: largest {np.median(per_step[:, 0]):.2f}, smallest {np.median(per_step[:, -1]):.2f}"
+)
+assert per_step.max() <= 1 + 1e-12  # sigma_max(Q) = 1, and slopes of tanh are at most 1
+product = J.log_singular_values(T, 1)[0] / np.log(10)
+print(f"99 steps: largest 10^{product[0]:.0f}, smallest 10^{product[-1]:.0f}")
+assert product[0] < -3
+assert product[-1] < product[0] - 10
 
 # %% [markdown]
-# With a bias of 0 the LSTM forgets half of its cell state at every step and its gradient vanishes
-# like anybody's. The gate *can* keep it; it has to be told to, by training or by the first bias
-# (Gers, Schmidhuber and Cummins 2000; Jozefowicz, Zaremba and Sutskever 2015 put it at 1). In a
-# real LSTM:
+# That is the certain case of Pascanu, Mikolov and Bengio (2013): all factors are at most 1, so the
+# gradient can only shrink. Exploding *needs* a largest singular value above 1, but does not follow
+# from it: the slopes may eat it up.
 
 # %%
-for bias in (0.0, 5.0):
-    mg.seed(0)
-    lstm = mg.nn.LSTM(H, H, dtype=np.float64)
-    lstm.bias_ih_l0.data[H : 2 * H] = bias
-    lstm.bias_hh_l0.data[H : 2 * H] = 0.0
-    rec, c_norms = gradient_norms(lstm, "c")
-    print(f"forget bias {bias:.0f}: {rec['lstm/l0/fwd'].verdicts['c']}")
-    if bias:
-        assert c_norms[0] > 0.1 * c_norms[-1]
+scaled = {}
+for scale in (0.5, 1.0, 2.0, 4.0):
+    rnn.weight_hh_l0.data = scale * Q
+    quiet = mg.tensor(0.01 * rng.standard_normal((T, B, H)))
+    with mg.flow.record() as rec:
+        rnn(quiet)[0][-1].sum().backward()
+    flow = rec["rnn/l0/fwd"]
+    sigma = float(np.median(flow.jacobians().norms()))
+    scaled[scale] = flow.verdict
+    print(f"W = {scale} Q: largest singular value of a step {sigma:.2f}; {flow.verdict.kind}, "
+          f"x{flow.verdict.rate:.2f} a step")  # fmt: skip
+assert scaled[0.5].kind == "vanishing"
+assert scaled[2.0].rate > 1
+
+# %% [markdown]
+# ## Clipping, and the cliff
+#
+# Where gradients explode, the loss has a cliff: a step of gradient descent from its foot throws the
+# weights far away. Clipping keeps the direction and limits the length, $g \leftarrow g \min(1,
+# \theta/|g|)$. The smallest such cliff is that of Pascanu et al., figure 6: one unit, 50 steps,
+# $x_{t+1} = w\,\sigma(x_t) + b$, and a goal for its last output.
+
+
+# %%
+def loss_of(w, b):
+    x = mg.tensor(0.5)
+    for _ in range(50):
+        x = w * mg.sigmoid(x) + b
+    return (mg.sigmoid(x) - 0.7) ** 2
+
+
+def descend(clip, rate=1.0, updates=100):
+    w, b = (mg.tensor(v, requires_grad=True) for v in (4.0, -2.02))
+    steepest = 0.0
+    for _ in range(updates):
+        w.grad = b.grad = None
+        loss = loss_of(w, b)
+        loss.backward()
+        steepest = max(steepest, mg.optim.clip_grad_norm_([w, b], clip))
+        for p in (w, b):
+            p.data = p.numpy() - rate * p.grad.numpy()
+    return loss.item(), w.item(), b.item(), steepest
+
+
+ends = {}
+for clip in (np.inf, 0.3):
+    loss, w, b, steepest = descend(clip)
+    ends[clip] = loss
+    print(
+        f"clip at {clip}: w {w:.2f}, b {b:.2f}, loss {loss:.1e}; steepest gradient {steepest:.1f}"
+    )
+assert ends[np.inf] > 0.05  # thrown onto a plain where no gradient leads back
+assert ends[0.3] < 0.002
+
+# %% [markdown]
+# ## What helps against vanishing
+#
+# Clipping cures exploding only. Against vanishing there are: weights that neither shrink nor
+# stretch (orthogonal, at least at the start), activations with slope 1 (ReLU), and a path on which
+# the factor is a *gate* that can be 1: the LSTM, tutorial 08. How long does each keep a gradient at
+# the start of training?
+
+# %%
+half_lives = {}
+for name, make in {
+    "tanh, default": lambda g: mg.nn.RNN(H, H, dtype=np.float64, generator=g),
+    "tanh, orthogonal": lambda g: orthogonal(mg.nn.RNN(H, H, dtype=np.float64, generator=g), g),
+    "GRU": lambda g: mg.nn.GRU(H, H, dtype=np.float64, generator=g),
+    "LSTM": lambda g: mg.nn.LSTM(H, H, dtype=np.float64, generator=g),
+    "LSTM, forget bias 5": lambda g: forgetting(mg.nn.LSTM(H, H, dtype=np.float64, generator=g)),
+}.items():
+
+    def orthogonal(layer, generator):
+        mg.nn.init.each_gate_(layer, "weight_hh", mg.nn.init.orthogonal_, generator=generator)
+        return layer
+
+    def forgetting(layer):
+        mg.nn.init.forget_bias_(layer, 5.0)
+        return layer
+
+    layer = make(np.random.default_rng(1))
+    recording = mg.flow.probe(layer, 0.1 * xs)
+    flow = next(iter(recording.values()))
+    state = "c" if "c" in flow.norms else "h"
+    half_lives[name] = flow.verdicts[state].half_life
+    print(f"{name:20s} half-life of |dL/d{state}_t|: {half_lives[name]:8.3g} steps")
+assert half_lives["tanh, orthogonal"] > 2 * half_lives["tanh, default"]
+assert half_lives["LSTM, forget bias 5"] > 5 * half_lives["LSTM"]
 
 # %% [markdown]
 # ## See it
@@ -127,7 +203,7 @@ for bias in (0.0, 5.0):
 # The unrolled network, each node coloured by the norm of the gradient that reaches it:
 
 # %%
-picture = mg.flow.draw(rec, title="LSTM, forget bias 5").save("lstm.svg")
+picture = mg.flow.draw(recording, title="LSTM, forget bias 5").save("lstm.svg")
 print(f"drawn to {picture}")
 
 # %% [markdown]
