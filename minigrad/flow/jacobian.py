@@ -16,6 +16,7 @@ grows, exactly, where a norm shows one direction only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from .replay import FlowError
 from .steps import Trajectory
 
 Array = np.ndarray
+MOST_BYTES = 8 << 30  # of all Jacobians; beyond it a mistake is more likely than a wish
 
 
 def jacobians(
@@ -55,7 +57,8 @@ def jacobians(
     It runs in the dtype of the cell; `cell.to(np.float64)` gives Jacobians to 16 digits. A cell
     that `mg.scan` cannot compile works too, more slowly: it runs a step at a time, and is
     differentiated a row at a time.
-    Raises FlowError for a state that is not all floats, and what the cell raises.
+    Raises FlowError for a state that is not all floats or Jacobians of more than 8 GiB, and what
+    the cell raises.
 
     >>> import minigrad as mg
     >>> J = mg.flow.jacobians(lambda h, x: (0.5 * h + x, h), mg.tensor([[0.0]]), np.ones((3, 1, 1)))
@@ -63,7 +66,13 @@ def jacobians(
     ([0.5, 0.5, 0.5], 0.125)
     """
     path = Trajectory("jacobians", cell, init, xs, steps, lengths, reverse)
-    found = np.empty((path.steps, path.rows, path.n, path.n))
+    shape = (path.steps, path.rows, path.n, path.n)
+    if (size := 8 * math.prod(shape)) > MOST_BYTES:
+        raise FlowError(
+            f"jacobians: {list(shape)}, (T, B, n, n), would take {size / 2**30:.3g} GiB; take "
+            f"fewer rows or steps. lyapunov() needs them a few at a time only."
+        )
+    found = np.empty(shape)
     for k, chunk in path.chunks():
         found[k : k + len(chunk)] = chunk
     return Jacobians(found, path.parts)

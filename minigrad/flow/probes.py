@@ -113,12 +113,13 @@ def probe(
     lengths: Any = None,
     thresholds: Thresholds | None = None,
     seed: int = 0,
+    states: tuple[str, ...] = ("h", "c"),
 ) -> Recording:
     """Records a recurrent layer under a loss at its last step: <w, h_n> with random w ~ N(0, 1).
 
     layer: as in mg.nn, layer(xs, lengths=lengths) -> (output, final). The loss reads `h` of the
     final state, of the last layer and every direction (all of the state if nothing in it is called
-    h). The parameters' `.grad` stay as they are.
+    h). The parameters' `.grad` stay as they are. states: as in `record`.
 
     >>> import minigrad as mg
     >>> lstm = mg.nn.LSTM(3, 5, dtype=np.float64, generator=np.random.default_rng(0))
@@ -126,7 +127,7 @@ def probe(
     'vanishing'
     """
     rng = np.random.default_rng(seed)
-    with record(thresholds=thresholds) as recording:
+    with record(states, thresholds) as recording:
         _, final = layer(xs, lengths=lengths)
         named = list(named_leaves(final))
         read = [t for name, t in named if name in ("", "h")] or [t for _, t in named]

@@ -16,6 +16,7 @@ Groups; all of them by default:
     costs           what directions, steps and recording add to a training step
     compile         a cell nobody compiled before, and one that is in the cache
     memory          what an LSTM keeps for its backward pass
+    laboratory      Jacobians of every step, and Lyapunov exponents
 
 Every result is validated before it is timed. PyTorch and JAX take part where an interpreter that
 imports them is known: --torch, else $MINIGRAD_BENCH_TORCH, else this one; --jax and
@@ -54,6 +55,7 @@ GROUPS = (
     "costs",
     "compile",
     "memory",
+    "laboratory",
 )
 LIBRARIES = ("torch", "jax")  # peers that may live in another environment
 

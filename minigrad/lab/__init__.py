@@ -1,0 +1,1 @@
+"""The laboratory: tasks with known baselines, one trained network, sweeps of many, and claims."""
