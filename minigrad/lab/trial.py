@@ -150,7 +150,8 @@ class Network(Module):
             raise TrialError(
                 f"trial: init {trial.init!r} does not fit {trial.cell!r}: {error}"
             ) from None
-        self.head = Linear(trial.hidden, task.outputs, dtype=dtype, generator=generator)
+        width = self.layer.cells[0].output_size
+        self.head = Linear(width, task.outputs, dtype=dtype, generator=generator)
         self.last = task.last
 
     def forward(self, xs: Array) -> Tensor:
