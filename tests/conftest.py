@@ -21,6 +21,8 @@ JIT_DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--wide", action="store_true", help="also compile for the cases marked wide")
+    text = "write tests/flow/golden anew from what is drawn now"
+    parser.addoption("--rewrite-golden", action="store_true", help=text)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

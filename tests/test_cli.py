@@ -209,6 +209,16 @@ def test_draw_takes_its_format_from_the_suffix(folder: Path) -> None:
     assert "lstm_l1_fwd_h_t0" in (folder / "n.gv").read_text()
 
 
+def test_draw_takes_a_view_steps_and_a_depth(folder: Path) -> None:
+    assert status("draw", "network", "--view", "rolled", "--cell", "bilstm", "-o", "r.gv") == 0
+    assert "half-life" in (folder / "r.gv").read_text()
+    chosen = ("--steps", "100", "--show", "1", "50", "100", "--depth", "1")
+    assert status("draw", "network", *chosen, "-o", "n.gv") == 0
+    assert "× 48 steps" in (folder / "n.gv").read_text()
+    assert status("draw", "tape", "--depth", "1", "-o", "t.gv") == 0
+    assert "operations" in (folder / "t.gv").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -220,6 +230,8 @@ def test_draw_takes_its_format_from_the_suffix(folder: Path) -> None:
         (["tape", "-o", "nowhere/t.svg"], "No such file or directory"),
         (["tape", "-o", "t.nonsense"], "failed"),
         (["network", "--layers", "60", "-o", "n.svg"], "max_nodes is 600"),
+        (["network", "--show", "500"], "steps=[499], and lstm/l0/fwd has steps 0 to 19"),
+        (["network", "--depth", "4"], "depth is one of 1 (a row a layer)"),
     ],
 )
 def test_draw_refuses_with_one_line(

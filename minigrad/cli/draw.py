@@ -47,6 +47,12 @@ def add(commands: Any) -> None:
     option("--steps", type=integer(1), default=20, help="of the network (default: %(default)s)")
     option("--layers", type=integer(1), default=1, help="of the network (default: %(default)s)")
     option("--hidden", type=integer(1), default=16, help="units (default: %(default)s)")
+    option("--view", choices=("unrolled", "rolled"), default="unrolled",
+           help="of the network: every step, or a box a layer (default: %(default)s)")
+    option("--show", type=integer(1), nargs="+", metavar="STEP",
+           help="steps of the unrolled network that are drawn one by one (default: the ends)")
+    option("--depth", type=integer(0),
+           help="network: 1 a row a layer, 2 its states (default), 3 its gates; tape: levels")
     option("--seed", type=integer(0), default=0, help="of weights and input (default: %(default)s)")
     option("--out", "-o", type=Path, metavar="FILE",
            help="its suffix chooses the format: .svg, .png, .gv (default: WHAT-CELL.svg)")
@@ -90,7 +96,10 @@ def _network(args: argparse.Namespace) -> Drawing:
     xs = rng.normal(size=(args.steps, 1, args.hidden))
     name = "BiLSTM" if bidirectional else args.cell.upper()
     title = f"{name}, untrained, {args.steps} steps of random input"
-    return draw(probe(layer, xs), title)
+    if args.view == "rolled":
+        return draw(layer, title, recording=probe(layer, xs))
+    steps = None if args.show is None else [step - 1 for step in args.show]
+    return draw(probe(layer, xs), title, steps=steps, depth=args.depth)
 
 
 def _tape(args: argparse.Namespace) -> Drawing:
@@ -104,4 +113,4 @@ def _tape(args: argparse.Namespace) -> Drawing:
         with scope("loss"):
             loss = sum_of(h * h)
         loss.backward()
-    return draw(tape)
+    return draw(tape, depth=args.depth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from picture import read, words
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.flow import DrawingError, LayerFlow, draw
+from minigrad.flow import Activation, DrawingError, LayerFlow, draw
 from minigrad.flow.drawing import Panel, draw_cell, draw_network
 from minigrad.flow.drawing.colors import (
     BROKEN,
@@ -75,7 +76,7 @@ def test_a_sequence_shows_its_ends_and_folds_the_rest() -> None:
     found = columns(range(100), [99], left=0.0, pitch=1.0, width=0.5)
     assert [c.first for c in found] == [0, 1, 2, 3, 96, 97, 98, 99]
     (fold,) = (c for c in found if c.folded)
-    assert (fold.first, fold.last, fold.title) == (3, 95, "steps 4 … 96")
+    assert (fold.first, fold.last, fold.title) == (3, 95, "× 93 steps")
     edges = [(c.x - c.width / 2, c.x + c.width / 2) for c in found]
     gaps = [b[0] - a[1] for a, b in itertools.pairwise(edges)]
     np.testing.assert_allclose(gaps, 0.5)
@@ -96,10 +97,10 @@ def test_runs_keep_every_step_once() -> None:
 
 
 def test_strips_are_thinned_evenly() -> None:
-    assert thinned([1.0, 2.0]) == [1.0, 2.0]
-    many = thinned([float(i) for i in range(1000)])
+    assert thinned([1, 2]) == [1, 2]
+    many = thinned(range(1000))
     assert len(many) == 64
-    assert (many[0], many[-1]) == (0.0, 999.0)
+    assert (many[0], many[-1]) == (0, 999)
 
 
 # -- networks
@@ -153,7 +154,7 @@ def test_nodes_have_the_colour_of_their_norm_and_say_it() -> None:
 def test_a_long_sequence_is_one_strip_that_keeps_every_colour() -> None:
     flow = layer(50, names="h")
     picture = read(draw_network([Panel("net", [flow])], scale=Scale(-5, 0)))
-    assert picture.text("p0_lstm_l0_fwd_h_t3") == "steps 4 … 46"
+    assert picture.text("p0_lstm_l0_fwd_h_t3") == "× 43 steps ×0.012"  # 0.9^42
     strip = picture.nodes["p0_lstm_l0_fwd_h_t3_strip"]
     assert strip["style"] == "striped"
     colors = [Scale(-5, 0).color(n) for n in flow.norms["h"][3:46]]
@@ -187,7 +188,9 @@ def test_a_gap_between_two_directions_holds_the_loss_and_reads_no_input() -> Non
 
 
 def test_a_drawing_over_its_budget_is_refused_with_the_numbers() -> None:
-    with pytest.raises(DrawingError, match=r"draw network: \d+ nodes, and max_nodes is 10; draw"):
+    with pytest.raises(
+        DrawingError, match=r"draw network: \d+ nodes, and max_nodes is 10; fold more"
+    ):
         draw_network([Panel("net", [layer(9)])], max_nodes=10)
 
 
@@ -235,10 +238,10 @@ def test_a_tape_shows_values_gradients_numbers_and_scopes() -> None:
     tape, w = small_tape()
     picture = read(draw(tape))
     slope = 2 * (1 - np.tanh(2 * w.numpy()) ** 2)
-    assert picture.text("x0").startswith("w [ 0.5 -1. ] grad [")
+    assert picture.text("x0").startswith("w data [ 0.5 -1. ] grad [")
     assert f"grad [{slope[0]:.3g} {slope[1]:.3g}]" in picture.text("x0")
-    assert picture.text("n0").startswith("× 2.0 %0 [ 1. -2.]")
-    assert picture.text("n1").startswith("tanh %1 [")
+    assert picture.text("n0").startswith("× 2.0 %0 data [ 1. -2.]")
+    assert picture.text("n1").startswith("tanh %1 data [")
     assert picture.text("n2").startswith("Σ %2")
     assert picture.edges == {("x0", "n0"), ("n0", "n1"), ("n1", "n2")}
     assert picture.clusters["cluster/net"] == {"n0", "n1"}
@@ -250,7 +253,7 @@ def test_a_tape_shows_values_gradients_numbers_and_scopes() -> None:
 def test_large_arrays_are_shown_by_shape_and_norm() -> None:
     with mg.Tape() as tape:
         mg.tanh(mg.tensor(np.zeros((3, 5))))
-    assert read(draw(tape)).text("n0") == "tanh %0 float64 [3 x 5] norm 0"
+    assert read(draw(tape)).text("n0") == "tanh %0 data float64 [3 x 5] norm 0"
 
 
 def test_a_tape_is_drawn_without_backward() -> None:
@@ -348,7 +351,100 @@ def test_draw_takes_recordings_alone_or_by_name() -> None:
         draw(rec, max_nodes=5)
 
 
-@pytest.mark.parametrize("wrong", [3, {}, {"a": 1}, nn.Linear(1, 1), None])
+@pytest.mark.parametrize("wrong", [3, {}, {"a": 1}, "net", None])
 def test_draw_refuses_what_it_does_not_know(wrong: object) -> None:
     with pytest.raises(DrawingError, match="expected a Tape, a Recording"):
         draw(wrong)
+
+
+# -- choices
+
+
+def row_of(picture: Any, name: str) -> list[str]:
+    return [picture.text(n) for n in picture.nodes if n.startswith(f"p0_lstm_l0_fwd_{name}_t")]
+
+
+def test_chosen_steps_are_drawn_one_by_one_and_the_rest_says_what_it_stands_for() -> None:
+    picture = read(draw_network([Panel("net", [layer(100, names="h")])], steps=[0, 50, 99]))
+    shown = {n for n, node in picture.nodes.items() if "_h_t" in n and "strip" not in n}
+    assert {"p0_lstm_l0_fwd_h_t0", "p0_lstm_l0_fwd_h_t50", "p0_lstm_l0_fwd_h_t99"} <= shown
+    assert picture.text("p0_lstm_l0_fwd_h_t1") == "× 49 steps ×10⁻²"  # 0.9^48 = 0.0064
+    with pytest.raises(DrawingError, match=r"steps=\[200\], and lstm/l0/fwd has steps 0 to 99"):
+        draw_network([Panel("net", [layer(100)])], steps=[200])
+
+
+@pytest.mark.parametrize(("depth", "names"), [(1, {"h"}), (2, {"h", "c"}), (3, {"h", "c", "f"})])
+def test_depth_says_how_much_of_a_layer_is_drawn(depth: int, names: set[str]) -> None:
+    flow = layer(3)
+    half = np.full(3, 0.5)
+    flow.activations = {n: Activation(half, half, half) for n in ("f", "h", "c")}
+    picture = read(draw_network([Panel("net", [flow])], depth=depth))
+    drawn = {n.split("_")[4] for n in picture.nodes if n.endswith("_t0")}
+    assert drawn == names
+    if depth == 3:
+        assert picture.text("p0_lstm_l0_fwd_f_t1") == "f₂ 0.5"
+        assert picture.nodes["p0_lstm_l0_fwd_f_t1"]["tooltip"] == "mean of f = 0.5 at t = 2"
+    with pytest.raises(DrawingError, match="depth is one of 1"):
+        draw_network([Panel("net", [flow])], depth=4)
+
+
+def test_arrows_thin_out_with_the_gradient_that_comes_back_along_them() -> None:
+    flow = layer(4, names="h")
+    flow.norms["h"] = np.array([1e-4, 1e-3, 1e-2, 1.0])
+    dot = draw_network([Panel("net", [flow])], scale=Scale(-4, 0)).dot
+    widths = [
+        float(re.search(rf"h_t{t} -> p0_lstm_l0_fwd_h_t{t + 1} \[.*penwidth=\"?([0-9.]+)", dot)[1])
+        for t in range(3)
+    ]
+    assert widths == sorted(widths)
+    assert widths[0] == 0.5
+    assert "|dL/dh| = 0.001 goes back to t = 2" in dot
+
+
+def test_a_reverse_layer_folds_with_the_factor_of_its_own_direction() -> None:
+    flow = layer(50, names="h", reverse=True)
+    picture = read(draw_network([Panel("net", [flow])]))
+    assert picture.text("p0_lstm_l0_fwd_h_t3") == "× 43 steps ×0.012"
+
+
+def test_a_tape_folds_its_scopes() -> None:
+    with mg.Tape() as tape:
+        w, h = mg.tensor(0.5, requires_grad=True, name="w"), mg.tensor(1.0, name="h_0")
+        for t in range(3):
+            with mg.scope(f"net/t={t}"):
+                h = mg.tanh(w * h)
+    h.backward()
+    folded = read(draw(tape, depth=2))
+    texts = folded.texts()
+    assert sum("net/t=" in text and "2 operations" in text for text in texts) == 3
+    assert ("s0", "s1") in folded.edges
+    assert ("x0", "s2") in folded.edges
+    assert len(read(draw(tape, depth=0)).nodes) == 1 + len(tape.leaves)
+    assert len(read(draw(tape, depth=9)).nodes) == len(tape.nodes) + len(tape.leaves)
+
+
+def test_five_thousand_nodes_are_refused_before_they_are_drawn() -> None:
+    with mg.Tape() as tape:
+        h = mg.tensor(1.0)
+        for t in range(5000):
+            with mg.scope(f"t={t // 2500}"):
+                h = h * 1.0
+    with pytest.raises(DrawingError, match=r"5001 nodes, and max_nodes is 300; .*depth=1"):
+        draw(tape)
+    assert len(read(draw(tape, depth=1)).nodes) == 3
+    with pytest.raises(DrawingError, match=r"max_nodes is 600; fold more \(steps="):
+        draw_network([Panel("net", [layer(3000)])], steps=range(2500))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(view="round"), "view is 'unrolled' or 'rolled', got 'round'"),
+        (dict(steps=[1]), r"steps= chooses steps of an unrolled network, not of a Tape"),
+        (dict(view="rolled"), "a Tape has no rolled view"),
+        (dict(depth=-1), "depth is a number of levels from 0 on"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(DrawingError, match=message):
+        draw(small_tape()[0], **options)

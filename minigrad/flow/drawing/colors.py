@@ -20,6 +20,7 @@ MUTED = "#6b7280"  # secondary text
 PAPER = "#ffffff"
 UNREACHED = "#b9bec9"  # outline and text of what no gradient reached, on paper
 BROKEN = "#c9b6f2"  # NaN or Inf: a hue that the scale does not have
+OPEN = "#6fa8dc"  # a gate that is open
 STOPS = ("#f7f5ee", "#fbe3b1", "#f8be73", "#ee8f5b", "#dd6a63")
 MAX_DECADES = 12  # a wider scale would give every healthy step the same colour
 
@@ -59,8 +60,17 @@ class Scale:
         """The colour at a share of the scale, 0 to 1."""
         place = min(max(share, 0.0), 1.0) * (len(STOPS) - 1)
         i = min(int(place), len(STOPS) - 2)
-        mixed = _rgb(STOPS[i]) + (place - i) * (_rgb(STOPS[i + 1]) - _rgb(STOPS[i]))
-        return "#" + "".join(f"{round(x):02x}" for x in mixed)
+        return mix(STOPS[i], STOPS[i + 1], place - i)
+
+
+def mix(a: str, b: str, share: float) -> str:
+    """The colour at a share of the way from a to b.
+
+    >>> mix("#000000", "#ff8000", 0.5)
+    '#804000'
+    """
+    mixed = _rgb(a) + share * (_rgb(b) - _rgb(a))
+    return "#" + "".join(f"{round(x):02x}" for x in mixed)
 
 
 def _rgb(color: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import MinigradError
 from .. import render
 from ..render import FONT
-from .colors import ARROW, INK, LINE, MUTED, PAPER
+from .colors import ARROW, INK, LINE, MUTED, PAPER, Scale, power_of_ten
 
 if TYPE_CHECKING:
     import graphviz
@@ -99,6 +99,16 @@ def html_caption(title: str, legend: Sequence[tuple[str, str]], extra: str = "")
     row = '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3"><TR>' + cells + extra + "</TR></TABLE>"
     head = f'<TR><TD><FONT POINT-SIZE="16">{escape(title)}</FONT></TD></TR>' if title else ""
     return f'<<TABLE BORDER="0" CELLBORDER="0">{head}<TR><TD>{row}</TD></TR></TABLE>>'
+
+
+def scale_strip(scale: Scale) -> str:
+    """The colours of a scale of norms, as cells for a caption's `extra`."""
+    words = f'<TD><FONT POINT-SIZE="9" COLOR="{MUTED}">{{}}</FONT></TD>'
+    swatches = "".join(f'<TD WIDTH="9" BGCOLOR="{scale.at(i / 15)}"></TD>' for i in range(16))
+    low, high = (power_of_ten(10.0**end) for end in (scale.low, scale.high))
+    strip = '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="4">'
+    text = words.format(f"norm of the gradient:  {low}")
+    return f"{text}<TD>{strip}<TR>{swatches}</TR></TABLE></TD>{words.format(high)}"
 
 
 def visible(character: str) -> str:

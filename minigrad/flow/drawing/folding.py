@@ -26,20 +26,29 @@ class Column:
 
     @property
     def title(self) -> str:
-        """Steps are counted from 1 in pictures, as in papers: `steps 4 … 96`."""
-        return f"steps {self.first + 1} … {self.last + 1}"
+        """`× 93 steps`: how many it stands for."""
+        return f"× {self.last - self.first + 1} steps"
 
 
 def columns(
-    steps: Sequence[int], sources: Collection[int], left: float, pitch: float, width: float
+    steps: Sequence[int],
+    sources: Collection[int],
+    left: float,
+    pitch: float,
+    width: float,
+    chosen: Collection[int] | None = None,
 ) -> list[Column]:
     """Columns from `left` on: `width` wide for a step, and wider for a fold.
 
-    sources: the steps at which the loss enters; they and their neighbours are shown.
+    sources: the steps at which the loss enters. chosen: the steps that are shown one by one; left
+    out, those at the ends, the sources and their neighbours.
     """
-    shown = set(steps[:HEAD]) | set(steps[-TAIL:])
-    for source in sources:
-        shown |= set(range(source - AROUND, source + AROUND + 1))
+    if chosen is not None:
+        shown = set(chosen)
+    else:
+        shown = set(steps[:HEAD]) | set(steps[-TAIL:])
+        for source in sources:
+            shown |= set(range(source - AROUND, source + AROUND + 1))
     gap = pitch - width
     found = []
     for run in runs(steps, shown):
@@ -68,8 +77,8 @@ def runs(steps: Sequence[int], shown: Collection[int]) -> list[list[int]]:
     return [run for run in found if run]
 
 
-def thinned(norms: Sequence[float]) -> list[float]:
+def thinned(steps: Sequence[int]) -> list[int]:
     """At most MAX_STRIPES of them, evenly spaced."""
-    if len(norms) <= MAX_STRIPES:
-        return list(norms)
-    return [norms[i] for i in np.linspace(0, len(norms) - 1, MAX_STRIPES).astype(int)]
+    if len(steps) <= MAX_STRIPES:
+        return list(steps)
+    return [steps[i] for i in np.linspace(0, len(steps) - 1, MAX_STRIPES).astype(int)]

@@ -16,8 +16,8 @@ import numpy as np
 
 from ...tape import Node, Tape
 from ...tensor import Tensor
-from .colors import INK, LINE, MUTED, PAPER, Scale, power_of_ten
-from .dot import Drawing, DrawingError, check_budget, html_caption, label, new_graph
+from .colors import INK, LINE, MUTED, PAPER, Scale
+from .dot import Drawing, DrawingError, check_budget, html_caption, label, new_graph, scale_strip
 from .equations import SYMBOLS
 
 MAX_NODES = 300
@@ -34,22 +34,38 @@ HEADS = {
 }
 
 
-def draw_tape(tape: Tape, max_nodes: int = MAX_NODES) -> Drawing:
+def draw_tape(tape: Tape, max_nodes: int = MAX_NODES, depth: int | None = None) -> Drawing:
     """The tape, left to right. After backward every node shows its gradient, coloured by its norm.
 
+    depth: how many levels of scopes are drawn; what runs in deeper ones becomes one box for each
+    scope of the last level (0: for everything).
     Raises DrawingError if the tape is empty or has more than max_nodes operations and leaves.
     """
     if not len(tape):
         raise DrawingError(
             "draw: the tape is empty; run something inside `with mg.Tape() as tape`."
         )
-    count = len(tape.nodes) + len(tape.leaves)
-    check_budget("draw tape", count, max_nodes, "record a shorter stretch or raise max_nodes.")
-    return Drawing(_TapeGraph(tape).graph.source)
+    if depth is not None and depth < 0:
+        raise DrawingError(f"draw: depth is a number of levels from 0 on, got {depth!r}.")
+    alone = sum(_folds_into(node, depth) is None for node in tape.nodes)
+    folds = {_folds_into(node, depth) for node in tape.nodes} - {None}
+    advice = "record a shorter stretch, fold scopes with depth=1, or raise max_nodes."
+    check_budget("draw tape", alone + len(folds) + len(tape.leaves), max_nodes, advice)
+    return Drawing(_TapeGraph(tape, depth).graph.source)
+
+
+def _folds_into(node: Node, depth: int | None) -> str | None:
+    """The scope in which a node is drawn as a part of one box; None if it has a box of its own."""
+    if depth is None:
+        return None
+    parts = node.scope.split("/") if node.scope else []
+    if depth == 0:
+        return ""
+    return "/".join(parts[:depth]) if len(parts) >= depth else None
 
 
 class _TapeGraph:
-    def __init__(self, tape: Tape):
+    def __init__(self, tape: Tape, depth: int | None):
         self.tape = tape
         self.names = tape.names()
         self.ids = {id(leaf): f"x{i}" for i, leaf in enumerate(tape.leaves)}
@@ -62,25 +78,56 @@ class _TapeGraph:
         self.graph.attr("node", shape="plain", fillcolor="none", style="")
         for leaf in tape.leaves:
             self.leaf(leaf)
-        self.scope(self.graph, _by_scope(tape.nodes), "cluster")
+        folds: dict[str, list[Node]] = {}
+        for node in tape.nodes:
+            if (fold := _folds_into(node, depth)) is not None:
+                folds.setdefault(fold, []).append(node)
+        for i, (scope, nodes) in enumerate(folds.items()):
+            self.ids |= {id(node): f"s{i}" for node in nodes}
+            self.fold(f"s{i}", scope, nodes)
+        alone = [node for node in tape.nodes if _folds_into(node, depth) is None]
+        self.scope(self.graph, _by_scope(alone), "cluster")
+        edges: dict[tuple[str, str], Any] = {}
         for node in tape.nodes:
             for source in node.inputs:
-                if id(source) in self.ids:
-                    self.graph.edge(self.ids[id(source)], self.ids[id(node)])
+                if id(source) in self.ids and self.ids[id(source)] != self.ids[id(node)]:
+                    edges.setdefault((self.ids[id(source)], self.ids[id(node)]), source)
+        for (a, b), source in edges.items():
+            tip = self.tip(source)
+            self.graph.edge(a, b, **({"edgetooltip": tip} if tip else {}))
+
+    def tip(self, source: Any) -> str:
+        """What comes back along an arrow."""
+        g = self.tape.gradient(source) if isinstance(source, Node) else _grad(source)
+        name = self.names.get(id(source), "")
+        return "" if g is None else f"gradient of {name}: norm {_norm(g):.6g}"
+
+    def fold(self, key: str, scope: str, nodes: list[Node]) -> None:
+        """All operations of a scope as one box."""
+        found = [g for node in nodes if (g := self.tape.gradient(node)) is not None]
+        title = f"<B>{escape(scope or 'everything')}</B>"
+        rows = [_line(title, HEADS["view"]), _line(f"{len(nodes)} operations", PAPER)]
+        if found:
+            last = found[-1]
+            rows.append(
+                _line(f"grad of the last: norm {_norm(last):.3g}", self.scale.color(_norm(last)))
+            )
+        self.graph.node(key, _table(rows), tooltip=f"{scope}: {len(nodes)} operations")
 
     def leaf(self, leaf: Tensor) -> None:
         kind = "parameter" if leaf.requires_grad else "constant"
         name = self.names[id(leaf)]
-        self.graph.node(
-            self.ids[id(leaf)], _box(kind, name, "", leaf.numpy(), _grad(leaf), self.scale)
-        )
+        box = _box(kind, name, "", leaf.numpy(), _grad(leaf), self.scale)
+        tip = f"{name}: {leaf.dtype}{list(leaf.shape)}"
+        self.graph.node(self.ids[id(leaf)], box, tooltip=tip)
 
     def node(self, graph: Any, node: Node) -> None:
         numbers = [repr(x) for x in node.inputs if isinstance(x, (int, float))]
         title = " ".join([SYMBOLS.get(node.op.name, node.op.name), *numbers])
         value, gradient = self.tape.value(node), self.tape.gradient(node)
         box = _box(node.op.kind, title, self.names[id(node)], value, gradient, self.scale)
-        graph.node(self.ids[id(node)], box)
+        tip = f"{node.op.name} -> {node.dtype}{list(node.shape)}, keeps {node.nbytes} B"
+        graph.node(self.ids[id(node)], box, tooltip=tip)
 
     def scope(self, graph: Any, place: dict[str, Any], path: str) -> None:
         """The nodes of a scope, and a cluster for each scope inside it."""
@@ -115,7 +162,7 @@ def _box(
     head = f"<B>{escape(title)}</B>" + (
         f'  <FONT COLOR="{MUTED}">{escape(name)}</FONT>' if name else ""
     )
-    rows = [_line(head, HEADS[kind]), _line(_html(_shown(value)), PAPER)]
+    rows = [_line(head, HEADS[kind]), _line("data " + _html(_shown(value)), PAPER)]
     if gradient is not None:
         rows.append(_line("grad " + _html(_shown(gradient)), scale.color(_norm(gradient))))
     return _table(rows)
@@ -136,6 +183,8 @@ def _line(text: str, color: str) -> str:
 def _shown(array: np.ndarray) -> str:
     """A small array by its numbers, a larger one by shape and norm."""
     array = np.asarray(array)
+    if not array.ndim:
+        return f"{array.item():.4g}"
     if array.size <= SMALL and array.ndim <= 2:
         return np.array2string(array, precision=3, separator=" ", floatmode="maxprec")
     shape = " x ".join(map(str, array.shape))
@@ -159,12 +208,5 @@ def _caption(tape: Tape, scale: Scale | None) -> str:
     """The kinds of node that occur, and the colours of the gradients."""
     kinds = {node.op.kind for node in tape.nodes}
     kinds |= {"parameter" if leaf.requires_grad else "constant" for leaf in tape.leaves}
-    bar = ""
-    if scale:
-        words = f'<TD><FONT POINT-SIZE="9" COLOR="{MUTED}">{{}}</FONT></TD>'
-        swatches = "".join(f'<TD WIDTH="9" BGCOLOR="{scale.at(i / 15)}"></TD>' for i in range(16))
-        low, high = (power_of_ten(10.0**end) for end in (scale.low, scale.high))
-        strip = '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="4">'
-        bar = words.format(f"norm of the gradient:  {low}")
-        bar += f"<TD>{strip}<TR>{swatches}</TR></TABLE></TD>{words.format(high)}"
+    bar = scale_strip(scale) if scale else ""
     return html_caption("", [(HEADS[kind], kind) for kind in HEADS if kind in kinds], bar)

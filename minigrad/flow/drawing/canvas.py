@@ -1,0 +1,94 @@
+"""A page on which every node has its place, filled from the top down; lengths are inches, y grows
+upwards, as in Graphviz. All engines draw it alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .colors import BROKEN, INK, MUTED, OPEN, PAPER, Scale, mix, power_of_ten
+from .dot import LEFT, label, new_graph, text_values
+
+NAMES_W = 1.05  # the column of row names
+PLAIN = dict(shape="plaintext", style="")
+
+
+class Canvas:
+    """The graph, and how far down it is filled."""
+
+    def __init__(self, scale: Scale):
+        self.graph = new_graph("network", layout="neato", splines="line")
+        self.graph.attr("node", fixedsize="true", margin="0", fontsize="10")
+        self.scale = scale
+        self.count = 0
+        self.y = 0.0
+
+    def node(
+        self, key: str, x: float, y: float, w: float, h: float, text: str, **more: Any
+    ) -> None:
+        place = dict(pos=f"{x:.3f},{y:.3f}!", width=w, height=h, label=label(text))
+        self.graph.node(key, **text_values(place | more))
+        self.count += 1
+
+    def text(self, key: str, text: str, size: float, height: float, color: str = INK) -> None:
+        """A line of text from the left edge of the columns on."""
+        self.left(key, text, NAMES_W, self.down(height), height, size, color)
+
+    def left(
+        self, key: str, text: str, x: float, y: float, height: float, size: float, color: str
+    ) -> None:
+        """Text whose left edge is at x."""
+        longest = max(map(len, text.split("\n")))
+        width = 0.2 + 0.6 * size / 72 * longest  # Helvetica's mean width is 0.5 to 0.55 em
+        look = dict(PLAIN, fontsize=size, fontcolor=color, label=label(text, LEFT))
+        self.node(key, x + width / 2, y, width, height, "", **look)
+
+    def down(self, height: float) -> float:
+        """Takes `height` from what is free, and returns its middle."""
+        self.y -= height
+        return self.y + height / 2
+
+    def strip(self, key: str, x: float, y: float, w: float, h: float, colors: list[str]) -> None:
+        """Vertical stripes, twice: those underneath are shifted by half a stripe, so that the seams
+        which anti-aliasing leaves between two stripes show their colour and not the paper.
+        """
+        n = len(colors)
+        widths = [0.5 / n] + [1 / n] * (n - 1)
+        shifted = [f"{c};{width:.6g}" for c, width in zip(colors, widths, strict=True)]
+        look = dict(style="striped", penwidth=0)
+        under = ":".join([*shifted, colors[-1]])
+        self.node(f"{key}_under", x, y, w, h, "", fillcolor=under, **look)
+        self.node(key, x, y, w, h, "", fillcolor=":".join(colors), **look)
+
+    def legend(self, broken: bool, gates: bool = False) -> None:
+        """What colours, outlines and widths mean."""
+        self.y -= 0.15
+        width, y = 3.2, self.down(0.2)
+        self.strip("legend", NAMES_W + width / 2, y, width, 0.18,
+                   [self.scale.at(i / 63) for i in range(64)])  # fmt: skip
+        low, high = self.scale.low, self.scale.high
+        for tick in sorted({low, (low + high) // 2, high}):
+            text = ("≤ " if tick == low else "") + power_of_ten(10.0**tick)
+            x = NAMES_W + width * (tick - low) / (high - low)
+            self.node(f"legend_{tick - low}", x, y - 0.2, 0.7, 0.2, text, fontsize=9, **PLAIN)
+        words = (
+            "gradient norm |∂L/∂state|, also the width of an arrow\n"
+            "bold outline: nearest to the loss  ·  dashed: no gradient"
+        )
+        self.left("legend_text", words, NAMES_W + width + 0.35, y - 0.08, 0.4, 9, MUTED)
+        if gates:
+            x = NAMES_W + width + 4.6
+            self.strip("legend_gates", x, y, 1.0, 0.18, [gate_color(i / 31) for i in range(32)])
+            for mean, text in ((0.0, "0"), (1.0, "1")):
+                key = f"legend_gate_{text}"
+                self.node(key, x - 0.5 + mean, y - 0.2, 0.3, 0.2, text, fontsize=9, **PLAIN)
+            self.left("legend_gates_text", "mean of a gate", x + 0.55, y, 0.2, 9, MUTED)
+        if broken:
+            self.node(
+                "legend_broken", NAMES_W + 0.4, y - 0.5, 0.8, 0.22, "NaN, Inf", fillcolor=BROKEN
+            )
+
+
+def gate_color(mean: float) -> str:
+    """Paper for a closed gate, blue for an open one."""
+    return mix(PAPER, OPEN, min(max(abs(mean), 0.0), 1.0))
