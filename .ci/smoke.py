@@ -35,4 +35,6 @@ files = resources.files("minigrad")
 data = ("data/shakespeare/hamlet.txt", "data/shakespeare/README.md")
 for name in ("py.typed", *data, "flow/explorer/page.html", "flow/explorer/app.js"):
     assert files.joinpath(name).read_bytes() or name == "py.typed", f"{name} is empty"
+for name in mg.data.SOURCES:
+    mg.data.sources.read(name)  # which checks its SHA-256
 print(f"minigrad {mg.__version__} from the wheel: gradients right, data files there")

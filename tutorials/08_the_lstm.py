@@ -9,9 +9,9 @@
 # # 08 The LSTM, gate by gate
 #
 # An LSTM carries two things: a *cell state* $c_t$, which is edited, and a *hidden state* $h_t$,
-# which is shown. Three gates decide what is forgotten, written and shown. This page computes the six
-# equations one by one, measures *how* they ease vanishing gradients and where they do not, and asks
-# by experiment what the cell state remembers and what the hidden state does.
+# which is shown. Three gates decide what is forgotten, written and shown. This page computes the
+# six equations one by one, measures *how* they ease vanishing gradients and where they do not, and
+# asks by experiment what the cell state remembers and what the hidden state does.
 # Run it with `python tutorials/08_the_lstm.py`. You need tutorials 05 to 07.
 
 # %%
@@ -117,8 +117,8 @@ for bias in (0.0, 2.0, 5.0):
 assert verdict.rate > 0.9
 
 # %% [markdown]
-# With $h_{t-1}$ held fixed the block is *exactly* diagonal, and its diagonal is the forget gate. The
-# whole gradient, which may also go by way of $h$ and the gates, follows it closely.
+# With $h_{t-1}$ held fixed the block is *exactly* diagonal, and its diagonal is the forget gate.
+# The whole gradient, which may also go by way of $h$ and the gates, follows it closely.
 #
 # ## Where it does not
 #
@@ -246,6 +246,6 @@ assert np.isclose(np.log(0.99 / 0.01), 4.595, atol=1e-3)
 # ## Sources
 #
 # S. Hochreiter, J. Schmidhuber, "Long short-term memory", *Neural Computation* 9 (1997): equations
-# and carousel. F. Gers, J. Schmidhuber, F. Cummins, "Learning to forget" (2000): the forget gate. R.
-# Jozefowicz, W. Zaremba, I. Sutskever (2015): the bias. K. Greff et al., "LSTM: a search space
+# and carousel. F. Gers, J. Schmidhuber, F. Cummins, "Learning to forget" (2000): the forget gate.
+# R. Jozefowicz, W. Zaremba, I. Sutskever (2015): the bias. K. Greff et al., "LSTM: a search space
 # odyssey" (2017): which parts matter. G. Weiss, Y. Goldberg, E. Yahav (2018): LSTMs count.

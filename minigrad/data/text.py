@@ -15,13 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import MinigradError
+from .sources import DataError, read
 
 Array = np.ndarray
-
-
-class DataError(MinigradError, ValueError):
-    """A data file that is missing, unreadable, or too small for what was asked."""
 
 
 def shakespeare() -> str:
@@ -30,7 +26,7 @@ def shakespeare() -> str:
     >>> shakespeare().splitlines()[8:10]
     ['BERNARDO:', "Who's there?"]
     """
-    return (Path(__file__).parent / "shakespeare" / "hamlet.txt").read_text("ascii")
+    return read("shakespeare").decode("ascii")
 
 
 def read_text(path: str | Path) -> str:
