@@ -1,5 +1,6 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
+from . import plots, terminal
 from .drawing import Drawing, DrawingError, draw
 from .history import History
 from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
@@ -42,10 +43,12 @@ __all__ = [
     "judge",
     "kaplan_yorke",
     "lyapunov",
+    "plots",
     "probe",
     "read_monitor",
     "record",
     "report",
     "singular_values",
     "spectral_radius",
+    "terminal",
 ]

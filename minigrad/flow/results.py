@@ -33,6 +33,14 @@ def to_json(value: Any) -> str:
     return json.dumps(_plain(value), indent=1, allow_nan=False) + "\n"
 
 
+def to_line(value: Any) -> str:
+    """The same on one line, for JSON Lines."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n"
+    except (TypeError, ValueError):  # not plain yet; to look first would cost more than to write
+        return json.dumps(_plain(value), allow_nan=False, separators=(",", ":")) + "\n"
+
+
 def to_csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """CSV text with a header; floats at full precision."""
     out = io.StringIO()

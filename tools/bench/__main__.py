@@ -17,6 +17,7 @@ Groups; all of them by default:
     compile         a cell nobody compiled before, and one that is in the cache
     memory          what an LSTM keeps for its backward pass
     laboratory      Jacobians of every step, and Lyapunov exponents
+    monitoring      what a Monitor adds to training
 
 Every result is validated before it is timed. PyTorch and JAX take part where an interpreter that
 imports them is known: --torch, else $MINIGRAD_BENCH_TORCH, else this one; --jax and
@@ -56,6 +57,7 @@ GROUPS = (
     "compile",
     "memory",
     "laboratory",
+    "monitoring",
 )
 LIBRARIES = ("torch", "jax")  # peers that may live in another environment
 

@@ -1,0 +1,304 @@
+"""What a Monitor has seen of a training run, live or read back from its file: bounded in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from .histogram import Histogram
+from .replay import FlowError
+from .tables import BLOCKS
+
+Array = np.ndarray
+Item = TypeVar("Item")
+KEPT = 256  # measurements in memory; the file has them all
+KEPT_LOGS = 4096  # of each logged number
+
+
+class ParameterFlow(NamedTuple):
+    """One parameter at one measured step.
+
+    weight: |w| after the update. update: |w - w before| / |w|. gradient: |dL/dw|, and largest the
+    largest |element| of it, zeros the share of its elements that are exactly 0, histogram their
+    magnitudes; None where the parameter got no gradient. bad_weights: NaN and Inf in w.
+    """
+
+    weight: float
+    update: float
+    bad_weights: int = 0
+    gradient: float | None = None
+    largest: float | None = None
+    zeros: float | None = None
+    histogram: Histogram | None = None
+
+
+class StateFlow(NamedTuple):
+    """How the gradient of one state travelled back: a Verdict's numbers (see verdict.py)."""
+
+    kind: str
+    reason: str
+    ratio: float
+    rate: float
+    half_life: float
+
+
+@dataclass
+class LayerTrace:
+    """One recurrent layer and direction at one measured step.
+
+    norms: name -> |dL/d(state_t)| in order of computation, (T,). verdicts: name -> StateFlow.
+    """
+
+    reverse: bool
+    norms: dict[str, Array]
+    verdicts: dict[str, StateFlow]
+
+    @property
+    def verdict(self) -> StateFlow:
+        """That of the hidden state (or of the first state, if none is called h)."""
+        return self.verdicts.get("h") or next(iter(self.verdicts.values()))
+
+
+@dataclass
+class Measurement:
+    """All that was measured at one step of training."""
+
+    step: int
+    parameters: dict[str, ParameterFlow]
+    layers: dict[str, LayerTrace]
+
+
+@dataclass
+class Clipping:
+    """How often the norm of the gradient was beyond its limit.
+
+    steps: how many were told. clipped: of these, beyond the limit. shrink: sum of the factors
+    max_norm / norm of the clipped ones. nonfinite: norms that were NaN or Inf. max_norm: the last
+    limit.
+    """
+
+    steps: int = 0
+    clipped: int = 0
+    shrink: float = 0.0
+    nonfinite: int = 0
+    max_norm: float = math.nan
+
+    def hear(self, norm: float, max_norm: float) -> None:
+        self.steps, self.max_norm = self.steps + 1, max_norm
+        if not math.isfinite(norm):
+            self.nonfinite += 1
+        elif norm > max_norm:
+            self.clipped, self.shrink = self.clipped + 1, self.shrink + max_norm / norm
+
+    @property
+    def share(self) -> float:
+        """Share of the steps that were clipped; nan if none was told."""
+        return self.clipped / self.steps if self.steps else math.nan
+
+    @property
+    def mean_factor(self) -> float:
+        """Mean of max_norm / norm over the clipped steps; nan if there is none."""
+        return self.shrink / self.clipped if self.clipped else math.nan
+
+
+class Broken(NamedTuple):
+    """NaN or Inf, the first time they were seen there. what: "gradient", "weight" or "logged"."""
+
+    step: int
+    what: str
+    where: str
+    nan: int
+    inf: int
+
+    def __str__(self) -> str:
+        kinds = [f"{n} {name}" for n, name in ((self.nan, "NaN"), (self.inf, "Inf")) if n]
+        if self.what == "logged":
+            return f"step {self.step}: {self.where} is {'NaN' if self.nan else 'Inf'}"
+        return f"step {self.step}: {' and '.join(kinds)} in the {self.what} of {self.where}"
+
+
+class Thinned(Generic[Item]):
+    """At most `limit` of the items added, evenly spaced over all of them, and the last one."""
+
+    def __init__(self, limit: int):
+        self.limit, self._stride, self._seen = limit, 1, 0
+        self._items: list[Item] = []
+        self._last: list[Item] = []  # the newest, where it is not among the items
+
+    def add(self, item: Item) -> None:
+        self._last = [item]
+        if self._seen % self._stride == 0:
+            self._items.append(item)
+            self._last = []
+        self._seen += 1
+        if len(self._items) > self.limit:
+            newest = self._items[-1]
+            self._items, self._stride = self._items[::2], 2 * self._stride
+            self._last = [] if self._items[-1] is newest else [newest]
+
+    @property
+    def items(self) -> list[Item]:
+        return self._items + self._last
+
+    @property
+    def newest(self) -> Item | None:
+        return (self._last or self._items or [None])[-1]  # type: ignore[list-item]
+
+    def keep_if(self, wanted: Callable[[Item], bool]) -> None:
+        """Drops the newest items until one is wanted."""
+        while self._last and not wanted(self._last[0]):
+            self._last = []
+        while self._items and not wanted(self._items[-1]):
+            self._items.pop()
+
+
+@dataclass
+class History:
+    """What was measured and logged.
+
+    header: the file's first record. clipping: over the whole run. nonfinite: in the order they
+    were seen. torn: the file's last line was cut off and is left out. step: the last one told of.
+    """
+
+    header: dict[str, Any] = field(default_factory=dict)
+    clipping: Clipping = field(default_factory=Clipping)
+    nonfinite: list[Broken] = field(default_factory=list)
+    torn: bool = False
+    step: int = 0
+    keep: int = KEPT
+    _measured: Thinned[Measurement] = field(init=False, repr=False)
+    _logged: dict[str, Thinned[tuple[int, float]]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._measured = Thinned(self.keep)
+
+    # -- reading
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """At most `keep`, evenly spaced over training, and the last one."""
+        return self._measured.items
+
+    @property
+    def logged(self) -> dict[str, tuple[Array, Array]]:
+        """name -> (steps, values) of what log() was given."""
+        found = {}
+        for name, series in self._logged.items():
+            steps, values = zip(*series.items, strict=True)
+            found[name] = np.array(steps), np.array(values, np.float64)
+        return found
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the parameters, in the order of the module."""
+        return list(self.header.get("parameters", {}))
+
+    @property
+    def layers(self) -> list[str]:
+        """The paths of the recurrent layers that were seen."""
+        return list(dict.fromkeys(path for m in self.measurements for path in m.layers))
+
+    def series(self, parameter: str, what: str = "gradient") -> tuple[Array, Array]:
+        """(steps, values) of one number of a parameter over training; nan where it is missing.
+
+        what: a field of ParameterFlow, such as "weight", "gradient", "update", "zeros".
+        """
+        if parameter not in self.parameters:
+            known = ", ".join(map(repr, self.parameters)) or "none"
+            raise FlowError(f"series: there is no parameter {parameter!r}; there are {known}.")
+        numbers = [name for name in ParameterFlow._fields if name != "histogram"]
+        if what not in numbers:
+            raise FlowError(f"series: expected one of {', '.join(numbers)}, got {what!r}.")
+        there = [m for m in self.measurements if parameter in m.parameters]
+        values = [getattr(m.parameters[parameter], what) for m in there]
+        found = [math.nan if v is None else float(v) for v in values]
+        return np.array([m.step for m in there], np.int64), np.array(found, np.float64)
+
+    def ratios(self, path: str, state: str | None = None) -> tuple[Array, Array]:
+        """(steps, farthest over nearest norm) of a layer over training: does it learn to reach?"""
+        there = [m for m in self.measurements if path in m.layers]
+        if not there:
+            raise FlowError(f"ratios: there is no layer {path!r}; there are {self.layers}.")
+        found = []
+        for m in there:
+            layer = m.layers[path]
+            found.append((layer.verdicts[state] if state else layer.verdict).ratio)
+        return np.array([m.step for m in there], np.int64), np.array(found, np.float64)
+
+    def report(self, blocks: str = BLOCKS) -> str:
+        """Tables of parameters and layers with sparklines over training, clipping, NaN and Inf."""
+        from .monitortable import report
+
+        return report(self, blocks)
+
+    def __str__(self) -> str:
+        return self.report()
+
+    # -- adding
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One record, as it stands in the file. Kinds that are not known are left out."""
+        kind = record.get("record")
+        if kind == "header":
+            self.header = self.header or dict(record)
+        elif kind == "step":
+            found = measurement(record)
+            # A run that goes on from an earlier checkpoint does steps again: the new ones count.
+            self._measured.keep_if(lambda m: m.step < found.step)
+            self._measured.add(found)
+        elif kind == "log":
+            for name, value in record["values"].items():
+                step, number = int(record["step"]), float(value)
+                series = self._logged.setdefault(name, Thinned(KEPT_LOGS))
+                if (newest := series.newest) is not None and newest[0] > step:
+                    series.keep_if(lambda item, step=step: item[0] < step)  # type: ignore[misc]
+                series.add((step, number))
+        elif kind == "nonfinite":
+            names = ("step", "what", "where", "nan", "inf")
+            self.nonfinite.append(Broken(*(record[name] for name in names)))
+        elif kind == "clipping":
+            part = Clipping(**{k: float(v) for k, v in record["since"].items()})  # type: ignore[arg-type]
+            total = self.clipping
+            total.steps += int(part.steps)
+            total.clipped += int(part.clipped)
+            total.shrink += part.shrink
+            total.nonfinite += int(part.nonfinite)
+            total.max_norm = part.max_norm
+        self.step = int(record.get("step", self.step))
+
+
+def measurement(record: Mapping[str, Any]) -> Measurement:
+    """The Measurement that a record of kind "step" holds."""
+    return Measurement(
+        int(record["step"]),
+        {name: _parameter(stored) for name, stored in record["parameters"].items()},
+        {path: _layer(stored) for path, stored in record["layers"].items()},
+    )
+
+
+def _parameter(stored: Mapping[str, Any]) -> ParameterFlow:
+    weight, update = float(stored["weight"]), float(stored["update"])
+    bad = int(stored["bad_weights"])
+    if stored.get("gradient") is None:
+        return ParameterFlow(weight, update, bad)
+    gradient, largest, zeros = (float(stored[k]) for k in ("gradient", "largest", "zeros"))
+    histogram = Histogram.from_dict(stored["histogram"])
+    return ParameterFlow(weight, update, bad, gradient, largest, zeros, histogram)
+
+
+def _layer(stored: Mapping[str, Any]) -> LayerTrace:
+    norms = {name: floats(x) for name, x in stored["norms"].items()}
+    verdicts = {
+        name: StateFlow(v["kind"], v["reason"], *(float(v[k]) for k in StateFlow._fields[2:]))
+        for name, v in stored["verdicts"].items()
+    }
+    return LayerTrace(bool(stored["reverse"]), norms, verdicts)
+
+
+def floats(values: Iterable[Any]) -> Array:
+    """An array of numbers, some of which may be the texts "nan", "inf", "-inf"."""
+    return np.array([float(x) for x in values], np.float64)

@@ -1,0 +1,58 @@
+"""What a Monitor measures in one step: the records of a parameter and of a recurrent layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..tensor import Tensor
+from .histogram import Histogram
+from .layerflow import LayerFlow
+from .taps import row_norms
+from .verdict import judge
+
+Array = np.ndarray
+
+
+def weight(p: Tensor, before: Array) -> dict[str, Any]:
+    """|w| after the update, |w - before| / |w|, and how many NaN and Inf w holds."""
+    after = p.numpy()
+    norm, moved = _norm(after), _norm(after - before)
+    bad = 0 if math.isfinite(norm) else int(np.count_nonzero(~np.isfinite(after)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        update = 0.0 if moved == 0 else float(np.float64(moved) / norm)
+    return {"weight": norm, "update": update, "bad_weights": bad}
+
+
+def gradient(p: Tensor) -> dict[str, Any]:
+    """|g|, the largest |g|, the share of zeros, a histogram; {} if there is no gradient."""
+    if p.grad is None:
+        return {}
+    g = p.grad.numpy()
+    histogram = Histogram.of(g)
+    return {
+        "gradient": _norm(g),
+        "largest": float(np.max(np.abs(g), initial=0.0)),
+        "zeros": histogram.zero / max(g.size, 1),
+        "histogram": histogram.to_dict(),
+    }
+
+
+def layer(flow: LayerFlow) -> dict[str, Any]:
+    """Norms by time step, and verdicts.
+
+    Without the reasons and the advice, which need Jacobians and would cost as much as a step.
+    """
+    verdicts = {}
+    for name in flow.norms:
+        v = judge(flow.profile(name), flow.thresholds, flow.tiny)
+        numbers = {"ratio": v.ratio, "rate": v.rate, "half_life": v.half_life}
+        verdicts[name] = {"kind": v.kind, "reason": v.reason} | numbers
+    norms = {name: [float(f"{x:.6g}") for x in norms] for name, norms in flow.norms.items()}
+    return {"reverse": flow.reverse, "norms": norms, "verdicts": verdicts}
+
+
+def _norm(x: Array) -> float:
+    return float(row_norms(x.reshape(1, -1))[0])

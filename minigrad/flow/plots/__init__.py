@@ -1,0 +1,29 @@
+"""Figures of gradient flow with matplotlib (extra `plot`), in the colours of the drawings.
+
+    mg.flow.plots.decay({"RNN": rec, "LSTM": other}).savefig("decay.png")
+
+    decay            |dL/dh_t| by lag with the fitted decay          a Recording, or several by name
+    heatmap          a state, a gate or its gradient, unit x time    a LayerFlow
+    norms            numbers of every parameter over training        a Monitor or its History
+    histograms       magnitudes of gradients over training           a Monitor or its History
+    singular_values  of every step's Jacobian: how far they spread   Jacobians, or an array
+    lyapunov         exponents by index                              a Lyapunov, or an array
+
+Each returns a matplotlib Figure that belongs to the caller (pyplot is not involved), or draws into
+`ax` where one is given. Importing this package does not import matplotlib.
+"""
+
+from .dynamics import lyapunov, singular_values
+from .recordings import decay, heatmap
+from .style import PlotError
+from .training import histograms, norms
+
+__all__ = [
+    "PlotError",
+    "decay",
+    "heatmap",
+    "histograms",
+    "lyapunov",
+    "norms",
+    "singular_values",
+]

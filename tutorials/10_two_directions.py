@@ -1,0 +1,200 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 10 Two directions: what a BiLSTM buys, and what it costs
+#
+# A recurrent net knows what came before. In "the bank was steep" what *comes after* tells which
+# bank it is. A bidirectional layer runs a second cell from the end to the beginning and puts both
+# outputs together. This page does it by hand, compares the four ways to merge, measures benefit and
+# cost, and shows where it must not be used.
+# Run it with `python tutorials/10_two_directions.py`. You need tutorials 05 and 08.
+
+# %%
+import time
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn, optim
+
+rng = np.random.default_rng(0)
+T, B, I, H = 7, 2, 3, 4
+
+# %% [markdown]
+# ## Two cells, one sequence
+#
+# $$ \overrightarrow{h}_t = \mathrm{cell}(\overrightarrow{h}_{t-1}, x_t) \qquad
+#    \overleftarrow{h}_t = \mathrm{cell}'(\overleftarrow{h}_{t+1}, x_t) \qquad
+#    y_t = \mathrm{merge}(\overrightarrow{h}_t, \overleftarrow{h}_t) $$
+#
+# The second runs over the reversed sequence, and its outputs are turned back, so that $y_t$ holds
+# what both know *at t*.
+
+# %%
+bi = nn.LSTM(I, H, bidirectional=True, dtype=np.float64, generator=rng)
+xs = rng.standard_normal((T, B, I))
+ys, (h_n, c_n) = bi(xs)
+forward, _ = mg.scan(bi.cells[0], bi.cells[0].init_state(B), mg.tensor(xs))[::-1]
+backward, _ = mg.scan(bi.cells[1], bi.cells[1].init_state(B), mg.tensor(xs[::-1].copy()))[::-1]
+by_hand = np.concatenate([forward.numpy(), backward.numpy()[::-1]], axis=-1)
+assert np.allclose(ys.numpy(), by_hand, rtol=1e-13)
+print("outputs", ys.shape, "(T, B, 2H); states", h_n.shape, "(directions, B, H): never merged")
+
+# %% [markdown]
+# The last state of the second direction is at step **0**: it has read everything from the end.
+# With padded rows it starts at each row's last *real* step, not in the padding.
+
+# %%
+assert np.allclose(h_n.numpy()[1], backward.numpy()[-1])
+padded, _ = bi(xs, lengths=[7, 4])
+alone, _ = bi(xs[:4, 1:])
+assert np.allclose(padded.numpy()[:4, 1], alone.numpy()[:, 0], rtol=1e-12)
+
+# %% [markdown]
+# ## Four ways to merge
+#
+# | merge | y | size | |
+# |---|---|---|---|
+# | concat | [forward, backward] | 2H | loses nothing; the next layer is wider |
+# | sum | forward + backward | H | no more parameters after it; which side said it is lost |
+# | mean | their average | H | sum / 2 |
+# | mul | forward * backward | H | both must agree; a zero silences the other, gradient too |
+
+# %%
+for merge in ("concat", "sum", "mean", "mul"):
+    layer = nn.LSTM(I, H, bidirectional=True, merge=merge, dtype=np.float64)
+    layer.load_state_dict(bi.state_dict())
+    y = layer(xs)[0].numpy()
+    f, b = by_hand[..., :H], by_hand[..., H:]
+    expected = {"concat": by_hand, "sum": f + b, "mean": (f + b) / 2, "mul": f * b}[merge]
+    assert np.allclose(y, expected, rtol=1e-12)
+    print(f"{merge:7s} output {y.shape}")
+
+# %% [markdown]
+# ## What it buys
+#
+# A task that needs both sides: for every position, is the symbol the same as the one two steps
+# *later*? A forward net cannot know; the bidirectional one can.
+
+
+# %%
+def batch(draw, rows, length=12, symbols=4):
+    x = draw.integers(0, symbols, (length + 2, rows))
+    return np.eye(symbols, dtype=np.float32)[x], (x[:-2] == x[2:]).astype(int)
+
+
+class Tagger(nn.Module):
+    def __init__(self, units, **options):
+        generator = np.random.default_rng(0)
+        self.lstm = nn.LSTM(4, units, generator=generator, **options)
+        wide = 2 * units if options and options.get("merge", "concat") == "concat" else units
+        self.head = nn.Linear(wide, 2, generator=generator)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:-2])
+
+
+def train(model, updates=250):
+    draw = np.random.default_rng(1)
+    adam = optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(updates):
+        x, y = batch(draw, 32)
+        loss = nn.cross_entropy(model(x), y)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    x, y = batch(np.random.default_rng(2), 500)
+    with mg.no_grad():
+        return float((model(x).numpy().argmax(-1) == y).mean())
+
+
+def parameters(model):
+    return sum(p.size for p in model.lstm.parameters())
+
+
+accuracies = {}
+for name, model in {
+    "LSTM, 24 units": Tagger(24),
+    "BiLSTM, 16 units, concat": Tagger(16, bidirectional=True),
+    "BiLSTM, 16 units, sum": Tagger(16, bidirectional=True, merge="sum"),
+    "BiLSTM, 16 units, mean": Tagger(16, bidirectional=True, merge="mean"),
+    "BiLSTM, 16 units, mul": Tagger(16, bidirectional=True, merge="mul"),
+}.items():
+    accuracies[name] = train(model)
+    print(f"{name:25s} {parameters(model):5d} weights, accuracy {accuracies[name]:4.0%}")
+assert accuracies["LSTM, 24 units"] < 0.85  # "no" is right three times of four
+assert accuracies["BiLSTM, 16 units, concat"] > 0.95
+
+# %% [markdown]
+# ## What it costs
+#
+# - **Twice the work and memory** for the same number of units.
+# - **The whole sequence must be there** before the first output: no streaming, no next-word
+#   prediction. In a language model the backward direction would *see the answer*: the loss goes to
+#   0 and means nothing.
+# - **Gradients** travel in both directions, and vanish in both: each has its own half-life.
+
+
+# %%
+def milliseconds(layer, x, repeat=5):
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        mg.sum(layer(x)[0] ** 2).backward()
+        times.append(time.perf_counter() - started)
+    return 1e3 * float(np.median(times))
+
+
+x = rng.standard_normal((50, 16, 64)).astype(np.float32)
+one, two = nn.LSTM(64, 64, generator=rng), nn.LSTM(64, 64, bidirectional=True, generator=rng)
+print(
+    f"a training step: one direction {milliseconds(one, x):.1f} ms, two "
+    f"{milliseconds(two, x):.1f} ms"
+)
+
+flows = mg.flow.probe(nn.LSTM(8, 16, bidirectional=True, dtype=np.float64, generator=rng),
+                      rng.standard_normal((40, 4, 8)))  # fmt: skip
+for path, flow in flows.items():
+    print(f"{path}: steps {flow.steps[0]} to {flow.steps[-1]}, {flow.verdict.kind}, "
+          f"half-life {flow.verdict.half_life:.2f} steps")  # fmt: skip
+assert flows["lstm/l0/rev"].reverse
+print("drawn to", mg.flow.draw(flows, title="A BiLSTM, and a loss at both ends").save("bilstm.svg"))
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Reverse the input of a BiLSTM and swap the two cells. What comes out?
+# 2. Two stacked bidirectional layers: how many inputs has the second one's cell?
+# 3. How could one use both sides in a language model without seeing the answer?
+#
+# ## Solutions
+
+# %%
+# 1. The same outputs, reversed, with the halves swapped.
+mirror = nn.LSTM(I, H, bidirectional=True, dtype=np.float64)
+state = bi.state_dict()
+swapped = {
+    (k[: -len("_reverse")] if k.endswith("_reverse") else f"{k}_reverse"): v
+    for k, v in state.items()
+}
+mirror.load_state_dict(swapped)
+y = mirror(xs[::-1].copy())[0].numpy()[::-1]
+assert np.allclose(np.concatenate([y[..., H:], y[..., :H]], axis=-1), by_hand, rtol=1e-12)
+
+# 2. 2H: between layers the directions are always concatenated, as in PyTorch.
+assert nn.LSTM(I, H, num_layers=2, bidirectional=True).weight_ih_l1.shape == (4 * H, 2 * H)
+
+# 3. Predict a symbol from the forward state *before* it and the backward state *after* it: neither
+#    has read it. `minigrad flow` trains its BiLSTM so (ELMo used two language models side by side).
+
+# %% [markdown]
+# ## Sources
+#
+# M. Schuster, K. Paliwal, "Bidirectional recurrent neural networks" (1997). A. Graves, J.
+# Schmidhuber, "Framewise phoneme classification with bidirectional LSTM" (2005). M. Peters et al.,
+# ELMo (2018). The merge modes are those of Keras' `Bidirectional`.
