@@ -1,0 +1,208 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 18 Lyapunov exponents: when can a net be trained at all?
+#
+# Tutorial 07 measured by how much *one* gradient shrinks. A Lyapunov exponent is the same number
+# for *every* direction and for ever: the average logarithm of the factor per step. This page
+# computes the spectrum of a random network, finds the edge of chaos, sees that the largest
+# exponent is the rate at which gradients vanish or explode, and asks whether it predicts what can
+# be learned. Run it with `python tutorials/18_lyapunov_exponents.py`. You need tutorial 07.
+
+# %%
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn, optim
+
+# %% [markdown]
+# ## From products of Jacobians to exponents
+#
+# Two states that start a little apart, $\delta_0$, are $\delta_T = J_T \cdots J_1 \delta_0$ apart
+# after T steps. The product overflows or underflows long before its growth rate has settled. QR
+# keeps it in hand: carry an orthonormal frame $Q$ along and read the growth off the triangle,
+#
+# $$ J_t Q_{t-1} = Q_t R_t \qquad \lambda_i = \frac1T \sum_t \log |(R_t)_{ii}| $$
+#
+# In three lines of NumPy, for a linear step whose exponents are known:
+
+# %%
+J = np.diag([2.0, 0.9, 0.25])
+Q, logs = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0], np.zeros(3)
+for _ in range(500):
+    Q, R = np.linalg.qr(J @ Q)
+    logs += np.log(np.abs(np.diag(R))) / 500
+print("by QR:", logs.round(3), " exact:", np.log([2.0, 0.9, 0.25]).round(3))
+assert np.allclose(logs, np.log([2.0, 0.9, 0.25]), atol=0.01)
+
+W = np.diag([2.0, 0.9, 0.25])
+found = mg.flow.lyapunov(lambda h, x: (h @ W, h), mg.tensor(np.zeros((1, 3))), steps=500)
+assert np.allclose(found.exponents, np.log([2.0, 0.9, 0.25]), atol=0.01)
+
+# %% [markdown]
+# ## The edge of chaos
+#
+# The network of Sompolinsky, Crisanti and Sommers (1988): $h_{t+1} = g\, W \tanh(h_t)$, with random
+# $W_{ij} \sim N(0, 1/N)$ and a gain $g$. Below $g = 1$ it falls silent. Above, it never
+# rests again: neighbouring states part at the rate of the largest exponent.
+
+# %%
+N, STEPS = 100, 400
+rng = np.random.default_rng(0)
+W = rng.standard_normal((N, N)) / np.sqrt(N)
+start = mg.tensor(rng.standard_normal((1, N)))
+largest = {}
+for g in (0.5, 0.9, 1.0, 1.1, 1.5, 2.0, 3.0):
+
+    def step(h, x, g=g):
+        h = g * (mg.tanh(h) @ W.T)
+        return h, h
+
+    spectrum = mg.flow.lyapunov(step, start, steps=STEPS, k=1)
+    largest[g] = spectrum.largest
+    print(f"g = {g:3.1f}: largest exponent {spectrum.largest:+.3f}, a factor "
+          f"{np.exp(spectrum.largest):.3f} a step")  # fmt: skip
+assert largest[0.5] < -0.5
+assert largest[3.0] > 0.2
+
+# %% [markdown]
+# All of the spectrum says more: how many directions grow, and how much is forgotten. The
+# Kaplan-Yorke dimension estimates on how large a set the network's activity lives.
+
+
+# %%
+def chaotic(h, x):
+    h = 3.0 * (mg.tanh(h) @ W.T)
+    return h, h
+
+
+spectrum = mg.flow.lyapunov(chaotic, start, steps=STEPS)
+print(spectrum)
+growing = int((spectrum.exponents > 0).sum())
+print(f"{growing} of {N} directions grow; dimension / N = {spectrum.dimension / N:.2f}")
+assert 0.2 < spectrum.dimension / N < 0.35
+
+# %% [markdown]
+# ## It is the rate of the gradient
+#
+# $\partial L/\partial h_t$ is multiplied by the *transposed* Jacobians, in the other order. The
+# same product, the same singular values: $|\partial L / \partial h_t|$ goes like $e^{\lambda_1 (T
+# - t)}$.
+
+# %%
+T, H = 300, 48
+xs = 0.5 * np.random.default_rng(1).standard_normal((T, 1, H))
+for gain in (0.5, 1.0, 2.0):
+    rnn = nn.RNN(H, H, dtype=np.float64, generator=np.random.default_rng(2))
+    rnn.weight_hh_l0.data = gain * np.random.default_rng(3).standard_normal((H, H)) / np.sqrt(H)
+    exponent = mg.flow.lyapunov(rnn, xs=xs, k=1).largest
+    flow = mg.flow.probe(rnn, xs)["rnn/l0/fwd"]
+    slope = np.log(flow.verdict.rate)
+    print(f"gain {gain}: Lyapunov {exponent:+.3f}, slope of log |dL/dh_t| {slope:+.3f}, "
+          f"{flow.verdict.kind}")  # fmt: skip
+    assert abs(exponent - slope) < 0.05
+
+# %% [markdown]
+# ## Does it predict what can be learned?
+#
+# To bridge a delay of $D$ steps, a gradient must survive it: $e^{\lambda_1 D}$ may be neither
+# $10^{-6}$ nor $10^{6}$. So nets that start near $\lambda_1 = 0$ should learn a task with a delay,
+# and others should not (Vogt et al. 2020). We try: remember a sign for 30 steps, with orthogonal
+# weights of different gains.
+
+
+# %%
+def batch(draw, rows, length=30):
+    sign = draw.integers(0, 2, rows)
+    x = 0.1 * draw.standard_normal((length, rows, 1)).astype(np.float32)
+    x[0, :, 0] += 2 * sign - 1
+    return x, sign
+
+
+UNITS = 32
+results = []
+for gain in (0.5, 0.8, 1.0, 1.2, 1.5, 2.5):
+    generator = np.random.default_rng(0)
+    net = nn.RNN(1, UNITS, generator=generator)
+    nn.init.orthogonal_(net.weight_hh_l0, gain, generator=generator)
+    head = nn.Linear(UNITS, 2, generator=generator)
+    x, _ = batch(np.random.default_rng(9), 4, 200)
+    exponent = mg.flow.lyapunov(net, xs=x, k=1).largest
+    adam = optim.Adam([*net.parameters(), *head.parameters()], lr=2e-3)
+    draw, losses = np.random.default_rng(1), []
+    for _ in range(200):
+        x, sign = batch(draw, 32)
+        loss = nn.cross_entropy(head(net(x)[0][-1]), sign)
+        adam.zero_grad()
+        loss.backward()
+        optim.clip_grad_norm_(adam.params, 1.0)
+        adam.step()
+        losses.append(loss.item())
+    results.append((gain, exponent, float(np.mean(losses[-20:]))))
+    print(f"gain {gain}: largest exponent {exponent:+.3f}, loss after 200 updates "
+          f"{results[-1][2]:.3f} (guessing: {np.log(2):.3f})")  # fmt: skip
+best = min(results, key=lambda r: r[2])
+print(f"best: gain {best[0]}, with an exponent of {best[1]:+.3f}")
+assert abs(best[1]) < 0.35
+assert results[0][2] > 0.5  # far below zero nothing is learned
+
+# %% [markdown]
+# Far below 0 nothing arrives and nothing is learned; near 0 the task is learned. Far above 0 the
+# loss is noisy at best. (`minigrad experiment trainability` does this with more nets and seeds,
+# and says whether the claim holds up.)
+#
+# ## Exercises
+#
+# 1. What are the exponents of an LSTM's cell state whose gates are all saturated open?
+# 2. Why is the sum of all exponents the average of $\log |\det J_t|$?
+# 3. With an input that is strong noise, a network with g = 1.5 may be calm. Why?
+#
+# ## Solutions
+
+# %%
+# 1. f = 1 in every unit: 0, all of them. Nothing is forgotten and nothing grows.
+lstm = nn.LSTMCell(1, 3, dtype=np.float64)
+for p in lstm.parameters():
+    p.data = np.zeros(p.shape)
+lstm.bias_ih.data = np.repeat([-50.0, 50, 0, 50], 3)  # i f g o
+found = mg.flow.lyapunov(lstm, xs=np.zeros((60, 1, 1)), k=3)
+assert np.allclose(found.exponents, 0, atol=1e-9)
+
+# 2. det(J Q) = det R up to a sign, and the determinant of a triangle is the product of its
+# diagonal.
+M = np.random.default_rng(5).standard_normal((4, 4)) / 2
+
+
+def linear(h, x):
+    return h @ M, h
+
+
+sum_of = mg.flow.lyapunov(linear, mg.tensor(np.zeros((1, 4))), steps=3000).exponents.sum()
+assert np.isclose(sum_of, np.linalg.slogdet(M)[1], atol=0.01)
+
+# 3. Noise drives the units into saturation, where the slopes of tanh are small: the Jacobians
+# shrink.
+noisy = nn.RNN(N, N, bias=False, dtype=np.float64)
+noisy.weight_hh_l0.data, noisy.weight_ih_l0.data = 1.5 * W, np.eye(N)
+calm, strong = (
+    mg.flow.lyapunov(
+        noisy, xs=s * np.random.default_rng(6).standard_normal((300, 1, N)), k=1
+    ).largest
+    for s in (0.01, 2.0)
+)
+print(f"g = 1.5: {calm:+.3f} with weak noise, {strong:+.3f} with strong noise")
+assert strong < 0 < calm
+
+# %% [markdown]
+# ## Sources
+#
+# H. Sompolinsky, A. Crisanti, H. J. Sommers, "Chaos in random neural networks", *PRL* 61 (1988). R.
+# Engelken, F. Wolf, L. F. Abbott, "Lyapunov spectra of chaotic recurrent neural networks" (2023).
+# R. Vogt et al., "On Lyapunov exponents for RNNs" (2020). G. Benettin et al. (1980): QR. J.
+# Kaplan, J. Yorke (1979): the dimension. L. Molgedey, J. Schuchhardt, H. Schuster (1992): noise
+# against chaos.
