@@ -1,0 +1,214 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 19 Adding an op
+#
+# Everything minigrad can differentiate is made of ops, and an op is declared in one place. This
+# page adds one that the package does not have, and then looks for it everywhere: on arrays, on the
+# tape, in second derivatives, in a compiled cell, in a drawing. Then it shows what a *wrong* rule
+# looks like, since that is what one has to be able to find.
+# Run it with `python tutorials/19_adding_an_op.py`. You need tutorials 03 and 17.
+
+# %%
+import numpy as np
+
+import minigrad as mg
+from minigrad import scalar
+from minigrad.kinds import elementwise
+from minigrad.op import REGISTRY
+
+# %% [markdown]
+# ## One declaration
+#
+# `softsign(x) = x / (1 + |x|)` looks like tanh, but its ends are flat only like $1/x^2$, where
+# tanh's are flat like $e^{-2x}$: gradients of saturated units vanish more slowly. Its slope is
+# $1/(1 + |x|)^2 = (1 - |y|)^2$, which needs the output only.
+#
+# The body is a formula for *one number*, from Python's operators and the functions of
+# `minigrad.scalar`. The names of the rule's arguments say what it wants kept: `g` is the gradient
+# of the output, `y` the output, and the inputs go by their own names.
+
+
+# %%
+@elementwise
+def softsign(x):
+    """y = x / (1 + |x|), from -1 to 1."""
+    return x / (1.0 + scalar.abs(x))
+
+
+@softsign.vjp("x")
+def _(g, y):
+    slope = 1.0 - mg.abs(y)
+    return g * slope * slope
+
+
+# %% [markdown]
+# That was all. What came of it:
+
+# %%
+# on NumPy arrays and numbers
+print("numbers and arrays:", softsign(1.0), softsign(np.array([-3.0, 0.5])))
+
+# on Tensors, compiled, with a gradient, checked against central differences
+mg.gradcheck(softsign, np.array([-2.0, -0.1, 0.3, 5.0]))
+x = mg.tensor([-2.0, 0.3], requires_grad=True, name="x")
+with mg.Tape() as tape:
+    y = mg.sum(softsign(x))
+y.backward()
+print(tape)
+assert np.allclose(x.grad.numpy(), 1 / (1 + np.abs(x.numpy())) ** 2)
+
+# twice: the rule is made of ops itself, so it can be differentiated
+first = mg.grad(mg.sum(softsign(x)), x, create_graph=True)
+second = mg.grad(mg.sum(first), x)
+exact = -2 * np.sign(x.numpy()) / (1 + np.abs(x.numpy())) ** 3
+assert np.allclose(second.numpy(), exact, rtol=1e-12)
+print("second derivative:", second.numpy().round(4))
+
+# %% [markdown]
+# ## In a compiled cell
+#
+# `scan` knows nothing of softsign, and needs not: it sees the formula. The loop forward holds it
+# as a few lines, and the loop of BPTT its slope.
+
+# %%
+H = 8
+rng = np.random.default_rng(0)
+W = mg.tensor(rng.standard_normal((H, H)) / np.sqrt(H), requires_grad=True, name="W")
+
+
+def cell(h, x, f=softsign):
+    h = mg.tap("h", f(h @ W + x))
+    return h, h
+
+
+xs, init = mg.tensor(rng.standard_normal((60, 4, H))), mg.tensor(np.zeros((4, H)))
+fused, tape_ = (mg.scan(cell, init, xs, mode=mode) for mode in ("fused", "tape"))
+assert np.allclose(fused.ys.numpy(), tape_.ys.numpy(), rtol=1e-12)
+formula = [line.strip() for line in fused.source.splitlines() if "= abs(" in line]
+print("in the compiled loop:", *formula, sep="\n    ")
+
+# %% [markdown]
+# And does it do what we hoped for? The gradient of a saturated network, beside tanh:
+
+# %%
+rates = {}
+for name, f in (("tanh", mg.tanh), ("softsign", softsign)):
+    with mg.flow.record() as rec:
+        final, _ = mg.scan(lambda h, x, f=f: cell(h, x, f), init, 4 * xs)
+        mg.sum(final).backward()
+    rates[name] = rec[""].verdict.rate
+    print(f"{name:8s} with strong inputs: x{rates[name]:.3f} a step back")
+assert rates["softsign"] != rates["tanh"]
+
+# %% [markdown]
+# It shrinks a gradient by less where units are pushed far out, and by more where they are not:
+# measuring beats hoping.
+#
+# ## A wrong rule, and who finds it
+#
+# A rule with a small mistake trains, a little worse, and nobody notices. Two checks do:
+
+
+# %%
+@elementwise
+def wrong(x):
+    """y = x / (1 + |x|), with a slope that is wrong."""
+    return x / (1.0 + scalar.abs(x))
+
+
+@wrong.vjp("x")
+def _(g, y):
+    return g * (1.0 - mg.abs(y))  # the square is missing
+
+
+try:
+    mg.gradcheck(wrong, np.array([0.3, -2.0]))
+except Exception as error:
+    print("gradcheck:", str(error).splitlines()[0][:90])
+else:
+    raise AssertionError("gradcheck did not notice")
+
+# a random projection needs two evaluations, whatever the size: <v, J u> by differences
+point, u = rng.standard_normal(1000), rng.standard_normal(1000)
+eps = 1e-6
+measured = (wrong(point + eps * u) - wrong(point - eps * u)).sum() / (2 * eps)
+t = mg.tensor(point, requires_grad=True)
+claimed = float((mg.grad(mg.sum(wrong(t)), t).numpy() * u).sum())
+print(f"along a random direction: measured {measured:.3f}, the rule says {claimed:.3f}")
+assert abs(measured - claimed) > 1e-3
+
+for name in ("softsign", "wrong"):
+    del REGISTRY[name]  # the page leaves the package as it was
+
+# %% [markdown]
+# ## Inside the package
+#
+# The same declaration, put into a file of `minigrad/ops/` and its name into `ops/__init__.py`, is a
+# public function with a Tensor method, and the tests find it by themselves: every op in the
+# registry is checked against finite differences in both dtypes, twice differentiated, broadcast,
+# with the sample inputs and the domain that ride on its declaration
+# (`@elementwise(domain=(0.1, 5.0))`). Reductions, products and views are declared alike; see
+# `CONTRIBUTING.md`.
+#
+# ## Exercises
+#
+# 1. Declare `hardtanh(x) = min(max(x, -1), 1)`. What is its slope at 1?
+# 2. Declare `hypot(a, b) = sqrt(a^2 + b^2)` with two rules.
+# 3. Why must the body use `scalar.abs` and the rule `mg.abs`?
+#
+# ## Solutions
+
+
+# %%
+# 1. It has none: 0 from one side and 1 from the other. A rule has to choose; 0 is usual.
+@elementwise
+def hardtanh(x):
+    """y = min(max(x, -1), 1)"""
+    return scalar.minimum(scalar.maximum(x, -1.0), 1.0)
+
+
+@hardtanh.vjp("x")
+def _(g, y):
+    return mg.where(mg.abs(y) < 1.0, g, 0.0)
+
+
+mg.gradcheck(hardtanh, np.array([-3.0, 0.2, 0.9, 1.5]))
+
+
+# 2. One rule for each input; both may read the output.
+@elementwise
+def hypot(a, b):
+    """y = sqrt(a^2 + b^2)"""
+    return scalar.sqrt(a * a + b * b)
+
+
+@hypot.vjp("a")
+def _(g, y, a):
+    return g * a / y
+
+
+@hypot.vjp("b")
+def _(g, y, b):
+    return g * b / y
+
+
+mg.gradcheck(hypot, np.array([3.0, -1.0]), np.array([4.0, 0.5]))
+assert hypot(3.0, 4.0) == 5.0
+
+# 3. The body is about numbers and becomes machine code; the rule is about Tensors and is recorded,
+#    so that it has a derivative of its own.
+for name in ("hardtanh", "hypot"):
+    del REGISTRY[name]
+
+# %% [markdown]
+# ## Sources
+#
+# X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks"
+# (2010), for softsign. Declaring gradients in terms of outputs: PyTorch's `derivatives.yaml`. The
+# projection check: HIPS autograd.
