@@ -47,6 +47,18 @@ def test_the_cell_of_your_own_runs_compiled(
     assert (tmp_path / "leaky.svg").read_text(encoding="utf-8").count("<svg") == 1
 
 
+def test_the_laboratory_runs_and_writes_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(examples()[3])
+    shown = capsys.readouterr().out
+    assert "largest Lyapunov exponent -" in shown
+    assert "try: open the forget gate" in shown
+    assert "<script" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "rolled.svg").read_text(encoding="utf-8").count("<svg") == 1
+
+
 def test_every_file_the_readme_names_exists() -> None:
     text = README.read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:minigrad|tests|tools|tutorials|\.ci)/[\w./]*)`", text))
