@@ -75,14 +75,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _cell(args: argparse.Namespace) -> Drawing:
-    return draw(CELLS[args.cell][0](args.hidden, args.hidden))
+    return draw(CELLS[args.cell][0](args.hidden, args.hidden), **_choices(args))
 
 
 def _program(args: argparse.Namespace) -> Drawing:
     cell = CELLS[args.cell][0](args.hidden, args.hidden)
     name = "LSTM" if args.cell == "bilstm" else args.cell.upper()
     return draw(
-        run_scan(cell, args.hidden, args.steps, 2, args.seed), f"{name}: a step and its BPTT"
+        run_scan(cell, args.hidden, args.steps, 2, args.seed),
+        f"{name}: a step and its BPTT",
+        **_choices(args),
     )
 
 
@@ -97,9 +99,14 @@ def _network(args: argparse.Namespace) -> Drawing:
     name = "BiLSTM" if bidirectional else args.cell.upper()
     title = f"{name}, untrained, {args.steps} steps of random input"
     if args.view == "rolled":
-        return draw(layer, title, recording=probe(layer, xs))
+        return draw(layer, title, recording=probe(layer, xs), **_choices(args))
+    return draw(probe(layer, xs), title, **_choices(args))
+
+
+def _choices(args: argparse.Namespace) -> dict[str, Any]:
+    """What to show, for `draw`, which refuses what means nothing for a kind of drawing."""
     steps = None if args.show is None else [step - 1 for step in args.show]
-    return draw(probe(layer, xs), title, steps=steps, depth=args.depth)
+    return {"steps": steps, "depth": args.depth}
 
 
 def _tape(args: argparse.Namespace) -> Drawing:
@@ -113,4 +120,4 @@ def _tape(args: argparse.Namespace) -> Drawing:
         with scope("loss"):
             loss = sum_of(h * h)
         loss.backward()
-    return draw(tape, depth=args.depth)
+    return draw(tape, **_choices(args))

@@ -448,3 +448,17 @@ def test_five_thousand_nodes_are_refused_before_they_are_drawn() -> None:
 def test_options_that_mean_nothing_are_refused(options: Any, message: str) -> None:
     with pytest.raises(DrawingError, match=message):
         draw(small_tape()[0], **options)
+
+
+@pytest.mark.parametrize("options", [dict(steps=[0]), dict(depth=1)])
+@pytest.mark.parametrize("what", [nn.RNNCell(2, 2), nn.RNN(2, 2)], ids=["cell", "model"])
+def test_steps_and_depth_are_refused_where_a_drawing_has_neither(what: Any, options: Any) -> None:
+    with pytest.raises(DrawingError, match=r"draw: (steps|depth)= "):
+        draw(what, **options)
+
+
+def test_a_notebook_without_an_engine_shows_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = draw(nn.RNNCell(2, 2))
+    assert drawing._repr_mimebundle_()["image/svg+xml"].count("<svg") == 1
+    monkeypatch.setattr("minigrad.flow.render.find_engine", lambda: None)
+    assert drawing._repr_mimebundle_() == {"text/plain": drawing.dot}

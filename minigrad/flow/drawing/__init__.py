@@ -81,6 +81,7 @@ def draw(
         return draw_network(
             panels, title, steps=steps, depth=2 if depth is None else depth, **options
         )
+    _only("a cell, a model or a program", steps=steps, depth=depth)
     if isinstance(what, Module) and hasattr(what, "init_state"):
         return draw_cell(what, title=title, **options)
     if isinstance(what, Module):
@@ -109,7 +110,7 @@ def _only(what: str, depth: Any = None, view: str = "unrolled", steps: Any = Non
         raise DrawingError(f"draw: steps= chooses steps of an unrolled network, not of {what}.")
     if view == "rolled" and what == "a Tape":
         raise DrawingError("draw: a Tape has no rolled view; record() the layer instead.")
-    if what == "a rolled view" and depth is not None:
+    if what != "a Tape" and depth is not None:
         raise DrawingError("draw: depth= is for unrolled networks and tapes.")
 
 

@@ -38,8 +38,12 @@ class Drawing:
     def svg(self) -> str:
         return render.render(self.dot, "svg").decode()
 
-    def _repr_svg_(self) -> str | None:  # for notebooks, which fall back to the text
+    def _repr_svg_(self) -> str | None:  # for notebooks
         return self.svg() if render.find_engine() else None
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        svg = self._repr_svg_()  # what a notebook shows where there is none is text/plain
+        return {"text/plain": self.dot} | ({"image/svg+xml": svg} if svg else {})
 
     def __str__(self) -> str:
         return self.dot

@@ -110,7 +110,7 @@ class _Unrolled:
         self.rows = self._rows()
         self.sources = self._sources()
         every = sorted({t for row in self.rows for t in row.values})
-        if steps is not None and not set(steps) & set(every):
+        if steps is not None and not set(steps) <= set(every):
             raise DrawingError(
                 f"draw: steps={sorted(steps)!r}, and {panel.layers[0].path or 'the network'} has "
                 f"steps {every[0]} to {every[-1]}."

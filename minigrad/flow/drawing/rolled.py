@@ -37,15 +37,17 @@ def draw_rolled(
     layers = dict(layers or {})
     if model is None and not layers:
         raise DrawingError("draw: a rolled view needs a Module or a Recording.")
+    boxes = len(layers) if model is None else sum(_boxes(part) for _, part in _parts(model))
+    advice = "draw a part of the model, such as one of its layers, or raise max_nodes."
+    check_budget("draw rolled", boxes, max_nodes, advice)
     rolled = _Rolled(layers, title)
     rolled.recorded() if model is None else rolled.model(model)
-    check_budget("draw rolled", rolled.count, max_nodes, "draw a part of the model.")
     return Drawing(rolled.graph.source)
 
 
 class _Rolled:
     def __init__(self, layers: dict[str, LayerFlow], title: str):
-        self.layers, self.count = layers, 0
+        self.layers = layers
         norms = [n for layer in layers.values() for n in layer.norms.values()]
         self.scale = Scale.around(np.concatenate(norms)) if norms else None
         self.graph = new_graph("rolled", label=_caption(title, self.scale), labelloc="b",
@@ -124,7 +126,6 @@ class _Rolled:
         )
         tip = f"{tooltip or layer.path}: {verdict}"
         self.graph.node(key, html, shape="plain", style="", tooltip=tip)
-        self.count += 1
         words = [f"×{verdict.rate:.3g} a step back"] if verdict.fit else [verdict.kind]
         if verdict.fit and np.isfinite(verdict.fit.half_life):
             words.append(f"half-life {verdict.fit.half_life:.3g}")
@@ -143,7 +144,6 @@ class _Rolled:
 
     def _box(self, key: str, text: str, color: str, **more: Any) -> None:
         self.graph.node(key, label(text), fillcolor=color, **more)
-        self.count += 1
 
     def _ends(self, key: str, text: str) -> list[str]:
         self.graph.node(f"end_{key}", text, shape="plaintext", style="", tooltip=text)
@@ -176,6 +176,12 @@ def _inside(model: Module, prefix: str) -> Iterator[tuple[str, Module]]:
             yield from _inside(member, path)
     if not found:
         yield prefix or type(model).__name__.lower(), model
+
+
+def _boxes(module: Module) -> int:
+    if not isinstance(module, Recurrent):
+        return 1
+    return module.num_layers * (1 if module.num_directions == 1 else 3)  # two cells and a merge
 
 
 def _main(layer: LayerFlow) -> str:
