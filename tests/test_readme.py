@@ -47,6 +47,7 @@ def test_the_cell_of_your_own_runs_compiled(
     assert (tmp_path / "leaky.svg").read_text(encoding="utf-8").count("<svg") == 1
 
 
+@pytest.mark.slow
 def test_the_laboratory_runs_and_writes_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ def test_there_are_pages():
     assert PAGES
 
 
+@pytest.mark.slow  # they train
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_a_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
