@@ -5,7 +5,7 @@
 The whole public API is listed here. Importing it compiles nothing.
 """
 
-from . import data, flow, nn, optim
+from . import data, flow, interop, nn, optim, train
 from .autodiff import grad, hessian, jacobian, jvp, vjp
 from .compile import ScanResult, scan
 from .errors import (
@@ -134,6 +134,7 @@ __all__ = [
     "greater",
     "greater_equal",
     "hessian",
+    "interop",
     "jacobian",
     "jvp",
     "leaky_relu",
@@ -189,6 +190,7 @@ __all__ = [
     "tanh",
     "tap",
     "tensor",
+    "train",
     "transpose",
     "var",
     "vjp",

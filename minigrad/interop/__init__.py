@@ -1,0 +1,73 @@
+"""Weights and models from and to other libraries, exactly or not at all.
+
+    from minigrad import interop
+
+    interop.save_safetensors("tagger.safetensors", model)
+    model.load_state_dict(interop.load_safetensors("tagger.safetensors"))
+    interop.load_torch(model, torch_model.state_dict())
+    interop.load_keras_weights(model, "tagger.weights.h5")
+    interop.export_onnx("tagger.onnx", interop.Chain(embed, lstm, head), lengths=True)
+    interop.import_onnx("tagger.onnx")(x=words, lengths=lengths)["y"]
+
+What becomes what, in both directions:
+
+    minigrad                     torch.nn             Keras 3                    ONNX
+    RNN (tanh, relu)             RNN                  SimpleRNN                  RNN
+    LSTM                         LSTM                 LSTM                       LSTM
+    LSTM, proj_size              LSTM                 refused                    refused
+    GRU                          GRU                  GRU                        GRU, linear_before_
+    GRU, reset_after=False       refused              GRU(reset_after=False)     reset 1, or 0
+    GRU, update="write"          rows of z negated    rows of z negated          rows of z negated
+    bidirectional, "concat"      the same             Bidirectional              one node
+    merge "sum", "mean", "mul"   refused              merge_mode sum, ave, mul   Add, Mul
+    num_layers                   the same             one layer each             one node each
+    PeepholeLSTMCell             refused              refused                    LSTM with P
+    CoupledLSTMCell              refused              refused                    input_forget, read
+    other cells of the zoo       refused              refused                    refused
+    Linear                       Linear               Dense                      MatMul, Add; Gemm
+    Embedding                    Embedding            Embedding                  Gather
+    LayerNorm                    LayerNorm            refused                    LayerNormalization
+    lengths, initial states      -                    -                          inputs of the node
+
+Also refused, each with its reason: ONNX's clip, activations that minigrad's cells do not have,
+peepholes together with input_forget; values that the other dtype would round (float64 weights for a
+float32 layer); pickles (.pt, .bin), which can run anything while they are read.
+
+Exact means: the same function, and weights that come back with the same bits. Where a library has
+one bias for minigrad's two, it is their sum; that comes back as one bias and zeros. How far results
+agree is then a matter of each library's sums: 1e-6 in float32 (tests/interop measures it).
+gates.py is the one table of gate orders and layouts that everything here uses.
+
+Extras: `pip install "minigrad-bptt[safetensors]"`, `[keras]` (h5py, for .weights.h5), `[onnx]`.
+"""
+
+from .base import ConversionError, FormatError, MissingPackageError
+from .chain import Chain
+from .keras import keras_arguments, load_keras_weights, save_keras_weights, to_keras_weights
+from .keras_files import read_keras_weights
+from .onnx_export import export_onnx
+from .onnx_import import OnnxModel, import_onnx
+from .pytorch import from_torch_state_dict, load_torch, to_torch_state_dict, torch_arguments
+from .safetensors import StateFile, load_safetensors, save_safetensors
+
+__all__ = [
+    "Chain",
+    "ConversionError",
+    "FormatError",
+    "MissingPackageError",
+    "OnnxModel",
+    "StateFile",
+    "export_onnx",
+    "from_torch_state_dict",
+    "import_onnx",
+    "keras_arguments",
+    "load_keras_weights",
+    "load_safetensors",
+    "load_torch",
+    "read_keras_weights",
+    "save_keras_weights",
+    "save_safetensors",
+    "to_keras_weights",
+    "to_torch_state_dict",
+    "torch_arguments",
+]
