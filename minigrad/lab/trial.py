@@ -42,9 +42,11 @@ class TrialError(MinigradError, ValueError):
 
 
 def _cell(kind: type[Any], **fixed: Any) -> Callable[..., Recurrent]:
+    layer = issubclass(kind, Recurrent)
+
     def make(inputs: int, hidden: int, dtype: Any, generator: np.random.Generator) -> Recurrent:
         options = dict(fixed, dtype=dtype, generator=generator)
-        if issubclass(kind, Recurrent):
+        if layer:
             return kind(inputs, hidden, **options)
         return Recurrent(lambda size: kind(size, hidden, **options), inputs)
 
@@ -175,6 +177,28 @@ def run_trial(
     work = task(trial.task, trial.length)
     network = Network(trial, work)
     before, weights = measure(network, trial, work), recurrent_weights(network.layer)
+    found = train(trial, network, work, progress)
+    after = measure(network, trial, work)
+    return {
+        **asdict(trial),
+        **found,
+        **{f"{name}_before": value for name, value in before.items()},
+        **{f"{name}_after": value for name, value in after.items()},
+        **weights,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def train(
+    trial: Trial,
+    network: Network,
+    work: Task,
+    progress: Callable[[int, float], None] | None = None,
+) -> dict[str, float | int | bool]:
+    """Trains `network` in place, without a look at its gradient flow.
+
+    Returns loss, baseline, solved, updates_done, diverged, curve_mean and nonfinite, as run_trial.
+    """
     data = np.random.default_rng([trial.seed, 2])
     held = work.batch(np.random.default_rng([trial.seed, 3]), HELD_OUT)
     optimizer = _optimizer(trial, network)
@@ -197,17 +221,12 @@ def run_trial(
             held_loss = evaluate(network, work, held)
             if work.solved(held_loss):
                 break
-    after = measure(network, trial, work)
     bad = sum(int((~np.isfinite(p.numpy())).sum()) for p in network.parameters())
     tail = losses[-max(len(losses) // 10, 1) :]
     return {
-        **asdict(trial),
         "loss": held_loss, "baseline": work.baseline, "solved": work.solved(held_loss),
         "updates_done": done, "diverged": diverged,
-        "curve_mean": float(np.mean(tail)) if tail else math.nan,
-        **{f"{name}_before": value for name, value in before.items()},
-        **{f"{name}_after": value for name, value in after.items()},
-        **weights, "nonfinite": bad, "seconds": time.perf_counter() - started,
+        "curve_mean": float(np.mean(tail)) if tail else math.nan, "nonfinite": bad,
     }  # fmt: skip
 
 

@@ -1,0 +1,48 @@
+"""Published claims about recurrent networks, measured again: `minigrad experiment NAME`.
+
+    from minigrad.lab import claims
+    result = claims.run(claims.find("chaos"), quick=True)
+    print(result["verdict"])
+
+One module per claim; results/NAME.json holds the full form's numbers and the command that made
+them.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from . import adding, chaos, clipping, copying, forget, latch, threshold, trainability
+from .base import Claim, ClaimError, Row, Source, run, verdict
+from .report import save, stored, text
+
+__all__ = [
+    "CLAIMS",
+    "Claim",
+    "ClaimError",
+    "Row",
+    "Source",
+    "find",
+    "run",
+    "save",
+    "stored",
+    "text",
+    "verdict",
+]
+
+MODULES = (chaos, forget, threshold, clipping, latch, adding, copying, trainability)
+CLAIMS: dict[str, Claim] = {module.CLAIM.name: module.CLAIM for module in MODULES}
+
+
+def find(name: str) -> Claim:
+    """The claim of that name.
+
+    >>> find("choas")
+    Traceback (most recent call last):
+    minigrad.lab.claims.base.ClaimError: experiment 'choas' is not known; did you mean 'chaos'? ...
+    """
+    if name in CLAIMS:
+        return CLAIMS[name]
+    near = difflib.get_close_matches(name.lower(), CLAIMS, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ClaimError(f"experiment {name!r} is not known; {hint}There are {', '.join(CLAIMS)}.")

@@ -1,0 +1,87 @@
+"""A claim on paper: the paper says, measured here; and as files."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from ...flow.results import to_csv, to_json
+from . import figures
+from .base import RESULTS, Claim, ClaimError, Data, Row, verdict
+
+WIDTH = 96
+LABELS = ("the paper says", "measured here", "holds if")
+
+
+def text(claim: Claim, result: Data, blocks: str) -> str:
+    """The whole report for a terminal."""
+    rows = [Row(**row) for row in result["comparison"]]
+    parts = [claim.title, *(_wrapped("", f"{source}.") for source in claim.sources)]
+    parts += ["", *(_row(i, row) for i, row in enumerate(rows, start=1))]
+    parts += [claim.chart(result["data"], blocks), ""]
+    parts += [_wrapped("", f"Beside the paper: {claim.scale}"), _wrapped("", about(result))]
+    met = f"{sum(row.holds for row in rows)} of {len(rows)} criteria, fixed in advance"
+    return "\n".join([*parts, "", f"Verdict: {result['verdict']} ({met})."])
+
+
+def _row(number: int, row: Row) -> str:
+    lines = [_wrapped(f"{number}. ", row.what)]
+    values = (row.paper, row.here, f"{row.asked}: {'yes' if row.holds else 'NO'}")
+    for label, value in zip(LABELS, values, strict=True):
+        lines.append(_wrapped(f"   {label:<15} ", value))
+    return "\n".join([*lines, ""])
+
+
+def _wrapped(head: str, value: str) -> str:
+    return textwrap.fill(
+        value, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False
+    )
+
+
+def about(result: Data) -> str:
+    """Seeds, time, machine and versions in a sentence."""
+    seeds = result["seeds"]
+    which = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Seeds {seeds[0]} to {seeds[-1]}"
+    libraries = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return (
+        f"{which} (settings were chosen in pilot runs with seeds 0 to 7), {result['seconds']} s of "
+        f"wall clock on {result['machine']}, {libraries}; {result['form']} form: "
+        f"{result['command']}."
+    )
+
+
+def save(folder: Path, claim: Claim, result: Data) -> tuple[list[str], str]:
+    """Writes NAME.json and NAME.csv, then the figure; returns their names, and why there is none.
+
+    Without matplotlib, or if drawing fails, the numbers are written all the same: they may have
+    taken minutes.
+    """
+    (folder / f"{claim.name}.json").write_text(to_json(result), encoding="utf-8")
+    rows = result["data"]["rows"]
+    head = list(dict.fromkeys(name for row in rows for name in row))
+    table = to_csv(head, [[row.get(name, "") for name in head] for row in rows])
+    (folder / f"{claim.name}.csv").write_text(table, encoding="utf-8")
+    names = [f"{claim.name}.json", f"{claim.name}.csv"]
+    try:
+        names += figures.save(
+            folder, claim.name, claim.title, lambda figure: claim.draw(result["data"], figure)
+        )
+    except figures.PlotError as error:
+        return names, str(error)
+    except Exception as error:
+        return names, f"no figure, drawing it failed: {type(error).__name__}: {error}"
+    return names, ""
+
+
+def stored(claim: Claim) -> Data:
+    """The result of the full form that comes with minigrad; the verdict is formed anew from it."""
+    path = RESULTS / f"{claim.name}.json"
+    if not path.is_file():
+        raise ClaimError(
+            f"{claim.name}: no stored result; run `minigrad experiment {claim.name}` for one."
+        )
+    result: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    rows = claim.judge(result["data"])
+    return result | {"comparison": [vars(row) for row in rows], "verdict": verdict(rows)}
