@@ -73,7 +73,8 @@ class Claim:
     scale: what is smaller here than in the paper.
     measure(settings, first_seed, tell): the numbers; `tell` takes a line of progress.
     judge(data): the comparison. draw(data, figure): the picture. chart(data, blocks): for a
-    terminal, in the signs `blocks`.
+    terminal, in the signs `blocks`. revised: how many criteria were changed after a full run had
+    failed them; `scale` tells the history.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Claim:
     judge: Callable[[Data], list[Row]]
     draw: Callable[[Data, Any], None]
     chart: Callable[[Data, str], str]
+    revised: int = 0
 
 
 def verdict(rows: Sequence[Row]) -> str:

@@ -167,4 +167,5 @@ CLAIM = Claim(
     judge=judge,
     draw=draw,
     chart=chart,
+    revised=1,
 )

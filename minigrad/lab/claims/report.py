@@ -22,7 +22,8 @@ def text(claim: Claim, result: Data, blocks: str) -> str:
     parts += ["", *(_row(i, row) for i, row in enumerate(rows, start=1))]
     parts += [claim.chart(result["data"], blocks), ""]
     parts += [_wrapped("", f"Beside the paper: {claim.scale}"), _wrapped("", about(result))]
-    met = f"{sum(row.holds for row in rows)} of {len(rows)} criteria, fixed in advance"
+    met = f"{sum(row.holds for row in rows)} of {len(rows)} criteria, "
+    met += f"{claim.revised} revised after earlier runs" if claim.revised else "fixed in advance"
     return "\n".join([*parts, "", f"Verdict: {result['verdict']} ({met})."])
 
 
