@@ -1,0 +1,66 @@
+"""Public names: where each is documented, and what `code` in a docstring may name."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+API = Path(__file__).resolve().parent / "source" / "api"
+# Packages whose __all__ is the public API; the tests hold the reference against it.
+PACKAGES = (
+    "minigrad", "minigrad.nn", "minigrad.optim", "minigrad.flow", "minigrad.flow.plots",
+    "minigrad.flow.explorer", "minigrad.data", "minigrad.train", "minigrad.interop",
+    "minigrad.tasks", "minigrad.lab.claims", "minigrad.lab.sweep",
+)  # fmt: skip
+OWN = {"scan", "unroll"}
+DIRECTIVE = re.compile(r"^\.\. (auto\w+|py:\w+|currentmodule):: *(\S+)", re.MULTILINE)
+
+
+def documented(folder: Path = API) -> dict[str, Path]:
+    """Full name -> the page that has its entry."""
+    found: dict[str, Path] = {}
+    for page in sorted(folder.glob("*.rst")):
+        module = ""
+        for kind, name in DIRECTIVE.findall(page.read_text(encoding="utf-8")):
+            if kind == "currentmodule":
+                module = name
+            elif kind == "automodule":
+                found[name] = page
+            else:
+                found[f"{module}.{name}"] = page
+    return found
+
+
+def public() -> list[str]:
+    """All full names that the packages' __all__ promise."""
+    names = []
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            if name != "__version__" and not isinstance(getattr(module, name), ModuleType):
+                names.append(f"{package}.{name}")
+    return names
+
+
+def links() -> dict[str, str]:
+    """'mg.scan', 'minigrad.scan' -> 'minigrad.scan', and 'ScanResult', if there is only one.
+
+    Of plain words in small letters only those in OWN: `draw` may be a method of a cell.
+    """
+    found: dict[str, str] = {}
+    double: set[str] = set()
+    for full in documented():
+        short = full.rsplit(".", 1)[1]
+        if short in found:
+            double.add(short)
+        else:
+            found[short] = full
+        found[full] = full
+        found["mg." + full.removeprefix("minigrad.")] = full
+        found[full.removeprefix("minigrad.")] = full
+    plain = {short for short in found if "." not in short and short.islower()} - OWN
+    for short in double | plain:
+        found.pop(short, None)
+    return found
