@@ -53,7 +53,7 @@ def stretch(layer: LayerFlow) -> float | None:
         return None
     if sum(s[0].size for s in leaves(replay.init)) > LARGEST:
         return None
-    steps = np.unique(np.linspace(0, replay.steps - 1, SAMPLED).astype(int))
+    steps = np.unique(np.linspace(0, replay.steps - 1, SAMPLED).astype(int)).tolist()
     init, xs = replay.side_by_side(steps)
     try:
         with replay.restored():
