@@ -1,0 +1,154 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 15 Captions: one picture in, a sequence out
+#
+# A net that looks at a picture and writes, letter by letter. The pictures are handwritten digits
+# of 8 by 8 pixels, the captions their names: "seven". One-to-many is the many-to-one of tutorial 13
+# turned round: there the last state was read, here the first state is given.
+# Run it with `python tutorials/15_captions.py`. You need tutorial 05.
+
+# %%
+import numpy as np
+
+import minigrad as mg
+from minigrad import data, nn, optim
+from minigrad.train import fit
+
+found = data.digits()
+images = found.images.reshape(len(found), 64).astype(np.float32) / found.levels
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+parts = data.split_at_random(len(found), (0.7, 0.1, 0.2), seed=0, labels=found.labels)
+letters = data.Tokenizer(WORDS)
+words = [letters.encode(w, begin=True, end=True) for w in WORDS]
+
+
+def show(image):
+    return ["".join(" .:-=+*#%@"[int(9 * v)] for v in row) for row in image.reshape(8, 8)]
+
+
+for lines in zip(*(show(images[i]) for i in parts.train[:6]), strict=True):
+    print("   ".join(lines))
+print("   ".join(f"{WORDS[found.labels[i]]:8s}" for i in parts.train[:6]))
+
+# %% [markdown]
+# ## The model
+#
+# The picture becomes the first hidden state, $h_0 = \tanh(W\,\mathrm{image} + b)$, and nothing else
+# of it is ever seen. The GRU then writes: each letter goes in, the next comes out, and the end
+# symbol says when to stop. All that the picture shows has to last, in the state, until the last
+# letter.
+
+
+# %%
+class Captioner(nn.Module):
+    def __init__(self, units, generator):
+        self.eye = nn.Linear(64, units, generator=generator)
+        self.embed = nn.Embedding(len(letters), 16, generator=generator)
+        self.gru = nn.GRU(16, units, generator=generator)
+        self.head = nn.Linear(units, len(letters), generator=generator)
+
+    def look(self, image):
+        return mg.expand_dims(mg.tanh(self.eye(image)), 0)  # (layers, B, H)
+
+    def forward(self, x, state):
+        hs, state = self.gru(self.embed(x), state)
+        return self.head(hs), state
+
+    def write(self, image, steps=8):
+        """The likeliest letter after the other."""
+        with mg.no_grad():
+            state, x = self.look(image), np.full((1, len(image)), letters.begin)
+            out = []
+            for _ in range(steps):
+                logits, state = self(x, state)
+                x = logits.numpy().argmax(-1)
+                out.append(x[0])
+        rows = [row.tolist() for row in np.array(out).T]
+        return [letters.decode(r[: r.index(letters.end)] if letters.end in r else r) for r in rows]
+
+
+def loss(model, batch):
+    ids, lengths, items = batch
+    logits, _ = model(ids[:-1], model.look(images[items]))
+    following = np.where(np.arange(1, len(ids))[:, None] < lengths, ids[1:], -100)
+    return nn.cross_entropy(logits, following)
+
+
+model = Captioner(64, np.random.default_rng(0))
+batches = data.Batches([words[k] for k in found.labels[parts.train]], parts.train, batch=32, seed=0)
+fitted = fit(model, loss, batches, optim.Adam(model.parameters(), 5e-3), epochs=15, max_norm=1.0,
+             progress=False)  # fmt: skip
+written = model.write(images[parts.test])
+truth = [WORDS[k] for k in found.labels[parts.test]]
+exact = np.mean([w == t for w, t in zip(written, truth, strict=True)])
+largest = max(np.bincount(found.labels[parts.test])) / len(truth)
+print(f"{fitted.steps} updates in {fitted.seconds:.0f} s")
+print(f"{exact:.1%} of {len(truth)} captions exact (the most frequent word: {largest:.0%})")
+assert exact > 0.85
+
+# %% [markdown]
+# ## What it writes when it errs
+#
+# It never spells wrongly: it sees the wrong digit and spells that. Spelling was learned once for
+# all pictures, as the weights are shared.
+
+# %%
+wrong = [k for k, (w, t) in enumerate(zip(written, truth, strict=True)) if w != t][:5]
+for lines in zip(*(show(images[parts.test[k]]) for k in wrong), strict=True):
+    print("   ".join(lines))
+print("   ".join(f"{written[k]:8s}" for k in wrong), " written")
+print("   ".join(f"{truth[k]:8s}" for k in wrong), " true")
+known = sum(w in WORDS for w in written) / len(written)
+print(f"captions that are a word at all: {known:.1%}")
+assert known > 0.97
+
+# %% [markdown]
+# ## How long must the picture last?
+#
+# The gradient of the *last* letter with respect to the picture has to come through every state in
+# between. Compare it with that of the first letter:
+
+# %%
+item = parts.test[[i for i, t in enumerate(truth) if t == "seven"][:16]]
+ids = np.tile(words[7][:, None], (1, len(item)))
+sizes = []
+for t in range(len(ids) - 1):
+    picture = mg.tensor(images[item], requires_grad=True)
+    logits, _ = model(ids[:-1], model.look(picture))
+    step = nn.cross_entropy(logits[t], ids[t + 1], reduction="sum")
+    sizes.append(float(np.linalg.norm(mg.grad(step, picture).numpy())))
+for letter, size in zip([*"seven", "end"], sizes, strict=True):
+    print(f"{letter:4s} |dL/d picture| = {size:.4f}")
+assert all(np.isfinite(sizes))
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. "seven" and "six" share their first letter. Where does the model decide between them?
+# 2. Give the picture to every step instead of to the first state only. What changes?
+# 3. How would attention help with larger pictures?
+#
+# ## Solutions
+
+# %%
+# 1. At the second letter; the first has to be right for both, and the state has to keep both open:
+with mg.no_grad():
+    logits, _ = model(ids[:2, :1], model.look(images[item[:1]]))
+p = mg.softmax(logits, axis=-1).numpy()[:, 0]
+s, e, i = (int(letters.encode(c)[0]) for c in "sei")
+print(f"p(s) = {p[0, s]:.2f}; after s: p(e) = {p[1, e]:.2f}, p(i) = {p[1, i]:.2f}")
+# 2. Nothing needs to be remembered, so a plain RNN would do; the input is 64 numbers wider.
+# 3. It would look at another part of the picture for each word (Xu et al. 2015), as the decoder of
+#    tutorial 14 looks at another part of the phrase.
+
+# %% [markdown]
+# ## Sources
+#
+# O. Vinyals et al., "Show and tell" (2015). K. Xu et al., "Show, attend and tell" (2015). A.
+# Karpathy, L. Fei-Fei (2015). The digits: E. Alpaydin, C. Kaynak (1998), by way of scikit-learn.
