@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -84,6 +85,7 @@ def run_train(args: argparse.Namespace) -> int:
     """Trains, prints the table, writes the folder."""
     from .. import tasks
     from ..flow.results import free_name
+    from ..tape import no_grad
     from ..tasks import running
 
     if args.task is None:
@@ -113,16 +115,17 @@ def run_train(args: argparse.Namespace) -> int:
     try:
         result = running.train(task, out)
     except KeyboardInterrupt:
-        again = f"minigrad train {kind.name} --out {out} --resume"
+        again = shlex.join(["minigrad", "train", kind.name, "--out", str(out), "--resume"])
         print(f"\nminigrad train: stopped; go on with `{again}`", file=sys.stderr)
         return 130
     print(f"\n{running.summary(task, result)}")
     if not result.beaten:
         print("It does not beat its baselines.")
-    _show(task.examples())
-    if args.sample:
-        _show(_samples(task, args, ""))
-    names = [running.MODEL, running.LOG, running.RESULT, *_drawn(task, out)]
+    with no_grad():
+        _show(task.examples())
+        if args.sample:
+            _show(_samples(task, args, ""))
+        names = [running.MODEL, running.LOG, running.RESULT, *_drawn(task, out)]
     print(f"\nWrote {', '.join(names)} to {out} in {time.perf_counter() - started:.1f} s.")
     return 0
 

@@ -6,13 +6,26 @@ from .characters import Characters
 from .dates import Dates
 from .digits import Digits
 from .forecast import Forecast
+from .graphemes import Graphemes
+from .languages import Languages
 from .names import Names
 from .speech import Speech
 from .vowels import Vowels
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
-    for task in (Digits, Captions, Names, Vowels, Forecast, Characters, Dates, Speech)
+    for task in (
+        Digits,
+        Captions,
+        Names,
+        Vowels,
+        Languages,
+        Forecast,
+        Characters,
+        Graphemes,
+        Dates,
+        Speech,
+    )
 }
 
 

@@ -15,6 +15,7 @@ import io
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -129,7 +130,8 @@ def _pack(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, Array):
         if value.dtype.kind not in "fiub":
             raise CheckpointError(f"save: {path} is an array of {value.dtype}; expected numbers.")
-        name = f"{len(arrays)}-{path}".replace("/", "_")
+        # zip names are cut at NUL and end at 64 KiB; the number alone makes it unique
+        name = f"{len(arrays)}-{re.sub(r'[^A-Za-z0-9._-]', '_', path)[:80]}"
         arrays[name] = value
         return {_ARRAY: name}
     if isinstance(value, float) and not math.isfinite(value):

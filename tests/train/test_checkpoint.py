@@ -70,6 +70,11 @@ def test_any_tree_comes_back(tree: dict[str, Any], tmp_path_factory: Any) -> Non
     assert_same(tree, load(save(tmp_path_factory.mktemp("t") / "a.ckpt", tree)))
 
 
+def test_any_text_is_a_key(tmp_path: Path) -> None:
+    tree = {key: np.ones(1) for key in ("\0", "a/b", "../x", "ä", "x" * 70_000, "")}
+    assert_same(tree, load(save(tmp_path / "a.ckpt", tree)))
+
+
 def test_equal_trees_are_equal_files(tmp_path: Path) -> None:
     files = [save(tmp_path / name, TREE).read_bytes() for name in "ab"]
     assert files[0] == files[1]
