@@ -107,12 +107,13 @@ result = mg.scan(step, init, xs)
 text = result.source
 body = text[text.index("def ") :]
 print("\n".join(body.splitlines()[:40]))
+print("drawn to", mg.flow.draw(result, title="a leaky step").save("leaky-step.svg"))
 
 # %% [markdown]
-# It is plain text that one can read: a loop over the steps, and one loop over rows and units in
-# which all five operations are a few lines. Nothing of it was written by hand. It is kept in a
-# folder (`minigrad cache` lists it), under a name that is a hash of its content, so the next
-# process starts with machine code.
+# It is plain text that one can read (`mg.flow.draw` shows the same step as a picture): a loop over
+# the steps, and one loop over rows and units in which all five operations are a few lines. Nothing
+# of it was written by hand. It is kept in a folder (`minigrad cache` lists it), under a name that
+# is a hash of its content, so the next process starts with machine code.
 #
 # ## The price: numbers that are not real numbers
 #

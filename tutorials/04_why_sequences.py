@@ -107,6 +107,7 @@ for kind in (MLP, RNN):
 assert accuracy(models["MLP"], SEEN) > 0.95
 assert accuracy(models["RNN"], SEEN) > 0.95
 assert accuracy(models["RNN"], UNSEEN) > accuracy(models["MLP"], UNSEEN) + 0.2
+print("drawn to", mg.flow.draw(models["RNN"], title="One cell, a loop, a head").save("rnn.svg"))
 
 # %% [markdown]
 # With as many weights, both learn the task at the places where they saw it. (They would learn every

@@ -15,9 +15,12 @@
 # and 10, and `pip install "minigrad-bptt[data]"`.
 
 # %%
+from pathlib import Path
+
 import numpy as np
 
 from minigrad import data, nn, optim
+from minigrad.tasks.alignments import MissingPlotError, picture
 from minigrad.train import fit
 
 found = data.dates(3000, ("en", "de", "fr"))
@@ -99,6 +102,10 @@ written = digits.decode(model.greedy(wide(source), digits.begin, digits.end, [le
 target = digits.encode(written, begin=True)[:-1, None]
 weights = model.alignment(wide(source), target, [len(source)])[:, 0, : len(source)]
 assert np.allclose(weights.sum(axis=1), 1, atol=1e-5)
+try:  # with the extra: pip install "minigrad-bptt[plot]"
+    print("drawn to", picture(Path("attention.png"), [(weights, phrase, written)]))
+except MissingPlotError as missing:
+    print(missing)
 print("     " + phrase)
 for character, row in zip(written, weights, strict=True):
     print(f"  {character}  " + "".join(" .:-=+*#%@"[min(int(10 * w), 9)] for w in row))
