@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,8 @@ def test_explain_prints_both_programs_and_what_ran(capsys: pytest.CaptureFixture
     assert h.split() == ["carry", "%0", "h", "float32[B,", "3]"]
     assert c.split() == ["carry", "%1", "c", "float32[B,", "3]"]
     assert found["Its backward step"].startswith("backward step:")
-    assert "weight_hh.T" in found["Its backward step"].splitlines()[-1]
+    # A program that a layer of this size compiled before has the names of that layer.
+    assert re.search(r"weight_hh(_l0)?\.T", found["Its backward step"].splitlines()[-1])
     ran = found["What ran"]
     assert ran.startswith("scan of lstmcell: 4 steps of 2 rows")
     for word in ("hoisted", "stored", "sunk", "kernel"):
