@@ -6,6 +6,7 @@ works for a wrong shape without knowing about minigrad.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -57,3 +58,20 @@ def describe(value: Any) -> str:
     if hasattr(value, "_trace") and hasattr(value, "dtype"):  # a value of a step being compiled
         return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
     return type(value).__name__
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant, if one is near."""
+    import difflib  # 3 ms at import, and seldom needed
+
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A question that names what is closest to `name`, or "".
+
+    >>> suggest("vowel", ["vowels", "dates"])
+    "did you mean 'vowels'? "
+    """
+    near = closest(name, known)
+    return f"did you mean {near!r}? " if near else ""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import ops, versions
-from .errors import DTypeError, GradientError, ShapeError, describe
+from .errors import DTypeError, GradientError, ShapeError, describe, suggest
 from .kinds import weak
 from .op import REGISTRY, Op
 from .tape import Node, check_finite, state, tick
@@ -343,10 +343,7 @@ class Tensor:
         """Only for names that are nowhere: the methods of ops (t.tanh()) are set on the class."""
         if name.startswith("_"):  # a protocol asking around
             raise AttributeError(name)
-        import difflib  # 3 ms at import, and seldom needed
-
-        close = difflib.get_close_matches(name, [n for n in dir(Tensor) if n[0] != "_"], 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = suggest(name, [n for n in dir(Tensor) if n[0] != "_"])
         raise AttributeError(
             f"Tensor: no op or attribute {name!r}; {hint}minigrad.op says how an op is declared."
         )

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from minigrad import cli, data
-from minigrad.cli.progress import Progress, blocks
+from minigrad.cli.progress import Progress
+from minigrad.flow.terminal import spark_blocks
 
 TINY = ["--steps", "4", "--hidden", "3", "--batch", "2", "--train", "1"]
 
@@ -188,8 +189,8 @@ def test_progress_on_a_terminal_rewrites_its_line() -> None:
 
 def test_terminals_without_unicode_get_ascii_bars() -> None:
     latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
-    assert blocks(latin).isascii()
-    assert not blocks(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")).isascii()
+    assert spark_blocks(latin).isascii()
+    assert not spark_blocks(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")).isascii()
 
 
 # -- draw

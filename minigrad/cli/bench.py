@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn, ops
-from ..flow.render import write_whole
+from ..files import write_whole
 from ..flow.tables import table
 from ..tape import no_grad
 from ..tensor import tensor

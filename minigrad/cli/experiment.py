@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..flow import results
+from ..flow.terminal import spark_blocks
 from .arguments import integer
-from .progress import blocks
 
 
 def add(commands: Any) -> None:
@@ -52,16 +52,16 @@ def run(args: argparse.Namespace) -> int:
             raise claims.ClaimError("--stored shows a run that is done: no --quick and no --seed.")
         result = claims.stored(claim)
         if args.out is None:
-            print(claims.text(claim, result, blocks()))
+            print(claims.text(claim, result, spark_blocks()))
             return 0
         with results.new_folder(args.out) as folder:
-            print(claims.text(claim, result, blocks()))
+            print(claims.text(claim, result, spark_blocks()))
             written, missing = claims.save(folder, claim, result)
         return _done(written, args.out, missing)
     out = args.out or results.free_name(Path(f"minigrad-{claim.name}"))
     with results.new_folder(out) as folder:
         result = claims.run(claim, args.quick, args.seed, _Told())
-        print(claims.text(claim, result, blocks()), flush=True)
+        print(claims.text(claim, result, spark_blocks()), flush=True)
         written, missing = claims.save(folder, claim, result)
     return _done(written, out, missing)
 

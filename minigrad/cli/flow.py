@@ -14,9 +14,10 @@ from .. import __version__, data
 from ..flow import experiment, results, summary
 from ..flow.experiment import CELLS, Outcome, Settings
 from ..flow.render import INSTALL, find_engine
+from ..flow.terminal import spark_blocks
 from ..kernels import cache
 from .arguments import integer, number
-from .progress import Progress, blocks
+from .progress import Progress
 
 DEFAULT = Settings()
 DEFAULT_OUT = "minigrad-flow"
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         )
         _compile(settings)
         outcomes = [_train(cell, text, settings) for cell in settings.cells]
-        print("\n" + summary.table(outcomes, blocks()) + "\n")
+        print("\n" + summary.table(outcomes, spark_blocks()) + "\n")
         print("\n".join(summary.notes(outcomes)))
         written = summary.save(folder, outcomes, settings, _about(name, text), html=args.html)
     print(f"\nWrote {', '.join(written)} to {out} in {time.perf_counter() - started:.1f} s.")

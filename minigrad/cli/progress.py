@@ -6,8 +6,6 @@ import sys
 import time
 from typing import TextIO
 
-from ..flow.tables import ASCII_BLOCKS, BLOCKS
-
 BAR = 24
 PIPE_EVERY_S = 10.0
 
@@ -34,13 +32,3 @@ class Progress:
         end = "\n" if last or not self.live else ""
         self.stream.write(("\r" if self.live else "") + line + end)
         self.stream.flush()
-
-
-def blocks(stream: TextIO | None = None) -> str:
-    """The signs for sparklines that the stream's encoding has."""
-    encoding = getattr(stream or sys.stdout, "encoding", None) or "ascii"
-    try:
-        BLOCKS.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return ASCII_BLOCKS
-    return BLOCKS

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import MinigradError
+from ..files import write_whole
 
 TEXT_FORMATS = ("gv", "dot")
 INSTALL = "install Graphviz (https://graphviz.org/download) or run `pip install graphviz-pure`"
@@ -114,14 +115,3 @@ def save(dot: str, path: str | Path) -> Path:
         )
         return path
     return write_whole(path, render(dot, format, engine))
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Writes a file through a temporary neighbour, so that no reader ever sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

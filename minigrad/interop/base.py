@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import files
 from ..errors import MinigradError
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
@@ -54,19 +54,10 @@ def version() -> str:
 
 def write_whole(path: str | Path, data: bytes) -> Path:
     """Writes a file that appears whole or not at all; what was there stays until then."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        return files.write_whole(path, data)
     except OSError as error:
         raise FormatError(f"{path}: cannot be written ({error.strerror or error}).") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def read_whole(path: str | Path) -> bytes:

@@ -15,6 +15,7 @@ neural networks", 2016 (copy, section 4.1); Y. Bengio, P. Simard, P. Frasconi, 1
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ class TaskError(MinigradError, ValueError):
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ABC):
     """A task with a delay: `length` says how long.
 
     inputs: features of x. outputs: what a head has to give. last: whether it is asked at the end
@@ -59,16 +60,17 @@ class Task:
         return self.length
 
     @property
+    @abstractmethod
     def baseline(self) -> float:
-        raise NotImplementedError
+        """The least loss without a memory."""
 
     def solved(self, loss: float) -> bool:
         """Whether a loss is a tenth of the baseline, or less."""
         return loss <= 0.1 * self.baseline
 
+    @abstractmethod
     def batch(self, rng: np.random.Generator, rows: int) -> Batch:
         """(xs, targets) of so many sequences."""
-        raise NotImplementedError
 
     def loss(self, output: Tensor, targets: Array) -> Tensor:
         """Cross entropy in nats."""

@@ -9,7 +9,6 @@ loss at the last step, before and after.
 
 from __future__ import annotations
 
-import difflib
 import math
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MinigradError
+from ..errors import MinigradError, suggest
 from ..flow import probe
 from ..flow.jacobian import singular_values, spectral_radius
 from ..nn import init, zoo
@@ -134,8 +133,7 @@ class Trial:
 def _known(name: str, value: Any, known: Any) -> None:
     if value in known:
         return
-    near = difflib.get_close_matches(str(value), known, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = suggest(str(value), known)
     raise TrialError(f"trial: {name} {value!r} is not known; {hint}There are {', '.join(known)}.")
 
 

@@ -1,6 +1,7 @@
 """The four kinds of recurrent net on real data, each task in a module that reads top to bottom."""
 
-from .base import Settings, Task, TaskError, suggest
+from ..errors import suggest
+from .base import Settings, Task, TaskError
 from .captions import Captions
 from .characters import Characters
 from .dates import Dates

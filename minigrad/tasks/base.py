@@ -6,7 +6,7 @@ trained, stored and evaluated again is in running.py.
 
 from __future__ import annotations
 
-import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class Settings:
         return asdict(self)
 
 
-class Task:
+class Task(ABC):
     """One of minigrad's tasks. Making one reads its data and draws the model's first weights.
 
     stored: what `extra` gave when the model was stored, where the model depends on more than
@@ -86,25 +86,25 @@ class Task:
 
     # -- what each task says for itself
 
+    @abstractmethod
     def loss(self, model: Any, batch: Any, *state: Any) -> Any:
         """The loss of a batch, a scalar Tensor; with `carry` also the state after it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def validate(self) -> dict[str, float]:
         """Numbers of the validation part; the parameters with the least "loss" are kept."""
-        raise NotImplementedError
 
+    @abstractmethod
     def test(self) -> dict[str, float]:
         """Numbers of the test part; `metric` is among them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def baselines(self) -> dict[str, float]:
         """`metric` on the test part for what needs no network, by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def about(self) -> str:
         """One line: the data, and how it is split."""
-        raise NotImplementedError
 
     # -- what some have besides
 
@@ -218,13 +218,3 @@ def first_state(layer: Recurrent, h: Tensor) -> Any:
     zero = layer.cells[0].init_state(h.shape[0])
     state = LSTMState(h, zero.c) if isinstance(zero, LSTMState) else h
     return map_leaves(lambda part: ops.expand_dims(part, 0), state)
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """A question that names what is closest to `name`, or "".
-
-    >>> suggest("vowel", ["vowels", "dates"])
-    "did you mean 'vowels'? "
-    """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}? " if close else ""

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_whole
 from ..flow import probe
-from ..flow.render import write_whole
 from ..flow.results import to_json
 from ..flow.tables import steps as shown_steps
 from ..flow.tables import table

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MinigradError
-from ..flow.render import write_whole
+from ..files import write_whole
 from ..flow.results import to_json
 from ..flow.tables import table
 from ..interop.base import version

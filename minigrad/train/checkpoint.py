@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MinigradError
+from ..files import replacing
 from ..tensor import Tensor
 
 Array = np.ndarray
@@ -50,20 +50,13 @@ def save(path: str | Path, tree: Mapping[str, Any]) -> Path:
     arrays: dict[str, Array] = {}
     body = _pack(tree, "", arrays)
     text = json.dumps({"format": FORMAT, "version": VERSION, "tree": body}, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                archive.writestr(_member(_TEXT), text)
-                for name, array in arrays.items():
-                    archive.writestr(_member(f"{name}.npy"), _npy(array))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(_member(_TEXT), text)
+            for name, array in arrays.items():
+                archive.writestr(_member(f"{name}.npy"), _npy(array))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-from ..flow.render import write_whole
+from ..files import write_whole
+from ..flow.results import to_line
 
 
 class Log:
@@ -25,25 +25,17 @@ class Log:
         path = Path(path)
         if step and path.exists():
             kept = [line for line in whole_lines(path) if _step(line) <= step]
-            write_whole(path, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
+            write_whole(path, "".join(map(to_line, kept)).encode())
         self.file = open(path, "a" if step else "x", encoding="utf-8")  # noqa: SIM115
 
     def write(self, record: dict[str, Any]) -> None:
         if self.file is not None:
-            self.file.write(json.dumps(_plain(record), allow_nan=False) + "\n")
+            self.file.write(to_line(record))
             self.file.flush()
 
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 def _step(record: dict[str, Any]) -> int:

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..render import write_whole
+from ...files import write_whole
 from ..results import OutputError
 from . import data
 from .networks import networks

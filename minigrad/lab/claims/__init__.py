@@ -10,8 +10,7 @@ them.
 
 from __future__ import annotations
 
-import difflib
-
+from ...errors import suggest
 from . import adding, chaos, clipping, copying, forget, latch, threshold, trainability
 from .base import Claim, ClaimError, Row, Source, run, verdict
 from .report import save, stored, text
@@ -43,6 +42,5 @@ def find(name: str) -> Claim:
     """
     if name in CLAIMS:
         return CLAIMS[name]
-    near = difflib.get_close_matches(name.lower(), CLAIMS, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = suggest(name.lower(), CLAIMS)
     raise ClaimError(f"experiment {name!r} is not known; {hint}There are {', '.join(CLAIMS)}.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
-from ...errors import MinigradError
+from ...errors import MinigradError, closest
 
 
 class SweepError(MinigradError, ValueError):
@@ -24,6 +23,6 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """
     known = list(known)
     near = "hidden" if name == "size" and "hidden" in known else None
-    near = near or next(iter(difflib.get_close_matches(name, known, 1)), None)
+    near = near or closest(name, known)
     hint = f"did you mean {near!r}? There" if near else "there"
     return f"{what} {name!r} is not known; {hint} are {', '.join(known)}."

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...files import write_whole
 from ...flow.results import to_csv, to_line
 from . import config as configs
 from .config import Config, Run
@@ -67,7 +68,7 @@ class Folder:
             if earlier == config:
                 return
             self.added = len(config.runs()) > len(earlier.runs())
-        write_whole(place, text)
+        write_whole(place, _utf8(text))
 
     def add(self, row: Row) -> None:
         """Appends one finished run; on disk when this returns.
@@ -90,9 +91,8 @@ class Folder:
 
     def write_csv(self, runs: Sequence[Run]) -> None:
         """Writes the table of the finished runs, in the order of the grid, whole or not at all."""
-        write_whole(
-            self.path / CSV, csv_text([self.rows[r.key] for r in runs if r.key in self.rows])
-        )
+        finished = [self.rows[r.key] for r in runs if r.key in self.rows]
+        write_whole(self.path / CSV, _utf8(csv_text(finished)))
 
 
 def check_continues(path: Path, earlier: Config, config: Config) -> None:
@@ -157,15 +157,9 @@ def cut_torn(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that other readers see whole: the old one or the new one."""
-    temporary = path.with_name(path.name + ".part")  # one writer: the folder is locked
-    # A result may hold half of a surrogate pair, which UTF-8 cannot say.
-    with open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _utf8(text: str) -> bytes:
+    """A result may hold half of a surrogate pair, which UTF-8 cannot say."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def open_for_reading(path: Path) -> tuple[Config, dict[str, Row]]:
