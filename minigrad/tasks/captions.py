@@ -15,31 +15,25 @@ from typing import Any
 import numpy as np
 
 from .. import data, ops
-from ..nn import Embedding, Linear, Module, cross_entropy
+from ..nn import Linear, cross_entropy
 from ..tensor import Tensor
-from .base import TWO_SIDED, Settings, Task, first_state, output_size, recurrent
+from .base import TWO_SIDED, Settings, Task, first_state
 from .digits import flat, mistakes, neighbours, pixels_of, simplest
-from .writing import IGNORED, following, write
+from .writing import IGNORED, SymbolModel, following, write
 
 Array = np.ndarray
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-class CaptionModel(Module):
-    """Letters (T, B) and a state -> logits (T, B, C) and the state; `look` makes the first one."""
+class CaptionModel(SymbolModel):
+    """Letters, after a state that `look` makes of an image."""
 
     def __init__(self, settings: Settings, symbols: int, generator: Any):
         self.eye = Linear(64, settings.hidden, generator=generator)
-        self.embed = Embedding(symbols, 16, generator=generator)
-        self.recurrent = recurrent(settings, 16, generator)
-        self.head = Linear(output_size(settings), symbols, generator=generator)
+        super().__init__(settings, symbols, 16, generator)
 
     def look(self, images: Array) -> Any:
         return first_state(self.recurrent, ops.tanh(self.eye(images)))
-
-    def forward(self, ids: Array, state: Any) -> tuple[Tensor, Any]:
-        hs, state = self.recurrent(self.embed(ids), state)
-        return self.head(hs), state
 
 
 class Captions(Task):

@@ -16,27 +16,13 @@ from typing import Any
 import numpy as np
 
 from .. import data
-from ..nn import Embedding, Linear, Module, cross_entropy
-from ..tensor import Tensor
-from .base import TWO_SIDED, Settings, Task, TaskError, output_size, recurrent
+from ..nn import cross_entropy
+from .base import TWO_SIDED, Settings, Task, TaskError
 from .ngrams import NGram
-from .writing import write
+from .writing import SymbolModel, write
 
 Array = np.ndarray
 SAMPLE_LENGTH = 300
-
-
-class CharacterModel(Module):
-    """Symbols (T, B) and a state -> logits (T, B, C) for what comes after each, and the state."""
-
-    def __init__(self, settings: Settings, symbols: int, generator: Any):
-        self.embed = Embedding(symbols, 32, generator=generator)
-        self.recurrent = recurrent(settings, 32, generator)
-        self.head = Linear(output_size(settings), symbols, generator=generator)
-
-    def forward(self, ids: Array, state: Any = None) -> tuple[Tensor, Any]:
-        hs, state = self.recurrent(self.embed(ids), state)
-        return self.head(hs), state
 
 
 class Characters(Task):
@@ -58,7 +44,7 @@ class Characters(Task):
         ids = self.vocabulary.encode(text)
         parts = data.split_in_time(len(ids))
         self.train, self.valid, self.held_out = (ids[part] for part in parts)
-        self.model = CharacterModel(settings, len(self.vocabulary), self.generator)
+        self.model = SymbolModel(settings, len(self.vocabulary), 32, self.generator)
         self.batches = data.Stream(self.train, length=64, batch=32)
 
     def loss(self, model: Any, batch: Any, *state: Any) -> Any:

@@ -16,31 +16,25 @@ from typing import Any
 import numpy as np
 
 from .. import data, ops
-from ..nn import Embedding, Linear, Module, cross_entropy
+from ..nn import Embedding, cross_entropy
 from ..tensor import Tensor
-from .base import TWO_SIDED, Settings, Task, TaskError, first_state, output_size, recurrent
+from .base import TWO_SIDED, Settings, Task, TaskError, first_state
 from .ngrams import NGram
-from .writing import IGNORED, following, write
+from .writing import IGNORED, SymbolModel, following, write
 
 Array = np.ndarray
 LONGEST = 20
 
 
-class NameModel(Module):
-    """Letters (T, B) and a state -> logits (T, B, C) and the state; `begin` makes the first one."""
+class NameModel(SymbolModel):
+    """Letters, after a state that `begin` makes of a label."""
 
     def __init__(self, settings: Settings, symbols: int, generator: Any):
         self.labels = Embedding(2, settings.hidden, generator=generator)
-        self.embed = Embedding(symbols, 16, generator=generator)
-        self.recurrent = recurrent(settings, 16, generator)
-        self.head = Linear(output_size(settings), symbols, generator=generator)
+        super().__init__(settings, symbols, 16, generator)
 
     def begin(self, labels: Array) -> Any:
         return first_state(self.recurrent, ops.tanh(self.labels(labels)))
-
-    def forward(self, ids: Array, state: Any) -> tuple[Tensor, Any]:
-        hs, state = self.recurrent(self.embed(ids), state)
-        return self.head(hs), state
 
 
 class Names(Task):

@@ -1,4 +1,4 @@
-"""Symbol after symbol out of a model: each that is drawn is the next one's input."""
+"""A model of symbols, and symbol after symbol out of it: each is the next one's input."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from ..nn import sample
+from ..nn import Embedding, Linear, Module, sample
 from ..tape import no_grad
+from ..tensor import Tensor
+from .base import Settings, output_size, recurrent
 
 Array = np.ndarray
 IGNORED = -100  # a target that no loss counts
+
+
+class SymbolModel(Module):
+    """Symbols (T, B) and a state -> logits (T, B, C) for what comes after each, and the state."""
+
+    def __init__(self, settings: Settings, symbols: int, embedding: int, generator: Any):
+        self.embed = Embedding(symbols, embedding, generator=generator)
+        self.recurrent = recurrent(settings, embedding, generator)
+        self.head = Linear(output_size(settings), symbols, generator=generator)
+
+    def forward(self, ids: Array, state: Any = None) -> tuple[Tensor, Any]:
+        hs, state = self.recurrent(self.embed(ids), state)
+        return self.head(hs), state
 
 
 def following(ids: Array, lengths: Array) -> Array:
