@@ -20,21 +20,32 @@ JIT_DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--wide", action="store_true", help="also compile for the cases marked wide")
-    text = "write tests/flow/golden anew from what is drawn now"
-    parser.addoption("--rewrite-golden", action="store_true", help=text)
+    wide = "also what is marked long, and compile for the cases marked wide"
+    parser.addoption("--wide", action="store_true", help=wide)
+    rewrite = "write tests/flow/golden anew from what is drawn now"
+    parser.addoption("--rewrite-golden", action="store_true", help=rewrite)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "driver" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
     if JIT_DISABLED:
         skip = pytest.mark.skip(reason="checks compiled code; NUMBA_DISABLE_JIT=1")
         for item in items:
             if "needs_jit" in item.keywords:
                 item.add_marker(skip)
-    elif not config.getoption("--wide"):
-        left_out = [item for item in items if "wide" in item.keywords and is_fused(item)]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+    if not config.getoption("--wide"):
+        left_out = {item for item in items if is_left_out(item)}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def is_left_out(item: pytest.Item) -> bool:
+    """Whether only --wide runs it: what is long, and what would compile for one more size."""
+    if "long" in item.keywords:
+        return True
+    return "wide" in item.keywords and is_fused(item) and not JIT_DISABLED
 
 
 def is_fused(item: pytest.Item) -> bool:

@@ -227,3 +227,33 @@ def test_a_ready_environment_runs_the_tests_without_setting_up(
     )
     assert done.returncode == 0
     assert (done.stdout + done.stderr).startswith("pytest ")
+
+
+# -- tools/test.py
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spread"),
+    [
+        ([], True),
+        (["-q", "-x", "-m", "not slow"], True),
+        (["-q", "tests/test_tools.py"], False),
+        (["tests/test_tools.py::test_nothing"], False),
+        (["-n0"], False),
+        (["--pdb"], False),
+        (["-s"], False),
+    ],
+)
+def test_the_whole_suite_is_spread_over_the_cores_and_named_tests_are_not(
+    arguments: list[str], spread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.chdir(TOOLS.parent)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    spec = importlib.util.spec_from_file_location("run_tests", TOOLS / "test.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    options = module.processes(arguments)
+    assert options == (["--numprocesses=3", "--dist=worksteal"] if spread else [])

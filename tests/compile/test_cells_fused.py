@@ -23,7 +23,12 @@ TELLING = ["lstm", "gru-before-write", "layernorm", "attention"]  # products, pr
 
 @pytest.mark.parametrize("dtype", wide([F64, F32], [F64]))
 @pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    "name",
+    CELLS
+    if PLAIN
+    else [pytest.param(c, marks=[pytest.mark.long] * (c not in TELLING)) for c in CELLS],
+)
 def test_fused_equals_tape(name: str, sizes: tuple[int, ...], dtype: Any, rng: Any) -> None:
     compare(name, sizes, dtype, rng)
 

@@ -75,7 +75,9 @@ def test_a_fault_is_in_effect_while_it_is_planted_and_no_longer(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("planted", MODES)  # not `mode`: tools/faults.py would run this itself
+@pytest.mark.parametrize(
+    "planted", ["tape", pytest.param("fused", marks=pytest.mark.long)]
+)  # not `mode`: tools/faults.py would run this itself
 def test_random_nodes_see_faults_of_the_cell_and_of_the_loop(planted: str) -> None:
     names = ["order ogfi", "peephole of o", "reset before", "reverse not aligned"]
     done = plant(*names, mode=planted)

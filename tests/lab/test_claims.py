@@ -21,6 +21,7 @@ from minigrad.lab.tasks import task
 from minigrad.lab.trial import Network, Trial
 
 NAMES = list(claims.CLAIMS)
+BRIEF = ("latch", "threshold")  # the quick forms of the others take up to half a minute each
 
 
 def stored(name: str) -> dict[str, Any]:
@@ -31,7 +32,9 @@ def stored(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in BRIEF)) for n in NAMES]
+)
 def test_the_quick_form_shows_the_effect(name: str) -> None:
     """The criteria that do not hold are those which do not hold in the stored full form either."""
     result = claims.run(claims.find(name), quick=True)

