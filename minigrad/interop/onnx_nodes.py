@@ -7,6 +7,7 @@ raises ConversionError, naming the node, for an attribute that it does not have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from .. import ops
 from ..tensor import Tensor, as_tensor
 from .base import ConversionError, need
 
+MOST_FILLED = 1 << 28  # elements of a constant whose shape is all that a file says of it
 Function = Callable[..., Any]
 Factory = Callable[[str, dict[str, Any], int], Function]
 
@@ -122,7 +124,13 @@ def expand(x: Any, shape: Any) -> Any:
 def filled(shape: Any, value: Any = None) -> Any:
     """ConstantOfShape."""
     value = np.zeros(1, np.float32) if value is None else np.asarray(value)
-    array = np.full(_integers(shape), value.ravel()[0])
+    sizes = _integers(shape)
+    if math.prod(sizes) > MOST_FILLED or value.size != 1:
+        raise ConversionError(
+            f"import_onnx: ConstantOfShape of {value.size} values and the shape {sizes}; expected "
+            f"one value, and at most {MOST_FILLED:,} elements."
+        )
+    array = np.full(sizes, value.ravel()[0])
     return as_tensor(array) if array.dtype.kind == "f" else array
 
 
