@@ -1,4 +1,4 @@
-"""What may be shown on a terminal: texts of files, names and errors with control characters escaped.
+"""What may be shown on a terminal: texts, names and errors with control characters escaped.
 
 A terminal obeys what it prints: ESC and the C1 controls move its cursor, rename its window, paste
 into its input; bidi controls show a line in another order than it has; a carriage return puts one
@@ -20,12 +20,12 @@ _BREAKS = re.compile("[\t\n]")
 
 
 def printable(text: object, lines: bool = False) -> str:
-    """str(text) with everything that a terminal would obey written as Python writes it.
+    r"""str(text) with everything that a terminal would obey written as Python writes it.
 
     lines: the text has lines of its own, so newlines and tabs stay.
 
-    >>> printable("loss\\x1b[2J\\n")
-    'loss\\\\x1b[2J\\\\n'
+    >>> printable("loss\x1b[2J\n")
+    'loss\\x1b[2J\\n'
     """
     escaped = _CONTROLS.sub(_escape, str(text))
     return escaped if lines else _BREAKS.sub(_escape, escaped)

@@ -57,7 +57,7 @@ def reading(
     except (error, *passed):
         raise
     except FileNotFoundError:
-        raise error(f"{path}: there is no such file.") from None
+        raise error(f"{path}: cannot be read: there is no such file.") from None
     except OSError as told:
         raise error(f"{path}: cannot be read ({told.strerror or told}).") from told
     except MemoryError as told:
@@ -69,9 +69,9 @@ def reading(
 
 
 def cause(error: BaseException) -> str:
-    """An exception in one line, with its type where the text alone says little.
+    r"""An exception in one line, with its type where the text alone says little.
 
-    >>> cause(KeyError("step")), cause(ValueError("line 1 is\\nno number"))
+    >>> cause(KeyError("step")), cause(ValueError("line 1 is\nno number"))
     ("KeyError: 'step'", 'line 1 is no number')
     """
     text = " ".join(str(error).split())[:300]

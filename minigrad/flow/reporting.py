@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..printable import printable
 from .layerflow import Activation, LayerFlow
 from .recording import Recording
 from .replay import FlowError
@@ -47,7 +48,7 @@ class Report:
                 rows.append([*row, sparkline(layer.norms[state], low, high, blocks=self.blocks)])
             notes += [f"{place or 'network'}: {layer.verdict}", *_notes(layer)]
         body = table((*_HEAD, "|dL/dstate| in order of computation"), rows, right=range(2, 7))
-        return "\n".join([body, "", *notes])
+        return printable("\n".join([body, "", *notes]), lines=True)
 
     __repr__ = __str__
 

@@ -289,7 +289,11 @@ def _like(mine: Any, stored: Any) -> Any:
         raise TypeError(f"expected numbers, got {type(stored).__name__} of {array.dtype}")
     if isinstance(mine, Array):
         return np.array(array, mine.dtype)
-    return float(array) if isinstance(mine, float) else int(array)
+    if isinstance(mine, float):
+        return float(array)
+    if array < 0:
+        raise ValueError(f"expected a number of steps, got {array}")
+    return int(array)
 
 
 def _at_least_0(name: str, value: float) -> float:
