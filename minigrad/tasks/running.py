@@ -29,7 +29,7 @@ from ..tape import no_grad
 from ..train import checkpoint as checkpoints
 from ..train.log import whole_lines
 from ..train.loop import fit
-from ..untrusted import read_json, reading, shortly
+from ..untrusted import cause, read_json, reading, shortly
 from .base import Settings, Task, TaskError
 
 RUN, TRAINING, LOG, MODEL, RESULT = (
@@ -165,9 +165,14 @@ def resume(kind: type[Task], asked: Mapping[str, Any], folder: Path) -> Task:
     """
     if not (folder / RUN).exists():
         raise TaskError(f"{folder}: there is no run to resume in it (no {RUN}).")
-    with reading(folder / RUN, TaskError, what="run.json of `minigrad train`"):
-        run = read_json(folder / RUN)
-        name, stored = run["task"], Settings.from_dict(run["settings"])
+    with reading(folder / RUN, TaskError):
+        try:
+            run = read_json(folder / RUN)
+            name, stored = run["task"], Settings.from_dict(run["settings"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise TaskError(
+                f"{folder / RUN}: this is not what `minigrad train` writes ({cause(error)})."
+            ) from None
     if name != kind.name:
         raise TaskError(f"{folder}: holds a run of {shortly(name)}, not of {kind.name!r}.")
     kind.check(stored)

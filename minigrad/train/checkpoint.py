@@ -130,7 +130,7 @@ def _header(path: str | Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     """The JSON of a checkpoint of this version: its tree, without the arrays."""
     if archive.getinfo(_TEXT).file_size > MOST_TEXT:
         raise CheckpointError(f"{path}: its {_TEXT} has more than {MOST_TEXT:,} bytes.")
-    header = parse_json(archive.read(_TEXT), DEPTH + 1)
+    header = parse_json(archive.read(_TEXT), DEPTH + 2)  # around the tree, and for an array
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: this is a zip file, but no minigrad checkpoint.")
     version = header.get("version")
