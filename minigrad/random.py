@@ -46,16 +46,18 @@ def set_state(generator: np.random.Generator, state: Any) -> None:
     Raises ValueError for what is no state of that kind. NumPy checks less: MT19937 and Philox read
     past their buffers where the position in them is another than they would write.
     """
-    if not isinstance(state, dict):
-        raise ValueError(f"expected the state of a generator, got {type(state).__name__}")
-    pos, buffer_pos = (state.get("state") or {}).get("pos", 0), state.get("buffer_pos", 0)
-    for name, value, most in (("pos", pos, 624), ("buffer_pos", buffer_pos, 4)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise ValueError(f"the state of a generator has {name} {value!r}; expected 0 to {most}")
     before = generator.bit_generator.state
     try:
+        _check_places(state)
         generator.bit_generator.state = state
     except Exception as error:
         generator.bit_generator.state = before
         kind = type(generator.bit_generator).__name__
-        raise ValueError(f"this is no state of a generator {kind} ({error})") from None
+        raise ValueError(f"this is no state of a generator {kind} ({error!r})") from None
+
+
+def _check_places(state: dict[str, Any]) -> None:
+    for holder, name, most in ((state["state"], "pos", 624), (state, "buffer_pos", 4)):
+        place = holder.get(name, 0)
+        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place <= most:
+            raise ValueError(f"{name} is {place!r}; expected 0 to {most}")
