@@ -11,6 +11,7 @@ a nested model is called `functional/lstm` here.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -129,9 +130,10 @@ def _read(what: str, dataset: Any, left: int) -> Array:
             known = ", ".join(FILTERS.values())
             raise FormatError(f"{what} is packed with HDF5's filter {code}; read are {known}.")
     stored = min(dataset.id.get_storage_size(), left)
-    if dataset.nbytes > stored * (EXPANSION if properties.get_nfilters() else 1):
+    size = math.prod(dataset.shape) * dataset.dtype.itemsize  # h5py's nbytes wraps around at 2^64
+    if size > stored * (EXPANSION if properties.get_nfilters() else 1):
         raise FormatError(
-            f"{what} says that it has {dataset.nbytes:,} bytes {list(dataset.shape)}, and "
+            f"{what} says that it has {size:,} bytes {list(dataset.shape)}, and "
             f"{stored:,} are stored."
         )
     return np.asarray(dataset[()])
@@ -167,7 +169,7 @@ def write_keras_weights(
 
 def _ours(h5py: Any, path: Path) -> bool:
     try:
-        with open_regular(path) as raw, h5py.File(raw, "r") as file:
+        with reading(path, FormatError), open_regular(path) as raw, h5py.File(raw, "r") as file:
             return WRITER in file.attrs
-    except (OSError, RuntimeError):
+    except FormatError:
         return False

@@ -118,6 +118,10 @@ def shape_of(x: Any, start: int = 0, end: int | None = None) -> Any:
 def expand(x: Any, shape: Any) -> Any:
     """Broadcast to a shape; a size of 1 there takes x's own."""
     new = np.broadcast_shapes(x.shape, tuple(_integers(shape)))
+    if math.prod(new) > max(MOST_FILLED, x.size):
+        raise ConversionError(
+            f"import_onnx: Expand to {list(new)}; at most {MOST_FILLED:,} elements."
+        )
     return ops.broadcast_to(x, new) if isinstance(x, Tensor) else np.broadcast_to(x, new)
 
 

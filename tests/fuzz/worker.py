@@ -35,12 +35,11 @@ def limit(files: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
 
-def damage(name: str, kind: Kind, seed: int, folder: Path) -> str:
+def damage(name: str, kind: Kind, seed: int, whole: dict[Path, bytes]) -> str:
     """Reads one damaged file; returns what went wrong, or ""."""
-    whole = kind.make(folder)
     rng = random.Random(f"{name} {seed}")
-    path = rng.choice(whole)
-    path.write_bytes(kind.mutate(rng, path.read_bytes()))
+    path = rng.choice(list(whole))
+    path.write_bytes(kind.mutate(rng, whole[path]))
     try:
         kind.read(path)
     except kind.allowed as error:
@@ -58,10 +57,11 @@ def main(names: str, count: int, first: int = 0) -> int:
     limit(count * len(chosen))
     failed = 0
     for name, kind in chosen.items():
-        for seed in range(first, first + count):
-            print(f"{name}, seed {seed}", file=sys.stderr)  # where a crash was
-            with tempfile.TemporaryDirectory() as folder:
-                if said := damage(name, kind, seed, Path(folder)):
+        with tempfile.TemporaryDirectory() as folder:
+            whole = {path: path.read_bytes() for path in kind.make(Path(folder))}
+            for seed in range(first, first + count):
+                print(f"{name}, seed {seed}", file=sys.stderr)  # where a crash was
+                if said := damage(name, kind, seed, whole):
                     failed += 1
                     print(said, flush=True)
     return 1 if failed else 0
