@@ -8,6 +8,7 @@ exporters put around recurrent nodes: shapes, sums, activations (`onnx_nodes.py`
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ from .base import Array, ConversionError, FormatError, need
 from .onnx_layers import LAYER_NODES, OnnxRecurrent
 from .onnx_nodes import NODES
 from .onnx_tensors import array_of, check_inside, load_external
+
+
+class SharedWeightsWarning(UserWarning):
+    """Weights that are one in the file and several in the model: right until it is trained."""
 
 
 @dataclass
@@ -106,6 +111,9 @@ def _parsed(onnx: Any, path: str | Path) -> Any:
         model = onnx.load_model_from_string(data)
         load_external(model.graph.initializer, Path(path))
         check_inside(model.graph, str(path))
+        for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+            if value.type.HasField("tensor_type"):  # no shape means any; the checker wants one
+                value.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(model)
     except DecodeError as error:
         raise FormatError(f"{path}: this is no whole ONNX file ({cause(error)}).") from None
@@ -148,6 +156,7 @@ def _steps(onnx: Any, graph: Any, constants: dict[str, Array]) -> list[Step]:
     """The nodes in order; adds what Constant nodes hold to the constants."""
     steps: list[Step] = []
     weights = 0  # bytes
+    owners: dict[str, str] = {}  # name of a constant -> the node whose weight it is
     names: set[str] = set()
     readers = Counter(name for node in graph.node for name in node.input)
     readers.update(value.name for value in graph.output)
@@ -166,6 +175,7 @@ def _steps(onnx: Any, graph: Any, constants: dict[str, Array]) -> list[Step]:
             continue
         function = _function(name, node, attributes, constants)
         if isinstance(function, Module):  # nodes that share a constant have copies of it
+            _warn_of_copies(name, node, constants, owners)
             weights += sum(p.numpy().nbytes for p in function.parameters())
             if weights > memory_share():
                 raise ConversionError(f"import_onnx: the layers up to {name!r} have more weights "
@@ -177,6 +187,21 @@ def _steps(onnx: Any, graph: Any, constants: dict[str, Array]) -> list[Step]:
             inputs = [inputs[1 if node.op_type == "Gather" else 0]]
         steps.append(Step(name, node.op_type, inputs, list(node.output), function))
     return steps
+
+
+def _warn_of_copies(
+    name: str, node: Any, constants: dict[str, Array], owners: dict[str, str]
+) -> None:
+    for weight in node.input:
+        if weight in constants and constants[weight].dtype.kind == "f":
+            if weight in owners:
+                warnings.warn(
+                    f"import_onnx: the nodes {owners[weight]!r} and {name!r} share the weights "
+                    f"{weight!r}; each has a copy, so training would make them differ.",
+                    SharedWeightsWarning,
+                    stacklevel=5,
+                )
+            owners[weight] = name
 
 
 def _is_bias(node: Any, steps: list[Step], readers: Any, constants: dict[str, Array]) -> bool:

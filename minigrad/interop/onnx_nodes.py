@@ -104,10 +104,19 @@ def part(x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) ->
     steps = [1] * len(starts) if steps is None else _integers(steps)
     index = [slice(None)] * x.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        # `indices` clamps as ONNX does; an end before the first element becomes None.
-        first, last, by = slice(start, end, step).indices(x.shape[axis])
-        index[axis] = slice(first, last if last >= 0 else None, by)
+        index[axis] = _clamped(x.shape[axis], start, end, step)
     return x[tuple(index)]
+
+
+def _clamped(n: int, start: int, end: int, step: int) -> slice:
+    """A slice as ONNX means it: backwards, a start before the first element is the first."""
+    if not step:
+        raise ConversionError("import_onnx: Slice with a step of 0.")
+    start, end = (i + n if i < 0 else i for i in (start, end))
+    if step > 0:
+        return slice(min(max(start, 0), n), min(max(end, 0), n), step)
+    start, end = min(max(start, 0), n - 1), min(max(end, -1), n - 1)
+    return slice(start, end if end >= 0 else None, step) if start >= 0 else slice(0, 0)
 
 
 def shape_of(x: Any, start: int = 0, end: int | None = None) -> Any:
