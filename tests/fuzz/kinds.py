@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mutate
 import numpy as np
+from fuzz import mutate
 
 import minigrad as mg
 from minigrad import interop, nn, optim

@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import faulthandler
 import random
-import resource
 import sys
 import tempfile
 import traceback
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kinds import KINDS, Kind
+from fuzz.kinds import KINDS, Kind
 
 MEMORY = 1 << 30  # bytes beyond what the imports took
 SECONDS = 0.5  # of CPU a file, on average: a whole one takes some milliseconds
 
 
 def limit(files: int) -> None:
+    import resource  # of POSIX; this file is read everywhere, for its docstrings
+
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     room = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
