@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..printable import printable
 from ..untrusted import shortly, whole_number
 from .histogram import Histogram
 from .replay import FlowError
@@ -234,7 +235,7 @@ class History:
         """Tables of parameters and layers with sparklines over training, clipping, NaN and Inf."""
         from .monitortable import report
 
-        return report(self, blocks)
+        return printable(report(self, blocks), lines=True)  # names may come from a file
 
     def __str__(self) -> str:
         return self.report()

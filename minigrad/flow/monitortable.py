@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..printable import printable
 from .tables import log_range, number, sparkline, steps, table
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def report(history: History, blocks: str) -> str:
     parts += [_logged(history, blocks), _clipping(history), _nonfinite(history)]
     if history.torn:
         parts.append("The file's last line is torn and was left out.")
-    return printable("\n\n".join(filter(None, parts)), lines=True)
+    return "\n\n".join(filter(None, parts))
 
 
 def _parameters(history: History, blocks: str) -> str:

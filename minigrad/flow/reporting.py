@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ..printable import printable
 from .layerflow import Activation, LayerFlow
 from .recording import Recording
 from .replay import FlowError
@@ -48,7 +47,7 @@ class Report:
                 rows.append([*row, sparkline(layer.norms[state], low, high, blocks=self.blocks)])
             notes += [f"{place or 'network'}: {layer.verdict}", *_notes(layer)]
         body = table((*_HEAD, "|dL/dstate| in order of computation"), rows, right=range(2, 7))
-        return printable("\n".join([body, "", *notes]), lines=True)
+        return "\n".join([body, "", *notes])
 
     __repr__ = __str__
 

@@ -165,11 +165,11 @@ class Module:
             if array.shape != mine[name].shape
         ]
         no_numbers = [
-            f"{name!r} is {array.dtype}"
+            f"{name!r} is {array.dtype}, expected floats"
             for name, array in arrays.items()
             if array.dtype.kind not in "fiub"
         ]
-        problems = [("mis-shaped", wrong), ("no real numbers", no_numbers)]
+        problems = [("mis-shaped", wrong), ("no numbers", no_numbers)]
         if strict:
             problems += [
                 ("missing", [repr(name) for name in missing]),

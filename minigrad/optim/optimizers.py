@@ -90,14 +90,11 @@ class Optimizer:
         ]
         if wrong:
             raise StateDictError(f"{type(self).__name__}.load_state_dict: {'; '.join(wrong)}.")
-        try:
-            new = {k: _like(v, flat[k]) for k, v in expected.items()}  # all of it, before any
-            lr = _at_least_0("lr", new["lr"])
-        except (TypeError, ValueError, OverflowError) as error:
-            raise StateDictError(f"{type(self).__name__}.load_state_dict: {error}.") from None
-        self.lr = lr
+        self.lr = float(flat["lr"])
         for i, state in enumerate(self.state):
-            state |= {k: new[f"{i}.{k}"] for k in state}
+            for k, v in state.items():
+                new = flat[f"{i}.{k}"]
+                state[k] = np.array(new, v.dtype) if isinstance(v, Array) else int(new)
 
 
 class SGD(Optimizer):
@@ -280,20 +277,6 @@ class Adagrad(Optimizer):
         s += g * g
         rate = self.lr / (1 + (state["step"] - 1) * self.lr_decay)
         x -= rate * (g / (np.sqrt(s) + self.eps))
-
-
-def _like(mine: Any, stored: Any) -> Any:
-    """What was stored, as this optimiser has it. Raises TypeError for what is no number."""
-    array = np.asarray(stored)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"expected numbers, got {type(stored).__name__} of {array.dtype}")
-    if isinstance(mine, Array):
-        return np.array(array, mine.dtype)
-    if isinstance(mine, float):
-        return float(array)
-    if array < 0:
-        raise ValueError(f"expected a number of steps, got {array}")
-    return int(array)
 
 
 def _at_least_0(name: str, value: float) -> float:
