@@ -17,6 +17,7 @@ import importlib
 import itertools
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ TRIAL = "minigrad.lab.sweep.trials:run"
 SECTIONS = ("grid", "fixed", "function")
 MOST_RUNS = 100_000
 MOST_CONFIG = 4 << 20  # bytes of a configuration
+MOST_PARTS = 50  # of a dotted key
+_TEXTS = re.compile(r"""["](?:[^"\\\n]++|\\.)*+(?:["]|\\?(?=\n|\Z))|'[^'\n]*+'""")
+_KEYS = re.compile(r"""[\w"'-]++(?:[ \t]*+\.[ \t]*+[\w"'-]++)*+""")
 EXAMPLE = Path(__file__).with_name("example.toml")
 
 
@@ -102,6 +106,9 @@ def read(path: Path) -> Config:
 
 
 def _parsed(text: str) -> dict[str, Any]:
+    # tomllib takes the square of the parts of a key: minutes for some kilobytes of `a.a.a...`.
+    if any(key[0].count(".") > MOST_PARTS for key in _KEYS.finditer(_TEXTS.sub("q", text))):
+        raise SweepError(f"has a key of more than {MOST_PARTS} parts.")
     try:
         return tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, and integers of thousands of digits
