@@ -584,8 +584,8 @@ def test_a_configuration_that_is_none_is_refused(content: str, said: str, tmp_pa
 
 def test_a_planted_link_in_the_folder_of_a_sweep_is_not_written_through(tmp_path: Path) -> None:
     config = sweep.parse({"function": "os.path:basename", "grid": {"a": [1]}})
-    for name in ("sweep.lock", "results.jsonl"):
-        folder = tmp_path / name.partition(".")[0]
+    for name in ("sweep.lock", "results.jsonl", "results.csv", "workers.log"):
+        folder = tmp_path / f"of-{name}"
         folder.mkdir()
         (folder / "sweep.toml").write_text('function = "os.path:basename"\n[grid]\na = [1]\n')
         mine = tmp_path / f"mine-{name}"

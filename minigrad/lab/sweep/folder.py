@@ -188,6 +188,12 @@ def _check_ours(path: Path) -> None:
         return
     if not path.is_dir():
         raise SweepError(f"{path}: this is a file; choose a new folder with --out.")
+    for name in (CONFIG, RESULTS, CSV, LOG, LOCK):
+        if (path / name).is_symlink() or ((path / name).exists() and not (path / name).is_file()):
+            raise SweepError(
+                f"{path / name}: is a link or no file; nothing is written there. Remove it, or "
+                f"choose another folder with --out."
+            )
     # A process killed at its start leaves a lock and no configuration yet.
     others = {item.name for item in path.iterdir()} - {LOCK, CONFIG + ".part"}
     if others and CONFIG not in others:
@@ -219,8 +225,6 @@ def _lock(path: Path) -> int:
 def _open_own(path: Path, flags: int) -> int:
     """Opens a file of the folder to write to, or makes it. A link would lead to another's file."""
     more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise SweepError(f"{path}: is a link or no file; nothing is written there.")
     try:
         return os.open(path, flags | os.O_CREAT | more, 0o644)
     except OSError as error:
