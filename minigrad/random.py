@@ -7,6 +7,8 @@ calls `mg.seed` once at its top is repeatable. A program starts with fresh entro
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 _default: np.random.Generator | None = None  # made on first use: numpy.random takes 15 ms to import
@@ -36,3 +38,26 @@ def default_generator(generator: np.random.Generator | None) -> np.random.Genera
             f"make one with np.random.default_rng(seed)."
         )
     return generator
+
+
+def set_state(generator: np.random.Generator, state: Any) -> None:
+    """Makes a generator go on from `generator.bit_generator.state`, as somebody stored it.
+
+    Raises ValueError for what is no state of that kind. NumPy checks less: MT19937 and Philox read
+    past their buffers where the position in them is another than they would write.
+    """
+    before = generator.bit_generator.state
+    try:
+        _check_places(state)
+        generator.bit_generator.state = state
+    except Exception as error:
+        generator.bit_generator.state = before
+        kind = type(generator.bit_generator).__name__
+        raise ValueError(f"this is no state of a generator {kind} ({error!r})") from None
+
+
+def _check_places(state: dict[str, Any]) -> None:
+    for holder, name, most in ((state["state"], "pos", 624), (state, "buffer_pos", 4)):
+        place = holder.get(name, 0)
+        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place <= most:
+            raise ValueError(f"{name} is {place!r}; expected 0 to {most}")

@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..errors import MinigradError
+from ..printable import printable
+from .say import say
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
 
 
 def build_parser() -> Parser:
@@ -46,13 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)
+    except MemoryError:
+        say(f"minigrad {args.command}: this needs more memory than there is", file=sys.stderr)
+        return 2
     except (MinigradError, OSError) as error:
         if isinstance(error, BrokenPipeError):  # `minigrad info | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         message = " ".join(str(error).split())
-        print(f"minigrad {args.command}: {message}", file=sys.stderr)
+        say(f"minigrad {args.command}: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nminigrad {args.command}: stopped; nothing was written", file=sys.stderr)
+        say(f"\nminigrad {args.command}: stopped; nothing was written", file=sys.stderr)
         return 130

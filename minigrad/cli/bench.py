@@ -22,6 +22,7 @@ from ..flow.tables import table
 from ..tape import no_grad
 from ..tensor import tensor
 from .info import facts
+from .say import say
 
 Row = tuple[str, float, str]  # what, value, unit
 
@@ -42,12 +43,12 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints the table and writes the JSON."""
     rows = [*elementwise(), *products(), *operation(), *layers()]
-    print(table(("what", "median", "unit"), [(n, f"{v:.3g}", u) for n, v, u in rows], right=[1]))
+    say(table(("what", "median", "unit"), [(n, f"{v:.3g}", u) for n, v, u in rows], right=[1]))
     if args.json:
         rows_json = [{"what": n, "median": v, "unit": u} for n, v, u in rows]
         report = {"machine": dict(facts()), "rows": rows_json}
         write_whole(args.json, (json.dumps(report, indent=1) + "\n").encode())
-        print(f"wrote {args.json}")
+        say(f"wrote {args.json}")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..kernels import cache
 from ..kernels.cache import Entry
+from .say import say
 
 NOWHERE = "no home folder, so kernels are kept for one process; set $MINIGRAD_CACHE_DIR"
 
@@ -33,14 +34,14 @@ def run(args: argparse.Namespace) -> int:
     """Lists the kernels, or removes them."""
     place = cache.folder()
     if place is None:
-        print(NOWHERE)
+        say(NOWHERE)
         return 0
     if args.action == "clear":
         return _clear()
     entries = cache.kernels()
     for line in table(entries, time.time()):
-        print(line)
-    print(f"{summary(entries)}, in {place}" if entries else f"no kernels in {place}")
+        say(line)
+    say(f"{summary(entries)}, in {place}" if entries else f"no kernels in {place}")
     return 0
 
 
@@ -49,16 +50,16 @@ def _clear() -> int:
     try:
         done = cache.clear()
     except OSError as error:
-        print(f"minigrad cache: {place} can't be read: {error.strerror}", file=sys.stderr)
+        say(f"minigrad cache: {place} can't be read: {error.strerror}", file=sys.stderr)
         return 1
     if done.kernels or done.others:
         rest = f" and {_many(done.others, 'other file')}" if done.others else ""
-        print(f"removed {_many(done.kernels, 'kernel')}{rest}, {kib(done.size)}, from {place}")
+        say(f"removed {_many(done.kernels, 'kernel')}{rest}, {kib(done.size)}, from {place}")
     elif not done.refused:
-        print(f"no kernels in {place}, nothing to remove")
+        say(f"no kernels in {place}, nothing to remove")
     if done.refused:
         why, left = done.refused[0].strerror, _many(len(done.refused), "file")
-        print(f"minigrad cache: {left} in {place} can't be removed: {why}", file=sys.stderr)
+        say(f"minigrad cache: {left} in {place} can't be removed: {why}", file=sys.stderr)
     return 1 if done.refused else 0
 
 

@@ -19,6 +19,7 @@ from ..tape import Tape, scope, tap
 from ..tensor import tensor
 from .arguments import integer
 from .explain import run_scan
+from .say import say
 
 CELLS: dict[str, tuple[type[Any], type[Any], bool]] = {
     "rnn": (nn.RNNCell, nn.RNN, False),
@@ -69,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
         warnings.simplefilter("always", NoEngineWarning)
         written = drawing.save(path)
     for warning in caught:
-        print(f"minigrad draw: {warning.message}")
-    print(f"wrote {written}")
+        say(f"minigrad draw: {warning.message}")
+    say(f"wrote {written}")
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..flow import results
 from ..flow.terminal import spark_blocks
 from .arguments import integer
+from .say import say
 
 
 def add(commands: Any) -> None:
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from ..lab import claims
 
     if args.list:
-        print(listing())
+        say(listing())
         return 0
     if args.name is None:
         raise claims.ClaimError("expected NAME; `minigrad experiment --list` shows them.")
@@ -52,16 +53,16 @@ def run(args: argparse.Namespace) -> int:
             raise claims.ClaimError("--stored shows a run that is done: no --quick and no --seed.")
         result = claims.stored(claim)
         if args.out is None:
-            print(claims.text(claim, result, spark_blocks()))
+            say(claims.text(claim, result, spark_blocks()))
             return 0
         with results.new_folder(args.out) as folder:
-            print(claims.text(claim, result, spark_blocks()))
+            say(claims.text(claim, result, spark_blocks()))
             written, missing = claims.save(folder, claim, result)
         return _done(written, args.out, missing)
     out = args.out or results.free_name(Path(f"minigrad-{claim.name}"))
     with results.new_folder(out) as folder:
         result = claims.run(claim, args.quick, args.seed, _Told())
-        print(claims.text(claim, result, spark_blocks()), flush=True)
+        say(claims.text(claim, result, spark_blocks()), flush=True)
         written, missing = claims.save(folder, claim, result)
     return _done(written, out, missing)
 
@@ -82,10 +83,10 @@ def listing() -> str:
 
 
 def _done(written: list[str], out: Path, missing: str) -> int:
-    print(f"\nWrote {', '.join(written)} to {out}.")
+    say(f"\nWrote {', '.join(written)} to {out}.")
     if missing:
         sys.stdout.flush()
-        print(missing, file=sys.stderr)
+        say(missing, file=sys.stderr)
     return 0
 
 
@@ -101,4 +102,4 @@ class _Told:
         now = time.perf_counter()
         if self.live or now - self.shown > self.EVERY_S:
             self.shown = now
-            print(line, file=sys.stderr, flush=True)
+            say(line, file=sys.stderr, flush=True)

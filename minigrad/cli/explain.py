@@ -16,6 +16,7 @@ from ..ops import sum as sum_of
 from ..tensor import tensor
 from ..tree import leaves
 from .arguments import integer
+from .say import say
 
 # What scan takes as it is; AttentionLSTMCell has to be given a memory first.
 _CELLS = (
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _section(title: str, body: Any) -> None:
-    print(f"-- {title} {'-' * max(4, 76 - len(title))}\n\n{body}\n")
+    say(f"-- {title} {'-' * max(4, 76 - len(title))}\n\n{body}\n")
 
 
 def run_scan(cell: Any, inputs: int, steps: int, batch: int, seed: int) -> Explanation:

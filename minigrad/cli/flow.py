@@ -18,6 +18,7 @@ from ..flow.terminal import spark_blocks
 from ..kernels import cache
 from .arguments import integer, number
 from .progress import Progress
+from .say import say
 
 DEFAULT = Settings()
 DEFAULT_OUT = "minigrad-flow"
@@ -76,11 +77,11 @@ def run(args: argparse.Namespace) -> int:
     experiment.check_text(text, settings)
     if find_engine() is None:  # said before minutes of training, as is a wrong $MINIGRAD_DOT
         what = "no Graphviz engine found, drawings will be text (.gv)"
-        print(f"minigrad flow: {what}: {INSTALL}.", file=sys.stderr)
+        say(f"minigrad flow: {what}: {INSTALL}.", file=sys.stderr)
     out = args.out or results.free_name(Path(DEFAULT_OUT))
     started = time.perf_counter()
     with results.new_folder(out, replace=args.replace) as folder:
-        print(
+        say(
             f"{name}: {len(text):,} characters, {len(set(text))} kinds. Loss at step "
             f"{settings.steps}; {settings.hidden} units, batch {settings.batch}, "
             f"{settings.updates} updates, seed {settings.seed}.",
@@ -88,12 +89,12 @@ def run(args: argparse.Namespace) -> int:
         )
         _compile(settings)
         outcomes = [_train(cell, text, settings) for cell in settings.cells]
-        print("\n" + summary.table(outcomes, spark_blocks()) + "\n")
-        print("\n".join(summary.notes(outcomes)))
+        say("\n" + summary.table(outcomes, spark_blocks()) + "\n")
+        say("\n".join(summary.notes(outcomes)))
         written = summary.save(folder, outcomes, settings, _about(name, text), html=args.html)
-    print(f"\nWrote {', '.join(written)} to {out} in {time.perf_counter() - started:.1f} s.")
+    say(f"\nWrote {', '.join(written)} to {out} in {time.perf_counter() - started:.1f} s.")
     if args.html:
-        print(f"Open {out / summary.EXPLORER} in a browser.")
+        say(f"Open {out / summary.EXPLORER} in a browser.")
     return 0
 
 
@@ -103,7 +104,7 @@ def _compile(settings: Settings) -> None:
     experiment.warm_up(settings.cells, settings)
     if new := len(cache.kernels()) - before:
         seconds = time.perf_counter() - started
-        print(f"Compiled {new} kernels in {seconds:.1f} s; the next run finds them.", flush=True)
+        say(f"Compiled {new} kernels in {seconds:.1f} s; the next run finds them.", flush=True)
 
 
 def _about(name: str, text: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..errors import MinigradError
 from ..flow.render import INSTALL, RenderError, find_engine
 from ..kernels import cache, host
 from .cache import NOWHERE, summary
+from .say import say
 
 
 def add(commands: Any) -> None:
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     rows = facts()
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
     return 0
 
 

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..printable import printable
 from .arguments import integer
+from .say import say
 
 
 def add(commands: Any) -> None:
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from ..lab.sweep.folder import CONFIG
 
     if args.example:
-        print(EXAMPLE.read_text("utf-8"), end="")
+        say(EXAMPLE.read_text("utf-8"), end="")
         return 0
     if args.show is not None:
         config, rows = sweep.open_for_reading(args.show)
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         rows = sweep.open_for_reading(out)[1] if (out / CONFIG).is_file() else {}
         total = len(config.runs())
-        print(
+        say(
             f"\nminigrad sweep: stopped with {len(rows)} of {total} runs in {out}; go on with\n"
             f"  {_again(args, out)}",
             file=sys.stderr,
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         return 130
     _print_table(sweep.summary(config, report.rows))
     s = "s" if report.total > 1 else ""
-    print(f"\n{report.total} run{s} in {out}: results.csv, results.jsonl.")
+    say(f"\n{report.total} run{s} in {out}: results.csv, results.jsonl.")
     return _failures(report.failed, out)
 
 
@@ -99,7 +101,7 @@ def _print_table(text: str) -> None:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         text = text.replace(" ± ", " +- ")
-    print(text)
+    say(text)
 
 
 def _dry_run(config: Any, out: Path) -> int:
@@ -113,9 +115,9 @@ def _dry_run(config: Any, out: Path) -> int:
     runs = config.runs()
     for run in runs:
         status = done[run.key]["status"] if run.key in done else "to do"
-        print(f"{status:<7} {run}")
+        say(f"{printable(status):<7} {printable(run)}")
     left = sum(run.key not in done for run in runs)
-    print(f"{len(runs)} runs, {left} to do. Fixed: {_fixed(config)}.")
+    say(f"{len(runs)} runs, {left} to do. Fixed: {_fixed(config)}.")
     return 0
 
 
@@ -127,12 +129,13 @@ def _failures(failed: list[dict[str, Any]], out: Path) -> int:
     if not failed:
         return 0
     sys.stdout.flush()
-    print(f"\n{len(failed)} failed; tracebacks are in {out / 'results.jsonl'}:", file=sys.stderr)
+    say(f"\n{len(failed)} failed; tracebacks are in {out / 'results.jsonl'}:", file=sys.stderr)
     config_grid = _grid(out)
     for row in failed:
         point = " ".join(f"{name}={row['parameters'].get(name)}" for name in config_grid)
-        print(f"  {point}: {row['error']}", file=sys.stderr)
-    print("--retry-failed does them again.", file=sys.stderr)
+        why = row.get("error", row["status"])
+        say(f"  {printable(point)}: {printable(why)}", file=sys.stderr)
+    say("--retry-failed does them again.", file=sys.stderr)
     return 1
 
 

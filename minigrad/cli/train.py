@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import integer, number
+from .say import say
 
 OPTIONS = ("cell", "hidden", "epochs", "seed", "merge", "series")
 
@@ -89,7 +90,7 @@ def run_train(args: argparse.Namespace) -> int:
     from ..tasks import running
 
     if args.task is None:
-        print(_list())
+        say(_list())
         return 0
     kind = tasks.find(args.task)
     _check_sampling(kind, args)
@@ -106,8 +107,8 @@ def run_train(args: argparse.Namespace) -> int:
         task = running.start(kind, kind.choose(**asked, quick=args.quick), out)
     started = time.perf_counter()
     settings = task.settings
-    print(f"{kind.name}, {kind.kind}. {task.about()}")
-    print(
+    say(f"{kind.name}, {kind.kind}. {task.about()}")
+    say(
         f"{settings.cell}, {settings.hidden} units, {task.parameters():,} parameters; "
         f"{settings.epochs} epochs, seed {settings.seed}.",
         flush=True,
@@ -116,17 +117,17 @@ def run_train(args: argparse.Namespace) -> int:
         result = running.train(task, out)
     except KeyboardInterrupt:
         again = shlex.join(["minigrad", "train", kind.name, "--out", str(out), "--resume"])
-        print(f"\nminigrad train: stopped; go on with `{again}`", file=sys.stderr)
+        say(f"\nminigrad train: stopped; go on with `{again}`", file=sys.stderr)
         return 130
-    print(f"\n{running.summary(task, result)}")
+    say(f"\n{running.summary(task, result)}")
     if not result.beaten:
-        print("It does not beat its baselines.")
+        say("It does not beat its baselines.")
     with no_grad():
         _show(task.examples())
         if args.sample:
             _show(_samples(task, args, ""))
         names = [running.MODEL, running.LOG, running.RESULT, *_drawn(task, out)]
-    print(f"\nWrote {', '.join(names)} to {out} in {time.perf_counter() - started:.1f} s.")
+    say(f"\nWrote {', '.join(names)} to {out} in {time.perf_counter() - started:.1f} s.")
     return 0
 
 
@@ -144,24 +145,24 @@ def _compare(kind: Any, args: argparse.Namespace, asked: dict[str, Any]) -> int:
     running.check_new(out)
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    print(f"{kind.name}: {kind.metric} on the test part, {runs} seeds.", flush=True)
+    say(f"{kind.name}: {kind.metric} on the test part, {runs} seeds.", flush=True)
 
     def told(row: Any) -> None:
         seconds = time.perf_counter() - started
-        print(f"  {row.name}: {kind.shown(sum(row.values) / runs)} ({seconds:.0f} s)",
+        say(f"  {row.name}: {kind.shown(sum(row.values) / runs)} ({seconds:.0f} s)",
               file=sys.stderr, flush=True)  # fmt: skip
 
     try:
         rows = comparing.compare(kind, settings, runs, out, told)
     except KeyboardInterrupt:
-        print(f"\nminigrad train: stopped; {out} has the cells that were done.", file=sys.stderr)
+        say(f"\nminigrad train: stopped; {out} has the cells that were done.", file=sys.stderr)
         return 130
-    print(f"\n{comparing.shown(kind, rows)}")
-    print(
+    say(f"\n{comparing.shown(kind, rows)}")
+    say(
         "\nhalf-life: steps in which |dL/dh_t| of a loss at the last step halves, after training "
         "(forward / reverse)."
     )
-    print(f"Wrote {comparing.COMPARISON} to {out} in {time.perf_counter() - started:.1f} s.")
+    say(f"Wrote {comparing.COMPARISON} to {out} in {time.perf_counter() - started:.1f} s.")
     return 0
 
 
@@ -178,14 +179,14 @@ def run_eval(args: argparse.Namespace) -> int:
     task, stored = running.stored_task(kind, args.checkpoint)
     with no_grad():
         if args.sample:
-            print("\n".join(_samples(task, args, args.text or "")))
+            say("\n".join(_samples(task, args, args.text or "")))
         elif args.text is not None:
-            print("\n".join(task.read(args.text)))
+            say("\n".join(task.read(args.text)))
         else:
             result = running.measure(task, stored["steps"], stored["epochs"], stored["seconds"])
-            print(running.summary(task, result))
+            say(running.summary(task, result))
             if result.value != stored["value"]:
-                print(f"When it was trained: {task.shown(stored['value'])}.")
+                say(f"When it was trained: {task.shown(stored['value'])}.")
             _show(task.examples())
     return 0
 
@@ -197,7 +198,7 @@ def _drawn(task: Any, out: Path) -> list[str]:
     try:
         names: list[str] = task.draw(out)
     except MissingPlotError as error:
-        print(f"minigrad train: {error}", file=sys.stderr)
+        say(f"minigrad train: {error}", file=sys.stderr)
         return []
     return names
 
@@ -220,7 +221,7 @@ def _samples(task: Any, args: argparse.Namespace, begin: str) -> list[str]:
 
 def _show(lines: list[str]) -> None:
     if lines:
-        print("\n" + "\n".join(lines))
+        say("\n" + "\n".join(lines))
 
 
 def _list() -> str:

@@ -18,6 +18,7 @@ from ..tensor import tensor
 from .arguments import integer
 from .cache import summary
 from .draw import CELLS as LAYERS
+from .say import say
 
 DEFAULT = Settings()
 
@@ -54,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
         for cell in dict.fromkeys(args.cells):
             failed += _warm(cell, settings)
     except KeyboardInterrupt:  # each kernel is kept as soon as it is compiled
-        print(file=sys.stderr)
+        say(file=sys.stderr)
         _complain(f"stopped; in {cache.folder()} are {summary(cache.kernels())}")
         return 130
-    print(f"{time.perf_counter() - started:.1f} s; in {cache.folder()} are ", end="")
-    print(summary(cache.kernels()))
+    say(f"{time.perf_counter() - started:.1f} s; in {cache.folder()} are ", end="")
+    say(summary(cache.kernels()))
     if cache.spilled():  # no room any more, say
         return _complain(f"not all kernels could be kept in {cache.folder()}")
     return 1 if failed else 0
@@ -75,7 +76,7 @@ def _warm(cell: str, settings: Settings) -> bool:
         return True
     new = len({entry.stem for entry in cache.kernels()} - before)
     seconds = time.perf_counter() - started
-    print(f"{cell:<7} {seconds:5.1f} s  {new:3d} kernels compiled", flush=True)
+    say(f"{cell:<7} {seconds:5.1f} s  {new:3d} kernels compiled", flush=True)
     return False
 
 
@@ -93,5 +94,5 @@ def _run_layer(cell: str, settings: Settings) -> None:
 
 
 def _complain(what: str) -> int:
-    print(f"minigrad warmup: {what}", file=sys.stderr)
+    say(f"minigrad warmup: {what}", file=sys.stderr)
     return 1

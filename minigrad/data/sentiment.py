@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..untrusted import parse_json, read_text, reading
 from .external import EXTERNAL, installed, package_file
+from .sources import DataError
 
 Array = np.ndarray
 
@@ -60,11 +61,16 @@ def sentiment_words(letters_only: bool = True) -> Lexicon:
     Hutto & Gilbert (2014), VADER: A Parsimonious Rule-based Model for Sentiment Analysis, ICWSM.
     """
     path = package_file("sentiment", "vader_lexicon.txt")
-    rows = [line.split("\t") for line in path.read_text("utf-8").splitlines() if line.strip()]
+    with reading(path, DataError, what="lexicon of VADER"):
+        return _lexicon(read_text(path), letters_only)
+
+
+def _lexicon(text: str, letters_only: bool) -> Lexicon:
+    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
     unique = {row[0]: row for row in rows}  # the file has a few words twice; VADER takes the last
     if letters_only:
         unique = {word: row for word, row in unique.items() if WORD.fullmatch(word)}
-    ratings = np.array([json.loads(row[3]) for row in unique.values()], np.int64)
+    ratings = np.array([parse_json(row[3]) for row in unique.values()], np.int64)
     valence = np.array([float(row[1]) for row in unique.values()])
     return Lexicon(
         words=tuple(unique),

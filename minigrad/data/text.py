@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..untrusted import read_bytes
 from .sources import DataError, read
 
 Array = np.ndarray
+MOST_CORPUS = 1 << 30  # bytes of a text to learn from
 
 
 def shakespeare() -> str:
@@ -33,13 +35,13 @@ def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, line ends unified. Raises DataError that says what is wrong."""
     path = Path(path)
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, MOST_CORPUS)
     except FileNotFoundError:
         raise DataError(f"text file {path}: no such file.") from None
-    except IsADirectoryError:
-        raise DataError(f"text file {path}: this is a folder; give a file in it.") from None
     except OSError as error:
-        raise DataError(f"text file {path}: cannot be read ({error.strerror}).") from None
+        if path.is_dir():
+            raise DataError(f"text file {path}: this is a folder; give a file in it.") from None
+        raise DataError(f"text file {path}: cannot be read ({error.strerror or error}).") from None
     try:
         text = raw.decode("utf-8-sig")  # an editor's byte order mark is not part of the text
     except UnicodeDecodeError as error:

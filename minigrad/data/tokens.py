@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ..untrusted import parse_json
 from .sources import DataError
 
 Array = np.ndarray
@@ -150,15 +151,16 @@ class Tokenizer:
     def from_json(cls, text: str) -> Tokenizer:
         """Raises DataError if it is not what `to_json` writes."""
         try:
-            found: Any = json.loads(text)
-        except json.JSONDecodeError as error:
+            found: Any = parse_json(text)
+        except (ValueError, TypeError, AttributeError) as error:
             raise DataError(f"Tokenizer.from_json: this is no JSON ({error}).") from None
         tokens = found.get("tokens") if isinstance(found, dict) else None
         if (
             not isinstance(tokens, list)
-            or not all(isinstance(token, str) for token in tokens)
+            or not all(isinstance(token, str) and token for token in tokens)
             or len(set(tokens)) != len(tokens)
-            or found.get("unit") not in UNITS
+            or not isinstance(found.get("unit"), str)
+            or found["unit"] not in UNITS
         ):
             raise DataError(
                 'Tokenizer.from_json: expected {"unit": ..., "tokens": [...]} as to_json writes it.'

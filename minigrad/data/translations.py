@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..untrusted import MOST_TEXT, read_bytes, reading
 from .external import EXTERNAL, installed, package_file
 from .sources import DataError
 
@@ -77,22 +78,25 @@ def read_mo(path: Path) -> list[tuple[str, str]]:
     byte 0.
     https://www.gnu.org/software/gettext/manual/html_node/MO-Files.html
     """
-    raw = path.read_bytes()
+    with reading(path, DataError, what=".mo file"):
+        raw = read_bytes(path, MOST_TEXT)
     order = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}.get(raw[:4])
     if order is None:
         raise DataError(f"{path}: expected a GNU .mo file, it begins with {raw[:4]!r}.")
     try:
         count, *tables = struct.unpack_from(f"{order}3I", raw, 8)
-        columns = [
-            [
-                raw[offset : offset + length].decode("utf-8")
-                for length, offset in struct.iter_unpack(f"{order}2I", raw[at : at + 8 * count])
-            ]
-            for at in tables
-        ]
-    except (struct.error, UnicodeDecodeError) as error:
+        columns = [_texts(raw, order, at, count) for at in tables]
+    except (struct.error, ValueError) as error:
         raise DataError(f"{path}: this .mo file is damaged ({error}).") from None
     return [
         (text.split("\4")[-1].split("\0")[0], translation.split("\0")[0])
         for text, translation in zip(*columns, strict=True)
     ]
+
+
+def _texts(raw: bytes, order: str, at: int, count: int) -> list[str]:
+    """The texts of one table. Together they are no longer than the file: they do not overlap."""
+    entries = list(struct.iter_unpack(f"{order}2I", raw[at : at + 8 * count]))
+    if len(entries) != count or sum(length for length, _ in entries) > len(raw):
+        raise ValueError("its table says more than the file holds")
+    return [raw[offset : offset + length].decode("utf-8") for length, offset in entries]

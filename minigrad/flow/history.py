@@ -9,6 +9,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..printable import printable
+from ..untrusted import shortly, whole_number
 from .histogram import Histogram
 from .replay import FlowError
 from .tables import BLOCKS
@@ -233,7 +235,7 @@ class History:
         """Tables of parameters and layers with sparklines over training, clipping, NaN and Inf."""
         from .monitortable import report
 
-        return report(self, blocks)
+        return printable(report(self, blocks), lines=True)  # names may come from a file
 
     def __str__(self) -> str:
         return self.report()
@@ -242,9 +244,9 @@ class History:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """One record, as it stands in the file. Kinds that are not known are left out."""
-        kind = record.get("record")
+        kind, at = record.get("record"), whole_number(record.get("step", self.step))
         if kind == "header":
-            self.header = self.header or dict(record)
+            self.header = self.header or _header(record)
         elif kind == "step":
             found = measurement(record)
             # A run that goes on from an earlier checkpoint does steps again: the new ones count.
@@ -252,14 +254,15 @@ class History:
             self._measured.add(found)
         elif kind == "log":
             for name, value in record["values"].items():
-                step, number = int(record["step"]), float(value)
+                step, number = whole_number(record["step"]), float(value)
                 series = self._logged.setdefault(name, Thinned(KEPT_LOGS))
                 if (newest := series.newest) is not None and newest[0] > step:
                     series.keep_if(lambda item, step=step: item[0] < step)  # type: ignore[misc]
                 series.add((step, number))
         elif kind == "nonfinite":
-            names = ("step", "what", "where", "nan", "inf")
-            self.nonfinite.append(Broken(*(record[name] for name in names)))
+            step, nan, inf = (whole_number(record[name]) for name in ("step", "nan", "inf"))
+            what, where = _text(record["what"]), _text(record["where"])
+            self.nonfinite.append(Broken(step, what, where, nan, inf))
         elif kind == "clipping":
             part = Clipping(**{k: float(v) for k, v in record["since"].items()})  # type: ignore[arg-type]
             total = self.clipping
@@ -268,13 +271,27 @@ class History:
             total.shrink += part.shrink
             total.nonfinite += int(part.nonfinite)
             total.max_norm = part.max_norm
-        self.step = int(record.get("step", self.step))
+        self.step = at
+
+
+def _header(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The header, whose parameters are names and shapes. Raises TypeError, ValueError if not."""
+    for shape in record.get("parameters", {}).values():
+        for size in shape:
+            whole_number(size)
+    return dict(record)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {shortly(value)}")
+    return value
 
 
 def measurement(record: Mapping[str, Any]) -> Measurement:
     """The Measurement that a record of kind "step" holds."""
     return Measurement(
-        int(record["step"]),
+        whole_number(record["step"]),
         {name: _parameter(stored) for name, stored in record["parameters"].items()},
         {path: _layer(stored) for path, stored in record["layers"].items()},
     )
@@ -293,7 +310,9 @@ def _parameter(stored: Mapping[str, Any]) -> ParameterFlow:
 def _layer(stored: Mapping[str, Any]) -> LayerTrace:
     norms = {name: floats(x) for name, x in stored["norms"].items()}
     verdicts = {
-        name: StateFlow(v["kind"], v["reason"], *(float(v[k]) for k in StateFlow._fields[2:]))
+        name: StateFlow(
+            _text(v["kind"]), _text(v["reason"]), *(float(v[k]) for k in StateFlow._fields[2:])
+        )
         for name, v in stored["verdicts"].items()
     }
     return LayerTrace(bool(stored["reverse"]), norms, verdicts)

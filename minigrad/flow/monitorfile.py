@@ -6,17 +6,18 @@ of the kinds that History.add knows. A process that is killed loses at most its 
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from ..untrusted import cause, lines_of, open_regular, parse_json, reading, shortly
 from .history import KEPT, History
 from .replay import FlowError
 from .results import OutputError, to_line
 
 SCHEMA = 1
+MOST_FILE = 1 << 40  # bytes; it is read line by line
 
 
 class MonitorWarning(UserWarning):
@@ -41,16 +42,17 @@ def read_monitor(path: str | Path, keep: int = KEPT) -> History:
     """
     path = Path(path)
     history, first = History(keep=keep), True
-    for number, record in _records(path, history):
-        if first:
-            _check_header(path, record)
-            first = False
-        try:
-            history.add(record)
-        except (KeyError, TypeError, ValueError) as error:
-            raise FlowError(
-                f"{path}: line {number} is not a Monitor's record ({error!r})."
-            ) from None
+    with reading(path, FlowError, what="file of a Monitor"):
+        for number, record in _records(path, history):
+            if first:
+                _check_header(path, record)
+                first = False
+            try:
+                history.add(record)
+            except Exception as error:
+                raise FlowError(
+                    f"{path}: line {number} is not a Monitor's record ({cause(error)})."
+                ) from None
     if first:
         raise FlowError(f"{path}: holds no whole header; expected a file that a Monitor wrote.")
     return history
@@ -58,26 +60,23 @@ def read_monitor(path: str | Path, keep: int = KEPT) -> History:
 
 def _records(path: Path, history: History) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, record). Tells `history` if the last line is torn."""
-    try:
-        with open(path, "rb") as file:
-            torn = 0
-            for number, line in enumerate(file, 1):
-                if torn:
-                    raise FlowError(f"{path}: line {torn} is not JSON; expected one record a line.")
-                record = _parsed(line)
-                if record is None:
-                    torn = number
-                else:
-                    yield number, record
-    except OSError as error:
-        raise FlowError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    torn = 0
+    with open_regular(path, most=MOST_FILE) as file:
+        for number, line in enumerate(lines_of(file), 1):
+            if torn:
+                raise FlowError(f"{path}: line {torn} is not JSON; expected one record a line.")
+            record = _parsed(line)
+            if record is None:
+                torn = number
+            else:
+                yield number, record
     history.torn = bool(torn)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
-    except ValueError:  # neither JSON nor UTF-8
+        record = parse_json(line)
+    except ValueError:  # no JSON, not UTF-8, or nested too deeply
         return None
     return record if isinstance(record, dict) else None
 
@@ -87,8 +86,8 @@ def _check_header(path: Path, record: Mapping[str, Any]) -> None:
         raise FlowError(f"{path}: line 1 is no header; expected a file that a Monitor wrote.")
     if record["schema"] != SCHEMA:
         raise FlowError(
-            f"{path}: has schema {record['schema']}, this minigrad reads {SCHEMA}; read it with "
-            f"minigrad {record.get('minigrad', 'of its time')}."
+            f"{path}: has schema {shortly(record['schema'])}, this minigrad reads {SCHEMA}; read "
+            f"it with minigrad {str(record.get('minigrad', 'of its time'))[:20]}."
         )
 
 
@@ -100,6 +99,7 @@ class MonitorFile:
         self._file: IO[bytes] | None = None
         try:
             if append and self.path.exists():
+                open_regular(self.path, MOST_FILE).close()
                 self._file = open(self.path, "r+b")  # noqa: SIM115
                 self._after_whole_lines(self._file)
             else:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..printable import printable
+
 Array = np.ndarray
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-:=+*#"  # where the terminal cannot show the others
@@ -51,12 +53,14 @@ def log_range(profiles: Sequence[Array]) -> tuple[float, float]:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Columns as wide as their widest cell, two blanks apart; those in `right` are right-aligned.
 
+    Control characters in a cell, newlines among them, are shown escaped.
+
     >>> print(table(("cell", "n"), [("rnn", "7"), ("lstm", "12")], right=[1]))
     cell   n
     rnn    7
     lstm  12
     """
-    every = [tuple(head), *map(tuple, rows)]
+    every = [tuple(map(printable, row)) for row in (head, *rows)]
     widths = [max(len(row[i]) for row in every) for i in range(len(head))]
     return "\n".join(
         "  ".join(

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..printable import printable
 from .drawing.colors import BROKEN, MAX_DECADES, PAPER, STOPS
 from .replay import FlowError
 from .tables import ASCII_BLOCKS, BLOCKS
@@ -122,7 +123,7 @@ def _cells(what: Any, name: str, of: str) -> tuple[list[str], Array]:
         lines = {path: _in_time(_named(x, name, "norms"), x) for path, x in what.items()}
         longest = max(map(len, lines.values()))
         filled = [np.append(line, np.zeros(longest - len(line))) for line in lines.values()]
-        return [path or "network" for path in lines], np.array(filled)
+        return [printable(path) or "network" for path in lines], np.array(filled)
     if hasattr(what, "norms"):
         kind = "gradients" if of == "gradient" else "values"
         values = _in_time(np.asarray(_named(what, name, kind), np.float64), what)  # (T, B, n)

@@ -60,16 +60,6 @@ def write_whole(path: str | Path, data: bytes) -> Path:
         raise FormatError(f"{path}: cannot be written ({error.strerror or error}).") from None
 
 
-def read_whole(path: str | Path) -> bytes:
-    """The bytes of a file. Raises FormatError where there is none that can be read."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FormatError(f"{path}: there is no such file.") from None
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror or error}).") from None
-
-
 def only_over(path: str | Path, ours: bool, what: str) -> None:
     """Raises FormatError if `path` holds something that is not ours: it is never overwritten."""
     if not ours:

@@ -11,17 +11,23 @@ a nested model is called `functional/lstm` here.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from .base import Array, FormatError, need, only_over, read_whole, version, write_whole
+from ..untrusted import cause, open_regular, reading, size_of
+from .base import Array, FormatError, need, only_over, version, write_whole
 
 INSIDE = ("layers", "cell", "forward_layer", "backward_layer", "vars")  # no names of layers
 WRITER = "minigrad"  # the attribute of the root that holds minigrad's version
 DIRECTIONS = ("forward_layer", "backward_layer")
+DEPTH = 32  # groups inside each other
+# HDF5 loads the code of any other filter from a folder that the environment names.
+FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
+EXPANSION = 100  # times that a compressed array may be larger than what is stored of it
 
 
 def read_keras_weights(path: str | Path) -> dict[str, list[Array]]:
@@ -31,43 +37,106 @@ def read_keras_weights(path: str | Path) -> dict[str, list[Array]]:
     Raises FormatError for what is no such file.
     """
     h5py = need("h5py", "keras", ".weights.h5 files")
-    data = read_whole(path)
-    found: dict[str, dict[tuple[int, int], Array]] = {}
-    try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            for place, array in _datasets(file, h5py):
-                *above, last = place
-                if "optimizer" in above[:1] or "seed_generator" in above:
-                    continue
-                if above[-1:] != ["vars"] or not last.isdigit():
-                    raise FormatError(
-                        f"{path}: {'/'.join(place)!r} is no variable as Keras 3 stores it; "
-                        f"expected a file of keras_model.save_weights('name.weights.h5')."
-                    )
-                name = "/".join(part for part in above if part not in INSIDE)
-                backward = int("backward_layer" in above)
-                found.setdefault(name, {})[backward, int(last)] = array
-    except (OSError, RuntimeError, KeyError) as error:
-        zipped = data[:2] == b"PK"
-        what = "a .keras archive; unzip it and read its model.weights.h5" if zipped else error
-        raise FormatError(f"{path}: this is no whole .weights.h5 file ({what}).") from None
+    with reading(path, FormatError, what=".weights.h5 file"), open_regular(path) as raw:
+        found = _layers(path, raw, h5py)
     if not found:
         raise FormatError(f"{path}: this HDF5 file holds no weights of Keras 3.")
     return {name: [arrays[k] for k in sorted(arrays)] for name, arrays in found.items()}
 
 
-def _datasets(group: Any, h5py: Any, place: tuple[str, ...] = ()) -> Any:
-    """(path as a tuple, array) of every dataset. Links out of the file are not followed."""
+def _layers(path: str | Path, raw: BinaryIO, h5py: Any) -> dict[str, dict[tuple[int, int], Array]]:
+    found: dict[str, dict[tuple[int, int], Array]] = {}
+    left = size_of(raw)  # bytes of the file that no array was read from yet
+    with _opened(path, raw, h5py) as file:
+        for place, dataset in _datasets(file, h5py, path):
+            *above, last = place
+            if "optimizer" in above[:1] or "seed_generator" in above:
+                continue
+            numbers = dataset.dtype.kind in "fiub"
+            if above[-1:] != ["vars"] or not (last.isascii() and last.isdecimal()):
+                if not numbers:
+                    continue
+                raise FormatError(
+                    f"{path}: {'/'.join(place)!r} is no variable as Keras 3 stores it; "
+                    f"expected a file of keras_model.save_weights('name.weights.h5')."
+                )
+            if not numbers:
+                raise FormatError(
+                    f"{path}: {'/'.join(place)!r} is {dataset.dtype}; expected numbers."
+                )
+            name = "/".join(part for part in above if part not in INSIDE)
+            backward = int("backward_layer" in above)
+            array = _read(f"{path}: {'/'.join(place)!r}", dataset, left)
+            left -= dataset.id.get_storage_size()
+            if found.setdefault(name, {}).setdefault((backward, int(last)), array) is not array:
+                raise FormatError(f"{path}: {'/'.join(place)!r} is there twice.")
+    return found
+
+
+def _opened(path: str | Path, raw: BinaryIO, h5py: Any) -> Any:
+    zipped = raw.read(2) == b"PK"
+    raw.seek(0)
+    try:
+        return h5py.File(raw, "r")
+    except (OSError, RuntimeError) as error:  # HDF5's word for a damaged file is OSError too
+        why = "a .keras archive; unzip it and read its model.weights.h5" if zipped else cause(error)
+        raise FormatError(f"{path}: this is no whole .weights.h5 file ({why}).") from None
+
+
+def _datasets(
+    group: Any, h5py: Any, path: str | Path, place: tuple[str, ...] = (), seen: Any = None
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(path as a tuple, dataset) of every array; what is not plain is refused.
+
+    No link is followed, and nothing that has two names: groups could hold each other, and an array
+    be there a million times.
+    """
+    seen = set() if seen is None else seen
     for name in group:
+        where = "/".join((*place, name))
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise FormatError(f"{'/'.join((*place, name))} is a link, which Keras writes none of.")
+            raise FormatError(f"{path}: {where} is a link, which Keras writes none of.")
         item = group[name]
-        if isinstance(item, h5py.Dataset):
-            if item.dtype.kind in "fiub":
-                yield (*place, name), np.asarray(item)
+        address = h5py.h5o.get_info(item.id).addr
+        if address in seen or len(place) >= DEPTH:
+            why = "is there under two names" if address in seen else "is nested too deeply"
+            raise FormatError(f"{path}: {where} {why}, as in no file of Keras.")
+        seen.add(address)
+        if isinstance(item, h5py.Group):
+            yield from _datasets(item, h5py, path, (*place, name), seen)
+        elif not isinstance(item, h5py.Dataset):
+            raise FormatError(f"{path}: {where} is a {type(item).__name__}; expected an array.")
         else:
-            yield from _datasets(item, h5py, (*place, name))
+            yield (*place, name), item
+
+
+def _read(what: str, dataset: Any, left: int) -> Array:
+    """The array of a dataset whose bytes are all in this file, among the `left` that are no other
+    array's. Asks for no memory before.
+
+    External storage and virtual datasets would read any file of this machine as weights.
+    """
+    if dataset.external:
+        raise FormatError(f"{what} has its values in another file, {dataset.external[0][0]!r}.")
+    if dataset.is_virtual:
+        raise FormatError(f"{what} is put together from other files (a virtual dataset).")
+    if dataset.shape is None:
+        raise FormatError(f"{what} has no values.")
+    properties = dataset.id.get_create_plist()
+    for i in range(properties.get_nfilters()):
+        code = properties.get_filter(i)[0]
+        if code not in FILTERS:
+            known = ", ".join(FILTERS.values())
+            raise FormatError(f"{what} is packed with HDF5's filter {code}; read are {known}.")
+    stored = min(dataset.id.get_storage_size(), left)
+    size = math.prod(dataset.shape) * dataset.dtype.itemsize  # h5py's nbytes wraps around at 2^64
+    if size > stored * (EXPANSION if properties.get_nfilters() else 1):
+        raise FormatError(
+            f"{what} says that it has {size:,} bytes {list(dataset.shape)}, and "
+            f"{stored:,} are stored."
+        )
+    return np.asarray(dataset[()])
 
 
 def write_keras_weights(
@@ -100,7 +169,7 @@ def write_keras_weights(
 
 def _ours(h5py: Any, path: Path) -> bool:
     try:
-        with h5py.File(path, "r") as file:
+        with reading(path, FormatError), open_regular(path) as raw, h5py.File(raw, "r") as file:
             return WRITER in file.attrs
-    except OSError:
+    except FormatError:
         return False

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import nn, ops
 from ..nn.module import Module
+from ..untrusted import read_bytes
 from .base import Array, ConversionError, check_alike, named, need, only_over, version, write_whole
 from .gates import PEEPHOLES, kind_of, reorder, to_onnx, weights_of
 
@@ -300,6 +301,6 @@ def _ours(onnx: Any, path: Path) -> bool:
     DecodeError = need("google.protobuf.message", "onnx", "ONNX files").DecodeError
 
     try:
-        return bool(onnx.load(path, load_external_data=False).producer_name == PRODUCER)
-    except (DecodeError, OSError):
+        return bool(onnx.load_model_from_string(read_bytes(path)).producer_name == PRODUCER)
+    except (DecodeError, OSError, ValueError):
         return False

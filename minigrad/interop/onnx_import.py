@@ -8,6 +8,7 @@ exporters put around recurrent nodes: shapes, sums, activations (`onnx_nodes.py`
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +18,18 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..errors import ShapeError
+from ..errors import MinigradError, ShapeError
 from ..nn.module import Module
 from ..tensor import Tensor, as_tensor
-from .base import Array, ConversionError, FormatError, need, read_whole
+from ..untrusted import cause, memory_share, read_bytes, reading
+from .base import Array, ConversionError, FormatError, need
 from .onnx_layers import LAYER_NODES, OnnxRecurrent
 from .onnx_nodes import NODES
+from .onnx_tensors import array_of, check_inside, load_external
+
+
+class SharedWeightsWarning(UserWarning):
+    """Weights that are one in the file and several in the model: right until it is trained."""
 
 
 @dataclass
@@ -64,9 +71,12 @@ class OnnxModel(Module):
         for step in self.steps:
             try:
                 results = step.function(*(held[name] for name in step.inputs))
-            except Exception as error:
+            except MinigradError as error:
                 error.add_note(f"in node {step.name!r} ({step.op})")
                 raise
+            except Exception as error:
+                what = f"node {step.name!r} ({step.op})"
+                raise ConversionError(f"OnnxModel: {what} cannot run: {cause(error)}.") from error
             results = results if isinstance(results, tuple) else (results,)
             held |= {name: r for name, r in zip(step.outputs, results) if name}
         return {name: held[name] for name in self.outputs}
@@ -82,39 +92,71 @@ def import_onnx(path: str | Path) -> OnnxModel:
     an activation that no layer of minigrad has; FormatError for what is no ONNX file.
     """
     onnx = need("onnx", "onnx", "ONNX files")
-    DecodeError = need("google.protobuf.message", "onnx", "ONNX files").DecodeError
+    with reading(path, FormatError, ConversionError, what="ONNX file"):
+        model = _parsed(onnx, path)
+        opset = {entry.domain: entry.version for entry in model.opset_import}.get("", 1)
+        if opset < 13:
+            raise ConversionError(
+                f"{path}: written for opset {opset}; convert it to 13 or later with "
+                f"onnx.version_converter.convert_version."
+            )
+        return _model(onnx, model.graph)
 
-    data = read_whole(path)  # says which file is missing
+
+def _parsed(onnx: Any, path: str | Path) -> Any:
+    """The checked protobuf of a file, with everything that it keeps in other files beside it."""
+    DecodeError = need("google.protobuf.message", "onnx", "ONNX files").DecodeError
+    data = read_bytes(path)
     try:
         model = onnx.load_model_from_string(data)
-        if any(_is_external(w) for w in model.graph.initializer):
-            model = onnx.load(path)
+        load_external(model.graph.initializer, Path(path))
+        check_inside(model.graph, str(path))
+        for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+            if value.type.HasField("tensor_type"):  # no shape means any; the checker wants one
+                value.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(model)
-    except OSError as error:
-        raise FormatError(f"{path}: its external data cannot be read ({error}).") from None
     except DecodeError as error:
-        raise FormatError(f"{path}: this is no whole ONNX file ({error}).") from None
+        raise FormatError(f"{path}: this is no whole ONNX file ({cause(error)}).") from None
     except onnx.checker.ValidationError as error:
-        said = str(error).strip().splitlines()[0]
+        said = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise FormatError(f"{path}: this is no valid ONNX file ({said}).") from None
-    graph = model.graph
-    opset = {entry.domain: entry.version for entry in model.opset_import}.get("", 1)
-    if opset < 13:
-        raise ConversionError(
-            f"{path}: written for opset {opset}; convert it to 13 or later with "
-            f"onnx.version_converter.convert_version."
-        )
-    constants = {w.name: onnx.numpy_helper.to_array(w) for w in graph.initializer}
+    return model
+
+
+def _model(onnx: Any, graph: Any) -> OnnxModel:
+    constants = {w.name: array_of(onnx, w) for w in graph.initializer}
+    if len(constants) != len(graph.initializer):
+        raise ConversionError("import_onnx: two initializers have the same name.")
     inputs = [value.name for value in graph.input if value.name not in constants]
     steps = _steps(onnx, graph, constants)
-    used = {name for step in steps for name in step.inputs} | {o.name for o in graph.output}
+    outputs = [value.name for value in graph.output]
+    _check_computed(inputs, outputs, steps, constants)
+    used = {name for step in steps for name in step.inputs} | set(outputs)
     kept = {name: w for name, w in constants.items() if name in used}
-    return OnnxModel(inputs, [value.name for value in graph.output], steps, kept)
+    return OnnxModel(inputs, outputs, steps, kept)
+
+
+def _check_computed(
+    inputs: list[str], outputs: list[str], steps: list[Step], constants: dict[str, Array]
+) -> None:
+    """Raises ConversionError for a value that is read before any node gives it, or by none."""
+    known = {"", *inputs, *constants}
+    for step in steps:
+        if missing := [name for name in step.inputs if name not in known]:
+            raise ConversionError(
+                f"import_onnx: node {step.name!r} ({step.op}) reads {missing[0]!r}, which nothing "
+                f"before it gives."
+            )
+        known.update(step.outputs)
+    if missing := [name for name in outputs if name not in known or not name]:
+        raise ConversionError(f"import_onnx: the output {missing[0]!r} is computed by no node.")
 
 
 def _steps(onnx: Any, graph: Any, constants: dict[str, Array]) -> list[Step]:
     """The nodes in order; adds what Constant nodes hold to the constants."""
     steps: list[Step] = []
+    weights = 0  # bytes
+    owners: dict[str, str] = {}  # name of a constant -> the node whose weight it is
     names: set[str] = set()
     readers = Counter(name for node in graph.node for name in node.input)
     readers.update(value.name for value in graph.output)
@@ -132,6 +174,12 @@ def _steps(onnx: Any, graph: Any, constants: dict[str, Array]) -> list[Step]:
             steps[-1].outputs = list(node.output)
             continue
         function = _function(name, node, attributes, constants)
+        if isinstance(function, Module):  # nodes that share a constant have copies of it
+            _warn_of_copies(name, node, constants, owners)
+            weights += sum(p.numpy().nbytes for p in function.parameters())
+            if weights > memory_share():
+                raise ConversionError(f"import_onnx: the layers up to {name!r} have more weights "
+                                      f"than fit into half of this machine's memory.")  # fmt: skip
         inputs = list(node.input)
         if isinstance(function, OnnxRecurrent):
             inputs = [inputs[0], *function.dynamic(inputs)]
@@ -139,6 +187,21 @@ def _steps(onnx: Any, graph: Any, constants: dict[str, Array]) -> list[Step]:
             inputs = [inputs[1 if node.op_type == "Gather" else 0]]
         steps.append(Step(name, node.op_type, inputs, list(node.output), function))
     return steps
+
+
+def _warn_of_copies(
+    name: str, node: Any, constants: dict[str, Array], owners: dict[str, str]
+) -> None:
+    for weight in node.input:
+        if weight in constants and constants[weight].dtype.kind == "f":
+            if weight in owners:
+                warnings.warn(
+                    f"import_onnx: the nodes {owners[weight]!r} and {name!r} share the weights "
+                    f"{weight!r}; each has a copy, so training would make them differ.",
+                    SharedWeightsWarning,
+                    stacklevel=5,
+                )
+            owners[weight] = name
 
 
 def _is_bias(node: Any, steps: list[Step], readers: Any, constants: dict[str, Array]) -> bool:
@@ -172,24 +235,25 @@ def _function(name: str, node: Any, attributes: dict[str, Any], constants: dict[
 
 
 def _constant(name: str, attributes: dict[str, Any]) -> Array:
-    (kind, value), *_ = attributes.items()
+    (kind, value), *_ = [*attributes.items(), ("nothing", None)]
     if kind not in ("value", "value_int", "value_ints", "value_float", "value_floats"):
         raise ConversionError(f"import_onnx: node {name!r} (Constant) holds a {kind}; no numbers.")
-    return np.asarray(value, np.float32 if "float" in kind else None)
+    array = np.asarray(value, np.float32 if "float" in kind else None)
+    if array.dtype.kind not in "fiub":
+        raise ConversionError(f"import_onnx: node {name!r} (Constant) is {array.dtype}; no number.")
+    return array
 
 
 def _readable(onnx: Any, value: Any) -> Any:
     if isinstance(value, onnx.TensorProto):
-        return onnx.numpy_helper.to_array(value)
+        return array_of(onnx, value)
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], bytes):
         return [text.decode() for text in value]
+    if isinstance(value, (list, tuple)):
+        return list(value)
     return value
-
-
-def _is_external(tensor: Any) -> bool:
-    return bool(tensor.data_location == 1)  # TensorProto.EXTERNAL
 
 
 def _value(value: Any) -> Any:

@@ -13,7 +13,7 @@ from ..nn.module import Module
 from ..tensor import Tensor, as_tensor
 from ..tree import map_leaves
 from .base import Array, ConversionError
-from .gates import PEEPHOLES, Weights, from_onnx, reorder
+from .gates import ORDERS, PEEPHOLES, Weights, from_onnx, reorder
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 ATTRIBUTES = {
@@ -82,15 +82,17 @@ def recurrent(
                 f"import_onnx: {what}: its {name} is computed by the graph; expected constants."
             )
         held[name] = constants.get(names[name])
-    reverses = DIRECTIONS[attributes.get("direction", "forward")]
-    nonlinearity = _refuse(what, op, attributes, len(reverses))
-    W, R, B, P = held["W"], held["R"], held["B"], held["P"]
-    assert W is not None  # the checker has seen to these two
-    assert R is not None
-    if W.dtype not in (np.float32, np.float64):
+    direction = attributes.get("direction", "forward")
+    if direction not in DIRECTIONS:
         raise ConversionError(
-            f"import_onnx: {what} has weights of {W.dtype}; expected float32 or float64."
+            f"import_onnx: {what} has direction={direction!r}; expected {', '.join(DIRECTIONS)}."
         )
+    reverses = DIRECTIONS[direction]
+    nonlinearity = _refuse(what, op, attributes, len(reverses))
+    _check_weights(what, op, held, len(reverses), attributes.get("hidden_size"))
+    W, R, B, P = held["W"], held["R"], held["B"], held["P"]
+    assert W is not None
+    assert R is not None
     coupled = bool(attributes.get("input_forget", 0))
     if coupled and P is not None:
         raise ConversionError(
@@ -123,10 +125,46 @@ def recurrent(
     return OnnxRecurrent(layer, reverses == (True,), int(attributes.get("layout", 0)))
 
 
+def _check_weights(
+    what: str, op: str, held: dict[str, Array | None], directions: int, hidden: Any
+) -> None:
+    """Raises ConversionError unless all weights are of one dtype and of ONNX's shapes."""
+    W, R = held["W"], held["R"]
+    if W is None or R is None:
+        raise ConversionError(f"import_onnx: {what} needs the constants W and R.")
+    gates = len(ORDERS[op]["onnx"])
+    H = R.shape[-1] if R.ndim == 3 else 0
+    shapes = {
+        "W": (directions, gates * H, W.shape[-1] if W.ndim else 0),
+        "R": (directions, gates * H, H),
+        "B": (directions, 2 * gates * H),
+        "P": (directions, 3 * H),
+    }
+    for name, array in held.items():
+        if array is None:
+            continue
+        if array.dtype not in (np.float32, np.float64) or array.dtype != W.dtype:
+            raise ConversionError(
+                f"import_onnx: {what} has weights {name} of {array.dtype}; expected float32 or "
+                f"float64, the same for all."
+            )
+        if array.shape != shapes[name] or not array.size:
+            raise ConversionError(
+                f"import_onnx: {what}: its {name} is {list(array.shape)}; expected "
+                f"{list(shapes[name])}: {directions} directions, {gates} gates, {H} units."
+            )
+    if hidden is not None and hidden != H:
+        raise ConversionError(
+            f"import_onnx: {what} has hidden_size={hidden!r}, and its R is {list(R.shape)}."
+        )
+
+
 def _refuse(what: str, op: str, attributes: dict[str, Any], directions: int) -> str:
     """Raises ConversionError for what no cell computes; returns the nonlinearity of an RNN."""
     if unknown := sorted(set(attributes) - ATTRIBUTES):
         raise ConversionError(f"import_onnx: {what} has the attribute {unknown[0]!r}; not known.")
+    if (layout := attributes.get("layout", 0)) not in (0, 1):
+        raise ConversionError(f"import_onnx: {what} has layout={layout!r}; expected 0 or 1.")
     if attributes.get("clip"):
         raise ConversionError(
             f"import_onnx: {what} has clip={attributes['clip']}; minigrad's cells do not clip the "
@@ -151,7 +189,7 @@ def matmul(
     W = constants.get(inputs[1])
     if W is None or W.ndim != 2 or inputs[0] in constants:
         return None
-    return _linear(W.T, None)
+    return _linear(what, W.T, None)
 
 
 def gemm(
@@ -160,14 +198,15 @@ def gemm(
     """x W + b: a Linear. Raises ConversionError for alpha, beta and transA, or weights computed."""
     W, b = constants.get(inputs[1]), constants.get(inputs[2]) if len(inputs) > 2 else None
     plain = all(attributes.get(name, 1.0) == 1.0 for name in ("alpha", "beta"))
-    if W is None or (len(inputs) > 2 and inputs[2] and b is None) or not plain:
+    lacks = W is None or W.ndim != 2 or (len(inputs) > 2 and inputs[2] and b is None)
+    if lacks or W is None or not plain:
         raise ConversionError(
             f"import_onnx: {what}: expected constant weights and alpha = beta = 1, as of a Linear."
         )
     weight = W if attributes.get("transB", 0) else W.T
     if attributes.get("transA", 0) or (b is not None and b.shape != weight.shape[:1]):
         raise ConversionError(f"import_onnx: {what}: expected x W + b, b one number per output.")
-    return _linear(weight, b)
+    return _linear(what, weight, b)
 
 
 def gather(
@@ -197,10 +236,13 @@ def layer_norm(
     return layer
 
 
-def _linear(weight: Array, bias: Array | None) -> Module:
-    layer = nn.Linear(
-        weight.shape[1], weight.shape[0], bias is not None, dtype=_float("a weight", weight).dtype
-    )
+def _linear(what: str, weight: Array, bias: Array | None) -> Module:
+    dtype = _float(what, weight).dtype
+    if bias is not None and bias.dtype != dtype:
+        raise ConversionError(
+            f"import_onnx: {what} has weights of {dtype} and a bias of {bias.dtype}."
+        )
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, dtype=dtype)
     layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
     return layer
 

@@ -7,6 +7,7 @@ raises ConversionError, naming the node, for an attribute that it does not have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from .. import ops
 from ..tensor import Tensor, as_tensor
 from .base import ConversionError, need
 
+MOST_FILLED = 1 << 28  # elements of a constant whose shape is all that a file says of it
 Function = Callable[..., Any]
 Factory = Callable[[str, dict[str, Any], int], Function]
 
@@ -102,10 +104,19 @@ def part(x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) ->
     steps = [1] * len(starts) if steps is None else _integers(steps)
     index = [slice(None)] * x.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        # `indices` clamps as ONNX does; an end before the first element becomes None.
-        first, last, by = slice(start, end, step).indices(x.shape[axis])
-        index[axis] = slice(first, last if last >= 0 else None, by)
+        index[axis] = _clamped(x.shape[axis], start, end, step)
     return x[tuple(index)]
+
+
+def _clamped(n: int, start: int, end: int, step: int) -> slice:
+    """A slice as ONNX means it: backwards, a start before the first element is the first."""
+    if not step:
+        raise ConversionError("import_onnx: Slice with a step of 0.")
+    start, end = (i + n if i < 0 else i for i in (start, end))
+    if step > 0:
+        return slice(min(max(start, 0), n), min(max(end, 0), n), step)
+    start, end = min(max(start, 0), n - 1), min(max(end, -1), n - 1)
+    return slice(start, end if end >= 0 else None, step) if start >= 0 else slice(0, 0)
 
 
 def shape_of(x: Any, start: int = 0, end: int | None = None) -> Any:
@@ -116,13 +127,23 @@ def shape_of(x: Any, start: int = 0, end: int | None = None) -> Any:
 def expand(x: Any, shape: Any) -> Any:
     """Broadcast to a shape; a size of 1 there takes x's own."""
     new = np.broadcast_shapes(x.shape, tuple(_integers(shape)))
+    if math.prod(new) > max(MOST_FILLED, x.size):
+        raise ConversionError(
+            f"import_onnx: Expand to {list(new)}; at most {MOST_FILLED:,} elements."
+        )
     return ops.broadcast_to(x, new) if isinstance(x, Tensor) else np.broadcast_to(x, new)
 
 
 def filled(shape: Any, value: Any = None) -> Any:
     """ConstantOfShape."""
     value = np.zeros(1, np.float32) if value is None else np.asarray(value)
-    array = np.full(_integers(shape), value.ravel()[0])
+    sizes = _integers(shape)
+    if math.prod(sizes) > MOST_FILLED or value.size != 1:
+        raise ConversionError(
+            f"import_onnx: ConstantOfShape of {value.size} values and the shape {sizes}; expected "
+            f"one value, and at most {MOST_FILLED:,} elements."
+        )
+    array = np.full(sizes, value.ravel()[0])
     return as_tensor(array) if array.dtype.kind == "f" else array
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import nn
 from ..nn.module import LoadReport, Module, Parameter
+from ..untrusted import cause
 from .base import Array, ConversionError, as_dtype, check_alike, named, need, walk
 from .gates import flip_update, kind_of
 
@@ -220,13 +221,16 @@ def _renamed(name: str, rename: Mapping[str, str]) -> str:
 
 def as_array(name: str, value: Any) -> Array:
     """A NumPy array of a torch Tensor, a minigrad Tensor or an array."""
-    if hasattr(value, "detach"):
-        value = value.detach()
-    if hasattr(value, "cpu"):
-        value = value.cpu()
-    if str(getattr(value, "dtype", "")) in ("torch.bfloat16", "torch.float16"):
-        value = value.float()  # NumPy has no bfloat16
-    array = np.array(value.numpy() if hasattr(value, "numpy") else value)
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach()
+        if hasattr(value, "cpu"):
+            value = value.cpu()
+        if str(getattr(value, "dtype", "")) in ("torch.bfloat16", "torch.float16"):
+            value = value.float()  # NumPy has no bfloat16
+        array = np.array(value.numpy() if hasattr(value, "numpy") else value)
+    except Exception as error:  # sparse, quantised and meta Tensors; lists of lists of all lengths
+        raise ConversionError(f"state_dict: {name!r} is no array ({cause(error)}).") from error
     if array.dtype.kind not in "fiub":
         raise ConversionError(f"state_dict: {name!r} is {type(value).__name__}, no array.")
     return array.astype(np.float32) if array.dtype == np.float16 else array

@@ -9,7 +9,6 @@ file that torch wrote loads here. https://huggingface.co/docs/safetensors gives 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..nn.module import Module
-from .base import (
-    Array,
-    ConversionError,
-    FormatError,
-    need,
-    only_over,
-    read_whole,
-    version,
-    write_whole,
-)
+from ..untrusted import parse_json, read_bytes, reading
+from .base import Array, ConversionError, FormatError, need, only_over, version, write_whole
 
 # float16 and bfloat16 are read as float32, which has all their values.
 DTYPES = {
@@ -89,12 +80,13 @@ def load_safetensors(path: str | Path) -> StateFile:
     are refused: they are scaled by numbers that stand elsewhere.
     """
     package = need("safetensors", "safetensors", "safetensors files")
-    data = read_whole(path)
-    texts = _metadata(Path(path), data)
-    try:
-        entries = package.deserialize(data)
-    except package.SafetensorError as error:
-        raise FormatError(f"{path}: this is no whole safetensors file ({error}).") from None
+    with reading(path, FormatError, what="safetensors file"):
+        data = read_bytes(path)
+        texts = _metadata(Path(path), data)
+        return _state(path, package.deserialize(data), texts)
+
+
+def _state(path: str | Path, entries: Any, texts: dict[str, str]) -> StateFile:
     found = StateFile()
     found.metadata, found.widened = texts, []
     for name, entry in sorted(entries, key=lambda item: item[0]):
@@ -104,7 +96,11 @@ def load_safetensors(path: str | Path) -> StateFile:
                 f"{path}: {name!r} is stored as {kind}, which NumPy and minigrad have no dtype "
                 f"for; store it as F32 or F64."
             )
-        array = np.frombuffer(bytes(entry["data"]), DTYPES[kind]).reshape(entry["shape"])
+        raw = entry["data"]
+        if kind == "BOOL":  # what is neither 0 nor 1 would be neither equal nor unequal to True
+            array = np.frombuffer(raw, np.uint8).reshape(entry["shape"]) != 0
+        else:
+            array = np.frombuffer(raw, DTYPES[kind]).reshape(entry["shape"])
         if kind in ("F16", "BF16"):
             found.widened.append(name)
             array = widened(array, kind)
@@ -137,10 +133,15 @@ def _metadata(path: Path, data: bytes) -> dict[str, str]:
         what = "is cut off" if cut else "is no safetensors file"
         raise FormatError(f"{path}: this file {what} ({len(data)} bytes).")
     try:
-        texts = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+        header = parse_json(data[8 : 8 + size])
     except ValueError as error:
         raise FormatError(f"{path}: the header of this file is damaged ({error}).") from None
-    return dict(texts)
+    texts = header.get("__metadata__")
+    if texts is None:
+        return {}
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise FormatError(f"{path}: its __metadata__ is not a dictionary of texts.")
+    return texts
 
 
 def _metadata_or_none(path: Path) -> dict[str, str]:

@@ -164,7 +164,12 @@ class Module:
             for name, array in arrays.items()
             if array.shape != mine[name].shape
         ]
-        problems = [("mis-shaped", wrong)]
+        no_numbers = [
+            f"{name!r} is {array.dtype}, expected floats"
+            for name, array in arrays.items()
+            if array.dtype.kind not in "fiub"
+        ]
+        problems = [("mis-shaped", wrong), ("no numbers", no_numbers)]
         if strict:
             problems += [
                 ("missing", [repr(name) for name in missing]),
@@ -172,9 +177,10 @@ class Module:
             ]
         said = [f"{what}: {', '.join(names)}" for what, names in problems if names]
         if said:
-            hint = "" if wrong else " Pass strict=False to load what matches."
+            hint = "" if wrong or no_numbers else " Pass strict=False to load what matches."
             raise StateDictError(f"{type(self).__name__}.load_state_dict: {'; '.join(said)}.{hint}")
-        for name, array in arrays.items():
+        ready = {name: array.astype(mine[name].dtype) for name, array in arrays.items()}
+        for name, array in ready.items():  # nothing can fail any more
             mine[name].data = array
         return LoadReport(missing, unexpected)
 

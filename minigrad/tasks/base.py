@@ -22,9 +22,12 @@ from ..nn.recurrent import Recurrent
 from ..nn.rnn import GRU, LSTM, RNN
 from ..tensor import Tensor
 from ..tree import map_leaves
+from ..untrusted import shortly
 
 Array = np.ndarray
 TWO_SIDED = "its backward direction would see the symbol it is to predict"
+# What a stored setting may be: a file must not ask for more memory than anybody trains with.
+WHOLE = {"hidden": (1, 10_000), "epochs": (1, 2**31), "seed": (0, 2**63)}
 CELLS: dict[str, type[Any]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "bilstm": LSTM}
 
 
@@ -50,6 +53,28 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Any) -> Settings:
+        """What to_dict gave and a file kept. Raises ValueError, TypeError for anything else.
+
+        >>> Settings.from_dict({"cell": "gru", "hidden": 10**9, "epochs": 1})
+        Traceback (most recent call last):
+        ValueError: hidden is 1000000000; expected a whole number from 1 to 10000
+        """
+        if not isinstance(stored, Mapping):
+            raise TypeError(f"settings are {type(stored).__name__}; expected names and values")
+        found = cls(**stored)
+        for name, (least, most) in WHOLE.items():
+            value = getattr(found, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                said = f"{name} is {shortly(value)}; expected a whole number from {least} to {most}"
+                raise ValueError(said)
+        for name, kind in (("cell", str), ("quick", bool), ("merge", str), ("series", str)):
+            if not isinstance(getattr(found, name), kind):
+                said = f"{name} is {shortly(getattr(found, name))}; expected {kind.__name__}"
+                raise TypeError(said)
+        return found
 
 
 class Task(ABC):
@@ -181,6 +206,15 @@ class Task(ABC):
             merge=merge or "concat",
             series=series or (cls.series[0] if cls.series else ""),
         )
+
+    @classmethod
+    def check(cls, settings: Settings) -> Settings:
+        """Settings that a file kept, if the task offers them; else TaskError."""
+        merge = settings.merge if settings.merge != "concat" else None
+        if merge not in (None, "sum", "mean", "mul"):
+            raise TaskError(f"{cls.name}: merge is one of concat, sum, mean, mul, got {merge!r}.")
+        cls.choose(cell=settings.cell, series=settings.series or None, merge=merge)
+        return settings
 
     @classmethod
     def shown(cls, value: float) -> str:

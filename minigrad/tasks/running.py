@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MinigradError
 from ..files import write_whole
 from ..flow.results import to_json
 from ..flow.tables import table
@@ -30,6 +29,7 @@ from ..tape import no_grad
 from ..train import checkpoint as checkpoints
 from ..train.log import whole_lines
 from ..train.loop import fit
+from ..untrusted import cause, read_json, reading, shortly
 from .base import Settings, Task, TaskError
 
 RUN, TRAINING, LOG, MODEL, RESULT = (
@@ -163,15 +163,19 @@ def resume(kind: type[Task], asked: Mapping[str, Any], folder: Path) -> Task:
 
     asked: settings given this time. Raises TaskError if they or the task differ.
     """
-    try:
-        run = json.loads((folder / RUN).read_text("utf-8"))
-        name, stored = run["task"], Settings(**run["settings"])
-    except FileNotFoundError:
-        raise TaskError(f"{folder}: there is no run to resume in it (no {RUN}).") from None
-    except (ValueError, TypeError, KeyError):
-        raise TaskError(f"{folder / RUN}: this is not what `minigrad train` writes.") from None
+    if not (folder / RUN).exists():
+        raise TaskError(f"{folder}: there is no run to resume in it (no {RUN}).")
+    with reading(folder / RUN, TaskError):
+        try:
+            run = read_json(folder / RUN)
+            name, stored = run["task"], Settings.from_dict(run["settings"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise TaskError(
+                f"{folder / RUN}: this is not what `minigrad train` writes ({cause(error)})."
+            ) from None
     if name != kind.name:
-        raise TaskError(f"{folder}: holds a run of {name!r}, not of {kind.name!r}.")
+        raise TaskError(f"{folder}: holds a run of {shortly(name)}, not of {kind.name!r}.")
+    kind.check(stored)
     for option, value in asked.items():
         kept = getattr(stored, option)
         if option != "epochs" and value is not None and value != kept:
@@ -197,20 +201,22 @@ def stored_task(kind: type[Task], path: Path) -> tuple[Task, dict[str, Any]]:
     if not {"task", "settings", "model", "extra", "result"} <= set(tree):
         raise TaskError(f"{path}: this checkpoint holds no task of `minigrad train`.")
     if tree["task"] != kind.name:
-        raise TaskError(
-            f"{path}: holds the task {tree['task']!r}; run `minigrad eval {tree['task']} {path}`."
-        )
-    try:
-        task = kind(Settings(**tree["settings"]), tree["extra"])
+        named = tree["task"] if isinstance(tree["task"], str) else "another"
+        raise TaskError(f"{path}: holds the task {named!r}; run `minigrad eval {named} {path}`.")
+    with reading(path, TaskError, ImportError, what=f"model of the task {kind.name}"):
+        task = kind(kind.check(Settings.from_dict(tree["settings"])), tree["extra"])
         task.model.load_state_dict(tree["model"])
-    except (TypeError, KeyError) as error:
-        raise TaskError(f"{path}: written by another version of minigrad ({error}).") from None
-    except MinigradError as error:
-        if isinstance(error, ImportError):  # data that is not installed
-            raise
-        raise TaskError(f"{path}: does not fit this version of the task: {error}") from None
+        result = _result(tree["result"])
     task.model.eval()
-    return task, tree["result"]
+    return task, result
+
+
+def _result(stored: Any) -> dict[str, Any]:
+    """What of a stored result is shown again. Raises ValueError unless it is numbers."""
+    for name in ("steps", "epochs", "seconds", "value"):
+        if isinstance(stored[name], bool) or not isinstance(stored[name], (int, float)):
+            raise ValueError(f"its {name} is {shortly(stored[name])}; expected a number")
+    return dict(stored)
 
 
 def summary(task: Task, result: Result) -> str:
@@ -229,10 +235,8 @@ def _seconds(log: Path) -> float:
     """What earlier calls took, as far as they ended."""
     if not log.exists():
         return 0.0
-    try:
-        return float(sum(line.get("seconds", 0.0) for line in whole_lines(log)))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise TaskError(f"{log}: this is no log of `minigrad train` ({error}).") from None
+    with reading(log, TaskError, what="log of `minigrad train`"):
+        return sum(float(line.get("seconds", 0.0)) for line in whole_lines(log))
 
 
 def generator_of(seed: int | None) -> np.random.Generator:

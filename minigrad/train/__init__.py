@@ -1,12 +1,14 @@
 """Training: a loop to read in one sitting, and checkpoints that a killed run goes on from."""
 
 from .checkpoint import CheckpointError, load, save
+from .log import LogError
 from .log import whole_lines as read_log
 from .loop import Fitted, Run, TrainingError, fit
 
 __all__ = [
     "CheckpointError",
     "Fitted",
+    "LogError",
     "Run",
     "TrainingError",
     "fit",

@@ -17,6 +17,7 @@ import math
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy as np
 from ..errors import MinigradError
 from ..files import replacing
 from ..tensor import Tensor
+from ..untrusted import DEPTH, MOST_TEXT, cause, open_regular, parse_json, reading, shortly, size_of
 
 Array = np.ndarray
 FORMAT, VERSION = "minigrad checkpoint", 1
@@ -46,10 +48,15 @@ def save(path: str | Path, tree: Mapping[str, Any]) -> Path:
     """
     path = Path(path)
     if path.exists():
-        _header(path)  # refuses what it does not know
+        _check_ours(path)
     arrays: dict[str, Array] = {}
     body = _pack(tree, "", arrays)
     text = json.dumps({"format": FORMAT, "version": VERSION, "tree": body}, allow_nan=False)
+    if len(text) > MOST_TEXT:  # ASCII
+        raise CheckpointError(
+            f"save: the tree without its arrays is {len(text):,} bytes of JSON; at most "
+            f"{MOST_TEXT:,}. Make arrays of its long lists."
+        )
     try:
         with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(_member(_TEXT), text)
@@ -69,53 +76,88 @@ def load(path: str | Path) -> dict[str, Any]:
     ...     load(file)
     {'w': array([0., 1., 2.]), 'step': 7, 'best': inf}
     """
-    path = Path(path)
-    tree = _header(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _unpack(tree, archive)
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise CheckpointError(f"{path}: this checkpoint is damaged ({error}).") from None
+    with _opened(path) as archive:
+        return _Reader(archive).tree(_header(path, archive))
 
 
-def _header(path: Path) -> Any:
-    """The JSON of a checkpoint; raises CheckpointError unless all of the file is there."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if _TEXT not in archive.namelist():
-                raise CheckpointError(f"{path}: this is a zip file, but no minigrad checkpoint.")
-            if (bad := archive.testzip()) is not None:
-                raise CheckpointError(f"{path}: this checkpoint is damaged (its part {bad}).")
-            header = json.loads(archive.read(_TEXT))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: there is no such file.") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        with open(path, "rb") as file:
-            zipped = file.read(4) == b"PK\x03\x04"
-        what = "is cut off or damaged" if zipped else "is no minigrad checkpoint"
-        raise CheckpointError(f"{path}: this file {what} ({error}).") from None
+@contextmanager
+def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
+    """The zip of a file that may be anything; whatever is wrong with it is a CheckpointError.
+
+    `save` compresses and encrypts nothing and writes every part once, so a part that is larger than
+    the file, or there twice, is not its own.
+    """
+    with reading(path, CheckpointError, what="checkpoint"), open_regular(path) as file:
+        zipped = file.read(4) == b"PK\x03\x04"
+        try:
+            archive = zipfile.ZipFile(file)
+        except Exception as error:
+            what = "is cut off or damaged" if zipped else "is no minigrad checkpoint"
+            raise CheckpointError(f"{path}: this file {what} ({cause(error)}).") from None
+        with archive:
+            _check_parts(path, archive, size_of(file))
+            try:
+                yield archive
+            except zipfile.BadZipFile as error:
+                raise CheckpointError(f"{path}: this checkpoint is damaged ({error}).") from None
+
+
+def _check_parts(path: str | Path, archive: zipfile.ZipFile, size: int) -> None:
+    parts = archive.infolist()
+    if _TEXT not in archive.namelist():
+        raise CheckpointError(f"{path}: this is a zip file, but no minigrad checkpoint.")
+    for part in parts:
+        if part.compress_type != zipfile.ZIP_STORED or part.flag_bits & 0x1:
+            raise CheckpointError(
+                f"{path}: this checkpoint is damaged: its part {part.filename!r} is compressed or "
+                f"encrypted, and no checkpoint is."
+            )
+    if len({part.filename for part in parts}) != len(parts):
+        raise CheckpointError(f"{path}: this checkpoint is damaged: it has a part twice.")
+    if sum(part.file_size for part in parts) > size:
+        raise CheckpointError(f"{path}: this checkpoint is damaged: its parts overlap.")
+
+
+def _check_ours(path: Path) -> None:
+    """Raises CheckpointError unless all of a checkpoint is there: nothing else is overwritten."""
+    with _opened(path) as archive:
+        _header(path, archive)
+        if (bad := archive.testzip()) is not None:
+            raise CheckpointError(f"{path}: this checkpoint is damaged (its part {bad!r}).")
+
+
+def _header(path: str | Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+    """The JSON of a checkpoint of this version: its tree, without the arrays."""
+    if archive.getinfo(_TEXT).file_size > MOST_TEXT:
+        raise CheckpointError(f"{path}: its {_TEXT} has more than {MOST_TEXT:,} bytes.")
+    header = parse_json(archive.read(_TEXT), DEPTH + 2)  # around the tree, and for an array
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: this is a zip file, but no minigrad checkpoint.")
-    if not isinstance(header.get("version"), int) or header["version"] > VERSION:
+    version = header.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
         raise CheckpointError(
-            f"{path}: written by a later version (format {header.get('version')}, this minigrad "
+            f"{path}: written by a later version (format {shortly(version)}, this minigrad "
             f"reads up to {VERSION}); update minigrad to read it."
         )
-    return header["tree"]
+    if not isinstance(header.get("tree"), dict):
+        raise CheckpointError(f"{path}: this checkpoint is damaged: it holds no tree.")
+    return dict(header["tree"])
 
 
-def _pack(value: Any, path: str, arrays: dict[str, Array]) -> Any:
+def _pack(value: Any, path: str, arrays: dict[str, Array], depth: int = DEPTH) -> Any:
+    if not depth and isinstance(value, (Mapping, list, tuple)):
+        raise CheckpointError(f"save: {path[:80]}... is nested more than {DEPTH} deep.")
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str) or key in (_ARRAY, _FLOAT):
                 raise CheckpointError(
                     f"save: {path or 'the tree'} has the key {key!r}; use a text."
                 )
-        return {key: _pack(v, f"{path}.{key}" if path else key, arrays) for key, v in value.items()}
+        below = {key: f"{path}.{key}" if path else key for key in value}
+        return {key: _pack(v, below[key], arrays, depth - 1) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_pack(v, f"{path}.{i}" if path else str(i), arrays) for i, v in enumerate(value)]
+        dot = f"{path}." if path else ""
+        return [_pack(v, f"{dot}{i}", arrays, depth - 1) for i, v in enumerate(value)]
     if isinstance(value, Tensor):
         value = value.numpy()
     if isinstance(value, np.generic):
@@ -137,17 +179,61 @@ def _pack(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     )
 
 
-def _unpack(value: Any, archive: zipfile.ZipFile) -> Any:
-    if isinstance(value, list):
-        return [_unpack(v, archive) for v in value]
-    if not isinstance(value, dict):
-        return value
-    if _ARRAY in value:
-        data = archive.read(f"{value[_ARRAY]}.npy")
-        return np.load(io.BytesIO(data), allow_pickle=False)
-    if _FLOAT in value:
-        return float(value[_FLOAT])
-    return {key: _unpack(v, archive) for key, v in value.items()}
+class _Reader:
+    """The tree of an archive. Every array is used once: a short text could ask for it a million
+    times.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile):
+        self.archive = archive
+        self.used: set[str] = set()
+
+    def tree(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {key: self.value(v) for key, v in body.items()}
+
+    def value(self, stored: Any) -> Any:
+        if isinstance(stored, list):
+            return [self.value(v) for v in stored]
+        if not isinstance(stored, dict):
+            return stored
+        if _ARRAY in stored:
+            return self.array(_only(stored, _ARRAY))
+        if _FLOAT in stored:
+            text = _only(stored, _FLOAT)
+            if text not in ("nan", "inf", "-inf"):
+                raise ValueError(f"{_FLOAT} is {shortly(text)}")
+            return float(text)
+        return self.tree(stored)
+
+    def array(self, name: str) -> Array:
+        if name in self.used:
+            raise ValueError(f"the array {shortly(name)} stands in two places")
+        self.used.add(name)
+        return _from_npy(name, self.archive.read(f"{name}.npy"))
+
+
+def _only(stored: dict[str, Any], key: str) -> str:
+    if len(stored) != 1 or not isinstance(stored[key], str):
+        raise ValueError(f"{key} stands beside other keys, or for {shortly(stored[key])}")
+    return str(stored[key])
+
+
+def _from_npy(name: str, data: bytes) -> Array:
+    """The array of a .npy file in memory, which has no more elements than its header says."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"the array {shortly(name)} is of npy version {version}")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+    rest = data[file.tell() :]
+    if dtype.kind not in "fiub" or any(n < 0 for n in shape):
+        raise ValueError(f"the array {shortly(name)} is of {dtype}, shape {shape}")
+    if math.prod(shape) * dtype.itemsize != len(rest):
+        raise ValueError(
+            f"the array {shortly(name)} of {dtype} {list(shape)} has {len(rest)} bytes"
+        )
+    array = np.frombuffer(rest, np.uint8) != 0 if dtype.kind == "b" else np.frombuffer(rest, dtype)
+    return array.reshape(shape, order="F" if by_columns else "C").copy(order="K")
 
 
 def _npy(array: Array) -> bytes:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ..errors import MinigradError
 from ..files import write_whole
 from ..flow.results import to_line
+from ..untrusted import lines_of, open_regular, parse_json, reading, whole_number
+
+
+class LogError(MinigradError, ValueError):
+    """A file that is no log of training, and the line that is none of its."""
 
 
 class Log:
@@ -39,20 +44,28 @@ class Log:
 
 
 def _step(record: dict[str, Any]) -> int:
-    return int(record.get("step", record.get("validation", {}).get("step", 0)))
+    validation = record.get("validation", {})
+    known = validation if "step" not in record and isinstance(validation, dict) else record
+    return whole_number(known.get("step", 0))
 
 
 def whole_lines(path: str | Path) -> list[dict[str, Any]]:
     """The records of a JSONL file; a last line that a kill has torn is left out.
 
-    Raises ValueError for any other line that is no JSON.
+    Raises LogError for any other line that is no record, and for what is no file.
     """
-    lines = Path(path).read_text("utf-8").splitlines()
     found = []
-    for k, line in enumerate(lines):
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            if k + 1 < len(lines):
-                raise ValueError(f"{path}: line {k + 1} is not JSON.") from None
+    with reading(path, LogError, what="log"), open_regular(path) as file:
+        torn = 0
+        for number, line in enumerate(lines_of(file), 1):
+            if torn:
+                raise LogError(f"{path}: line {torn} is not JSON.")
+            try:
+                record = parse_json(line)
+            except ValueError:
+                torn = number
+                continue
+            if not isinstance(record, dict):
+                raise LogError(f"{path}: line {number} is no record, {{...}}.")
+            found.append(record)
     return found

@@ -21,9 +21,10 @@ from ..errors import MinigradError
 from ..nn.module import Module
 from ..optim import clip_grad_norm_
 from ..optim.optimizers import Optimizer
-from ..random import default_generator
+from ..random import default_generator, set_state
 from ..tape import no_grad
 from ..tree import map_leaves
+from ..untrusted import cause, whole_number
 from . import checkpoint as checkpoints
 from .log import Log
 from .progress import Silent, shown
@@ -291,33 +292,60 @@ class Run:
         }  # fmt: skip
 
     def load(self, tree: dict[str, Any]) -> None:
-        """Takes over what state_dict gave. Raises TrainingError if it is of another run."""
+        """Takes over what state_dict gave.
+
+        Raises TrainingError if it is of another run, or not what state_dict gives. Model,
+        optimiser, data and generators are then as they were before.
+        """
+        before, state = self.state_dict(), self.state
         try:
-            self.model.load_state_dict(tree["model"])
-            self.optimizer.load_state_dict(tree["optimizer"])
-            random, carried, data = tree["random"], tree["carried"], tree["data"]
-        except (MinigradError, KeyError) as error:
-            raise TrainingError(f"fit: {self.checkpoint} is of another run: {error}") from None
+            self._take(tree)
+        except BaseException as error:
+            self._take(before)
+            self.state = state
+            if not isinstance(error, Exception) or isinstance(error, TrainingError):
+                raise
+            raise TrainingError(
+                f"fit: {self.checkpoint} is of another run: {cause(error)}"
+            ) from error
+
+    def _take(self, tree: dict[str, Any]) -> None:
+        random, best, schedule = tree["random"], tree["best_parameters"], tree["schedule"]
         if len(random) != len(self.generators):
             raise TrainingError(
                 f"fit: {self.checkpoint} holds {len(random)} random generators and this run has "
                 f"{len(self.generators)}; pass the same generators=."
             )
-        if (self.schedule is None) != (tree["schedule"] is None):
+        if (self.schedule is None) != (schedule is None):
             raise TrainingError(f"fit: {self.checkpoint} and this run differ in their schedule.")
-        self.step, self.epoch, self.position = tree["step"], tree["epoch"], tree["position"]
+        if best is not None:  # they are taken at the end of the run: must fit, too
+            self.model.load_state_dict(best)
+        self.model.load_state_dict(tree["model"])
+        self.optimizer.load_state_dict(tree["optimizer"])
+        self.step, self.epoch, self.position, self.since_best = (
+            whole_number(tree[name]) for name in ("step", "epoch", "position", "since_best")
+        )
         if self.schedule is not None:
-            _load_schedule(self.schedule, tree["schedule"])
+            _load_schedule(self.schedule, schedule)
             self.optimizer.lr = float(tree["optimizer"]["lr"])
-        if data is not None:
-            self.batches.load_state_dict(data)
+        if tree["data"] is not None:
+            self.batches.load_state_dict(tree["data"])
         for generator, state in zip(self.generators, random, strict=True):
-            generator.bit_generator.state = state
-        if carried is not None:
-            self.state = _tree_of(carried)
-        self.fitted.history, self.fitted.best = tree["history"], tree["best"]
-        self.best_parameters, self.since_best = tree["best_parameters"], tree["since_best"]
+            set_state(generator, state)
+        self.state = None if tree["carried"] is None else _tree_of(tree["carried"])
+        self.fitted.history = [_validation(entry) for entry in tree["history"]]
+        self.fitted.best = _validation(tree["best"]) if tree["best"] else {}
+        self.best_parameters = best
         self.fitted.stopped = "patience" if tree["ended"] else ""
+
+
+def _validation(entry: dict[str, Any]) -> dict[str, Any]:
+    """A step and numbers by name, as `validate` gave them. Raises ValueError for anything else."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"a validation is {type(entry).__name__}; expected numbers by name")
+    if not all(isinstance(value, (int, float)) for value in entry.values()):
+        raise ValueError("a validation holds what is no number")
+    return entry
 
 
 def held_generators(model: Module) -> list[np.random.Generator]:
@@ -341,7 +369,9 @@ def _schedule_state(schedule: Any) -> list[dict[str, float]]:
 
 def _load_schedule(schedule: Any, states: list[dict[str, float]]) -> None:
     for state in states:
-        schedule.t, schedule.base = int(state["t"]), float(state["base"])
+        if schedule is None:
+            raise ValueError("the checkpoint has a schedule of more parts")
+        schedule.t, schedule.base = whole_number(state["t"]), float(state["base"])
         schedule = getattr(schedule, "then", None)
 
 

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..printable import printable
+
 if TYPE_CHECKING:
     from .loop import Run
 
@@ -39,7 +41,7 @@ class Lines(Silent):
         best = run.fitted.best.get(run.metric)
         text = f"step {run.step}  epoch {run.epoch}  loss {run.loss:.4g}  norm {run.norm:.3g}"
         text += f"  best {run.metric} {best:.4g}" if best is not None else ""
-        self.stream.write(f"{text}  {self.last - self.started:.1f} s{more}\n")
+        self.stream.write(f"{printable(text)}  {self.last - self.started:.1f} s{more}\n")
         self.stream.flush()
 
 

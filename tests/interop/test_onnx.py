@@ -457,3 +457,72 @@ def test_equal_models_are_equal_files(tmp_path: Path) -> None:
     layer = nn.LSTM(3, 2)
     a, b = (interop.export_onnx(tmp_path / name, layer).read_bytes() for name in ("a", "b"))
     assert a == b
+
+
+SLICES = [
+    (start, end, step)
+    for start in (-9, -6, -4, -1, 0, 2, 4, 9)
+    for end in (-9, -7, -5, -1, 0, 3, 4, 9)
+    for step in (-3, -1, 1, 2)
+]
+
+
+def test_slices_are_onnxruntimes_for_starts_and_ends_beyond_the_array(tmp_path: Path) -> None:
+    helper, floats, ints = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    names = ("start", "end", "axis", "step")
+    graph = helper.make_graph(
+        [helper.make_node("Slice", ["x", *names], ["y"])],
+        "g",
+        [
+            helper.make_tensor_value_info("x", floats, ["n"]),
+            *(helper.make_tensor_value_info(name, ints, [1]) for name in names),
+        ],
+        [helper.make_tensor_value_info("y", floats, ["m"])],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    file = tmp_path / "a.onnx"
+    file.write_bytes(
+        helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    )
+    model = interop.import_onnx(file)
+    for n in (1, 4, 5):
+        x = np.arange(n, dtype=np.float32)
+        for start, end, step in SLICES:
+            values = {"start": start, "end": end, "axis": 0, "step": step}
+            given = {"x": x} | {name: np.array([v], np.int64) for name, v in values.items()}
+            assert model(**given)["y"].numpy().tolist() == run(file, given)[0].tolist(), values
+    zero = {name: np.array([v], np.int64) for name, v in zip(names, (0, 1, 0, 0), strict=True)}
+    with pytest.raises(interop.ConversionError, match="Slice with a step of 0"):
+        model(x=x, **zero)
+
+
+def test_an_output_without_a_shape_is_of_any(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(HEAD + "(float[2] x) => (float[2] y) { y = Tanh (x) }")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    file = tmp_path / "a.onnx"
+    file.write_bytes(model.SerializeToString())
+    x = np.array([0.5, -2.0], np.float32)
+    close(interop.import_onnx(file)(x)["y"].numpy(), run(file, {"x": x})[0])
+
+
+def test_weights_that_two_nodes_share_are_warned_of(tmp_path: Path) -> None:
+    text = HEAD + (
+        "(float[3,2] x) => (float[3,2] y) <float[2,2] W = {1,2,3,4}>"
+        "{ [first] h = MatMul (x, W) [second] y = MatMul (h, W) }"
+    )
+    file = graph_file(tmp_path / "a.onnx", text)
+    with pytest.warns(UserWarning, match="nodes 'first' and 'second' share the weights 'W'"):
+        model = interop.import_onnx(file)
+    x = np.eye(3, 2, dtype=np.float32)
+    close(model(x)["y"].numpy(), run(file, {"x": x})[0])
+
+
+def test_an_error_that_numpy_raises_while_a_graph_runs_names_the_node(tmp_path: Path) -> None:
+    text = HEAD + (
+        "(float[2] x) => (float[2] y) <int64[1] s = {3}>{ [its_name] y = Reshape (x, s) }"
+    )
+    model = interop.import_onnx(graph_file(tmp_path / "a.onnx", text))
+    with pytest.raises((interop.ConversionError, mg.ShapeError)) as caught:
+        model(np.ones(2, np.float32))
+    said = str(caught.value) + "".join(getattr(caught.value, "__notes__", ()))
+    assert "'its_name' (Reshape)" in said

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import write_whole
+from ...untrusted import open_regular, reading
 from ..results import OutputError
 from . import data
 from .networks import networks
@@ -126,7 +127,7 @@ def check_destination(path: Path, replace: bool = False) -> None:
     if not path.absolute().parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}; make it first.")
     if path.exists() and not replace:
-        with open(path, "rb") as file:
+        with reading(path, OutputError), open_regular(path) as file:
             head = file.read(400)
         if MARK.encode() not in head:
             raise OutputError(

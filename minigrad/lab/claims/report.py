@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from pathlib import Path
 from typing import Any
 
 from ...flow.results import to_csv, to_json
+from ...untrusted import read_json, reading
 from . import figures
 from .base import RESULTS, Claim, ClaimError, Data, Row, verdict
 
@@ -83,6 +83,7 @@ def stored(claim: Claim) -> Data:
         raise ClaimError(
             f"{claim.name}: no stored result; run `minigrad experiment {claim.name}` for one."
         )
-    result: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    rows = claim.judge(result["data"])
+    with reading(path, ClaimError, what="result of `minigrad experiment`"):
+        result: dict[str, Any] = read_json(path)
+        rows = claim.judge(result["data"])
     return result | {"comparison": [vars(row) for row in rows], "verdict": verdict(rows)}

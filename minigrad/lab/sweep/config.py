@@ -17,6 +17,7 @@ import importlib
 import itertools
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,11 +25,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ...untrusted import read_text, reading, shortly
 from .errors import SweepError, unknown
 
 TRIAL = "minigrad.lab.sweep.trials:run"
 SECTIONS = ("grid", "fixed", "function")
 MOST_RUNS = 100_000
+MOST_CONFIG = 4 << 20  # bytes of a configuration
+MOST_PARTS = 50  # of a dotted key
+_TEXTS = re.compile(r"""["](?:[^"\\\n]++|\\.)*+(?:["]|\\?(?=\n|\Z))|'[^'\n]*+'""")
+_KEYS = re.compile(r"""[\w"'-]++(?:[ \t]*+\.[ \t]*+[\w"'-]++)*+""")
 EXAMPLE = Path(__file__).with_name("example.toml")
 
 
@@ -92,17 +98,30 @@ def _key(function: str, parameters: Mapping[str, Any]) -> str:
 def read(path: Path) -> Config:
     """The sweep that a TOML file describes. Raises SweepError with the file and the key."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # some editors put a mark first
-    except UnicodeDecodeError:
-        raise SweepError(f"{path}: is not UTF-8 text.") from None
-    except OSError as error:
-        raise SweepError(f"{path}: cannot be read: {error.strerror}.") from None
-    try:
-        return parse(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise SweepError(f"{path}: is not TOML: {error}.") from None
+        with reading(path, SweepError, what="configuration of a sweep"):
+            return parse(_parsed(_text(path)))
     except SweepError as error:
-        raise SweepError(f"{path}: {error}") from None
+        said = str(error)
+        raise SweepError(said if said.startswith(f"{path}: ") else f"{path}: {said}") from None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    # tomllib takes the square of the parts of a key: minutes for some kilobytes of `a.a.a...`.
+    if any(key[0].count(".") > MOST_PARTS for key in _KEYS.finditer(_TEXTS.sub("q", text))):
+        raise SweepError(f"has a key of more than {MOST_PARTS} parts.")
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError, and integers of thousands of digits
+        raise SweepError(f"is not TOML: {error}.") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path, MOST_CONFIG)
+    except UnicodeDecodeError:
+        raise SweepError("is not UTF-8 text.") from None
+    except OSError as error:
+        raise SweepError(f"cannot be read: {error.strerror or error}.") from None
 
 
 def parse(content: Mapping[str, Any]) -> Config:
@@ -157,16 +176,22 @@ def _check_list(key: str, values: Any) -> None:
         )
     if not values:
         raise SweepError(f"[grid]: {key} is an empty list; give it a value, or remove it.")
-    for i, value in enumerate(values):
+    if len(values) > MOST_RUNS:
+        raise SweepError(f"[grid]: {key} has {len(values):,} values; at most {MOST_RUNS:,}.")
+    seen: set[Any] = set()
+    for value in values:
         _check_value("grid", key, value)
-        if value in values[:i]:
+        if value in seen:
             raise SweepError(f"[grid]: {key} lists {value!r} twice; every run is done once.")
+        seen.add(value)
 
 
 def _check_value(section: str, key: str, value: Any) -> None:
     if not isinstance(value, (str, int, float, bool)):
         kind = type(value).__name__
         raise SweepError(f"[{section}]: {key} takes a number or a text, got a {kind}: {value!r}.")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise SweepError(f"[{section}]: {key} takes a number of 64 bits, got {shortly(value)}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise SweepError(f"[{section}]: {key} takes a finite number, got {value}.")
 

@@ -12,14 +12,14 @@ run is done again. A later line for the same run replaces the earlier one (--ret
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...files import write_whole
 from ...flow.results import to_csv, to_line
+from ...untrusted import lines_of, open_regular, parse_json, reading, whole_number
 from . import config as configs
 from .config import Config, Run
 from .errors import SweepError
@@ -45,9 +45,10 @@ class Folder:
         self._lock = _lock(path / LOCK)
         try:
             self._adopt(config, text)
+            os.close(_open_own(path / RESULTS, os.O_WRONLY))  # before anything is cut off
             cut_torn(path / RESULTS)
             self.rows = read_rows(path)
-            self._table = os.open(path / RESULTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._table = _open_own(path / RESULTS, os.O_WRONLY | os.O_APPEND)
             _sync_folder(path)
         except BaseException:
             os.close(self._lock)
@@ -126,32 +127,45 @@ def csv_text(rows: Sequence[Row]) -> str:
 def read_rows(path: Path) -> dict[str, Row]:
     """Key -> row of all whole lines. Raises SweepError for a line that is none of ours."""
     rows: dict[str, Row] = {}
-    try:
-        content = (path / RESULTS).read_bytes()
-    except FileNotFoundError:
+    if not (path / RESULTS).exists():
         return rows
-    for number, line in enumerate(content.split(b"\n")[:-1], 1):  # the last part has no newline
-        try:
-            row = json.loads(line)
-            if not isinstance(row["parameters"], Mapping):
-                raise TypeError
-            if not isinstance(row["results"], Mapping):
-                raise TypeError
-            rows[row["key"]] = {"attempts": 1, **row, "status": str(row["status"])}
-        except (ValueError, KeyError, TypeError):
-            raise SweepError(
-                f"{path / RESULTS}: line {number} is not a run; delete that line, and the same "
-                "command does its run again."
-            ) from None
+    with reading(path / RESULTS, SweepError), open_regular(path / RESULTS) as file:
+        for number, line in enumerate(lines_of(file), 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = _row(parse_json(line))
+            except (ValueError, KeyError, TypeError, OverflowError):
+                raise SweepError(
+                    f"{path / RESULTS}: line {number} is not a run; delete that line, and the same "
+                    "command does its run again."
+                ) from None
+            rows[row["key"]] = row
     return rows
+
+
+def _row(stored: Any) -> Row:
+    """One line of the table, as `add` writes it. Raises TypeError, KeyError, ValueError if not."""
+    row = {"attempts": 1, **stored}
+    for name, value in {**row["parameters"], **row["results"]}.items():
+        if not isinstance(value, (str, int, float, bool, type(None))) or not isinstance(name, str):
+            raise TypeError
+        if isinstance(value, int):
+            float(value)  # what is printed of it is a mean
+    whole_number(row["attempts"])
+    if not all(isinstance(row.get(name, ""), str) for name in ("error", "traceback")):
+        raise TypeError
+    if not isinstance(row["key"], str) or not isinstance(row["status"], str):
+        raise TypeError
+    return row
 
 
 def cut_torn(path: Path) -> None:
     """Cuts off a last line without a newline: what a killed process had not finished writing."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return
+    with reading(path, SweepError), open_regular(path) as file:
+        content = file.read()
     whole = content.rfind(b"\n") + 1
     if whole != len(content):
         os.truncate(path, whole)
@@ -174,6 +188,12 @@ def _check_ours(path: Path) -> None:
         return
     if not path.is_dir():
         raise SweepError(f"{path}: this is a file; choose a new folder with --out.")
+    for name in (CONFIG, RESULTS, CSV, LOG, LOCK):
+        if (path / name).is_symlink() or ((path / name).exists() and not (path / name).is_file()):
+            raise SweepError(
+                f"{path / name}: is a link or no file; nothing is written there. Remove it, or "
+                f"choose another folder with --out."
+            )
     # A process killed at its start leaves a lock and no configuration yet.
     others = {item.name for item in path.iterdir()} - {LOCK, CONFIG + ".part"}
     if others and CONFIG not in others:
@@ -187,7 +207,7 @@ def _write(file: int, line: bytes) -> int:
 
 
 def _lock(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    file = _open_own(path, os.O_RDWR)
     try:
         _lock_or_raise(file)
     except OSError:
@@ -200,6 +220,15 @@ def _lock(path: Path) -> int:
     os.ftruncate(file, 0)
     os.write(file, f"{os.getpid()}\n".encode())
     return file
+
+
+def _open_own(path: Path, flags: int) -> int:
+    """Opens a file of the folder to write to, or makes it. A link would lead to another's file."""
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        return os.open(path, flags | os.O_CREAT | more, 0o644)
+    except OSError as error:
+        raise SweepError(f"{path}: cannot be written ({error.strerror or error}).") from None
 
 
 def _lock_or_raise(file: int) -> None:

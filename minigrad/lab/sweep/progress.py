@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from typing import TextIO
 
+from ...printable import printable
+
 BAR = 20
 CLEAR = "\r\x1b[2K"  # to the start of the line, and nothing on it
 PIPE_EVERY_S = 10.0
@@ -46,7 +48,7 @@ class Progress:
         if self.quiet or (not last and now - self.shown < wait):
             return
         self.shown = now
-        line = self.line(running, now)
+        line = printable(self.line(running, now))
         if self.live:
             self._put(CLEAR + _cut(line, self._columns() - 1))
         else:
@@ -68,7 +70,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays, above the one that rewrites itself."""
-        self._put((CLEAR if self.live and not self.quiet else "") + text + "\n")
+        clear = CLEAR if self.live and not self.quiet else ""
+        self._put(f"{clear}{printable(text)}\n")
 
     def close(self) -> None:
         """Leaves the line, so that what follows starts on the next one."""
