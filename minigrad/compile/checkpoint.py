@@ -7,13 +7,15 @@ segment and the insides of one segment at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..backward import walk
 from ..errors import GradientError
+from ..memory import kept
 from ..plan import Plan
 from ..tape import Node, no_grad, state, tick
 from ..tensor import Tensor, wrap
@@ -32,15 +34,17 @@ class _Segments:
         self, run: Callable[[Any, Any], Any], init: Any, xs: Any, cuts: Sequence[tuple[int, int]]
     ):
         self.run, self.init, self.xs, self.cuts = run, init, xs, cuts
+        self.arrays = [kept(x) for x in leaves(xs)]
         self.states: list[list[Array]] = []  # at the beginning of each segment
         self.outer: list[Any] = []  # what the cell closes over and needs a gradient
+        self.weights: list[tuple[Tensor, Array]] = []  # the leaves of these, and their arrays
         self.ys: Any = None
 
     def forward(self) -> tuple[list[Array], list[Array]]:
         current = self.init
         parts = []
         for begin, end in self.cuts:
-            self.states.append([s._data for s in leaves(current)])
+            self.states.append([kept(s) for s in leaves(current)])
             with no_grad():
                 current, ys = self.run(current, map_leaves(lambda x: x[begin:end], self.xs))  # noqa: B023
             self.ys = ys
@@ -57,10 +61,14 @@ class _Segments:
         total: dict[int, Array] = {}
         for (begin, end), first in reversed(list(zip(self.cuts, self.states, strict=True))):
             own_state = [wrap(a, None, a.dtype.kind == "f") for a in first]
-            own_xs = [wrap(x._data[begin:end], None, x.requires_grad) for x in xs]
+            own_xs = [
+                wrap(a[begin:end], None, x.requires_grad)
+                for a, x in zip(self.arrays, xs, strict=True)
+            ]
             before = state.switch(recording=True)
             try:
-                final, ys = self.run(rebuild(self.init, own_state), rebuild(self.xs, own_xs))
+                with _as_they_were(self.weights):
+                    final, ys = self.run(rebuild(self.init, own_state), rebuild(self.xs, own_xs))
             finally:
                 state.switch(**before)
             outputs, seeds = [], []
@@ -102,7 +110,20 @@ class _Segments:
         )
 
     def release(self) -> None:
-        self.states, self.outer = [], []
+        self.states, self.outer, self.arrays, self.weights = [], [], [], []
+
+
+@contextmanager
+def _as_they_were(weights: Sequence[tuple[Tensor, Array]]) -> Iterator[None]:
+    """Leaves with the arrays that they had when the scan ran."""
+    now = [t._data for t, _ in weights]
+    for t, array in weights:
+        t._data = array
+    try:
+        yield
+    finally:
+        for (t, _), array in zip(weights, now, strict=True):
+            t._data = array
 
 
 _EMPTY = np.zeros(())
@@ -134,13 +155,15 @@ def checkpointed(
         finals, ys = segments.forward()
         return _result(segments, finals, ys, lambda a, k: wrap(a, None, False), explained)
     segments.outer = _closed_over(run, init, xs, cuts[0])
+    segments.weights = [(t, kept(t)) for t in segments.outer if isinstance(t, Tensor)]
     finals, ys = segments.forward()
     inputs = [*leaves(init), *leaves(xs), *segments.outer]
     needs = tuple(i for i, t in enumerate(inputs) if isinstance(t, Node) or t.requires_grad)
     made = nodes.make_node(nodes.SCAN, inputs, {"run": segments}, ys[-1] if ys else finals[-1])
-    arrays = tuple(a for first in segments.states for a in first)
-    made.saved = arrays
-    made.plan = Plan(needs, (), tuple("a state of the scan" for _ in arrays), (), ())
+    states = [a for first in segments.states for a in first]
+    arrays = (*states, *segments.arrays, *(a for _, a in segments.weights))
+    made._saved = arrays
+    made.plan = Plan(needs, (), tuple("an array of the scan" for _ in arrays), (), ())
     if state.tape is not None:
         state.tape.record(made, ys[-1] if ys else finals[-1])
 
