@@ -52,16 +52,15 @@ def grad(
                 "it out, or "
                 f"pass allow_unused=True to get None."
             )
-    results = [
-        None if g is None else _owned(g.copy() if any(g is h for h in found[:i]) else g)
-        for i, g in enumerate(found)
-    ]
+    results = [None if g is None else _owned(g, found[:i]) for i, g in enumerate(found)]
     return results[0] if single else results
 
 
-def _owned(g: Any) -> Tensor:
+def _owned(g: Any, others: list[Any]) -> Tensor:
     """A gradient as a Tensor that shares no memory with another: y = a + b hands one to both."""
-    return in_place_of(g, g._data.copy()) if isinstance(g, Tensor) else wrap(g, None, False)
+    if isinstance(g, Tensor):
+        return in_place_of(g, g._data.copy())
+    return wrap(g.copy() if any(g is h for h in others) else g, None, False)
 
 
 def _leaves(where: str, inputs: Sequence[Any]) -> list[Tensor]:

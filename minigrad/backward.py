@@ -16,8 +16,8 @@ import numpy as np
 
 from . import ops, versions
 from .errors import DTypeError, GradientError, ShapeError, describe
-from .tape import Node, check_finite, state
 from .memory import kept
+from .tape import Node, check_finite, state
 from .tensor import Tensor, as_tensor, in_place_of, wrap
 
 Array = np.ndarray

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import sys
 import weakref
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-# Handles that are alive: what was handed out and is still held by somebody. A handle is an array
-# around a memoryview of ours, so that NumPy's chain of bases ends at it: it lives exactly as long
-# as any view, iterator or memoryview of what was handed out.
+# id of an array of ours -> the handle to it that somebody holds. A handle is an array around a
+# memoryview, so that NumPy's chain of bases ends at it: it lives exactly as long as any view,
+# iterator or memoryview of what was handed out, and keeps our array, too.
 lent: dict[int, weakref.ref[Array]] = {}
 
 _PLAIN = {int, float, bool, str, type(None)}
@@ -41,15 +40,15 @@ def lend(t: Tensor) -> Array:
         # of an array that only t holds (one reference by t, one by this call) nothing is recorded
         if sys.getrefcount(t._data) > 2 or t._data.base is not None:
             t._data = t._data.copy("K")
-        handle = np.asarray(memoryview(t._data))
-        key = id(handle)
-        lent[key] = t._handle = weakref.ref(handle, lambda _: lent.pop(key))
+        handle = np.asarray(t._data.data)
+        key = id(t._data)
+        lent[key] = weakref.ref(handle, lambda _: lent.pop(key, None))
     return handle.view()
 
 
 def _handle(t: Tensor) -> Array | None:
-    handle = None if t._handle is None else t._handle()
-    return handle if handle is not None and handle.base.obj is t._data else None
+    known = lent.get(id(t._data))
+    return None if known is None else known()
 
 
 def is_lent(t: Tensor, array: Array) -> bool:
@@ -60,11 +59,11 @@ def is_lent(t: Tensor, array: Array) -> bool:
 
 def kept(t: Tensor) -> Array:
     """t's array, to be read later on: a snapshot while somebody else may write to it."""
-    return t._data.copy("K") if lent and _handle(t) is not None else t._data
+    return t._data.copy("K") if id(t._data) in lent else t._data
 
 
 def private_params(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of an op, to be kept: arrays and lists in them are the caller's, and copied."""
+    """The parameters of an op, to be kept: the caller's arrays and lists in them are copied."""
     if all(map(_fixed, params.values())):
         return params
     return {name: private(value) for name, value in params.items()}
@@ -101,4 +100,4 @@ def private(value: Any) -> Any:
 
 def readable(array: Array) -> Array:
     """The same memory, read-only: not even setflags makes it writable."""
-    return np.asarray(memoryview(array).toreadonly())
+    return np.asarray(array.data.toreadonly())

@@ -38,7 +38,6 @@ class Tensor:
     name: str = ""
     _trace: Any = None  # of a Tracer, in compile: a Tensor of a step that is being traced
     _hooks: list[Callable[..., Any]] | None = None
-    _handle: Any = None  # a weak reference to what `.data` handed out; see memory.py
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str = ""):
         if isinstance(data, Tensor):
@@ -480,7 +479,7 @@ def _any_needed(args: Sequence[Any]) -> bool:
 
 def _any_lent(args: Sequence[Any]) -> bool:
     """Is somebody holding the `.data` of an argument? Then its array is not to be kept as it is."""
-    return any(isinstance(a, Tensor) and a._handle is not None for a in args)
+    return any(isinstance(a, Tensor) and id(a._data) in lent for a in args)
 
 
 def _ours(args: Sequence[Any], arrays: Sequence[Array], saves: Sequence[int]) -> list[Array]:
