@@ -7,6 +7,7 @@ segment and the insides of one segment at a time.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from ..backward import walk
 from ..errors import GradientError
 from ..memory import kept
 from ..plan import Plan
-from ..tape import Node, no_grad, state, tick
+from ..tape import Node, state, tick
 from ..tensor import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from . import node as nodes
@@ -38,17 +39,30 @@ class _Segments:
         self.states: list[list[Array]] = []  # at the beginning of each segment
         self.outer: list[Any] = []  # what the cell closes over and needs a gradient
         self.weights: list[tuple[Tensor, Array]] = []  # the leaves of these, and their arrays
+        self.digests: list[int] = []  # of what each segment computed
         self.ys: Any = None
 
+    def segment(self, k: int) -> tuple[list[Tensor], list[Tensor], Any, Any]:
+        """(state, xs, final, ys) of the k-th one, on Tensors of its own."""
+        begin, end = self.cuts[k]
+        state = [wrap(a, None, a.dtype.kind == "f") for a in self.states[k]]
+        xs = [
+            wrap(a[begin:end], None, x.requires_grad)
+            for a, x in zip(self.arrays, leaves(self.xs), strict=True)
+        ]
+        with _as_they_were(self.weights):
+            final, ys = self.run(rebuild(self.init, state), rebuild(self.xs, xs))
+        return state, xs, final, ys
+
     def forward(self) -> tuple[list[Array], list[Array]]:
-        current = self.init
+        current: Any = self.init
         parts = []
-        for begin, end in self.cuts:
+        for k, (begin, _) in enumerate(self.cuts):
             self.states.append([kept(s) for s in leaves(current)])
-            with no_grad():
-                current, ys = self.run(current, map_leaves(lambda x: x[begin:end], self.xs))  # noqa: B023
-            self.ys = ys
-            parts.append((begin, [y._data for y in leaves(ys)]))
+            # recorded, and dropped: so what runs is what will run again, and comes out the same
+            _, _, current, self.ys = self.segment(k)
+            self.digests.append(_digest(current, self.ys))
+            parts.append((begin, [y._data for y in leaves(self.ys)]))
         parts.sort(key=lambda part: part[0])
         joined = [np.concatenate(pieces) for pieces in zip(*(ys for _, ys in parts), strict=True)]
         return [s._data for s in leaves(current)], joined
@@ -59,18 +73,19 @@ class _Segments:
         carried: list[Any] = [g.get(k) for k in range(n)]
         dxs = [np.zeros(x.shape, x.dtype) if x.requires_grad else None for x in xs]
         total: dict[int, Array] = {}
-        for (begin, end), first in reversed(list(zip(self.cuts, self.states, strict=True))):
-            own_state = [wrap(a, None, a.dtype.kind == "f") for a in first]
-            own_xs = [
-                wrap(a[begin:end], None, x.requires_grad)
-                for a, x in zip(self.arrays, xs, strict=True)
-            ]
+        for segment, (begin, end) in reversed(list(enumerate(self.cuts))):
             before = state.switch(recording=True)
             try:
-                with _as_they_were(self.weights):
-                    final, ys = self.run(rebuild(self.init, own_state), rebuild(self.xs, own_xs))
+                own_state, own_xs, final, ys = self.segment(segment)
             finally:
                 state.switch(**before)
+            if _digest(final, ys) != self.digests[segment]:
+                raise GradientError(
+                    f"scan: steps {begin} to {end - 1}, computed again for checkpoint=, came out "
+                    "otherwise than at first: something that the cell reads has changed since, an "
+                    "array it closes over or a draw of random numbers. Pass it in with xs, or "
+                    "change it after backward."
+                )
             outputs, seeds = [], []
             for k, t in enumerate([*leaves(final), *leaves(ys)]):
                 seed = carried[k] if k < n else g[k][begin:end] if k in g else None
@@ -111,6 +126,14 @@ class _Segments:
 
     def release(self) -> None:
         self.states, self.outer, self.arrays, self.weights = [], [], [], []
+
+
+def _digest(final: Any, ys: Any) -> int:
+    """A number for the bits of all values."""
+    found = 0
+    for t in (*leaves(final), *leaves(ys)):
+        found = zlib.crc32(np.ascontiguousarray(t._data), found)
+    return found
 
 
 @contextmanager

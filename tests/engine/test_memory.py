@@ -478,6 +478,28 @@ def test_what_a_cell_closes_over_is_the_callers_own(mode: str, rng: Any) -> None
         assert v.grad.item() == 15 * scale
 
 
+@pytest.mark.parametrize("mode", ["fused", "tape"])
+def test_a_checkpointed_cell_whose_constants_have_changed_is_refused(mode: str) -> None:
+    k, v = np.ones(1), leaf([[0.5]])
+
+    def cell(s: Any, x: Any) -> tuple[Any, Any]:
+        return s + x @ v, s * k
+
+    for scale in (2.0, 3.0, 4.0):
+        k[...], v.grad = scale, None
+        for spoil in (False, True):
+            final, ys = mg.scan(
+                cell, np.zeros((1, 1)), np.ones((5, 1, 1)), mode=mode, checkpoint=2
+            )
+            if spoil:
+                k[...] = 9.0
+                with pytest.raises(mg.GradientError, match="computed again for checkpoint="):
+                    ys.sum().backward()
+            else:
+                ys.sum().backward()
+                assert v.grad.item() == 10 * scale
+
+
 # -- what comes out ------------------------------------------------------------------------------
 
 
