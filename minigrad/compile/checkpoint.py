@@ -132,7 +132,7 @@ def _digest(final: Any, ys: Any) -> int:
     """A number for the bits of all values."""
     found = 0
     for t in (*leaves(final), *leaves(ys)):
-        found = zlib.crc32(np.ascontiguousarray(t._data), found)
+        found = zlib.crc32(np.ascontiguousarray(t._data).data, found)
     return found
 
 

@@ -488,9 +488,7 @@ def test_a_checkpointed_cell_whose_constants_have_changed_is_refused(mode: str) 
     for scale in (2.0, 3.0, 4.0):
         k[...], v.grad = scale, None
         for spoil in (False, True):
-            final, ys = mg.scan(
-                cell, np.zeros((1, 1)), np.ones((5, 1, 1)), mode=mode, checkpoint=2
-            )
+            _, ys = mg.scan(cell, np.zeros((1, 1)), np.ones((5, 1, 1)), mode=mode, checkpoint=2)
             if spoil:
                 k[...] = 9.0
                 with pytest.raises(mg.GradientError, match="computed again for checkpoint="):
