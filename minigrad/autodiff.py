@@ -9,7 +9,7 @@ import numpy as np
 
 from . import backward, ops
 from .errors import GradientError, ShapeError, describe
-from .tensor import Tensor, as_tensor, tensor, wrap
+from .tensor import Tensor, as_tensor, in_place_of, tensor, wrap
 
 Function = Callable[..., Tensor]
 
@@ -52,8 +52,15 @@ def grad(
                 "it out, or "
                 f"pass allow_unused=True to get None."
             )
-    results = [g if g is None or isinstance(g, Tensor) else wrap(g, None, False) for g in found]
+    results = [None if g is None else _owned(g, found[:i]) for i, g in enumerate(found)]
     return results[0] if single else results
+
+
+def _owned(g: Any, others: list[Any]) -> Tensor:
+    """A gradient as a Tensor that shares no memory with another: y = a + b hands one to both."""
+    if isinstance(g, Tensor):
+        return in_place_of(g, g._data.copy())
+    return wrap(g.copy() if any(g is h for h in others) else g, None, False)
 
 
 def _leaves(where: str, inputs: Sequence[Any]) -> list[Tensor]:

@@ -16,8 +16,9 @@ import numpy as np
 
 from . import ops, versions
 from .errors import DTypeError, GradientError, ShapeError, describe
+from .memory import kept
 from .tape import Node, check_finite, state
-from .tensor import Tensor, as_tensor, wrap
+from .tensor import Tensor, as_tensor, in_place_of, wrap
 
 Array = np.ndarray
 Target = Node | Tensor  # where a gradient arrives: the node that made a value, or a leaf
@@ -85,7 +86,7 @@ def cotangent(where: str, output: Tensor, grad: Any, create_graph: bool) -> Any:
         raise DTypeError(f"{where}: the gradient passed in is {describe(value)}; expected floats.")
     if value.dtype != output.dtype:
         value = ops.astype(value, output.dtype)
-    return value if create_graph else value._data
+    return value if create_graph else kept(value)
 
 
 def walk(
@@ -138,7 +139,7 @@ def _walk(
             g = _show(node, g)
         if targets is not None and id(node) in targets:
             found[id(node)] = g if create_graph else g.copy()
-        if node.saved is None:
+        if node._saved is None:
             _refuse_freed(node)
         if versions.latest > node.position:
             versions.check(node)
@@ -146,7 +147,7 @@ def _walk(
         if plan.fused and not create_graph:  # elementwise, the most frequent by far
             shapes = node.in_shapes
             for i, kernel in plan.fused:
-                gx = g if kernel is None else kernel(g, node.saved)
+                gx = g if kernel is None else kernel(g, node._saved)
                 if type(gx) is not np.ndarray:
                     gx = np.asarray(gx)
                 if shapes is not None and gx.shape != shapes[i]:
@@ -164,7 +165,7 @@ def _walk(
                     _check_pulled(node, i, gx)
                 sums.add(id(inputs[i]), gx)
         if not retain_graph:
-            node.saved = None
+            node._saved = None
             if node.op.kind == "scan":
                 node.op.release(node)
             if node.tape is None:
@@ -212,7 +213,7 @@ def _collect(
     if targets is not None:
         useful = set(targets)
         for node in nodes:
-            freed = node.saved is None  # reported when the walk comes to it
+            freed = node._saved is None  # reported when the walk comes to it
             if freed or any(id(node.inputs[i]) in useful for i in node.plan.needs):
                 useful.add(id(node))
         nodes = [n for n in nodes if id(n) in useful]
@@ -257,7 +258,7 @@ def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
         return node.op.pull(node, g, recorded=False)
     if node.op is ops.getitem:
         return [(0, _Slice(g, node.params["index"], node.input_shape(0)))]
-    return _call_rules(node, g, node.saved or ())
+    return _call_rules(node, g, node._saved or ())
 
 
 def _check_pulled(node: Node, i: int, gx: Any) -> None:
@@ -271,10 +272,10 @@ def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
         return node.op.pull(node, g, recorded=True)
     plan = node.plan
     saved: list[Tensor] = []
-    for position, array in zip(plan.saves, node.saved or (), strict=True):
+    for position, array in zip(plan.saves, node._saved or (), strict=True):
         source = node if position < 0 else node.inputs[position]
-        if isinstance(source, Tensor):
-            saved.append(source)
+        if isinstance(source, Tensor):  # a leaf, which may have other values by now
+            saved.append(source if source._data is array else in_place_of(source, array))
         elif isinstance(source, Node):
             saved.append(wrap(array, source, bool(source.plan.needs)))
         else:
@@ -329,12 +330,14 @@ def _run_hooks(hooks: list[Any], g: Any) -> Any:
                     f"hook: returned {describe(replaced)} for a gradient of {describe(value)}."
                 )
             value = replaced
-    return value if recorded else value._data
+    return value if recorded else kept(value)
 
 
 def _accumulate(leaf: Tensor, g: Any, create_graph: bool) -> None:
+    """Adds g, in memory of its own, to leaf.grad."""
+    recorded = isinstance(g, Tensor)
     if leaf.grad is None:
-        leaf.grad = g if isinstance(g, Tensor) else wrap(g, None, False)
+        leaf.grad = in_place_of(g, g._data.copy()) if recorded else wrap(g, None, False)
     elif create_graph or leaf.grad.requires_grad:
         leaf.grad = leaf.grad + g
     else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import MinigradError, NumericalError, describe
+from .memory import readable
 
 if TYPE_CHECKING:
     from .op import Op
@@ -63,15 +64,14 @@ class Node:
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "dtype", "in_shapes", "inputs", "op", "params", "plan",
-        "position",
-        "saved", "scope", "shape",
+        "__dict__", "__weakref__", "_saved", "dtype", "in_shapes", "inputs", "op", "params",
+        "plan", "position", "scope", "shape",
     )  # fmt: skip
     op: Op
     inputs: Sequence[Any]
     params: dict[str, Any]
     plan: Plan
-    saved: tuple[Array, ...] | None
+    _saved: tuple[Array, ...] | None
     in_shapes: tuple[tuple[int, ...], ...] | None
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -86,9 +86,14 @@ class Node:
         return f"<node {self.position}: {self.op.name} -> {self.dtype}{list(self.shape)}{where}>"
 
     @property
+    def saved(self) -> tuple[Array, ...] | None:
+        """The arrays kept for backward, read-only."""
+        return None if self._saved is None else tuple(map(readable, self._saved))
+
+    @property
     def nbytes(self) -> int:
         """Bytes kept alive for the backward pass by this node."""
-        return sum(a.nbytes for a in self.saved) if self.saved else 0
+        return sum(a.nbytes for a in self._saved) if self._saved else 0
 
     def input_shape(self, i: int) -> tuple[int, ...]:
         return self.shape if self.in_shapes is None else self.in_shapes[i]
@@ -136,7 +141,7 @@ class Tape:
         self.nodes.append(node)
         self._values[node.position] = y
         self._kept[node.position] = node.nbytes
-        self._kept_arrays |= {id(a): a.nbytes for a in node.saved or ()}
+        self._kept_arrays |= {id(a): a.nbytes for a in node._saved or ()}
         for leaf in node.inputs:
             if hasattr(leaf, "requires_grad") and id(leaf) not in self._known:
                 self._known.add(id(leaf))
@@ -146,12 +151,13 @@ class Tape:
         self._gradients[node.position] = g
 
     def value(self, node: Node) -> Array:
-        """What the node computed."""
-        return self._values[node.position]
+        """What the node computed, read-only."""
+        return readable(self._values[node.position])
 
     def gradient(self, node: Node) -> Array | None:
-        """dL/d(output of the node) after backward; None if none reached it."""
-        return self._gradients.get(node.position)
+        """dL/d(output of the node) after backward, read-only; None if none reached it."""
+        g = self._gradients.get(node.position)
+        return None if g is None else readable(g)
 
     @property
     def kept_bytes(self) -> int:

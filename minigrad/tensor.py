@@ -10,6 +10,7 @@ import numpy as np
 from . import ops, versions
 from .errors import DTypeError, GradientError, ShapeError, describe, suggest
 from .kinds import weak
+from .memory import is_lent, kept, lend, lent, private_params, readable
 from .op import REGISTRY, Op
 from .tape import Node, check_finite, state, tick
 
@@ -64,8 +65,13 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The array. Writing into it (`t.data -= step`, `t.data[0] = 1`) is seen by the tape."""
-        return self._data.view(versions.EditedArray)
+        """The array, to write into by any means of NumPy: `t.data -= step`, `t.data[0] = 1`.
+
+        What was recorded before keeps the values that it had then, so that gradients are those of
+        what was computed; Tensors that shared the memory (`t.detach()`, `t.reshape(...)`) keep
+        theirs, too. That takes a copy; to read, `t.numpy()` takes none. Nothing is recorded.
+        """
+        return lend(self)
 
     @data.setter
     def data(self, value: Any) -> None:
@@ -76,10 +82,8 @@ class Tensor:
                 "same shape, or "
                 f"make a new tensor."
             )
-        if isinstance(array, versions.EditedArray):
-            array = array.view(np.ndarray)
-            if np.may_share_memory(array, self._data):
-                return  # the end of `t.data -= x`: already written, and already noted
+        if is_lent(self, array):
+            return  # the end of `t.data -= x`: already written
         self._data = np.array(array, dtype=self._data.dtype)
 
     @property
@@ -109,10 +113,8 @@ class Tensor:
         return ops.transpose(self)
 
     def numpy(self) -> Array:
-        """The array, read-only: copy it, or edit through `t.data` so that the tape sees it."""
-        array = self._data.view()
-        array.flags.writeable = False
-        return array
+        """The array, read-only: copy it, or write through `t.data`."""
+        return readable(kept(self))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy or (dtype is not None and np.dtype(dtype) != self.dtype):
@@ -177,8 +179,8 @@ class Tensor:
         run(self, grad, retain_graph=retain_graph or create_graph, create_graph=create_graph)
 
     def detach(self) -> Tensor:
-        """The same array, cut off from the graph. Shares memory; edits to it are seen."""
-        return wrap(self._data, None, False)
+        """The same values, cut off from the graph; no copy, unless `.data` is being held."""
+        return wrap(kept(self), None, False)
 
     def copy(self) -> Tensor:
         """A leaf of its own with the same values."""
@@ -219,7 +221,7 @@ class Tensor:
             def keep(g: Tensor) -> None:
                 this = me()
                 if this is not None:
-                    this.grad = g
+                    this.grad = in_place_of(g, g._data.copy())
 
             self.register_hook(keep)
         return self
@@ -234,6 +236,11 @@ class Tensor:
         return apply(op, args, params)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        into = kwargs.get("out", ())
+        if into and all(type(a) is np.ndarray for a in into) and not _any_needed(inputs):
+            # `p.data -= lr * p.grad`: values into an array, which records nothing
+            values = [a._data if isinstance(a, Tensor) else a for a in inputs]
+            return getattr(ufunc, method)(*values, **kwargs)
         op = REGISTRY.get(
             {"true_divide": "divide", "absolute": "abs"}.get(ufunc.__name__, ufunc.__name__)
         )
@@ -254,8 +261,8 @@ class Tensor:
                 f"t[...] = value: this is {kind}; an edit in place would be lost to the tape. "
                 f"Edit inside `with mg.no_grad():`, or build a new tensor with mg.where."
             )
-        self._data[ops.plain_index(index)] = value._data if isinstance(value, Tensor) else value
-        versions.edited(self._data)
+        values = value._data if isinstance(value, Tensor) else value
+        versions.writable(self)[ops.plain_index(index)] = values
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same values in another shape: t.reshape(2, -1) or t.reshape((2, -1))."""
@@ -373,6 +380,16 @@ def wrap(array: Array, node: Node | None, requires_grad: bool) -> Tensor:
     return t
 
 
+def in_place_of(t: Tensor, array: Array) -> Tensor:
+    """A Tensor with t's place in the graph and the values of `array`, which is ours.
+
+    For the values that t had once, or for memory that it does not share.
+    """
+    if t._node is not None or not t.requires_grad:
+        return wrap(array, t._node, t.requires_grad)
+    return _recorded(ops.reshape, {"shape": array.shape}, (array,), array, [t], 1)  # of a leaf
+
+
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
     """A Tensor with a copy of `data`; the dtype follows NumPy's rules unless given.
 
@@ -404,7 +421,7 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     mask, bit, numbers = 0, 1, False
     dtype: Any = None
     y: Any = None
-    if op.plain:
+    if op.plain and not (lent and _any_lent(args)):
         for a in args:
             if isinstance(a, Tensor):
                 x = a._data
@@ -444,6 +461,8 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
         arrays, args, params = _prepare(op, args, params)
         y = op.forward(arrays, params)
         inputs, mask = _inputs(args)
+        if mask + 1 != 1 << len(args) and mask and state.mode and y.dtype.kind == "f":
+            arrays = _ours(args, arrays, op.plans[mask].saves)
     elif type(y) is not np.ndarray:
         y = np.asarray(y)
     mode = state.mode
@@ -452,6 +471,23 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     if mode and mask and y.dtype.kind == "f":  # masks and integers carry no gradient
         return _recorded(op, params, arrays, y, inputs, mask)
     return wrap(y, None, False)
+
+
+def _any_needed(args: Sequence[Any]) -> bool:
+    return any(isinstance(a, Tensor) and a.requires_grad for a in args)
+
+
+def _any_lent(args: Sequence[Any]) -> bool:
+    """Is somebody holding the `.data` of an argument? Then its array is not to be kept as it is."""
+    return any(isinstance(a, Tensor) and id(a._data) in lent for a in args)
+
+
+def _ours(args: Sequence[Any], arrays: Sequence[Array], saves: Sequence[int]) -> list[Array]:
+    """The arrays, those copied that will be kept and that the caller may write into."""
+    return [
+        x.copy() if i in saves and not isinstance(a, (Tensor, int, float)) else x
+        for i, (a, x) in enumerate(zip(args, arrays, strict=True))
+    ]
 
 
 def _inputs(args: Sequence[Any]) -> tuple[list[Any], int]:
@@ -490,7 +526,7 @@ def _recorded(
             node.in_shapes = tuple([x.shape for x in arrays])
             break
     node.plan = plan = op.plans[mask]
-    node.saved = tuple([y if i < 0 else arrays[i] for i in plan.saves]) if plan.saves else ()
+    node._saved = tuple([y if i < 0 else arrays[i] for i in plan.saves]) if plan.saves else ()
     t = _new(Tensor)
     t._data = y
     t._node = node
@@ -516,7 +552,7 @@ def _apply_watched(
         mask = 0
     if s.tape is None:
         return _recorded(op, params, arrays, y, inputs, mask) if mask else wrap(y, None, False)
-    constants = [wrap(a, None, False) if isinstance(a, np.ndarray) else a for a in args]
+    constants = [wrap(a.copy(), None, False) if isinstance(a, np.ndarray) else a for a in args]
     inputs = [a._node or a if isinstance(a, Tensor) else a for a in constants]
     t = _recorded(op, params, arrays, y, inputs, mask)
     if t._node is not None:
@@ -532,7 +568,10 @@ def _prepare(
     A Tensor that must change dtype is cast on the tape, so that its gradient comes back in its own
     dtype.
     """
-    given = [a._data if isinstance(a, Tensor) else a for a in args]
+    if lent:
+        given = [kept(a) if isinstance(a, Tensor) else a for a in args]
+    else:
+        given = [a._data if isinstance(a, Tensor) else a for a in args]
     arrays, dtype = op.arrays(given)
     if dtype is not None:
         args = [
@@ -541,7 +580,7 @@ def _prepare(
             else a
             for a in args
         ]
-    return arrays, args, op.prepared(arrays, params)
+    return arrays, args, private_params(op.prepared(arrays, params))
 
 
 def _install(name: str, function: Callable[..., Any]) -> None:

@@ -20,7 +20,7 @@ LAYERS = (
     {"interop"},
     {"nn", "optim", "data"},
     {"compile"},
-    {"tensor", "tape", "autodiff", "gradcheck", "versions", "backward"},
+    {"tensor", "tape", "autodiff", "gradcheck", "memory", "versions", "backward"},
     {"op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},
     # helpers that know no op and no kernel

@@ -7,15 +7,18 @@ segment and the insides of one segment at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..backward import walk
 from ..errors import GradientError
+from ..memory import kept
 from ..plan import Plan
-from ..tape import Node, no_grad, state, tick
+from ..tape import Node, state, tick
 from ..tensor import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from . import node as nodes
@@ -32,19 +35,34 @@ class _Segments:
         self, run: Callable[[Any, Any], Any], init: Any, xs: Any, cuts: Sequence[tuple[int, int]]
     ):
         self.run, self.init, self.xs, self.cuts = run, init, xs, cuts
+        self.arrays = [kept(x) for x in leaves(xs)]
         self.states: list[list[Array]] = []  # at the beginning of each segment
         self.outer: list[Any] = []  # what the cell closes over and needs a gradient
+        self.weights: list[tuple[Tensor, Array]] = []  # the leaves of these, and their arrays
+        self.digests: list[int] = []  # of what each segment computed
         self.ys: Any = None
 
+    def segment(self, k: int) -> tuple[list[Tensor], list[Tensor], Any, Any]:
+        """(state, xs, final, ys) of the k-th one, on Tensors of its own."""
+        begin, end = self.cuts[k]
+        state = [wrap(a, None, a.dtype.kind == "f") for a in self.states[k]]
+        xs = [
+            wrap(a[begin:end], None, x.requires_grad)
+            for a, x in zip(self.arrays, leaves(self.xs), strict=True)
+        ]
+        with _as_they_were(self.weights):
+            final, ys = self.run(rebuild(self.init, state), rebuild(self.xs, xs))
+        return state, xs, final, ys
+
     def forward(self) -> tuple[list[Array], list[Array]]:
-        current = self.init
+        current: Any = self.init
         parts = []
-        for begin, end in self.cuts:
-            self.states.append([s._data for s in leaves(current)])
-            with no_grad():
-                current, ys = self.run(current, map_leaves(lambda x: x[begin:end], self.xs))  # noqa: B023
-            self.ys = ys
-            parts.append((begin, [y._data for y in leaves(ys)]))
+        for k, (begin, _) in enumerate(self.cuts):
+            self.states.append([kept(s) for s in leaves(current)])
+            # recorded, and dropped: so what runs is what will run again, and comes out the same
+            _, _, current, self.ys = self.segment(k)
+            self.digests.append(_digest(current, self.ys))
+            parts.append((begin, [y._data for y in leaves(self.ys)]))
         parts.sort(key=lambda part: part[0])
         joined = [np.concatenate(pieces) for pieces in zip(*(ys for _, ys in parts), strict=True)]
         return [s._data for s in leaves(current)], joined
@@ -55,14 +73,19 @@ class _Segments:
         carried: list[Any] = [g.get(k) for k in range(n)]
         dxs = [np.zeros(x.shape, x.dtype) if x.requires_grad else None for x in xs]
         total: dict[int, Array] = {}
-        for (begin, end), first in reversed(list(zip(self.cuts, self.states, strict=True))):
-            own_state = [wrap(a, None, a.dtype.kind == "f") for a in first]
-            own_xs = [wrap(x._data[begin:end], None, x.requires_grad) for x in xs]
+        for segment, (begin, end) in reversed(list(enumerate(self.cuts))):
             before = state.switch(recording=True)
             try:
-                final, ys = self.run(rebuild(self.init, own_state), rebuild(self.xs, own_xs))
+                own_state, own_xs, final, ys = self.segment(segment)
             finally:
                 state.switch(**before)
+            if _digest(final, ys) != self.digests[segment]:
+                raise GradientError(
+                    f"scan: steps {begin} to {end - 1}, computed again for checkpoint=, came out "
+                    "otherwise than at first: something that the cell reads has changed since, an "
+                    "array it closes over or a draw of random numbers. Pass it in with xs, or "
+                    "change it after backward."
+                )
             outputs, seeds = [], []
             for k, t in enumerate([*leaves(final), *leaves(ys)]):
                 seed = carried[k] if k < n else g[k][begin:end] if k in g else None
@@ -102,7 +125,28 @@ class _Segments:
         )
 
     def release(self) -> None:
-        self.states, self.outer = [], []
+        self.states, self.outer, self.arrays, self.weights = [], [], [], []
+
+
+def _digest(final: Any, ys: Any) -> int:
+    """A number for the bits of all values."""
+    found = 0
+    for t in (*leaves(final), *leaves(ys)):
+        found = zlib.crc32(np.ascontiguousarray(t._data).data, found)
+    return found
+
+
+@contextmanager
+def _as_they_were(weights: Sequence[tuple[Tensor, Array]]) -> Iterator[None]:
+    """Leaves with the arrays that they had when the scan ran."""
+    now = [t._data for t, _ in weights]
+    for t, array in weights:
+        t._data = array
+    try:
+        yield
+    finally:
+        for (t, _), array in zip(weights, now, strict=True):
+            t._data = array
 
 
 _EMPTY = np.zeros(())
@@ -134,13 +178,15 @@ def checkpointed(
         finals, ys = segments.forward()
         return _result(segments, finals, ys, lambda a, k: wrap(a, None, False), explained)
     segments.outer = _closed_over(run, init, xs, cuts[0])
+    segments.weights = [(t, kept(t)) for t in segments.outer if isinstance(t, Tensor)]
     finals, ys = segments.forward()
     inputs = [*leaves(init), *leaves(xs), *segments.outer]
     needs = tuple(i for i, t in enumerate(inputs) if isinstance(t, Node) or t.requires_grad)
     made = nodes.make_node(nodes.SCAN, inputs, {"run": segments}, ys[-1] if ys else finals[-1])
-    arrays = tuple(a for first in segments.states for a in first)
-    made.saved = arrays
-    made.plan = Plan(needs, (), tuple("a state of the scan" for _ in arrays), (), ())
+    states = [a for first in segments.states for a in first]
+    arrays = (*states, *segments.arrays, *(a for _, a in segments.weights))
+    made._saved = arrays
+    made.plan = Plan(needs, (), tuple("an array of the scan" for _ in arrays), (), ())
     if state.tape is not None:
         state.tape.record(made, ys[-1] if ys else finals[-1])
 

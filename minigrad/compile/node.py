@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..backward import Partial
+from ..memory import kept, readable
 from ..op import Op
 from ..plan import Plan
 from ..tape import Node, listen, state, tick
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, in_place_of, wrap
 from .compiled import Compiled, Forward, full_shape
 from .explain import Explanation
 from .program import Value
@@ -83,7 +84,7 @@ def make_node(op: Op, inputs: Sequence[Any], params: dict[str, Any], y: Array) -
         for t in inputs
     ]  # fmt: skip
     made.in_shapes = tuple(t.shape for t in inputs)
-    made.saved = ()
+    made._saved = ()
     return made
 
 
@@ -118,7 +119,7 @@ class Run:
         program = compiled.program
         self.carries = len(program.carry)
         self.xs = len(program.xs)
-        self.arrays = [t._data for t in tensors]
+        self.arrays = [kept(t) for t in tensors]
         self.steps = steps
         recording = state.recording
         self.needs = tuple(i for i, t in enumerate(tensors) if recording and t.requires_grad)
@@ -157,9 +158,8 @@ class Run:
             ys.append(y.copy() if buffer in taken else y)  # each y may be edited by itself
             taken.add(buffer)
         for name, v in kernel.program.taps.items():
-            values = kernel.over_time(v, memory, self.rows, self.reverse)[...]
-            values.flags.writeable = False  # BPTT may read them
-            self.record.values[name] = values
+            values = kernel.over_time(v, memory, self.rows, self.reverse)
+            self.record.values[name] = readable(values)  # BPTT may read them
         if not self.needs and state.tape is None:
             return [wrap(a, None, False) for a in finals], [wrap(a, None, False) for a in ys]
         self.memory = memory if self.needs else Storage()
@@ -173,7 +173,7 @@ class Run:
         assert self.memory is not None
         owners = self.memory.owners()
         arrays = list({id(a): a for a in (*self.arrays, *owners)}.values())
-        node.saved = tuple(arrays)
+        node._saved = tuple(arrays)
         names = tuple("an array of the scan" for _ in arrays)
         node.plan = Plan(self.needs, (), names, (), ())
         if state.tape is not None:
@@ -235,6 +235,9 @@ class Run:
         """The same on Tensors, so that it can be differentiated: BPTT as a scan of its own."""
         from .higher import gradient_as_scan
 
+        for i, (t, array) in enumerate(zip(self.tensors, self.arrays, strict=True)):
+            if t._data is not array:  # it has other values by now
+                self.tensors[i] = in_place_of(t, array)
         return gradient_as_scan(self, node, g)
 
     # -- who listens

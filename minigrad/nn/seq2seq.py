@@ -104,7 +104,7 @@ class EncoderDecoder(Module):
         h = ops.tanh(self.bridge(ops.concatenate([h_n[0], h_n[1]], axis=-1)))
         state = LSTMState(h, self.decoder.zeros(h.shape[0], h.shape[1]))
         memory = ops.swapaxes(ys, 0, 1)
-        return Encoded(memory, None if lengths is None else np.asarray(lengths), state)
+        return Encoded(memory, None if lengths is None else np.array(lengths), state)
 
     def _decode(self, encoded: Encoded, target: Any, record: Any = None) -> tuple[Tensor, Any]:
         self._attend(encoded)

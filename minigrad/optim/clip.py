@@ -41,7 +41,7 @@ def clip_grad_norm_(
             f"{norm_type}."
         )
     grads = _gradients(params)
-    norm = _norm([_norm([g], norm_type) for g in grads], norm_type)
+    norm = _norm([_norm([g._data], norm_type) for g in grads], norm_type)
     if not np.isfinite(norm):
         if error_if_nonfinite:
             raise NumericalError(
@@ -52,8 +52,8 @@ def clip_grad_norm_(
     scale = max_norm / (norm + 1e-6)  # torch's guard against 0 / 0
     if scale < 1:
         for g in grads:
-            g *= scale
-            versions.edited(g)
+            array = versions.writable(g)
+            array *= scale
     return norm
 
 
@@ -62,13 +62,13 @@ def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> No
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value_: clip_value must be >= 0, got {clip_value}.")
     for g in _gradients(params):
-        np.clip(g, -clip_value, clip_value, out=g)
-        versions.edited(g)
+        array = versions.writable(g)
+        np.clip(array, -clip_value, clip_value, out=array)
 
 
-def _gradients(params: Iterable[Tensor] | Tensor) -> list[Array]:
+def _gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
     params = [params] if isinstance(params, Tensor) else params
-    return [p.grad._data for p in params if p.grad is not None]
+    return [p.grad for p in params if p.grad is not None]
 
 
 def _norm(values: list[Array] | list[float], p: float) -> float:

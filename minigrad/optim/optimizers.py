@@ -64,8 +64,7 @@ class Optimizer:
         for p, state in zip(self.params, self.state, strict=True):
             if p.grad is not None:
                 state["step"] += 1
-                self.update(p._data, p.grad._data, state)
-                versions.edited(p._data)
+                self.update(versions.writable(p), p.grad._data, state)
 
     def zero_grad(self) -> None:
         for p in self.params:

@@ -98,9 +98,9 @@ def test_backward_frees_what_was_kept_as_it_walks():
     x = leaf(*np.linspace(-1, 1, 1000))
     seen = []
     a = mg.exp(x)
-    kept = weakref.ref(a._node.saved[0])
+    kept = weakref.ref(a._node._saved[0])
     b = mg.tanh(a)
-    b_saved = weakref.ref(b._node.saved[0])
+    b_saved = weakref.ref(b._node._saved[0])
     a.register_hook(lambda g: seen.append(b_saved() is None))
     loss = b.sum()
     del a, b
