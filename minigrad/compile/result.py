@@ -19,7 +19,8 @@ class Call:
 
     cell, xs: as they ran; with `lengths` see `scan.unpadded`. final, ys:
     what came out, apart: the gradient of `final` has no part that came by `ys`. weights: leaves
-    that the cell reads and that need a gradient. truncate: as given to scan.
+    that the cell reads and that need a gradient. truncate: as given to scan. began: the
+    time on the tape's clock, before the first step.
     """
 
     cell: Any
@@ -29,6 +30,7 @@ class Call:
     final: Any
     ys: Any
     weights: list[Tensor]
+    began: int
     truncate: int | None = None
 
     @property

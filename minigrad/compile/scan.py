@@ -182,7 +182,7 @@ def _heard(
         given = [*leaves(init), *leaves(xs)]
         weights = _leaves_behind([*leaves(final), *leaves(ys)], given, began)
         for ran in hears:
-            ran(switches.scope, Call(cell, init, xs, reverse, final, ys, weights))
+            ran(switches.scope, Call(cell, init, xs, reverse, final, ys, weights, began))
     return final, ys
 
 
@@ -201,7 +201,7 @@ def _in_windows(
     parts: list[Any] = []
     records: list[Record] = []
     state, result = init, None
-    outer = switches.listeners
+    outer, began = switches.listeners, tick()
     hearing = [Whole(listener) for listener in outer]
     switches.listeners = tuple(hearing)
     try:
@@ -230,7 +230,7 @@ def _in_windows(
     assert result is not None
     for who in hearing:
         weights = list(who.weights.values())
-        who.end(Call(cell, init, xs, reverse, state, ys, weights, window))
+        who.end(Call(cell, init, xs, reverse, state, ys, weights, began, window))
     return ScanResult(state, ys, joined, result.explanation)
 
 
@@ -413,7 +413,7 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
         weights = _leaves_behind(run.tensors, given, began)
         for listener in listeners:
             if ran := getattr(listener, "ran", None):
-                ran(switches.scope, Call(cell, init, xs, reverse, final, y, weights))
+                ran(switches.scope, Call(cell, init, xs, reverse, final, y, weights, began))
     return ScanResult(
         final,
         y,

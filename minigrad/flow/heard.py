@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..compile.taps import label, labels
+from ..tape import tick
 from ..tensor import Tensor
 from .places import descends
 from .replay import Replay
@@ -24,7 +25,7 @@ class Run:
     """One run of one layer: a scan, or a loop written by hand that taps its steps.
 
     name: its path in the recording. scope: where it ran, without numbers of calls, and place: with
-    them. owner: the module without a name that ran it, if any. counted: no scope `t=...` names its
+    them. owner: the module without a name that ran it, if any. began: when, on the tape's clock. counted: no scope `t=...` names its
     steps, they are counted. closed: nothing more can belong to it. told: how often BPTT has passed
     the compiled scan.
     """
@@ -36,6 +37,7 @@ class Run:
     series: dict[Place, Series] = field(default_factory=dict)
     whole: SequenceTaps | None = None
     replay: Replay | None = None
+    began: int = field(default_factory=tick)
     closed: bool = False
     counted: bool = False
     told: int = 0

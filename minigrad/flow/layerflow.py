@@ -107,6 +107,11 @@ class LayerFlow:
         """Whether the layer reads the sequence from its end."""
         return self.steps.size > 1 and bool(self.steps[0] > self.steps[-1])
 
+    @property
+    def first(self) -> bool:
+        """Whether it is the first call of its layer."""
+        return "#" not in self.path
+
     def profile(self, name: str = "h") -> Array:
         """|dL/d(name_t)| by lag, (lags,): how the gradient travels back from the loss.
 

@@ -68,9 +68,14 @@ class Places:
         return "/".join(parts)
 
     def nameless(self, scope: str) -> Any:
-        """The module without a name of its own that runs in just this scope, or None."""
-        around, module = self._running[-1] if self._running else ("", None)
-        return module if module is not None and around == scope else None
+        """The module without a name of its own that runs in just this scope, or None.
+
+        What was entered further inside, in a scope `t=...`, is part of a step.
+        """
+        for around, module in reversed(self._running):
+            if len(around) <= len(scope):
+                return module if around == scope else None
+        return None
 
     def name_of(self, module: Any) -> str:
         """What a nameless module is called where it must be told from others: `lstmcell-2`."""

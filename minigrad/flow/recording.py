@@ -58,6 +58,7 @@ class Recording(Mapping[str, LayerFlow]):
         self._names: set[tuple[str, int]] = set()
         self._of_scope: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
+        self._untapped: Counter[str] = Counter()  # scope -> scans that tapped nothing
         self._bytes = 0
         self._copies: dict[int, tuple[Tensor, Array]] = {}  # of weights, shared by runs
         self._layers: dict[str, LayerFlow] | None = None
@@ -121,6 +122,8 @@ class Recording(Mapping[str, LayerFlow]):
 
     def hear_sequence(self, path: str, taps: SequenceTaps) -> Callable[[], None]:
         """All steps of a compiled layer at once. Returns what is to be called after BPTT."""
+        if not taps.record.values:
+            return self.arrived  # hear_call says so
         run = self._begin(path, self.places.nameless(path), self.places.numbered(path))
         run.whole = taps
         run.nbytes = size_of(taps.record)
@@ -136,12 +139,13 @@ class Recording(Mapping[str, LayerFlow]):
         """The scan whose taps came just before: enough to run it again."""
         owner = self.places.nameless(path)
         run = self._open.get((path, id(owner)))
-        if run is None or run.closed:  # it tapped nothing
-            run = self._begin(path, owner, self.places.numbered(path))
+        self._layers = None
+        if run is None or run.closed or run.began < call.began:
+            self._untapped[path] += 1
+            return
         run.closed = True
         if self._replay:
             run.replay = Replay(call, self._copies, self.arrived)
-        self._layers = None
 
     def arrived(self) -> None:
         """More gradients are there than before."""
@@ -195,14 +199,18 @@ class Recording(Mapping[str, LayerFlow]):
         wanted = " or ".join(self.states)
         for path, run in self._named().items():
             taps = run.taps()
-            if not taps:
-                found.append(f"{path or 'a scan'} taps no state: mark it by mg.tap('h', h)")
-            elif not self._states_of(taps):
+            if not self._states_of(taps):
                 found.append(
-                    f"{path or 'network'} taps {', '.join(taps)}, but no state {wanted}: name it "
-                    f"with record(states=...)"
+                    f"{path or 'network'} taps {', '.join(taps)}, but no state {wanted}; name "
+                    f"yours with record(states=...)"
                 )
             found += [f"{path or 'network'}: {gap}" for gap in run.gaps()]
+        for scope, count in self._untapped.items():
+            scans = "a scan" if count == 1 else f"{count} scans"
+            found.append(
+                f"{scans} in {scope or 'the network'} tapped nothing; mark the states in the cell, "
+                f"h = mg.tap('h', h)"
+            )
         for scope, count in self._dropped.items():
             found.append(
                 f"{scope or 'network'}: the first {count} calls were let go of, as record(memory=) "

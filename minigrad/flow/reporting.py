@@ -14,6 +14,7 @@ from .recording import Recording
 from .replay import FlowError
 from .tables import BLOCKS, log_range, number, sparkline, steps, table
 
+DETAILED = 24  # runs; of more, only the first call of each layer is written about at length
 _HEAD = ("layer", "state", "nearest", "farthest", "ratio", "per step", "half-life", "verdict")
 
 
@@ -42,12 +43,22 @@ class Report:
                 profile = layer.profile(state)
                 ends = (profile[0], profile[-1]) if profile.size else (0.0, 0.0)
                 rate = f"x{verdict.rate:.3g}" if verdict.fit else "-"
-                row = [place or "-", state, *map(number, ends), number(verdict.ratio), rate]
-                row += [steps(verdict.half_life), verdict.kind]
+                numbers = [*map(number, ends), number(verdict.ratio), rate]
+                numbers += [steps(verdict.half_life), verdict.kind]
+                if layer.forward_only:
+                    numbers = [*"-----", "forward only"]
+                row = [place or "-", state, *numbers]
                 rows.append([*row, sparkline(layer.norms[state], low, high, blocks=self.blocks)])
-            notes += [f"{place or 'network'}: {layer.verdict}", *_notes(layer)]
+            notes.append(f"{place or 'network'}: {layer.verdict}")
+            if len(layers) <= DETAILED or layer.first:
+                notes += _notes(layer)
         body = table((*_HEAD, "|dL/dstate| in order of computation"), rows, right=range(2, 7))
-        return "\n".join([body, "", *notes])
+        missing = [
+            f"missing: {' '.join(filter(None, (name, text)))}"
+            for name, recording in self.recordings.items()
+            for text in recording.missing
+        ]
+        return "\n".join([body, "", *notes, *missing])
 
     __repr__ = __str__
 
@@ -94,6 +105,8 @@ def report(what: Recording | Mapping[str, Recording], blocks: str = BLOCKS) -> R
 
 def _notes(layer: LayerFlow) -> list[str]:
     """Gates with time constants, dead units, NaN and Inf, and what to try."""
+    if layer.forward_only:
+        return []
     verdicts, lines = layer.verdicts, []
     constants = layer.time_constants
     for name, activation in layer.activations.items():

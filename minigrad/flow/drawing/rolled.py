@@ -83,18 +83,19 @@ class _Rolled:
         self._connect(before, self._ends("y", "y"))
 
     def _recurrent(self, name: str, layer: Recurrent, before: list[str]) -> list[str]:
-        scopes = name.replace(".", "/")  # a module runs in the scope of its name
+        where = _slashes(name)  # a module runs in the scope of its name
         for i in range(layer.num_layers):
             keys = []
             for direction in range(layer.num_directions):
                 cell = layer.cells[i * layer.num_directions + direction]
                 way = "rev" if direction else "fwd"
-                path = f"{scopes}/l{i}/{way}"
-                found = [flow for p, flow in self.layers.items() if f"/{p}".endswith(f"/{path}")]
+                calls = self._calls(f"{where}/l{i}/{way}")
                 text = f"{name} l{i} {'←' if direction else '→'}\n{_describe(cell)}"
                 tip = f"{name}, layer {i}, {way}: {_sizes(cell)}"
-                if found:
-                    keys.append(self._layer(found[0], text, tip))
+                if calls:
+                    shown = next((flow for flow in calls if flow.arrived), calls[0])
+                    many = f"\n{len(calls)} calls; this is {shown.path}" if len(calls) > 1 else ""
+                    keys.append(self._layer(shown, text + many, tip))
                 else:
                     key = f"r_{_id(name)}_l{i}_{way}"
                     self._box(key, text, KINDS["recurrent"], tooltip=tip)
@@ -105,6 +106,13 @@ class _Rolled:
             merge = layer.merge if last else "concat"
             before = self._merge(f"{name}_l{i}", merge, keys) if len(keys) > 1 else keys
         return before
+
+    def _calls(self, path: str) -> list[LayerFlow]:
+        """Those recorded of one layer and direction; below it alone if nothing has its whole path."""
+        scopes = {p: _slashes(flow.scope or flow.path) for p, flow in self.layers.items()}
+        exact = [flow for p, flow in self.layers.items() if scopes[p] == path]
+        below = [flow for p, flow in self.layers.items() if scopes[p].endswith(f"/{path}")]
+        return exact or below
 
     # -- boxes and arrows
 
@@ -153,6 +161,11 @@ class _Rolled:
         for a in sources:
             for b in targets:
                 self.graph.edge(a, b)
+
+
+def _slashes(name: str) -> str:
+    """`blocks/0/rnn`, whether the scope was `blocks.0/rnn` or `blocks/0/rnn`."""
+    return name.replace(".", "/")
 
 
 def _parts(model: Module) -> Iterator[tuple[str, Module]]:
