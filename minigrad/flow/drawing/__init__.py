@@ -119,7 +119,7 @@ def _panels(recordings: dict[str, Recording]) -> Sequence[Panel]:
         Panel(
             name,
             list(rec.values()),
-            "  ·  ".join([describe(rec.verdict), *(f"missing: {text}" for text in rec.missing)]),
+            "\n".join([describe(rec.verdict), *(f"missing: {text}" for text in rec.missing)]),
         )
         for name, rec in recordings.items()
     ]

@@ -211,7 +211,9 @@ def _sizes(module: Module) -> str:
 
 
 def _id(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name) or "network"
+    """lstm#2 and lstm-2 are two layers."""
+    found = name.replace("#", "__").replace("-", "_n")
+    return "".join(c if c.isalnum() else "_" for c in found) or "network"
 
 
 def _caption(title: str, scale: Scale | None) -> str:

@@ -8,6 +8,7 @@ from ..layerflow import LayerFlow
 from .canvas import gate_color
 from .colors import Scale, power_of_ten
 from .dot import DrawingError
+from .folding import Column
 
 DEPTHS = {1: "a row a layer", 2: "its states", 3: "its gates too"}
 
@@ -30,6 +31,10 @@ class Row:
     def title(self) -> str:
         arrow = "←" if self.layer.reverse else "→"
         return f"{self.layer.path or 'network'}\n{self.name} {arrow}"
+
+    def has(self, column: Column) -> bool:
+        """Whether any of the steps of a column are its own; another call may have more."""
+        return any(t in self.values for t in range(column.first, column.last + 1))
 
     def value(self, t: int) -> float:
         return self.values.get(t, 0.0)
