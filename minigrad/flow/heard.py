@@ -25,9 +25,9 @@ class Run:
     """One run of one layer: a scan, or a loop written by hand that taps its steps.
 
     name: its path in the recording. scope: where it ran, without numbers of calls, and place: with
-    them. owner: the module without a name that ran it, if any. began: when, on the tape's clock. counted: no scope `t=...` names its
-    steps, they are counted. closed: nothing more can belong to it. told: how often BPTT has passed
-    the compiled scan.
+    them. owner: the module without a name that ran it, if any. began: when, on the tape's clock.
+    counted: no scope `t=...` names its steps, they are counted. closed: nothing more can belong to
+    it. told: how often BPTT has passed the compiled scan.
     """
 
     name: str

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 V = TypeVar("V")
+FORWARD_ONLY = "forward only"  # what is said of a call that no gradient reached
 STILL = 1e-3  # a unit that moves by less than this share of its largest value is dead
 
 
@@ -277,7 +278,7 @@ class LayerFlow:
         """The verdict on one state, without the reasons and the advice, which cost more."""
         if self.forward_only:
             why = "no gradient arrived" if self.wants else "it ran under no_grad"
-            return Verdict("none", f"forward only, {why}", np.nan, 0)
+            return Verdict("none", f"{FORWARD_ONLY}, {why}", np.nan, 0)
         return judge(self.profile(name), self.thresholds, self.tiny)
 
     @property

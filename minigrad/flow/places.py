@@ -95,6 +95,16 @@ def join(*parts: str) -> str:
     return "/".join(filter(None, parts))
 
 
+def both_directions(path: str) -> str:
+    """What the two directions of a layer have in common; of any other path all of it.
+
+    >>> both_directions("lstm/l0/rev"), both_directions("decoder")
+    ('lstm/l0', 'decoder')
+    """
+    head, _, way = path.rpartition("/")
+    return head if way in ("fwd", "rev") else path
+
+
 def at_step(scope: str) -> tuple[str, int | None, str]:
     """(scope of the loop, t, scope within the step); t is None outside of a scope `t=...`.
 

@@ -14,7 +14,7 @@ from ..compile.taps import bare
 from ..tensor import Tensor
 from .heard import Place, Run, listen_to, size_of
 from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
-from .places import Places, at_step, join
+from .places import Places, at_step, both_directions, join
 from .replay import FlowError, Replay
 from .taps import (
     SequenceTaps,
@@ -237,8 +237,8 @@ class Recording(Mapping[str, LayerFlow]):
         In the first call that a gradient reached. None if it reads no floats. Computed by running
         the layer again (see replay.py).
         """
-        first = next(p for p, layer in self.layers.items() if layer.arrived).rpartition("/")[0]
-        sides = [layer for path, layer in self.layers.items() if path.rpartition("/")[0] == first]
+        first = both_directions(next(p for p, layer in self.layers.items() if layer.arrived))
+        sides = [layer for path, layer in self.layers.items() if both_directions(path) == first]
         totals: dict[str, Array] = {}
         for layer in sides:
             for name, g in layer.input_gradients.items():

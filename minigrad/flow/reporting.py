@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .layerflow import Activation, LayerFlow
+from .layerflow import FORWARD_ONLY, Activation, LayerFlow
 from .recording import Recording
 from .replay import FlowError
 from .tables import BLOCKS, log_range, number, sparkline, steps, table
@@ -46,7 +46,7 @@ class Report:
                 numbers = [*map(number, ends), number(verdict.ratio), rate]
                 numbers += [steps(verdict.half_life), verdict.kind]
                 if layer.forward_only:
-                    numbers = [*"-----", "forward only"]
+                    numbers = [*"-----", FORWARD_ONLY]
                 row = [place or "-", state, *numbers]
                 rows.append([*row, sparkline(layer.norms[state], low, high, blocks=self.blocks)])
             notes.append(f"{place or 'network'}: {layer.verdict}")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..layerflow import LayerFlow
+from ..places import both_directions
 from ..verdict import Verdict
 from .canvas import NAMES_W, PLAIN, Canvas
 from .colors import INK, MUTED, PAPER, UNREACHED, Scale, power_of_ten, subscript
@@ -153,7 +154,7 @@ class _Unrolled:
             rows += [Row(layer, name, self.canvas.down(ROW), gate) for name, gate in named]
         if not between:
             self._place_inputs()
-        for k, row in enumerate(rows):  # lstm#2 and lstm-2 are two rows
+        for k, row in enumerate(rows):  # a.b and a/b are two rows
             if any(row.id == other.id for other in rows[:k]):
                 row.id += f"_{k}"
         return rows
@@ -161,8 +162,8 @@ class _Unrolled:
     def _sources(self) -> dict[Row, int]:
         """Where the loss is nearest: the hidden states of the last layer, and their last step."""
         layers = [x for x in self.panel.layers if not x.forward_only] or self.panel.layers
-        stem = layers[-1].path.rpartition("/")[0]
-        top = [row for row in self.rows if row.layer.path.rpartition("/")[0] == stem]
+        stem = both_directions(layers[-1].path)
+        top = [row for row in self.rows if both_directions(row.layer.path) == stem]
         top = [row for row in top if row.name == "h"] or top
         return {row: row.source for row in top if row.source is not None}
 

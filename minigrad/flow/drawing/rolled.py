@@ -17,8 +17,10 @@ import numpy as np
 from ...nn.module import Module, Parameter
 from ...nn.recurrent import Recurrent
 from ..layerflow import LayerFlow
+from ..places import both_directions
 from .colors import LINE, MUTED, Scale, power_of_ten
 from .dot import Drawing, DrawingError, check_budget, html_caption, label, new_graph, scale_strip
+from .rows import identifier
 
 MAX_NODES = 300
 KINDS = {"recurrent": "#d5e3f3", "other": "#e6e8ec", "merge": "#eef1f6"}
@@ -59,7 +61,7 @@ class _Rolled:
         """Layers one above the other, by their paths `.../l0/fwd`."""
         stems: dict[str, list[LayerFlow]] = {}
         for path, layer in self.layers.items():
-            stems.setdefault(path.rpartition("/")[0] or path, []).append(layer)
+            stems.setdefault(both_directions(path), []).append(layer)
         before = self._ends("x", "x")
         for stem, group in stems.items():
             keys = [self._layer(layer, layer.path or "network") for layer in group]
@@ -108,7 +110,7 @@ class _Rolled:
         return before
 
     def _calls(self, path: str) -> list[LayerFlow]:
-        """Those recorded of one layer and direction; below it alone if nothing has its whole path."""
+        """Those of one layer and direction; by the end of the path if none has all of it."""
         scopes = {p: _slashes(flow.scope or flow.path) for p, flow in self.layers.items()}
         exact = [flow for p, flow in self.layers.items() if scopes[p] == path]
         below = [flow for p, flow in self.layers.items() if scopes[p].endswith(f"/{path}")]
@@ -211,9 +213,7 @@ def _sizes(module: Module) -> str:
 
 
 def _id(name: str) -> str:
-    """lstm#2 and lstm-2 are two layers."""
-    found = name.replace("#", "__").replace("-", "_n")
-    return "".join(c if c.isalnum() else "_" for c in found) or "network"
+    return identifier(name) or "network"
 
 
 def _caption(title: str, scale: Scale | None) -> str:

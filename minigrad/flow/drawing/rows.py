@@ -25,7 +25,7 @@ class Row:
         self.values = {int(t): float(v) for t, v in zip(layer.steps, series, strict=False)}
         reached = [t for t, norm in self.values.items() if norm != 0]
         self.source = reached[-1] if reached and not gate else None  # nearest to the loss
-        self.id = "".join(c if c.isalnum() else "_" for c in f"{layer.path}_{name}")
+        self.id = identifier(f"{layer.path}_{name}")
 
     @property
     def title(self) -> str:
@@ -55,6 +55,12 @@ class Row:
         if self.gate or near == 0 or not (math.isfinite(near) and math.isfinite(far)):
             return ""
         return f"×{power_of_ten(far / near)}"
+
+
+def identifier(path: str) -> str:
+    """Letters, digits and underscores; lstm#2 and lstm-2 are two layers."""
+    path = path.replace("#", "__").replace("-", "_n")
+    return "".join(c if c.isalnum() else "_" for c in path)
 
 
 def names_at(layer: LayerFlow, depth: int) -> list[tuple[str, bool]]:
