@@ -119,10 +119,20 @@ def _notes(layer: LayerFlow) -> list[str]:
         if any(bad):
             lines.append(
                 f"  {name}: {bad.values} values and {bad.gradients} gradient norms are NaN or Inf"
+                f"{_since(layer, name, bad.values)}"
             )
     if advice := layer.verdict.advice:
         lines.append(f"  try: {advice}")
     return lines
+
+
+def _since(layer: LayerFlow, name: str, bad: int) -> str:
+    """` (values from t = 82)`: the first step, in order of computation, that is not finite."""
+    broken = ~np.isfinite(layer.values[name])
+    if not bad or int(broken.sum()) != bad:  # else nan also stands for rows that a step has not
+        return ""
+    at = int(np.argmax(broken.reshape(len(broken), -1).any(axis=1)))
+    return f" (values from t = {layer.steps[at]})"
 
 
 def _gate(name: str, activation: Activation, constant: np.ndarray | None) -> str:
