@@ -22,6 +22,7 @@ from .explain import Explanation
 from .program import Value
 from .result import Record
 from .storage import Storage
+from .taps import StepTaps
 
 Array = np.ndarray
 
@@ -280,18 +281,27 @@ class TapeRecord:
         self.reverse = reverse
         self.values: dict[str, list[Array]] = {}
         self.record = Record()
+        self._steps: dict[str, StepTaps] = {}
 
     @contextmanager
     def listening(self) -> Iterator[None]:
+        self._around = f"{state.scope}/" if state.scope else ""
         with listen(self._hear):
             yield
+        for step in self._steps.values():
+            for name, tensor in step.named().items():
+                if self.names is None or name in self.names:
+                    self._keep(name, tensor)
+        self._steps.clear()
         for name, steps in self.values.items():
             ordered = steps[::-1] if self.reverse else steps
             self.record.values[name] = np.stack(ordered)
 
     def _hear(self, name: str, tensor: Tensor, scope: str) -> None:
-        if self.names is not None and name not in self.names:
-            return
+        step = self._around + scope[len(self._around) :].partition("/")[0]
+        self._steps.setdefault(step, StepTaps(step)).hear(name, tensor, scope)
+
+    def _keep(self, name: str, tensor: Tensor) -> None:
         steps = self.values.setdefault(name, [])
         k = len(steps)
         steps.append(tensor.numpy())

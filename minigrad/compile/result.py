@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..tensor import Tensor
+from ..tree import leaves
 
 Array = np.ndarray
 
@@ -18,7 +19,8 @@ class Call:
 
     cell, xs: as they ran; with `lengths` see `scan.unpadded`. final, ys:
     what came out, apart: the gradient of `final` has no part that came by `ys`. weights: leaves
-    that the cell reads and that need a gradient.
+    that the cell reads and that need a gradient. truncate: as given to scan. began: the
+    time on the tape's clock, before the first step.
     """
 
     cell: Any
@@ -28,6 +30,12 @@ class Call:
     final: Any
     ys: Any
     weights: list[Tensor]
+    began: int
+    truncate: int | None = None
+
+    @property
+    def steps(self) -> int:
+        return int(leaves(self.xs)[0].shape[0])
 
 
 class Record:

@@ -19,8 +19,10 @@ from .compiled import Compiled
 from .outer import closed_over
 from .program import STEP, Program, Value, used
 from .result import Call, Record, ScanResult
+from .taps import StepTaps, bare
 from .trace import Trace, Tracer
 from .unroll import Cell, check_carry, check_lengths, choose, sizes, unroll
+from .windows import Whole
 
 Array = np.ndarray
 
@@ -180,7 +182,7 @@ def _heard(
         given = [*leaves(init), *leaves(xs)]
         weights = _leaves_behind([*leaves(final), *leaves(ys)], given, began)
         for ran in hears:
-            ran(switches.scope, Call(cell, init, xs, reverse, final, ys, weights))
+            ran(switches.scope, Call(cell, init, xs, reverse, final, ys, weights, began))
     return final, ys
 
 
@@ -199,23 +201,36 @@ def _in_windows(
     parts: list[Any] = []
     records: list[Record] = []
     state, result = init, None
-    for k, start in enumerate(starts):
-        end = min(start + window, time)
-        begin, end = (time - end, time - start) if reverse else (start, end)
-        if k:
-            state = map_leaves(lambda s: s.detach(), state)
-        piece = map_leaves(lambda x, b=begin, e=end: x[b:e], xs)
-        result = scan(cell, state, piece, None, reverse, mode, checkpoint=checkpoint, record=record)
-        state, ys = result
-        parts.append(ys)
-        if result.record is not None:
-            records.append(result.record)
+    outer, began = switches.listeners, tick()
+    hearing = [Whole(listener) for listener in outer]
+    switches.listeners = tuple(hearing)
+    try:
+        for k, start in enumerate(starts):
+            end = min(start + window, time)
+            begin, end = (time - end, time - start) if reverse else (start, end)
+            if k:
+                state = map_leaves(lambda s: s.detach(), state)
+            for who in hearing:
+                who.begin = begin
+            piece = map_leaves(lambda x, b=begin, e=end: x[b:e], xs)
+            result = scan(
+                cell, state, piece, None, reverse, mode, checkpoint=checkpoint, record=record
+            )
+            state, ys = result
+            parts.append(ys)
+            if result.record is not None:
+                records.append(result.record)
+    finally:
+        switches.listeners = outer
     if reverse:
         parts.reverse()
         records.reverse()
     ys = map_leaves(lambda *p: ops.concatenate(p) if len(p) > 1 else p[0], *parts)
     joined = node.JoinedRecord(records) if records else None
     assert result is not None
+    for who in hearing:
+        weights = list(who.weights.values())
+        who.end(Call(cell, init, xs, reverse, state, ys, weights, began, window))
     return ScanResult(state, ys, joined, result.explanation)
 
 
@@ -257,12 +272,13 @@ class Traced:
             tracer._value.tensor = t
             inputs.append(tracer)
         outer = switches.listeners
-        taps: dict[str, Value] = {}
+        heard = StepTaps(switches.scope)
 
         def hear(name: str, tensor: Tensor, scope: str) -> None:
             if isinstance(tensor, Tracer):
-                taps[name] = value = tensor._value
+                value = tensor._value
                 value.name = value.name or name
+                heard.hear(name, value, scope)
 
         switches.listeners = (hear,)
         try:
@@ -271,7 +287,7 @@ class Traced:
             switches.listeners = outer
         check_carry("scan", init, final)
         self.final, self.ys = final, ys
-        self.taps = {n: v for n, v in taps.items() if v.stage == STEP and v.batch == 0}
+        self.taps = {n: v for n, v in heard.named().items() if v.stage == STEP and v.batch == 0}
         carry_out = [self._output(t, "the carry") for t in leaves(final)]
         y_values = [self._output(t, "y") for t in leaves(ys)]
         for into, out in zip(carry, carry_out, strict=True):
@@ -386,7 +402,7 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
         recorder.remember(init, xs, given, wanted, compiled, tensors, (final_tree, ys_tree), taps)
     states = set(taps) if record is True else set(_listed(record))
     for listener in listeners:  # those of whole sequences say what they want the gradient of
-        states |= set(getattr(listener, "states", ()))
+        states |= {name for name in taps if bare(name) in getattr(listener, "states", ())}
     run = node.Run(compiled, tensors, given[-1].shape[0], rows, reverse, taps, states)
     finals, ys = run.forward()
     if switches.anomaly and not all(_finite(t) for t in (*finals, *ys)):
@@ -397,7 +413,7 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
         weights = _leaves_behind(run.tensors, given, began)
         for listener in listeners:
             if ran := getattr(listener, "ran", None):
-                ran(switches.scope, Call(cell, init, xs, reverse, final, y, weights))
+                ran(switches.scope, Call(cell, init, xs, reverse, final, y, weights, began))
     return ScanResult(
         final,
         y,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 V = TypeVar("V")
+FORWARD_ONLY = "forward only"  # what is said of a call that no gradient reached
 STILL = 1e-3  # a unit that moves by less than this share of its largest value is dead
 
 
@@ -74,6 +75,8 @@ class LayerFlow:
     B). activations: name -> Activation for every tapped value. tiny: smallest normal number of the
     dtype. values: name -> the tapped value itself (T, B, n), nan at steps or rows that have none.
     nonfinite: name -> how many NaN and Inf. heard: gradients that came step by step (a tape).
+    scope: the path without numbers of calls. wants: whether it ran where gradients are recorded.
+    arrived: whether any gradient came back to it.
 
     What follows is computed when it is read, by running the layer again (see replay.py); it needs a
     layer of `mg.nn` or `mg.scan`, and FlowError says so where a loop was written by hand:
@@ -91,11 +94,24 @@ class LayerFlow:
     nonfinite: Mapping[str, Nonfinite] = field(default_factory=dict)
     heard: Mapping[str, Array] = field(default_factory=dict, repr=False)
     replay: Replay | None = field(default=None, repr=False)
+    scope: str = ""
+    wants: bool = True
+    arrived: bool = True
+
+    @property
+    def forward_only(self) -> bool:
+        """Whether nothing came back to this call: a validation pass, or no loss that reads it."""
+        return not self.arrived
 
     @property
     def reverse(self) -> bool:
         """Whether the layer reads the sequence from its end."""
         return self.steps.size > 1 and bool(self.steps[0] > self.steps[-1])
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first call of its layer."""
+        return "#" not in self.path
 
     def profile(self, name: str = "h") -> Array:
         """|dL/d(name_t)| by lag, (lags,): how the gradient travels back from the loss.
@@ -161,9 +177,15 @@ class LayerFlow:
         """name -> (n,), units that do nothing: no step and no row moves them by a thousandth.
 
         A ReLU that is always zero, a tanh or a gate stuck at its end. One step of one row cannot
-        tell, and calls none dead.
+        tell, and calls none dead; nor is a unit that overflows, or is NaN at any step.
         """
-        return {name: _dead(values) for name, values in self.values.items()}
+        found = {}
+        for name, values in self.values.items():
+            flat = np.asarray(values, np.float64).reshape(-1, values.shape[-1])
+            if name not in self.nonfinite or not self.nonfinite[name].values:
+                flat = flat[~np.isnan(flat).any(axis=1)]  # rows that a step does not have
+            found[name] = _dead(flat)
+        return found
 
     # -- what is computed by running the layer again
 
@@ -202,18 +224,26 @@ class LayerFlow:
 
         `weight_terms` has the terms themselves.
         """
-        return weights.flows(self._again("weights"))
+        replay = self._again("weights")
+        if self.forward_only:
+            none = np.zeros(replay.steps)
+            zero = weights.nothing(replay).items()
+            return {name: weights.WeightFlow(none, none, terms.sum(axis=0)) for name, terms in zero}
+        return weights.flows(replay)
 
     def weight_terms(self, by: str = "step") -> dict[str, Array]:
         """name -> the terms of dL/dW, (T, *shape): one for each step, or for each lag.
 
         by: "step" in order of computation, or "lag": how many steps a gradient travelled from an
         output to the use of the weight. Both add up to dL/dW; the first K lags are what BPTT
-        truncated after K steps would give.
+        truncated after K steps would give. A call that no gradient reached adds zeros; those of all
+        calls of a layer add up to the weight's .grad.
         """
         if by not in ("step", "lag"):
             raise ValueError(f"weight_terms: by must be 'step' or 'lag', got {by!r}.")
         replay = self._again("weight_terms")
+        if self.forward_only:
+            return weights.nothing(replay)
         return weights.terms(replay) if by == "step" else weights.parts(replay)
 
     def jacobians(self) -> Jacobians:
@@ -238,9 +268,18 @@ class LayerFlow:
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
         """One for each state: how the gradient travels back along it, why, and what to try."""
-        found = {n: judge(self.profile(n), self.thresholds, self.tiny) for n in self.norms}
+        found = {n: self.judged(n) for n in self.norms}
+        if self.forward_only:
+            return found
         why = reason(self)
         return {n: v.because(why, advice(self, v.kind)) for n, v in found.items()}
+
+    def judged(self, name: str) -> Verdict:
+        """The verdict on one state, without the reasons and the advice, which cost more."""
+        if self.forward_only:
+            why = "no gradient arrived" if self.wants else "it ran under no_grad"
+            return Verdict("none", f"{FORWARD_ONLY}, {why}", np.nan, 0)
+        return judge(self.profile(name), self.thresholds, self.tiny)
 
     @property
     def verdict(self) -> Verdict:
@@ -252,6 +291,7 @@ class LayerFlow:
         """All but per_sample and what would run the layer again, for JSON."""
         return {
             "path": self.path,
+            "forward_only": self.forward_only,
             "steps": self.steps.tolist(),
             "norms": {name: x.tolist() for name, x in self.norms.items()},
             "activations": {
@@ -266,11 +306,11 @@ def _open(mean: Array, sign: int) -> Array:
     return 1.0 - mean if sign > 0 else mean
 
 
-def _dead(values: Array) -> Array:
-    flat = np.asarray(values, np.float64).reshape(-1, values.shape[-1])
-    flat = flat[~np.isnan(flat).any(axis=1)] if np.isnan(flat).any() else flat
+def _dead(flat: Array) -> Array:
+    """(rows, n) -> (n,), which columns are finite and do not move."""
     if len(flat) < 2:
-        return np.zeros(values.shape[-1], dtype=bool)
-    with np.errstate(invalid="ignore"):
+        return np.zeros(flat.shape[-1], dtype=bool)
+    with np.errstate(invalid="ignore", over="ignore"):
         moved = flat.max(axis=0) - flat.min(axis=0)
-    return moved <= STILL * np.abs(flat).max(axis=0)
+        still: Array = moved <= STILL * np.abs(flat).max(axis=0)
+    return still & np.isfinite(flat).all(axis=0)  # what overflows has moved

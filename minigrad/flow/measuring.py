@@ -11,7 +11,6 @@ from ..tensor import Tensor
 from .histogram import Histogram
 from .layerflow import LayerFlow
 from .taps import row_norms
-from .verdict import judge
 
 Array = np.ndarray
 
@@ -47,7 +46,7 @@ def layer(flow: LayerFlow) -> dict[str, Any]:
     """
     verdicts = {}
     for name in flow.norms:
-        v = judge(flow.profile(name), flow.thresholds, flow.tiny)
+        v = flow.judged(name)
         numbers = {"ratio": v.ratio, "rate": v.rate, "half_life": v.half_life}
         verdicts[name] = {"kind": v.kind, "reason": v.reason} | numbers
     norms = {name: [float(f"{x:.6g}") for x in norms] for name, norms in flow.norms.items()}

@@ -289,6 +289,8 @@ class Monitor:
             layers = self._recording.layers
         except FlowError:  # no recurrent layer, or no gradient: that is said above
             return {}
+        if missing := self._recording.missing:
+            self._warn("missing", f"not all that ran is in its table of layers: {missing[0]}")
         return {path: measuring.layer(flow) for path, flow in layers.items()}
 
     def _abandon(self) -> None:

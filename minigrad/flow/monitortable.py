@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .layerflow import FORWARD_ONLY
 from .tables import log_range, number, sparkline, steps, table
 
 if TYPE_CHECKING:
@@ -59,7 +60,13 @@ def _layers(history: History, blocks: str) -> str:
     for path in paths:
         layer = next(m.layers[path] for m in reversed(history.measurements) if path in m.layers)
         for state, verdict in layer.verdicts.items():
-            line = sparkline(history.ratios(path, state)[1], low, high, blocks=blocks)
+            ratios = history.ratios(path, state)[1]
+            if verdict.reason.startswith(FORWARD_ONLY):
+                ratios = ratios[~np.isnan(ratios)]
+                line = sparkline(ratios, low, high, blocks=blocks) if ratios.size else ""
+                rows.append([path or "network", state, "-", "-", FORWARD_ONLY, line])
+                continue
+            line = sparkline(ratios, low, high, blocks=blocks)
             cells = [number(verdict.ratio), steps(verdict.half_life), verdict.kind, line]
             rows.append([path or "network", state, *cells])
     return table(_LAYERS, rows, right=(2, 3))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backward import walk
 from ..compile.outer import Target, closed_over
+from ..compile.taps import StepTaps
 from ..tape import state as switches
 from ..tape import tick
 from ..tensor import Tensor, wrap
@@ -25,22 +26,24 @@ class OneStep:
         began = tick()
         self.state = map_leaves(_own, state)
         self.x = map_leaves(_own, x)
-        self._tapped: dict[str, Tensor] = {}
-        self.taps: dict[str, Array] = {}
+        heard = StepTaps(switches.scope)
         before = switches.switch(recording=True)
-        switches.listeners = (self._hear,)
+        switches.listeners = (heard.hear,)
         try:
             new, y = cell(self.state, self.x)
         finally:
             switches.listeners = ()
             switches.switch(**before)
+        self._tapped: dict[str, Tensor] = heard.named()
+        self.taps: dict[str, Array] = {}
+        for name, tensor in self._tapped.items():
+            self._listen(name, tensor)
         self.outputs = [*leaves(new), *leaves(y)]
         self.own = [t for t in (*leaves(self.state), *leaves(self.x)) if t.requires_grad]
         self.targets = closed_over(self.outputs, {id(t) for t in self.own}, began)
         self._found: dict[int, Any] = {}
 
-    def _hear(self, name: str, tensor: Tensor, scope: str) -> None:
-        self._tapped[name] = tensor
+    def _listen(self, name: str, tensor: Tensor) -> None:
         self.taps[name] = np.zeros_like(tensor._data)
         if tensor.requires_grad and tensor._node is not None:
             tensor.register_hook(lambda g: self.taps.__setitem__(name, g.numpy()))

@@ -30,15 +30,20 @@ from .replay import FlowError
 from .taps import SequenceTaps
 from .verdict import Thresholds
 
+MEMORY = 4 << 30
+
 _active = threading.local()
 
 
 class _Listener:
-    """What record() hands to `listen`: it hears taps one by one, or a compiled layer's at once."""
+    """What record() hands to `listen`: it hears taps one by one, or a compiled layer's at once,
+    which modules are called, and what each scan read, so that it can be run again.
+    """
 
     def __init__(self, recording: Recording):
         self.recording = recording
         self.states = recording.states  # whose gradients are wanted
+        self.entered = recording.places.entered
 
     def __call__(self, name: str, tensor: Tensor, scope: str) -> None:
         self.recording.hear(name, tensor, scope)
@@ -49,12 +54,7 @@ class _Listener:
         """A scan in scope `path` has run its steps in this order; record holds values and, once the
         returned function is called, norms of gradients.
         """
-        self.recording.hear_sequence(path, SequenceTaps(order, record, made_by, wants))
-        return self.recording.arrived
-
-
-class _Replaying(_Listener):
-    """It also hears what each scan read, so that it can be run again."""
+        return self.recording.hear_sequence(path, SequenceTaps(order, record, made_by, wants))
 
     def ran(self, path: str, call: Call) -> None:
         """A scan in scope `path`, compiled or on the tape."""
@@ -68,6 +68,14 @@ class record:
     thresholds: what counts as vanishing and exploding.
     replay: keep what it takes to run a layer again (its weights are copied), for what LayerFlow
         computes only when it is read: whole gradients, weights by step and by lag, Jacobians.
+    memory: bytes of tapped values to keep. Beyond that the oldest calls of layers that were called
+        again are let go of, which `missing` says; None keeps all.
+
+    Every call of every layer has its own path (places.py says how they are made), in this thread: a
+    second call of `lstm` is `lstm#2/l0/fwd`, a second layer of that name `lstm-2/l0/fwd`. In a loop
+    written by hand without scopes `t=...`, a state that was not computed from the one before begins
+    a new call; under no_grad that cannot be told. Several backward passes add up, as in `.grad`.
+
     Raises FlowError when entered inside another record(); the Recording says what else is missing.
 
     >>> import minigrad as mg
@@ -86,18 +94,18 @@ class record:
         states: tuple[str, ...] = ("h", "c"),
         thresholds: Thresholds | None = None,
         replay: bool = True,
+        memory: int | None = MEMORY,
     ):
         if isinstance(states, str) or not states:
             raise FlowError(f"record: states is a tuple of names such as ('h',), got {states!r}.")
-        self._recording = Recording(tuple(states), thresholds or Thresholds())
-        self._listener = _Replaying if replay else _Listener
+        self._recording = Recording(tuple(states), thresholds or Thresholds(), replay, memory)
 
     def __enter__(self) -> Recording:
         if getattr(_active, "recording", False):
             raise FlowError(
                 "record: already recording in this thread; leave the outer block first."
             )
-        self._listening = listen(self._listener(self._recording))
+        self._listening = listen(_Listener(self._recording))
         self._listening.__enter__()
         _active.recording = True
         return self._recording

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..compile.result import Call
+from ..compile.taps import bare
 from ..tensor import Tensor
+from .heard import Place, Run, listen_to, size_of
 from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
+from .places import Places, at_step, both_directions, join
 from .replay import FlowError, Replay
 from .taps import (
     SequenceTaps,
@@ -26,62 +29,153 @@ from .taps import (
 from .verdict import Thresholds, Verdict, worst
 
 Array = np.ndarray
-_STEP = re.compile(r"^(?:(.*)/)?t=(\d+)$")
+CHAINS = 8  # runs of a loop written by hand that may take turns
 
 
 class Recording(Mapping[str, LayerFlow]):
     """What record() yields: a mapping from a layer's path to its LayerFlow, and a verdict.
 
-    Only the last forward pass of each layer is kept: a step that comes again starts it over.
+    Every run of a layer is there under a path of its own (see places.py): `encoder/l0/fwd`, and its
+    second call as `encoder#2/l0/fwd`. A call that no gradient reached, a validation pass say, is
+    `forward_only`, and counts for no verdict. `missing` says what ran and could not be recorded.
     Reading it before backward, or when nothing was tapped, raises FlowError with the reason.
     """
 
-    def __init__(self, states: tuple[str, ...], thresholds: Thresholds):
+    def __init__(
+        self,
+        states: tuple[str, ...],
+        thresholds: Thresholds,
+        replay: bool = True,
+        memory: int | None = None,
+    ):
         self.states = states
         self.thresholds = thresholds
-        self._taps: dict[str, dict[str, Series] | SequenceTaps] = {}  # path -> name -> t -> Step
-        self._replays: dict[str, Replay] = {}
+        self.places = Places()
+        self._replay, self._memory = replay, memory
+        self._runs: list[Run] = []
+        self._open: dict[tuple[str, int], Run] = {}  # (scope, owner) -> the run there
+        self._pending: dict[tuple[str, int], list[tuple[str, Tensor, Step]]] = {}
+        self._names: set[tuple[str, int]] = set()
+        self._of_scope: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._untapped: Counter[str] = Counter()  # scope -> scans that tapped nothing
+        self._bytes = 0
+        self._copies: dict[int, tuple[Tensor, Array]] = {}  # of weights, shared by runs
         self._layers: dict[str, LayerFlow] | None = None
 
     # -- listening
 
     def hear(self, name: str, tensor: Tensor, scope: str) -> None:
         """A tap, one step of one layer."""
-        match = _STEP.match(scope)
-        path = (match[1] or "") if match else scope
-        taps = self._taps.setdefault(path, {})
-        if isinstance(taps, SequenceTaps):  # it ran compiled before
-            taps = self._taps[path] = {}
-        series = taps.setdefault(name, {})
-        t = int(match[2]) if match else len(series)
-        if t in series:  # the layer runs again
-            series.clear()
-            self._replays.pop(path, None)
+        around, t, below = at_step(scope)
         made_by = tensor._node.op.name if tensor._node is not None else ""
-        step = series[t] = Step(tensor.numpy(), made_by, tensor.requires_grad)
+        step = Step(tensor.numpy(), made_by, tensor.requires_grad)
         self._layers = None
-        if name in self.states and tensor.requires_grad:
+        if t is None:
+            self._hear_counted(name, tensor, step, around)
+        else:
+            self._hear_at(t, (below, name), tensor, step, around)
 
-            def arrived(g: Tensor) -> None:
-                step.gradient = g.numpy()
-                self._layers = None
+    def _hear_at(self, t: int, place: Place, tensor: Tensor, step: Step, scope: str) -> None:
+        owner, numbered = self.places.nameless(scope), self.places.numbered(scope)
+        run = self._open.get((scope, id(owner)))
+        if run is not None and not run.closed and t == run.t and run.heard_already(place, tensor):
+            return
+        if run is None or not run.takes(place, t, tensor, numbered):
+            run = self._begin(scope, owner, numbered)
+        self._add(run, place, t, tensor, step)
 
-            tensor.register_hook(arrived)
+    def _hear_counted(self, name: str, tensor: Tensor, step: Step, scope: str) -> None:
+        """A tap outside of any `t=...`: one step more of the run that its state descends from.
 
-    def hear_sequence(self, path: str, taps: SequenceTaps) -> None:
-        """All steps of a compiled layer at once."""
-        self._taps[path] = taps
-        self._replays.pop(path, None)
-        self._layers = None
+        What is tapped before the state waits for it.
+        """
+        owner = self.places.nameless(scope)
+        key = scope, id(owner)
+        waiting = self._pending.setdefault(key, [])
+        waiting.append((name, tensor, step))
+        if name not in self.states:
+            return
+        there = [r for r in reversed(self._runs) if r.counted and (r.scope, id(r.owner)) == key]
+        run = self._chosen(name, tensor, there[:CHAINS])
+        if run is None:
+            run = self._begin(scope, owner, scope)
+            run.counted = True
+        self._pending[key] = []
+        for name, tensor, step in waiting:
+            if not run.heard_already(("", name), tensor):
+                self._add(run, ("", name), None, tensor, step)
+
+    @staticmethod
+    def _chosen(name: str, tensor: Tensor, runs: list[Run]) -> Run | None:
+        for run in runs:
+            follows = run.follows(name, tensor)
+            if follows or (follows is None and run is runs[0]):
+                return run
+        return None
+
+    def _add(self, run: Run, place: Place, t: int | None, tensor: Tensor, step: Step) -> None:
+        run.add(place, t, tensor, step)
+        self._bytes += step.values.nbytes
+        if place[1] in self.states and tensor.requires_grad:
+            listen_to(step, tensor, self.arrived)
+
+    def hear_sequence(self, path: str, taps: SequenceTaps) -> Callable[[], None]:
+        """All steps of a compiled layer at once. Returns what is to be called after BPTT."""
+        if not taps.record.values:
+            return self.arrived  # hear_call says so
+        run = self._begin(path, self.places.nameless(path), self.places.numbered(path))
+        run.whole = taps
+        run.nbytes = size_of(taps.record)
+        self._bytes += run.nbytes
+
+        def told() -> None:
+            run.told += 1
+            self.arrived()
+
+        return told
 
     def hear_call(self, path: str, call: Call) -> None:
         """The scan whose taps came just before: enough to run it again."""
-        self._replays[path] = Replay(call)
+        owner = self.places.nameless(path)
+        run = self._open.get((path, id(owner)))
         self._layers = None
+        if run is None or run.closed or run.began < call.began:
+            self._untapped[path] += 1
+            return
+        run.closed = True
+        if self._replay:
+            run.replay = Replay(call, self._copies, self.arrived)
 
     def arrived(self) -> None:
         """More gradients are there than before."""
         self._layers = None
+
+    def _begin(self, scope: str, owner: Any, place: str) -> Run:
+        """A run of a layer, by a name that no other has."""
+        name, n = place, 1
+        while (name, id(owner)) in self._names:
+            n += 1
+            name = f"{place}#{n}"
+        self._names.add((name, id(owner)))
+        run = Run(name, scope, owner, place)
+        self._runs.append(run)
+        self._of_scope[scope] += 1
+        self._open[scope, id(owner)] = run
+        self._layers = None
+        self._make_room()
+        return run
+
+    def _make_room(self) -> None:
+        """Lets go of the oldest calls of layers that have later ones, if memory is at its limit."""
+        while self._memory is not None and self._bytes > self._memory:
+            old = next((r for r in self._runs if self._of_scope[r.scope] > 1), None)
+            if old is None:
+                return
+            self._runs.remove(old)
+            self._of_scope[old.scope] -= 1
+            self._dropped[old.scope] += 1
+            self._bytes -= old.nbytes
 
     # -- reading
 
@@ -89,31 +183,62 @@ class Recording(Mapping[str, LayerFlow]):
     def layers(self) -> dict[str, LayerFlow]:
         """path -> LayerFlow, in order of computation."""
         if self._layers is None:
-            heard = {
-                path: taps.steps() if isinstance(taps, SequenceTaps) else taps
-                for path, taps in self._taps.items()
-            }
-            self._check(heard)
+            heard = {path: (run, run.taps()) for path, run in self._named().items()}
+            self._check([taps for _, taps in heard.values()])
             self._layers = {
-                path: self._layer(path, taps)
-                for path, taps in heard.items()
-                if any(name in taps for name in self.states)
+                path: self._layer(path, run, taps)
+                for path, (run, taps) in heard.items()
+                if self._states_of(taps)
             }
         return self._layers
 
     @property
+    def missing(self) -> list[str]:
+        """What ran and is not here, or not whole, and why; one sentence each."""
+        found = []
+        wanted = " or ".join(self.states)
+        for path, run in self._named().items():
+            taps = run.taps()
+            if not self._states_of(taps):
+                found.append(
+                    f"{path or 'network'} taps {', '.join(taps)}, but no state {wanted}; name "
+                    f"yours with record(states=...)"
+                )
+            found += [f"{path or 'network'}: {gap}" for gap in run.gaps()]
+        for scope, count in self._untapped.items():
+            scans = "a scan" if count == 1 else f"{count} scans"
+            found.append(
+                f"{scans} in {scope or 'the network'} tapped nothing; mark the states in the cell, "
+                f"h = mg.tap('h', h)"
+            )
+        for scope, count in self._dropped.items():
+            found.append(
+                f"{scope or 'network'}: the first {count} calls were let go of, as record(memory=) "
+                f"keeps {self._memory:,} bytes"
+            )
+        return found
+
+    @property
     def verdict(self) -> Verdict:
-        """The most severe verdict among the layers."""
-        return worst([layer.verdict for layer in self.layers.values()])
+        """The most severe verdict among the layers.
+
+        Calls that are forward only do not count where another call of the layer got a gradient, or
+        where they ran under no_grad.
+        """
+        layers = self.layers.values()
+        reached = {layer.scope for layer in layers if layer.arrived}
+        judged = [x for x in layers if x.arrived or (x.wants and x.scope not in reached)]
+        return worst([layer.verdict for layer in judged])
 
     @property
     def inputs(self) -> Array | None:
         """|dL/dx_t| of what the first layer reads, by way of all its directions: (T, B), t = 0 ...
 
-        None if it reads no floats. Computed by running the layer again (see replay.py).
+        In the first call that a gradient reached. None if it reads no floats. Computed by running
+        the layer again (see replay.py).
         """
-        first = next(iter(self.layers)).rpartition("/")[0]
-        sides = [layer for path, layer in self.layers.items() if path.rpartition("/")[0] == first]
+        first = both_directions(next(p for p, layer in self.layers.items() if layer.arrived))
+        sides = [layer for path, layer in self.layers.items() if both_directions(path) == first]
         totals: dict[str, Array] = {}
         for layer in sides:
             for name, g in layer.input_gradients.items():
@@ -141,14 +266,51 @@ class Recording(Mapping[str, LayerFlow]):
         return str(report(self))
 
     def __repr__(self) -> str:
-        return f"<Recording of {', '.join(self._taps) or 'nothing yet'}>"
+        missing = f"; missing: {'; '.join(m)}" if (m := self.missing) else ""
+        named = [path or "network" for path in self._named()]
+        return f"<Recording of {', '.join(named) or 'nothing yet'}{missing}>"
 
     def to_dict(self) -> dict[str, Any]:
-        return {path: layer.to_dict() for path, layer in self.layers.items()}
+        """path -> LayerFlow.to_dict(); and "missing", a list of sentences, where something is."""
+        found: dict[str, Any] = {path: layer.to_dict() for path, layer in self.layers.items()}
+        return found | ({"missing": missing} if (missing := self.missing) else {})
 
-    def _check(self, heard: dict[str, dict[str, Series]]) -> None:
+    def _named(self) -> dict[str, Run]:
+        """path -> run. Modules without a name are told apart by their class, where they must be."""
+        self._settle()
+        owners: dict[str, set[int]] = {}
+        for run in self._runs:
+            owners.setdefault(run.scope, set()).add(id(run.owner))
+        found: dict[str, Run] = {}
+        for run in self._runs:
+            path = run.name
+            if len(owners[run.scope]) > 1 and run.owner is not None:
+                again = run.name[len(run.place) :]  # "#2"
+                path = join(run.place, self.places.name_of(run.owner)) + again
+            while path in found:
+                path += "'"
+            found[path] = run
+        return found
+
+    def _settle(self) -> None:
+        """What waited for a state that never came is of the run before it, or of one of its own."""
+        for key, waiting in self._pending.items():
+            if waiting:
+                run = self._open.get(key)
+                if run is None or run.closed:
+                    run = self._begin(key[0], None, key[0])
+                    run.counted = True
+                for name, tensor, step in waiting:
+                    self._add(run, ("", name), None, tensor, step)
+        self._pending.clear()
+
+    def _states_of(self, taps: Mapping[str, Any]) -> list[str]:
+        """The labels of the states: in the order of `states`, then of the taps."""
+        return [label for name in self.states for label in taps if bare(label) == name]
+
+    def _check(self, heard: list[dict[str, Series]]) -> None:
         wanted = " or ".join(repr(s) for s in self.states)
-        names = sorted({name for taps in heard.values() for name in taps})
+        names = sorted({name for taps in heard for name in taps})
         if not names:
             raise FlowError(
                 "record: nothing was tapped. Run a recurrent layer inside `with mg.flow.record()`, "
@@ -156,10 +318,7 @@ class Recording(Mapping[str, LayerFlow]):
                 '`with mg.scope(f"t={t}")`.'
             )
         steps = [
-            step
-            for taps in heard.values()
-            for name in self.states
-            for step in taps.get(name, {}).values()
+            step for taps in heard for name in self._states_of(taps) for step in taps[name].values()
         ]
         if not steps:
             raise FlowError(
@@ -171,29 +330,39 @@ class Recording(Mapping[str, LayerFlow]):
                 "record: none of the states needs a gradient; run the forward pass outside "
                 "mg.no_grad(), with weights that require gradients."
             )
-        if not any(step.arrived for step in steps):
+        if not any(step.arrived for step in steps) and not any(
+            run.replay is not None and run.replay.arrived for run in self._runs
+        ):
             raise FlowError(
                 f"record: {len(steps)} states were seen, but no gradient arrived at any of them; "
                 f"call backward() on a loss that depends on them."
             )
 
-    def _layer(self, path: str, taps: dict[str, Series]) -> LayerFlow:
-        states = {name: taps[name] for name in self.states if name in taps}
+    def _layer(self, path: str, run: Run, taps: dict[str, Series]) -> LayerFlow:
+        states = {name: taps[name] for name in self._states_of(taps)}
         steps = list(dict.fromkeys(t for series in states.values() for t in series))
-        per_sample = {name: stacked_norms(series, steps) for name, series in states.items()}
+        again = not run.norms_known and run.replay is not None and run.replay.arrived
+        if again:
+            per_sample = run.replay.per_sample(list(states))  # type: ignore[union-attr]
+        else:
+            per_sample = {name: stacked_norms(series, steps) for name, series in states.items()}
         heard = {n: s for n, s in states.items() if any(x.gradient is not None for x in s.values())}
+        every = [step for series in states.values() for step in series.values()]
         return LayerFlow(
             path=path,
             steps=np.array(steps, dtype=np.int64),
             norms={name: row_norms(x) for name, x in per_sample.items()},
             per_sample=per_sample,
             activations=Lazy({n: partial(_activations, series) for n, series in taps.items()}),
-            tiny=max(step.tiny for series in states.values() for step in series.values()),
+            tiny=max(step.tiny for step in every),
             thresholds=self.thresholds,
             values=Lazy({n: partial(stacked, series, steps) for n, series in taps.items()}),
             nonfinite=Lazy({n: partial(_nonfinite, series) for n, series in taps.items()}),
             heard=Lazy({n: partial(stacked, s, steps, "gradient") for n, s in heard.items()}),
-            replay=self._replays.get(path),
+            replay=run.replay,
+            scope=run.scope,
+            wants=any(step.wants for step in every),
+            arrived=again or any(step.arrived for step in every),
         )
 
 

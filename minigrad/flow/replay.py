@@ -12,6 +12,7 @@ step adds to dL/dW (weights.py sums and splits that).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,11 +57,19 @@ class Detail:
 class Replay:
     """A scan that ran inside record(), and what came back to its results."""
 
-    def __init__(self, call: Call):
-        self.cell, self.reverse = call.cell, call.reverse
+    def __init__(
+        self,
+        call: Call,
+        copies: dict[int, tuple[Tensor, Array]] | None = None,
+        changed: Callable[[], None] | None = None,
+    ):
+        """copies: of weights, as they were when another scan ran; used again if still the same.
+        changed: called when a gradient has arrived.
+        """
+        self.cell, self.reverse, self.truncate = call.cell, call.reverse, call.truncate
         self.init = map_leaves(_apart, call.init)
         self.xs = map_leaves(_apart, call.xs)
-        self.weights = [(w, w._data.copy()) for w in call.weights]
+        self.weights = [(w, _copy(w, {} if copies is None else copies)) for w in call.weights]
         self.steps, self.rows = leaves(call.xs)[0].shape[:2]
         # the step of the computation after which a row's state is its final one
         self.ends = np.full(self.rows, self.steps) - 1
@@ -68,13 +77,31 @@ class Replay:
             self.ends = call.xs[1]._data.sum(axis=0) - 1
         self.final_gradients: dict[int, Array] = {}
         self.y_gradients: dict[int, Array] = {}
-        for outputs, found in (
-            (call.final, self.final_gradients),
-            (call.ys, self.y_gradients),
+        self._changed = changed
+        self._arrivals: Counter[tuple[str, int]] = Counter()
+        for what, outputs, found in (
+            ("final", call.final, self.final_gradients),
+            ("ys", call.ys, self.y_gradients),
         ):
             for k, t in enumerate(leaves(outputs)):
                 if t.requires_grad:
-                    t.register_hook(_keeper(found, k))
+                    t.register_hook(self._keeper(what, found, k))
+
+    def _keeper(self, what: str, found: dict[int, Array], k: int) -> Callable[[Tensor], None]:
+        def arrived(g: Tensor) -> None:  # backward passes add up, as they do in .grad
+            found[k] = found[k] + g.numpy() if k in found else g.numpy()
+            self._arrivals[what, k] += 1
+            for name in ("detail", "entries"):  # what was computed from fewer
+                self.__dict__.pop(name, None)
+            if self._changed is not None:
+                self._changed()
+
+        return arrived
+
+    @property
+    def passes(self) -> int:
+        """How many backward passes came to one of its outputs."""
+        return max(self._arrivals.values(), default=0)
 
     @property
     def padded(self) -> bool:
@@ -156,6 +183,8 @@ class Replay:
                 seeds = [*carried, *self._ys_at(t)]
                 step = OneStep(self.cell, self.states[k], map_leaves(lambda x, t=t: x[t], self.xs))
                 carried = step.back(seeds)
+                if self.cut_before(k):
+                    carried = [None] * len(carried)
                 for name, g in step.taps.items():
                     _put(found.gradients, name, self.steps, k, g)
                 for name, g in step.inputs(self.own_input(step.x)).items():
@@ -168,6 +197,28 @@ class Replay:
                         keep(name, k, g)
         return found
 
+    def cut_before(self, k: int) -> bool:
+        """Whether no gradient passes from step k (in order of computation) to the one before."""
+        return self.truncate is not None and k % self.truncate == 0
+
+    @property
+    def ends_seen(self) -> Array:
+        """(B,) of bool: the rows whose last step the gradient of the final state reaches."""
+        if self.truncate is None:
+            return np.ones(self.rows, dtype=bool)
+        found: Array = self.ends // self.truncate == (self.steps - 1) // self.truncate
+        return found
+
+    def per_sample(self, names: Sequence[str]) -> dict[str, Array]:
+        """name -> |dL/d(tapped value)| (T, B), in order of computation."""
+        gradients = self.detail.gradients
+        nothing = np.zeros((self.steps, self.rows))
+        return {
+            name: row_norms(g.reshape(self.steps, self.rows, -1)).reshape(self.steps, self.rows)
+            if (g := gradients.get(name)) is not None else nothing
+            for name in names
+        }  # fmt: skip
+
     # -- back, from where the loss is nearest
 
     @cached_property
@@ -177,7 +228,8 @@ class Replay:
         for g in self.y_gradients.values():
             found |= (g[self.order] != 0).reshape(self.steps, self.rows, -1).any(axis=2)
         for g in self.final_gradients.values():
-            found[self.ends, np.arange(self.rows)] |= (g != 0).reshape(self.rows, -1).any(axis=1)
+            came = (g != 0).reshape(self.rows, -1).any(axis=1) & self.ends_seen
+            found[self.ends, np.arange(self.rows)] |= came
         return found & self.xs[1]._data[self.order] if self.padded else found
 
     def alone(self, names: Sequence[str]) -> dict[str, Array]:
@@ -219,9 +271,13 @@ class Replay:
 
     def _scanned(self, names: Sequence[str]) -> Any:
         try:
-            return scan(self.cell, self.init, self.xs, None, self.reverse, record=names)
+            return self._scan("fused", names)
         except TraceError:  # it ran on the tape
-            return scan(self.cell, self.init, self.xs, None, self.reverse, "tape", record=names)
+            return self._scan("tape", names)
+
+    def _scan(self, mode: str, names: Sequence[str]) -> Any:
+        given = self.cell, self.init, self.xs, None, self.reverse, mode
+        return scan(*given, truncate=self.truncate, record=names)
 
     def check(self) -> None:
         if not self.arrived:
@@ -264,11 +320,18 @@ def _apart(t: Tensor) -> Tensor:
     return wrap(t._data, None, False)
 
 
-def _keeper(found: dict[int, Array], k: int) -> Callable[[Tensor], None]:
-    def arrived(g: Tensor) -> None:
-        found[k] = g.numpy()
-
-    return arrived
+def _copy(w: Tensor, copies: dict[int, tuple[Tensor, Array]]) -> Array:
+    """The weight as it is now; the copy made before, if no bit has changed since."""
+    known = copies.get(id(w))
+    bits = f"u{w.dtype.itemsize}"
+    if (
+        known is None
+        or known[1].shape != w.shape
+        or known[1].dtype != w.dtype
+        or not np.array_equal(known[1].view(bits), np.ascontiguousarray(w._data).view(bits))
+    ):
+        known = copies[id(w)] = (w, np.array(w._data, order="C"))
+    return known[1]
 
 
 def _put(found: dict[str, Array], name: str, steps: int, k: int, g: Array) -> None:

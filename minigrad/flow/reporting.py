@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .layerflow import Activation, LayerFlow
+from .layerflow import FORWARD_ONLY, Activation, LayerFlow
 from .recording import Recording
 from .replay import FlowError
 from .tables import BLOCKS, log_range, number, sparkline, steps, table
 
+DETAILED = 24  # runs; of more, only the first call of each layer is written about at length
 _HEAD = ("layer", "state", "nearest", "farthest", "ratio", "per step", "half-life", "verdict")
 
 
@@ -42,12 +43,22 @@ class Report:
                 profile = layer.profile(state)
                 ends = (profile[0], profile[-1]) if profile.size else (0.0, 0.0)
                 rate = f"x{verdict.rate:.3g}" if verdict.fit else "-"
-                row = [place or "-", state, *map(number, ends), number(verdict.ratio), rate]
-                row += [steps(verdict.half_life), verdict.kind]
+                numbers = [*map(number, ends), number(verdict.ratio), rate]
+                numbers += [steps(verdict.half_life), verdict.kind]
+                if layer.forward_only:
+                    numbers = [*"-----", FORWARD_ONLY]
+                row = [place or "-", state, *numbers]
                 rows.append([*row, sparkline(layer.norms[state], low, high, blocks=self.blocks)])
-            notes += [f"{place or 'network'}: {layer.verdict}", *_notes(layer)]
+            notes.append(f"{place or 'network'}: {layer.verdict}")
+            if len(layers) <= DETAILED or layer.first:
+                notes += _notes(layer)
         body = table((*_HEAD, "|dL/dstate| in order of computation"), rows, right=range(2, 7))
-        return "\n".join([body, "", *notes])
+        missing = [
+            f"missing: {' '.join(filter(None, (name, text)))}"
+            for name, recording in self.recordings.items()
+            for text in recording.missing
+        ]
+        return "\n".join([body, "", *notes, *missing])
 
     __repr__ = __str__
 
@@ -94,6 +105,8 @@ def report(what: Recording | Mapping[str, Recording], blocks: str = BLOCKS) -> R
 
 def _notes(layer: LayerFlow) -> list[str]:
     """Gates with time constants, dead units, NaN and Inf, and what to try."""
+    if layer.forward_only:
+        return []
     verdicts, lines = layer.verdicts, []
     constants = layer.time_constants
     for name, activation in layer.activations.items():
@@ -106,10 +119,20 @@ def _notes(layer: LayerFlow) -> list[str]:
         if any(bad):
             lines.append(
                 f"  {name}: {bad.values} values and {bad.gradients} gradient norms are NaN or Inf"
+                f"{_since(layer, name, bad.values)}"
             )
     if advice := layer.verdict.advice:
         lines.append(f"  try: {advice}")
     return lines
+
+
+def _since(layer: LayerFlow, name: str, bad: int) -> str:
+    """` (values from t = 82)`: the first step, in order of computation, that is not finite."""
+    broken = ~np.isfinite(layer.values[name])
+    if not bad or int(broken.sum()) != bad:  # else nan also stands for rows that a step has not
+        return ""
+    at = int(np.argmax(broken.reshape(len(broken), -1).any(axis=1)))
+    return f" (values from t = {layer.steps[at]})"
 
 
 def _gate(name: str, activation: Activation, constant: np.ndarray | None) -> str:

@@ -29,6 +29,11 @@ class Step:
         self.gradient: Array | None = None
         self.per_sample: Array | None = None
 
+    def add_gradient(self, g: Array) -> None:
+        """What one backward pass brought; several add up, as they do in .grad."""
+        self.gradient = g if self.gradient is None else self.gradient + g
+        self.per_sample = None
+
     @property
     def arrived(self) -> bool:
         return self.gradient is not None or self.per_sample is not None

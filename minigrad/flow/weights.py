@@ -48,6 +48,12 @@ def terms(replay: Replay) -> dict[str, Array]:
     return {name: np.stack(series) for name, series in terms.items()}
 
 
+def nothing(replay: Replay) -> dict[str, Array]:
+    """name -> zeros (T, *shape): the terms of a call that no gradient reached."""
+    names = Names(replay.weights)
+    return {names.of(w): np.zeros((replay.steps, *a.shape), a.dtype) for w, a in replay.weights}
+
+
 def by_lag(replay: Replay, keep: Callable[[str, int, Array], None]) -> None:
     """keep(name, lag, g): the part of dL/dW that travelled `lag` steps, for every lag.
 
@@ -92,7 +98,7 @@ def _by_lag(replay: Replay, keep: Callable[[str, int, Array], None]) -> None:
             for target, g in step.outer():
                 keep(names.of(target), lag, g)
             # what reached the state before step k now leaves step k - 1
-            carried = [None if g is None else g[rows:] for g in back]
+            carried = [None if g is None else _uncut(replay, g)[rows:] for g in back]
             arrived = [None] * len(ys)
 
 
@@ -128,5 +134,16 @@ def _at_ends(replay: Replay, g: Array | None) -> Array | None:
     if g is None:
         return None
     wide = np.zeros((replay.steps, *g.shape), g.dtype)
-    wide[replay.ends, np.arange(replay.rows)] = g
+    seen = replay.ends_seen
+    wide[replay.ends[seen], np.flatnonzero(seen)] = g[seen]
     return wide.reshape(-1, *g.shape[1:])
+
+
+def _uncut(replay: Replay, g: Array) -> Array:
+    """g without the parts that a truncated scan does not pass on to the step before."""
+    if replay.truncate is None:
+        return g
+    g = g.copy()
+    for k in range(0, len(g) // replay.rows, replay.truncate):
+        g[k * replay.rows : (k + 1) * replay.rows] = 0
+    return g

@@ -17,12 +17,14 @@ and those in its lists, tuples and dicts, in the order they were set.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DTypeError, StateDictError
 from ..tape import scope
+from ..tape import state as switches
 from ..tensor import Tensor
 
 
@@ -61,10 +63,35 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if switches.listeners or switches.tape is not None:
+            return self._watched(args, kwargs)
         if not self.scope_name:
             return self.forward(*args, **kwargs)
         with scope(self.scope_name):
             return self.forward(*args, **kwargs)
+
+    def _watched(self, args: Any, kwargs: Any) -> Any:
+        """The call where a Tape or a listener sees it: `entered` may give it a name of its own."""
+        self.name_members()
+        name = self.scope_name
+        with ExitStack() as stack:
+            for listener in switches.listeners:
+                if (entered := getattr(listener, "entered", None)) is not None:
+                    name = stack.enter_context(entered(self, name))
+            if name:
+                stack.enter_context(scope(name))
+            return self.forward(*args, **kwargs)
+
+    def name_members(self) -> None:
+        """What lies in lists, tuples and dicts learns what it is called: `blocks.0`.
+
+        Not when it is put there, which a module is not told of; but before anybody looks.
+        """
+        for name, member in self.members():
+            if isinstance(member, Module) and "scope_name" not in vars(member):
+                member.scope_name = name
+            elif isinstance(member, Parameter) and not member.name:
+                member.name = name
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A member learns what it is called, for print(tape) and for drawings.

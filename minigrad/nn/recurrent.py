@@ -276,6 +276,9 @@ class Recurrent(Module):
     def members(self) -> Iterator[tuple[str, Parameter | Module]]:
         return ((self._suffix(i), cell) for i, cell in enumerate(self.cells))
 
+    def name_members(self) -> None:
+        """The cells run in the scopes l0/fwd, l0/rev, ..., and have no names beside those."""
+
     def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Named as in torch.nn: weight_ih_l0, weight_ih_l0_reverse, weight_ih_l1, ..."""
         for suffix, cell in self.members():

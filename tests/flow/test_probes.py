@@ -192,13 +192,14 @@ def test_gates_report_their_mean_and_saturation() -> None:
     assert "forget gate 0.50 on average" in rec.verdict.reason
 
 
-def test_a_second_pass_replaces_the_first(rng: np.random.Generator) -> None:
+def test_a_second_pass_has_a_path_of_its_own(rng: np.random.Generator) -> None:
     gru = nn.GRU(1, 2, dtype=np.float64, generator=rng)
     with mg.flow.record() as rec:
         for T in (7, 3):
             hs, _ = gru(np.ones((T, 1, 1)))
             hs[-1].sum().backward()
-    assert rec["gru/l0/fwd"].steps.tolist() == [0, 1, 2]
+    assert [len(layer.steps) for layer in rec.values()] == [7, 3]
+    assert list(rec) == ["gru/l0/fwd", "gru#2/l0/fwd"]
 
 
 def test_backward_may_follow_after_the_block() -> None:

@@ -116,5 +116,10 @@ def _only(what: str, depth: Any = None, view: str = "unrolled", steps: Any = Non
 
 def _panels(recordings: dict[str, Recording]) -> Sequence[Panel]:
     return [
-        Panel(name, list(rec.values()), describe(rec.verdict)) for name, rec in recordings.items()
+        Panel(
+            name,
+            list(rec.values()),
+            "\n".join([describe(rec.verdict), *(f"missing: {text}" for text in rec.missing)]),
+        )
+        for name, rec in recordings.items()
     ]

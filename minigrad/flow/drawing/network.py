@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..layerflow import LayerFlow
+from ..places import both_directions
 from ..verdict import Verdict
 from .canvas import NAMES_W, PLAIN, Canvas
 from .colors import INK, MUTED, PAPER, UNREACHED, Scale, power_of_ten, subscript
@@ -105,7 +106,8 @@ class _Unrolled:
         if panel.title:
             canvas.text(f"{key}_title", panel.title, size=13, height=0.26)
         if panel.note:
-            canvas.text(f"{key}_note", panel.note, size=10, height=0.22, color=MUTED)
+            for i, line in enumerate(panel.note.split("\n")):
+                canvas.text(f"{key}_note{i or ''}", line, size=10, height=0.22, color=MUTED)
         self.inputs_y: float | None = None
         self.rows = self._rows()
         self.sources = self._sources()
@@ -152,12 +154,16 @@ class _Unrolled:
             rows += [Row(layer, name, self.canvas.down(ROW), gate) for name, gate in named]
         if not between:
             self._place_inputs()
+        for k, row in enumerate(rows):  # a.b and a/b are two rows
+            if any(row.id == other.id for other in rows[:k]):
+                row.id += f"_{k}"
         return rows
 
     def _sources(self) -> dict[Row, int]:
         """Where the loss is nearest: the hidden states of the last layer, and their last step."""
-        stem = self.panel.layers[-1].path.rpartition("/")[0]
-        top = [row for row in self.rows if row.layer.path.rpartition("/")[0] == stem]
+        layers = [x for x in self.panel.layers if not x.forward_only] or self.panel.layers
+        stem = both_directions(layers[-1].path)
+        top = [row for row in self.rows if both_directions(row.layer.path) == stem]
         top = [row for row in top if row.name == "h"] or top
         return {row: row.source for row in top if row.source is not None}
 
@@ -177,11 +183,12 @@ class _Unrolled:
             row.title,
             **look,
         )
-        for column in self.columns:
+        own = [column for column in self.columns if row.has(column)]
+        for column in own:
             (self._fold if column.folded else self._step)(row, column)
         if row.gate:
             return
-        for a, b in pairwise(self.columns):
+        for a, b in pairwise(own):
             earlier, later = (b, a) if reverse else (a, b)  # in order of computation
             t = earlier.first if reverse else earlier.last  # where the gradient arrives
             tip = f"|dL/d{row.name}| = {row.value(t):.6g} goes back to t = {t + 1}"
@@ -200,7 +207,8 @@ class _Unrolled:
 
     def _fold(self, row: Row, column: Column) -> None:
         steps = range(column.first, column.last + 1)
-        values = [row.value(t) for t in steps]
+        own = [t for t in steps if t in row.values]
+        values = [row.value(t) for t in own]
         key, tip = self.at(row, column.first), f"{min(values):.3g} to {max(values):.3g}"
         place = (column.x, row.y, column.width, NODE_H)
         if any(values):
@@ -209,7 +217,8 @@ class _Unrolled:
             look: dict[str, Any] = dict(style="", penwidth=0)
         else:
             look = dict(style="rounded,dashed", fontcolor=UNREACHED, color=UNREACHED)
-        title = "\n".join(filter(None, (column.title, row.factor(column.first, column.last))))
+        whole = column.title if len(own) == len(steps) else f"× {len(own)} steps"
+        title = "\n".join(filter(None, (whole, row.factor(own[0], own[-1]))))
         tip = f"t = {column.first + 1} to {column.last + 1}: {tip}"
         self.canvas.node(key, *place, title, tooltip=tip, **look)
 
@@ -234,7 +243,7 @@ class _Unrolled:
             else:
                 continue
             for column in self.columns:
-                if not column.folded:
+                if not column.folded and all(row.has(column) for row in pair):
                     self.canvas.graph.edge(*(self.at(row, column.first) for row in pair))
 
     def _inputs(self, y: float, blank: int | None) -> None:
@@ -252,7 +261,8 @@ class _Unrolled:
                 key, column.x, y, 0.34, 0.34, shown, tooltip=f"x at t = {t + 1}", **look
             )
             for row in readers:
-                self.canvas.graph.edge(key, self.at(row, t))
+                if row.has(column):
+                    self.canvas.graph.edge(key, self.at(row, t))
 
     def _loss(self) -> int | None:
         """The loss, after the last step or in a gap between two directions; returns the gap."""

@@ -17,8 +17,10 @@ import numpy as np
 from ...nn.module import Module, Parameter
 from ...nn.recurrent import Recurrent
 from ..layerflow import LayerFlow
+from ..places import both_directions
 from .colors import LINE, MUTED, Scale, power_of_ten
 from .dot import Drawing, DrawingError, check_budget, html_caption, label, new_graph, scale_strip
+from .rows import identifier
 
 MAX_NODES = 300
 KINDS = {"recurrent": "#d5e3f3", "other": "#e6e8ec", "merge": "#eef1f6"}
@@ -59,7 +61,7 @@ class _Rolled:
         """Layers one above the other, by their paths `.../l0/fwd`."""
         stems: dict[str, list[LayerFlow]] = {}
         for path, layer in self.layers.items():
-            stems.setdefault(path.rpartition("/")[0] or path, []).append(layer)
+            stems.setdefault(both_directions(path), []).append(layer)
         before = self._ends("x", "x")
         for stem, group in stems.items():
             keys = [self._layer(layer, layer.path or "network") for layer in group]
@@ -83,18 +85,19 @@ class _Rolled:
         self._connect(before, self._ends("y", "y"))
 
     def _recurrent(self, name: str, layer: Recurrent, before: list[str]) -> list[str]:
-        scopes = name.replace(".", "/")  # a module runs in the scope of its name
+        where = _slashes(name)  # a module runs in the scope of its name
         for i in range(layer.num_layers):
             keys = []
             for direction in range(layer.num_directions):
                 cell = layer.cells[i * layer.num_directions + direction]
                 way = "rev" if direction else "fwd"
-                path = f"{scopes}/l{i}/{way}"
-                found = [flow for p, flow in self.layers.items() if f"/{p}".endswith(f"/{path}")]
+                calls = self._calls(f"{where}/l{i}/{way}")
                 text = f"{name} l{i} {'←' if direction else '→'}\n{_describe(cell)}"
                 tip = f"{name}, layer {i}, {way}: {_sizes(cell)}"
-                if found:
-                    keys.append(self._layer(found[0], text, tip))
+                if calls:
+                    shown = next((flow for flow in calls if flow.arrived), calls[0])
+                    many = f"\n{len(calls)} calls; this is {shown.path}" if len(calls) > 1 else ""
+                    keys.append(self._layer(shown, text + many, tip))
                 else:
                     key = f"r_{_id(name)}_l{i}_{way}"
                     self._box(key, text, KINDS["recurrent"], tooltip=tip)
@@ -105,6 +108,13 @@ class _Rolled:
             merge = layer.merge if last else "concat"
             before = self._merge(f"{name}_l{i}", merge, keys) if len(keys) > 1 else keys
         return before
+
+    def _calls(self, path: str) -> list[LayerFlow]:
+        """Those of one layer and direction; by the end of the path if none has all of it."""
+        scopes = {p: _slashes(flow.scope or flow.path) for p, flow in self.layers.items()}
+        exact = [flow for p, flow in self.layers.items() if scopes[p] == path]
+        below = [flow for p, flow in self.layers.items() if scopes[p].endswith(f"/{path}")]
+        return exact or below
 
     # -- boxes and arrows
 
@@ -155,6 +165,11 @@ class _Rolled:
                 self.graph.edge(a, b)
 
 
+def _slashes(name: str) -> str:
+    """`blocks/0/rnn`, whether the scope was `blocks.0/rnn` or `blocks/0/rnn`."""
+    return name.replace(".", "/")
+
+
 def _parts(model: Module) -> Iterator[tuple[str, Module]]:
     """Recurrent layers and modules that hold parameters themselves, in order, with their names."""
     if isinstance(model, Recurrent):
@@ -198,7 +213,7 @@ def _sizes(module: Module) -> str:
 
 
 def _id(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name) or "network"
+    return identifier(name) or "network"
 
 
 def _caption(title: str, scale: Scale | None) -> str:

@@ -8,6 +8,7 @@ from ..layerflow import LayerFlow
 from .canvas import gate_color
 from .colors import Scale, power_of_ten
 from .dot import DrawingError
+from .folding import Column
 
 DEPTHS = {1: "a row a layer", 2: "its states", 3: "its gates too"}
 
@@ -24,12 +25,16 @@ class Row:
         self.values = {int(t): float(v) for t, v in zip(layer.steps, series, strict=False)}
         reached = [t for t, norm in self.values.items() if norm != 0]
         self.source = reached[-1] if reached and not gate else None  # nearest to the loss
-        self.id = "".join(c if c.isalnum() else "_" for c in f"{layer.path}_{name}")
+        self.id = identifier(f"{layer.path}_{name}")
 
     @property
     def title(self) -> str:
         arrow = "←" if self.layer.reverse else "→"
         return f"{self.layer.path or 'network'}\n{self.name} {arrow}"
+
+    def has(self, column: Column) -> bool:
+        """Whether any of the steps of a column are its own; another call may have more."""
+        return any(t in self.values for t in range(column.first, column.last + 1))
 
     def value(self, t: int) -> float:
         return self.values.get(t, 0.0)
@@ -50,6 +55,12 @@ class Row:
         if self.gate or near == 0 or not (math.isfinite(near) and math.isfinite(far)):
             return ""
         return f"×{power_of_ten(far / near)}"
+
+
+def identifier(path: str) -> str:
+    """Letters, digits and underscores; lstm#2 and lstm-2 are two layers."""
+    path = path.replace("#", "__").replace("-", "_n")
+    return "".join(c if c.isalnum() else "_" for c in path)
 
 
 def names_at(layer: LayerFlow, depth: int) -> list[tuple[str, bool]]:

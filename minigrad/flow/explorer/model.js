@@ -77,7 +77,8 @@ function buildModel(network, source) {
       }
     }
   });
-  const main = levels.at(-1).map((layer) => rows.get(layer.path + "\n" + mainState(layer)));
+  const reached = levels.filter((level) => level.some((layer) => deepest(layer) > 0));
+  const main = (reached.at(-1) ?? levels.at(-1)).map((layer) => rows.get(layer.path + "\n" + mainState(layer)));
   const steps = [...new Set(layers.flatMap((layer) => layer.steps))].sort((a, b) => a - b);
   return {
     network,

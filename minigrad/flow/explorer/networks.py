@@ -60,6 +60,10 @@ def networks(recordings: Any, text: Any = None, notes: Any = None) -> list[Netwo
         if note is not None and not isinstance(note, Mapping):
             note = dict.fromkeys(moments, str(note))
         own_notes = {str(key): str(line) for key, line in (note or {}).items()}
+        for moment, recording in moments.items():
+            if missing := getattr(recording, "missing", None):
+                parts = [own_notes.get(moment, ""), f"missing: {'; '.join(missing)}"]
+                own_notes[moment] = "; ".join(filter(None, parts))
         shown_as = str(name) or _name_of(next(iter(moments.values())))
         found.append(Network(shown_as, moments, _characters(text, name), own_notes))
     return found
