@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import backward, ops
+from .border import values
 from .errors import GradientError, ShapeError, describe
 from .tensor import Tensor, as_tensor, tensor, wrap
 
@@ -59,7 +60,7 @@ def grad(
 def _leaves(where: str, inputs: Sequence[Any]) -> list[Tensor]:
     leaves = []
     for i, value in enumerate(inputs):
-        leaf = tensor(value)
+        leaf = tensor(values(value))
         if leaf.dtype.kind != "f":
             raise GradientError(
                 f"{where}: input {i} is {describe(leaf)}; expected float32 or float64."
