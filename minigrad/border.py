@@ -155,10 +155,7 @@ def ufunc(f: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, A
                 raise
     out = kwargs.get("out", ())
     if any(map(is_tensor, out)):
-        raise GradientError(
-            f"{name}(out=t): NumPy cannot write into a Tensor unseen by the tape; write t[...] = "
-            f"value inside `with mg.no_grad():`, or make a new Tensor."
-        )
+        raise _no_writing(f"{name} with out=t")
     if needs_gradient(inputs) or needs_gradient(kwargs):
         if out:
             raise GradientError(
@@ -180,8 +177,8 @@ def function(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
     from . import numpy_rules
 
     name = numpy_rules.name_of(f)
-    if f in numpy_rules.READS and not needs_gradient(kwargs.get("fill_value")):
-        return f(*values(args), **values(kwargs))
+    if f in numpy_rules.READS:
+        return _plainly(f, name, args, kwargs)
     tracked = needs_gradient((args, kwargs))
     if f in numpy_rules.RULES and any(t.dtype.kind == "f" for t in tensors_in((args, kwargs))):
         try:
@@ -191,7 +188,26 @@ def function(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
                 raise
     if tracked:
         raise refuse(name)
-    return f(*values(args), **values(kwargs))
+    return _plainly(f, name, args, kwargs)
+
+
+def _plainly(
+    f: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """f on the values, which are read-only."""
+    try:
+        return f(*values(args), **values(kwargs))
+    except ValueError as e:
+        if "read-only" in str(e):
+            raise _no_writing(name) from None
+        raise
+
+
+def _no_writing(name: str) -> GradientError:
+    return GradientError(
+        f"{name}: NumPy cannot write into a Tensor unseen by the tape; write t[...] = value "
+        f"inside `with mg.no_grad():`, or make a new Tensor."
+    )
 
 
 def on_values(f: np.ufunc, *args: Any) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
-from .border import is_tensor, on_values, values
+from .border import is_tensor, on_values, refuse, tensors_in, values
 from .errors import ShapeError
 from .op import REGISTRY
 
@@ -26,7 +26,7 @@ RULES: dict[Callable[..., Any], Callable[..., Any]] = {}
 READS = {
     np.all, np.allclose, np.any, np.argmax, np.argmin, np.argpartition, np.argsort, np.argwhere,
     np.array2string, np.array_equal, np.array_equiv, np.array_repr, np.array_str, np.can_cast,
-    np.common_type, np.count_nonzero, np.digitize, np.empty_like, np.flatnonzero, np.full_like,
+    np.common_type, np.count_nonzero, np.digitize, np.empty_like, np.flatnonzero,
     np.isclose, np.iscomplex, np.iscomplexobj, np.isin, np.isneginf, np.isposinf, np.isreal,
     np.isrealobj, np.lexsort, np.may_share_memory, np.min_scalar_type, np.nanargmax, np.nanargmin,
     np.ndim, np.nonzero, np.ones_like, np.result_type, np.searchsorted, np.shape, np.shares_memory,
@@ -39,7 +39,7 @@ _MOVES = [
     getattr(module, name)
     for module, names in {
         np: (
-            "array_split atleast_1d atleast_2d atleast_3d broadcast_to compress copy delete diag "
+            "array_split broadcast_to compress copy delete diag "
             "diagflat diagonal dsplit expand_dims extract flip fliplr flipud hsplit "
             "matrix_transpose moveaxis permute_dims ravel repeat reshape resize roll rollaxis "
             "rot90 split squeeze swapaxes take take_along_axis tile transpose tril triu unstack "
@@ -81,11 +81,15 @@ def call(f: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[s
 def _moving(f: Callable[..., Any]) -> Callable[..., Any]:
     """y = x[places], where NumPy's own f says which places, by being run on their numbers."""
 
+    signature = inspect.signature(f)
+    places_in = {np.compress: "a", np.extract: "arr"}
+    moved_name = places_in.get(f) or next(iter(signature.parameters))
+
     def rule(*args: Any, **kwargs: Any) -> Any:
+        x = signature.bind(*args, **kwargs).arguments[moved_name]
         given = [v for v in (*args, *kwargs.values()) if is_tensor(v) and v.dtype.kind == "f"]
-        if len(given) != 1:
-            raise TypeError(f"{name_of(f)}: expected one Tensor of floats, got {len(given)}.")
-        x = given[0]
+        if len(given) != 1 or given[0] is not x:
+            raise refuse(f"{name_of(f)} of Tensors of floats but for {moved_name}")
         places = np.arange(1, x.size + 1).reshape(x.shape)  # 0 stands for a zero that f puts in
         args, kwargs = (
             tuple(places if v is x else values(v) for v in args),
@@ -100,7 +104,7 @@ def _moving(f: Callable[..., Any]) -> Callable[..., Any]:
             return type(moved)(_gathered(flat, part) for part in moved)
         return _gathered(flat, moved)
 
-    rule.__signature__ = inspect.signature(f)  # type: ignore[attr-defined]
+    rule.__signature__ = signature  # type: ignore[attr-defined]
     return rule
 
 
@@ -190,6 +194,8 @@ def _where(condition, x=None, y=None):
         return np.where(values(condition))
     if x is None or y is None:
         raise ValueError("np.where: expected both x and y, or neither.")
+    if is_tensor(condition) and condition.dtype.kind == "f":
+        condition = ops.not_equal(condition, 0.0)
     return ops.where(condition, x, y)
 
 
@@ -207,12 +213,31 @@ def _pad(array, pad_width, mode="constant", **kwargs):
     )
 
 
+@_rule(np.full_like)
+def _full_like(a, fill_value):
+    if next(tensors_in(fill_value), None) is None:
+        return np.full_like(values(a), fill_value)
+    return ops.broadcast_to(fill_value, np.shape(a))
+
+
 @_rule(np.real)
 def _real(val):
     return ops.reshape(val, val.shape)
 
 
 # -- joining -----------------------------------------------------------------------------------------
+
+
+def _at_least_rule(n: int) -> Callable[..., Any]:
+    def rule(*arys: Any) -> Any:
+        made = tuple(_at_least(n, a) for a in arys)
+        return made[0] if len(made) == 1 else made
+
+    return rule
+
+
+for _n, _f in ((1, np.atleast_1d), (2, np.atleast_2d), (3, np.atleast_3d)):
+    RULES[_f] = _at_least_rule(_n)
 
 
 @_rule(np.concatenate)

@@ -464,17 +464,18 @@ def wrap(array: Array, node: Node | None, requires_grad: bool) -> Tensor:
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
     """A Tensor with a copy of `data`; the dtype follows NumPy's rules unless given.
 
-    A list that holds Tensors is stacked, and recorded where one of them requires a gradient.
-    Raises DTypeError for dtypes other than float32, float64, integers and booleans, GradientError
-    for a Tensor that requires a gradient: a copy would be cut off from it.
+    Of a Tensor, or a list of Tensors, that require a gradient it is a copy that is recorded; asked
+    for a leaf (requires_grad=True) it raises GradientError, as that would be cut off from them.
+    Raises DTypeError for dtypes other than float32, float64, integers and booleans.
 
     >>> tensor([1.0, 2.0], requires_grad=True)
     tensor([1., 2.], requires_grad=True)
     """
-    if isinstance(data, list):
+    if isinstance(data, (Tensor, list)):
         data = border.joined(data, "tensor")
-        if isinstance(data, Tensor) and data.requires_grad:
-            made = data if dtype is None else ops.astype(data, dtype)
+        tracked = isinstance(data, Tensor) and data.requires_grad and state.recording
+        if tracked and not requires_grad:
+            made = ops.astype(data, data.dtype if dtype is None else dtype)
             if name:
                 made.name = name
             return made
@@ -497,7 +498,7 @@ def _constant(who: str, data: Any) -> Any:
     joined = border.joined(data, who.lower())
     if not isinstance(joined, Tensor):
         return joined
-    if joined.requires_grad:
+    if joined.requires_grad and state.recording:
         raise GradientError(
             f"{who.lower()}: the data is a Tensor that requires a gradient, {describe(joined)}, "
             f"and its copy would be cut off from it. Use it as it is, or t.copy(), which is "
