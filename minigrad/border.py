@@ -116,7 +116,7 @@ def _listing(value: Any) -> str:
     return describe(value)
 
 
-# -- NumPy's protocols -------------------------------------------------------------------------------
+# -- NumPy's protocols -----------------------------------------------------------------------------
 
 
 def array(t: Tensor, dtype: Any, copied: bool | None) -> Array:
@@ -165,7 +165,9 @@ def ufunc(f: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, A
             )
         if kwargs:
             options = ", ".join(f"{key}=" for key in kwargs)
-            raise refuse(f"{name} with {options}", "leave that out (mg.where chooses, astype casts)")
+            raise refuse(
+                f"{name} with {options}", "leave that out (mg.where chooses, astype casts)"
+            )
         raise refuse(name)
     if method == "__call__" and f.nout == 1 and not kwargs:
         return on_values(f, *inputs)
@@ -210,21 +212,18 @@ def _no_writing(name: str) -> GradientError:
     )
 
 
-def on_values(f: np.ufunc, *args: Any) -> Tensor:
+def on_values(f: np.ufunc, *args: Any) -> Any:
     """f of the values of constants. Raises GradientError if one needs a gradient."""
-    from .tensor import tensor
-
     if needs_gradient(args):
         raise refuse(f"np.{f.__name__}")
     try:
-        found = f(*values(args))
+        return f(*values(args))
     except TypeError:
         came = " and ".join(map(describe, args))
         raise DTypeError(f"np.{f.__name__}: NumPy has no loop for {came}.") from None
-    return tensor(found)
 
 
-# -- copies ------------------------------------------------------------------------------------------
+# -- copies ----------------------------------------------------------------------------------------
 
 
 def deep_copy(t: Tensor, memo: dict[int, Any]) -> Tensor:

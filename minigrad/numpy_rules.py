@@ -69,18 +69,24 @@ def call(f: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[s
             inspect.signature(rule).bind(*args, **kwargs)
         except TypeError as e:
             raise TypeError(
-                f"{name} of a Tensor takes {inspect.signature(rule)}: {e}. For what NumPy does "
+                f"{name} of a Tensor takes {_shown(rule)}: {e}. For what NumPy does "
                 f"beyond that, on plain values, use t.numpy()."
             ) from None
     return rule(*args, **kwargs)
 
 
-# -- moving values -----------------------------------------------------------------------------------
+def _shown(rule: Callable[..., Any]) -> str:
+    """Its arguments, as in `(a, axis=None)`."""
+    parameters = inspect.signature(rule).parameters.values()
+    bare = [p.replace(annotation=p.empty) for p in parameters]
+    return str(inspect.Signature(bare))
+
+
+# -- moving values ---------------------------------------------------------------------------------
 
 
 def _moving(f: Callable[..., Any]) -> Callable[..., Any]:
     """y = x[places], where NumPy's own f says which places, by being run on their numbers."""
-
     signature = inspect.signature(f)
     places_in = {np.compress: "a", np.extract: "arr"}
     moved_name = places_in.get(f) or next(iter(signature.parameters))
@@ -118,7 +124,7 @@ def _gathered(flat: Any, places: Any) -> Any:
 RULES |= {f: _moving(f) for f in _MOVES}
 
 
-# -- computing ---------------------------------------------------------------------------------------
+# -- computing -------------------------------------------------------------------------------------
 
 
 def _rule(*functions: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -130,52 +136,52 @@ def _rule(*functions: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
 
 
 @_rule(np.sum)
-def _sum(a, axis=None, *, keepdims=False):
+def _sum(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     return ops.sum(a, axis, keepdims)
 
 
 @_rule(np.max, np.amax)
-def _max(a, axis=None, *, keepdims=False):
+def _max(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     return ops.max(a, axis, keepdims)
 
 
 @_rule(np.min, np.amin)
-def _min(a, axis=None, *, keepdims=False):
+def _min(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     return ops.min(a, axis, keepdims)
 
 
 @_rule(np.ptp)
-def _ptp(a, axis=None, *, keepdims=False):
+def _ptp(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     return ops.max(a, axis, keepdims) - ops.min(a, axis, keepdims)
 
 
 @_rule(np.mean)
-def _mean(a, axis=None, *, keepdims=False):
+def _mean(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
     return ops.mean(a, axis, keepdims)
 
 
 @_rule(np.var)
-def _var(a, axis=None, *, ddof=0, keepdims=False):
+def _var(a: Any, axis: Any = None, *, ddof: Any = 0, keepdims: Any = False) -> Any:
     return ops.var(a, axis, keepdims, ddof)
 
 
 @_rule(np.std)
-def _std(a, axis=None, *, ddof=0, keepdims=False):
+def _std(a: Any, axis: Any = None, *, ddof: Any = 0, keepdims: Any = False) -> Any:
     return ops.std(a, axis, keepdims, ddof)
 
 
 @_rule(np.cumsum)
-def _cumsum(a, axis=None):
+def _cumsum(a: Any, axis: Any = None) -> Any:
     return ops.cumsum(_flat(a), 0) if axis is None else ops.cumsum(a, axis)
 
 
 @_rule(np.trace)
-def _trace(a, offset=0, axis1=0, axis2=1):
+def _trace(a: Any, offset: Any = 0, axis1: Any = 0, axis2: Any = 1) -> Any:
     return ops.sum(RULES[np.diagonal](a, offset, axis1, axis2), -1)
 
 
 @_rule(np.diff)
-def _diff(a, n=1, axis=-1):
+def _diff(a: Any, n: Any = 1, axis: Any = -1) -> Any:
     for _ in range(n):
         a = RULES[np.swapaxes](a, 0, axis)
         a = RULES[np.swapaxes](a[1:] - a[:-1], 0, axis)
@@ -183,13 +189,13 @@ def _diff(a, n=1, axis=-1):
 
 
 @_rule(np.clip)
-def _clip(a, a_min=None, a_max=None, *, min=None, max=None):
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
     low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
     return ops.clip(a, -math.inf if low is None else low, math.inf if high is None else high)
 
 
 @_rule(np.where)
-def _where(condition, x=None, y=None):
+def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
     if x is None and y is None:
         return np.where(values(condition))
     if x is None or y is None:
@@ -200,7 +206,7 @@ def _where(condition, x=None, y=None):
 
 
 @_rule(np.pad)
-def _pad(array, pad_width, mode="constant", **kwargs):
+def _pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
     if mode == "constant":
         fill = kwargs.pop("constant_values", 0.0)
         if not kwargs and isinstance(fill, (int, float)):
@@ -214,18 +220,18 @@ def _pad(array, pad_width, mode="constant", **kwargs):
 
 
 @_rule(np.full_like)
-def _full_like(a, fill_value):
+def _full_like(a: Any, fill_value: Any) -> Any:
     if next(tensors_in(fill_value), None) is None:
         return np.full_like(values(a), fill_value)
     return ops.broadcast_to(fill_value, np.shape(a))
 
 
 @_rule(np.real)
-def _real(val):
+def _real(val: Any) -> Any:
     return ops.reshape(val, val.shape)
 
 
-# -- joining -----------------------------------------------------------------------------------------
+# -- joining ---------------------------------------------------------------------------------------
 
 
 def _at_least_rule(n: int) -> Callable[..., Any]:
@@ -241,94 +247,97 @@ for _n, _f in ((1, np.atleast_1d), (2, np.atleast_2d), (3, np.atleast_3d)):
 
 
 @_rule(np.concatenate)
-def _concatenate(arrays, axis=0):
+def _concatenate(arrays: Any, axis: Any = 0) -> Any:
     parts = list(arrays)
     return ops.concatenate(list(map(_flat, parts)) if axis is None else parts, axis or 0)
 
 
 @_rule(np.stack)
-def _stack(arrays, axis=0):
+def _stack(arrays: Any, axis: Any = 0) -> Any:
     return ops.stack(list(arrays), axis)
 
 
 @_rule(np.vstack)
-def _vstack(tup):
+def _vstack(tup: Any) -> Any:
     return ops.concatenate([_at_least(2, a) for a in tup])
 
 
 @_rule(np.hstack)
-def _hstack(tup):
+def _hstack(tup: Any) -> Any:
     parts = [_at_least(1, a) for a in tup]
     return ops.concatenate(parts, 0 if len(parts[0].shape) == 1 else 1)
 
 
 @_rule(np.dstack)
-def _dstack(tup):
+def _dstack(tup: Any) -> Any:
     return ops.concatenate([_at_least(3, a) for a in tup], 2)
 
 
 @_rule(np.column_stack)
-def _column_stack(tup):
-    return ops.concatenate(
-        [ops.reshape(a, (-1, 1)) if len(np.shape(a)) < 2 else a for a in tup], 1
-    )
+def _column_stack(tup: Any) -> Any:
+    return ops.concatenate([ops.reshape(a, (-1, 1)) if len(np.shape(a)) < 2 else a for a in tup], 1)
 
 
 @_rule(np.append)
-def _append(arr, values, axis=None):
+def _append(arr: Any, values: Any, axis: Any = None) -> Any:
     return _concatenate((arr, values), axis)
 
 
 @_rule(np.broadcast_arrays)
-def _broadcast_arrays(*args):
+def _broadcast_arrays(*args: Any) -> Any:
     shape = np.broadcast_shapes(*map(np.shape, args))
     return tuple(ops.broadcast_to(a, shape) for a in args)
 
 
-# -- products ----------------------------------------------------------------------------------------
+# -- products --------------------------------------------------------------------------------------
 
 
 @_rule(np.dot)
-def _dot(a, b):
+def _dot(a: Any, b: Any) -> Any:
     return ops.dot(a, b)
 
 
 @_rule(np.vdot)
-def _vdot(a, b):
+def _vdot(a: Any, b: Any) -> Any:
     return ops.matmul(_flat(a), _flat(b))
 
 
 @_rule(np.inner)
-def _inner(a, b):
+def _inner(a: Any, b: Any) -> Any:
     if not np.ndim(a) or not np.ndim(b):
         return ops.multiply(a, b)
     return _tensordot(a, b, (-1, -1))
 
 
 @_rule(np.outer, np.linalg.outer)
-def _outer(a, b):
+def _outer(a: Any, b: Any) -> Any:
     return ops.multiply(ops.reshape(_flat(a), (-1, 1)), _flat(b))
 
 
 @_rule(np.linalg.matmul)
-def _matmul(x1, x2):
+def _matmul(x1: Any, x2: Any) -> Any:
     return ops.matmul(x1, x2)
 
 
 @_rule(np.tensordot, np.linalg.tensordot)
-def _tensordot(a, b, axes=2):
+def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     n, m = np.ndim(a), np.ndim(b)
     if isinstance(axes, (int, np.integer)):
         over = [*range(n - int(axes), n)], [*range(int(axes))]
     else:
-        over = tuple([x] if isinstance(x, (int, np.integer)) else [*x] for x in axes)
+        left, right = axes
+        over = _several(left), _several(right)
     ia, ib = [i % n for i in over[0]], [i % m for i in over[1]]
     ka, kb = [i for i in range(n) if i not in ia], [i for i in range(m) if i not in ib]
     sa, sb = np.shape(a), np.shape(b)
     inner = math.prod(sa[i] for i in ia), math.prod(sb[i] for i in ib)
-    left = ops.reshape(ops.transpose(a, ka + ia), (math.prod(sa[i] for i in ka), inner[0]))
-    right = ops.reshape(ops.transpose(b, ib + kb), (inner[1], math.prod(sb[i] for i in kb)))
-    return ops.reshape(ops.matmul(left, right), [sa[i] for i in ka] + [sb[i] for i in kb])
+    rows = ops.reshape(ops.transpose(a, ka + ia), (math.prod(sa[i] for i in ka), inner[0]))
+    columns = ops.reshape(ops.transpose(b, ib + kb), (inner[1], math.prod(sb[i] for i in kb)))
+    return ops.reshape(ops.matmul(rows, columns), [sa[i] for i in ka] + [sb[i] for i in kb])
+
+
+def _several(axes: Any) -> list[int]:
+    return [int(axes)] if isinstance(axes, (int, np.integer)) else [*axes]
 
 
 def _flat(a: Any) -> Any:
@@ -340,7 +349,7 @@ def _at_least(n: int, a: Any) -> Any:
     return ops.reshape(a, make(np.empty(np.shape(a))).shape)
 
 
-# -- ufuncs ------------------------------------------------------------------------------------------
+# -- ufuncs ----------------------------------------------------------------------------------------
 
 _NAMES = {"true_divide": "divide", "absolute": "abs", "fabs": "abs"}
 _MASKS = {"isfinite", "isinf", "isnan", "logical_xor", "signbit"}  # no gradient by nature
@@ -364,7 +373,7 @@ def ufunc_rule(f: np.ufunc, method: str) -> Callable[..., Any] | None:
         return lambda x, axis=0, *, keepdims=False: _FOLDS[name](x, axis, keepdims=keepdims)
     if method == "accumulate" and name == "add":
         return lambda x, axis=0: ops.cumsum(x, axis)
-    rule = _COMPOSED.get(name) or REGISTRY.get(_NAMES.get(name, name))
+    rule: Any = _COMPOSED.get(name) or REGISTRY.get(_NAMES.get(name, name))
     if rule is None and name in _MASKS:
         rule = lambda *args: on_values(f, *(values(a) for a in args))  # noqa: E731
     if method == "outer" and rule is not None and f.nin == 2 and f.signature is None:

@@ -277,7 +277,9 @@ class Tensor:
         return apply(op, args, params)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return border.ufunc(ufunc, method, inputs, kwargs)
+        found = border.ufunc(ufunc, method, inputs, kwargs)
+        one = method == "__call__" and ufunc.nout == 1 and not kwargs
+        return tensor(found) if one and not isinstance(found, Tensor) else found
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return border.function(function, args, kwargs)
@@ -356,6 +358,9 @@ class Tensor:
     def __abs__(self) -> Tensor:
         return apply(_abs, (self,), _NO_PARAMS)
 
+    def __invert__(self) -> Tensor:
+        return self.__array_ufunc__(np.invert, "__call__", self)
+
     def __lt__(self, other: Any) -> Tensor:
         return ops.less(self, other)
 
@@ -386,7 +391,7 @@ class Tensor:
         )
 
 
-# -- operators by their ufunc, and in place ----------------------------------------------------------
+# -- operators by their ufunc, and in place ---------------------------------------------------------
 
 
 def _by_ufunc(name: str, turned: bool) -> Callable[..., Any]:
@@ -394,7 +399,7 @@ def _by_ufunc(name: str, turned: bool) -> Callable[..., Any]:
 
     def operator(self: Tensor, other: Any) -> Any:
         inputs = (other, self) if turned else (self, other)
-        return border.ufunc(ufunc, "__call__", inputs, {})
+        return self.__array_ufunc__(ufunc, "__call__", *inputs)
 
     return operator
 
@@ -432,7 +437,6 @@ for _name, _ufunc in {
 }.items():  # fmt: skip
     setattr(Tensor, f"__{_name}__", _by_ufunc(_ufunc, False))
     setattr(Tensor, f"__r{_name}__", _by_ufunc(_ufunc, True))
-Tensor.__invert__ = lambda self: border.ufunc(np.invert, "__call__", (self,), {})  # type: ignore
 for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "xor"):
     setattr(Tensor, f"__i{_name}__", _in_place(_name, getattr(Tensor, f"__{_name}__")))
 

@@ -20,10 +20,10 @@ LAYERS = (
     {"interop"},
     {"nn", "optim", "data"},
     {"compile"},
-    {"tensor", "numpy_rules", "tape", "autodiff", "gradcheck", "versions", "backward"},
-    {"op", "ops", "kinds", "plan", "expr", "scalar"},
+    {"tensor", "tape", "autodiff", "gradcheck", "versions", "backward"},
+    {"border", "numpy_rules", "op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},
-    {"border", "errors", "axes", "files", "random", "tree"},  # helpers that know no op and no kernel
+    {"errors", "axes", "files", "random", "tree"},  # helpers that know no op and no kernel
 )
 LEVEL = {name: len(LAYERS) - i for i, layer in enumerate(LAYERS) for name in layer}
 

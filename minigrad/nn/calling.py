@@ -76,12 +76,12 @@ def _refuse(cell: Any, form: Form, state: Any, x: Any, lead: Sequence[int]) -> N
         f"state {_listing(state)} and x {_listing(x)}."
     )
     alike = _alike(form, state) and _ends(leaves(state), form.sizes)
-    if _alike(form, x) and _ends(leaves(x), form.sizes) and _ends([state], ((cell.input_size,),)):
-        if not alike or len(form.sizes) > 1:
-            raise ShapeError(
-                f"{head} That is cell(x, state): the state comes first here. Write "
-                f"`state, y = cell(state, x)`; what comes back is the pair (state, y)."
-            )
+    swapped = _alike(form, x) and _ends(leaves(x), form.sizes)
+    if swapped and not alike and _ends([state], ((cell.input_size,),)):
+        raise ShapeError(
+            f"{head} That is cell(x, state): the state comes first here. Write "
+            f"`state, y = cell(state, x)`; what comes back is the pair (state, y)."
+        )
     if not _alike(form, state):
         apart = ", ".join(form.names)
         or_so = f", or `({apart}), y = cell(({apart}), x)`" if len(form.sizes) > 1 else ""
