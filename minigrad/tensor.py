@@ -391,7 +391,7 @@ class Tensor:
         )
 
 
-# -- operators by their ufunc, and in place ---------------------------------------------------------
+# -- operators by their ufunc, and in place --------------------------------------------------------
 
 
 def _by_ufunc(name: str, turned: bool) -> Callable[..., Any]:

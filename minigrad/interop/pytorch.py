@@ -228,5 +228,9 @@ def as_array(name: str, value: Any) -> Array:
         value = value.float()  # NumPy has no bfloat16
     array = np.array(value.numpy() if hasattr(value, "numpy") else value)
     if array.dtype.kind not in "fiub":
-        raise ConversionError(f"state_dict: {name!r} is {type(value).__name__}, no array.")
+        inside = f" If the weights are in it, hand over state[{name!r}]."
+        raise ConversionError(
+            f"state_dict: {name!r} is {type(value).__name__}, no array."
+            f"{inside if isinstance(value, Mapping) else ''}"
+        )
     return array.astype(np.float32) if array.dtype == np.float16 else array
