@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import backward, ops
+from .border import values
 from .errors import GradientError, ShapeError, describe
 from .tensor import Tensor, as_tensor, in_place_of, tensor, wrap
 
@@ -66,7 +67,7 @@ def _owned(g: Any, others: list[Any]) -> Tensor:
 def _leaves(where: str, inputs: Sequence[Any]) -> list[Tensor]:
     leaves = []
     for i, value in enumerate(inputs):
-        leaf = tensor(value)
+        leaf = tensor(values(value))
         if leaf.dtype.kind != "f":
             raise GradientError(
                 f"{where}: input {i} is {describe(leaf)}; expected float32 or float64."

@@ -28,6 +28,10 @@ class GradientError(MinigradError, RuntimeError):
     """A gradient that cannot be computed: no graph, a freed graph, edited data, no rule."""
 
 
+class NoRuleError(GradientError, TypeError):
+    """A function that has no gradient rule here was called on what needs a gradient."""
+
+
 class NumericalError(MinigradError, FloatingPointError):
     """NaN or Inf where the caller asked to be told."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .autodiff import grad
+from .border import values
 from .errors import DTypeError, GradientError, NumericalError, describe
 from .tensor import Tensor, tensor
 
@@ -72,7 +73,7 @@ def gradcheck(
 
 
 def _leaf(i: int, x: Any) -> Tensor:
-    leaf = tensor(x)
+    leaf = tensor(values(x))
     if leaf.dtype != np.float64:
         raise DTypeError(f"gradcheck: input {i} is {describe(leaf)}; differences need float64.")
     _finite(f"input {i}", leaf._data)

@@ -24,6 +24,8 @@ class Elementwise(Op):
     kind = "elementwise"
 
     def __init__(self, body: Callable[..., Any], options: dict[str, Any]):
+        # for integers, which a loop over floats would round beyond 2**53: NumPy's own function
+        self.integers: np.ufunc | None = options.pop("integers", None)
         super().__init__(body, options)
         recorded = expr.source(body, self.inputs, self.bools)
         if recorded is None or recorded.inputs != self.inputs:
@@ -48,7 +50,12 @@ class Elementwise(Op):
         """Arrays of one float dtype (by NumPy's rules; Python numbers are weak), and masks."""
         values = [a if isinstance(a, (np.ndarray, np.generic)) else None for a in inputs]
         floats = [v.dtype for v in values if v is not None and v.dtype.kind == "f"]
-        if not self.differentiable:  # a comparison: integers are exact in float64
+        if self.integers is not None:
+            exact = [_number(a) for a in inputs]
+            kinds = {a.dtype.kind for a in exact}
+            if kinds & set("iub") and kinds <= set("fiub"):
+                return exact, None
+        if not self.differentiable:
             floats += [
                 np.dtype(np.float64) for v in values if v is not None and v.dtype.kind in "iu"
             ]
@@ -86,6 +93,9 @@ class Elementwise(Op):
 
     def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
         dtype = arrays[-1].dtype  # bool inputs come first by declaration
+        if self.integers is not None and not all(a.dtype in FLOATS for a in arrays):
+            self.check_shapes(arrays)
+            return np.asarray(self.integers(*arrays))
         try:
             y = self.loops[dtype](*arrays)
         except ValueError:
@@ -193,6 +203,12 @@ def weak(number: float, dtype: np.dtype) -> Array:
         if number and len(known) < 4096:  # 0.0 and -0.0 are one key but not one number
             known[number] = found
     return found
+
+
+def _number(value: Any) -> Array:
+    """As an array; a Python integer that no integer dtype holds becomes a float."""
+    array = np.asarray(value)
+    return np.asarray(value, np.float64) if array.dtype == object and type(value) is int else array
 
 
 def check_broadcast(name: str, arrays: Sequence[Array]) -> None:

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from .border import tensors_in
 from .errors import DeclarationError, ShapeError, describe
 from .plan import Plan, Plans, Pullback
 
@@ -153,6 +154,8 @@ class Op:
         inputs, params = self.bind(args, params)
         for a in inputs:
             apply = getattr(type(a), "__apply__", None)
+            if apply is None and type(a) is not np.ndarray and isinstance(a, (list, tuple)):
+                apply = next((t.__apply__ for t in tensors_in(a)), None)
             if apply is not None:
                 return apply(self, inputs, params)
         arrays, _ = self.arrays(inputs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import ops, versions
+from . import border, ops, versions
 from .errors import DTypeError, GradientError, ShapeError, describe, suggest
 from .kinds import weak
 from .memory import is_lent, kept, lend, lent, private_params, readable
@@ -36,12 +36,13 @@ class Tensor:
     # leaves have these; the many tensors computed from them mostly do not, so they are no slots
     grad: Tensor | None = None
     name: str = ""
+    by_hand: bool = False  # made by `tensor(...)` or as a Parameter, not by an op
     _trace: Any = None  # of a Tracer, in compile: a Tensor of a step that is being traced
     _hooks: list[Callable[..., Any]] | None = None
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str = ""):
-        if isinstance(data, Tensor):
-            data = data._data
+        if isinstance(data, (Tensor, list, tuple)):
+            data = _constant(type(self).__name__, data)
         array = np.array(data, dtype=dtype)  # always a copy: the tape must own what it keeps
         if array.dtype.kind not in "fbiu" or (array.dtype.kind == "f" and array.dtype.itemsize < 4):
             raise DTypeError(
@@ -57,6 +58,7 @@ class Tensor:
             )
         self._data = array
         self._node = None
+        self.by_hand = True
         if name:
             self.name = name
         self.requires_grad = requires_grad
@@ -117,9 +119,7 @@ class Tensor:
         return readable(kept(self))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy or (dtype is not None and np.dtype(dtype) != self.dtype):
-            return np.array(self._data, dtype=dtype)
-        return self.numpy()
+        return border.array(self, dtype, copy)
 
     def item(self) -> Any:
         """The only element, as a Python number."""
@@ -142,6 +142,31 @@ class Tensor:
                 f"bool: {describe(self)} has no single truth value; use .data.any() or .data.all()."
             )
         return bool(self._data.item())
+
+    def __index__(self) -> int:
+        if self.ndim or self.dtype.kind not in "iu":
+            raise TypeError(
+                f"an index is one integer, this tensor is {describe(self)}; use t.item() or "
+                "t.astype(int)."
+            )
+        return int(self.item())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.item(), digits)
+
+    def __format__(self, spec: str) -> str:
+        """f"{loss:.4f}" of one element; with no format, what print shows."""
+        if not spec:
+            return str(self)
+        if self.size != 1:
+            raise TypeError(
+                f"format {spec!r}: expected one element, this tensor is {describe(self)}; reduce "
+                "it first, or format the elements of t.tolist()."
+            )
+        return format(self.item(), spec)
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(np.any(self.numpy() == border.values(value)))
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -183,8 +208,26 @@ class Tensor:
         return wrap(kept(self), None, False)
 
     def copy(self) -> Tensor:
-        """A leaf of its own with the same values."""
-        return Tensor(self._data)
+        """The same values in memory of their own. Recorded: the gradient comes back unchanged.
+
+        `t.detach().copy()` is a leaf with the values alone; copy.copy(t) is t.copy().
+        """
+        if self.requires_grad and state.recording:
+            return ops.astype(self, self.dtype)
+        return Tensor(self.detach())
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A leaf with the same values, name and `.grad`, and no part of the graph.
+
+        A leaf's copy requires a gradient if it does, a Parameter's is a Parameter; a computed
+        Tensor's is a constant. Hooks are not copied. So it is with pickle.
+        """
+        return border.deep_copy(self, memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return border.reduced(self)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Switches the gradient of a leaf on or off, and returns it."""
@@ -236,20 +279,12 @@ class Tensor:
         return apply(op, args, params)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        into = kwargs.get("out", ())
-        if into and all(type(a) is np.ndarray for a in into) and not _any_needed(inputs):
-            # `p.data -= lr * p.grad`: values into an array, which records nothing
-            values = [a._data if isinstance(a, Tensor) else a for a in inputs]
-            return getattr(ufunc, method)(*values, **kwargs)
-        op = REGISTRY.get(
-            {"true_divide": "divide", "absolute": "abs"}.get(ufunc.__name__, ufunc.__name__)
-        )
-        if op is None or method != "__call__" or kwargs:
-            raise TypeError(
-                f"np.{ufunc.__name__} has no gradient rule here; use a function of minigrad, or "
-                f"np.{ufunc.__name__}(t.numpy()) for plain values."
-            )
-        return op(*inputs)
+        found = border.ufunc(ufunc, method, inputs, kwargs)
+        one = method == "__call__" and ufunc.nout == 1 and not kwargs
+        return tensor(found) if one and not isinstance(found, Tensor) else found
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return border.function(function, args, kwargs)
 
     def __getitem__(self, index: Any) -> Tensor:
         return apply(_getitem, (self,), {"index": index})
@@ -261,8 +296,15 @@ class Tensor:
                 f"t[...] = value: this is {kind}; an edit in place would be lost to the tape. "
                 f"Edit inside `with mg.no_grad():`, or build a new tensor with mg.where."
             )
-        values = value._data if isinstance(value, Tensor) else value
-        versions.writable(self)[ops.plain_index(index)] = values
+        if state.recording and border.needs_gradient(value):
+            raise GradientError(
+                f"t[...] = value: the value requires a gradient and this tensor, "
+                f"{describe(self)}, is a constant, where the gradient would be lost. Collect the "
+                f"parts in a list and join them with mg.stack or mg.concatenate, or choose with "
+                f"mg.where; value.detach() writes the values alone."
+            )
+        array = versions.writable(self)
+        array[ops.plain_index(index)] = border.values(value)
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same values in another shape: t.reshape(2, -1) or t.reshape((2, -1))."""
@@ -317,6 +359,9 @@ class Tensor:
     def __abs__(self) -> Tensor:
         return apply(_abs, (self,), _NO_PARAMS)
 
+    def __invert__(self) -> Tensor:
+        return self.__array_ufunc__(np.invert, "__call__", self)
+
     def __lt__(self, other: Any) -> Tensor:
         return ops.less(self, other)
 
@@ -335,15 +380,6 @@ class Tensor:
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
         return ops.not_equal(self, other)
 
-    def __and__(self, other: Any) -> Tensor:
-        return ops.logical_and(self, other)
-
-    def __or__(self, other: Any) -> Tensor:
-        return ops.logical_or(self, other)
-
-    def __invert__(self) -> Tensor:
-        return ops.logical_not(self)
-
     __hash__ = object.__hash__
 
     def __getattr__(self, name: str) -> Any:
@@ -354,6 +390,56 @@ class Tensor:
         raise AttributeError(
             f"Tensor: no op or attribute {name!r}; {hint}minigrad.op says how an op is declared."
         )
+
+
+# -- operators by their ufunc, and in place --------------------------------------------------------
+
+
+def _by_ufunc(name: str, turned: bool) -> Callable[..., Any]:
+    ufunc = getattr(np, name)
+
+    def operator(self: Tensor, other: Any) -> Any:
+        inputs = (other, self) if turned else (self, other)
+        return self.__array_ufunc__(ufunc, "__call__", *inputs)
+
+    return operator
+
+
+def _in_place(name: str, out_of_place: Callable[..., Any]) -> Callable[..., Any]:
+    sign = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "pow": "**"}.get(name, name)
+
+    def operator(self: Tensor, other: Any) -> Tensor:
+        """Inside no_grad a Tensor made by hand is edited; otherwise it is a new Tensor's name."""
+        value = out_of_place(self, other)
+        if not self.by_hand:
+            return value
+        if not state.recording:
+            if value.shape != self.shape:
+                raise ShapeError(
+                    f"t {sign}= value: t is {describe(self)} and would become {describe(value)}; "
+                    f"in place it keeps its shape. Write t = t {sign} value for a new tensor."
+                )
+            self[...] = value
+            return self
+        if self.requires_grad:
+            raise GradientError(
+                f"t {sign}= value: t, {describe(self)}, is a leaf that requires a gradient, and "
+                f"an edit in place would be lost to the tape. Write `with mg.no_grad():` around "
+                f"a step of training, or t = t {sign} value for a new tensor."
+            )
+        return value
+
+    return operator
+
+
+for _name, _ufunc in {
+    "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "left_shift",
+    "rshift": "right_shift", "floordiv": "floor_divide", "mod": "remainder", "divmod": "divmod",
+}.items():  # fmt: skip
+    setattr(Tensor, f"__{_name}__", _by_ufunc(_ufunc, False))
+    setattr(Tensor, f"__r{_name}__", _by_ufunc(_ufunc, True))
+for _name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "xor"):
+    setattr(Tensor, f"__i{_name}__", _in_place(_name, getattr(Tensor, f"__{_name}__")))
 
 
 class HookHandle:
@@ -393,17 +479,47 @@ def in_place_of(t: Tensor, array: Array) -> Tensor:
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
     """A Tensor with a copy of `data`; the dtype follows NumPy's rules unless given.
 
+    Of a Tensor, or a list of Tensors, that require a gradient it is a copy that is recorded; asked
+    for a leaf (requires_grad=True) it raises GradientError, as that would be cut off from them.
     Raises DTypeError for dtypes other than float32, float64, integers and booleans.
 
     >>> tensor([1.0, 2.0], requires_grad=True)
     tensor([1., 2.], requires_grad=True)
     """
+    if isinstance(data, (Tensor, list)):
+        data = border.joined(data, "tensor")
+        tracked = isinstance(data, Tensor) and data.requires_grad and state.recording
+        if tracked and not requires_grad:
+            made = ops.astype(data, data.dtype if dtype is None else dtype)
+            if name:
+                made.name = name
+            return made
     return Tensor(data, dtype, requires_grad, name)
 
 
-def as_tensor(value: Any) -> Tensor:
-    """`value` itself if it is a Tensor, else a constant made from it."""
+def as_tensor(value: Any, who: str = "") -> Tensor:
+    """`value` itself if it is a Tensor, a list of Tensors stacked, else a constant made from it.
+
+    who: takes it, for the message. Raises ShapeError for a tuple of Tensors.
+    """
+    if isinstance(value, Tensor):
+        return value
+    value = border.joined(value, who)
     return value if isinstance(value, Tensor) else Tensor(value)
+
+
+def _constant(who: str, data: Any) -> Any:
+    """What is copied to make a leaf. Raises GradientError where the copy would cut a graph."""
+    joined = border.joined(data, who.lower())
+    if not isinstance(joined, Tensor):
+        return joined
+    if joined.requires_grad and state.recording:
+        raise GradientError(
+            f"{who.lower()}: the data is a Tensor that requires a gradient, {describe(joined)}, "
+            f"and its copy would be cut off from it. Use it as it is, or t.copy(), which is "
+            f"recorded; t.detach() gives the values alone."
+        )
+    return joined._data
 
 
 # -- running an op ---------------------------------------------------------------------------------
@@ -454,8 +570,14 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
                 raise
     if y is None:
         for a in args:
-            if isinstance(a, Tensor) and a._trace is not None:  # a step that is being compiled
-                return a.__apply__(op, args, params)
+            if isinstance(a, Tensor):
+                if a._trace is not None:  # a step that is being compiled
+                    return a.__apply__(op, args, params)
+            elif isinstance(a, (list, tuple)):
+                args = [border.joined(a, op.name) for a in args]
+                if not any(isinstance(a, (list, tuple)) for a in args):
+                    return apply(op, args, params)
+                break
         if getattr(params.get("index"), "_trace", None) is not None:
             return params["index"].tracer.__apply__(op, args, params)
         arrays, args, params = _prepare(op, args, params)
@@ -471,10 +593,6 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     if mode and mask and y.dtype.kind == "f":  # masks and integers carry no gradient
         return _recorded(op, params, arrays, y, inputs, mask)
     return wrap(y, None, False)
-
-
-def _any_needed(args: Sequence[Any]) -> bool:
-    return any(isinstance(a, Tensor) and a.requires_grad for a in args)
 
 
 def _any_lent(args: Sequence[Any]) -> bool:

@@ -21,7 +21,7 @@ LAYERS = (
     {"nn", "optim", "data"},
     {"compile"},
     {"tensor", "tape", "autodiff", "gradcheck", "memory", "versions", "backward"},
-    {"op", "ops", "kinds", "plan", "expr", "scalar"},
+    {"border", "numpy_rules", "op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},
     # helpers that know no op and no kernel
     {"errors", "axes", "files", "printable", "random", "tree", "untrusted"},

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..border import plain
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import scope
 from ..tensor import Tensor
@@ -62,7 +63,7 @@ def unroll(
 
 def check_lengths(who: str, lengths: Any, time: int, batch: int) -> np.ndarray:
     """lengths as an array; refuses anything but `batch` integers from 1 to `time`."""
-    array = np.asarray(lengths)
+    array = plain(lengths)
     if array.shape != (batch,):
         raise ShapeError(
             f"{who}: lengths should hold one length for each of the {batch} rows of the batch, "

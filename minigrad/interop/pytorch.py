@@ -232,5 +232,9 @@ def as_array(name: str, value: Any) -> Array:
     except Exception as error:  # sparse, quantised and meta Tensors; lists of lists of all lengths
         raise ConversionError(f"state_dict: {name!r} is no array ({cause(error)}).") from error
     if array.dtype.kind not in "fiub":
-        raise ConversionError(f"state_dict: {name!r} is {type(value).__name__}, no array.")
+        inside = f" If the weights are in it, hand over state[{name!r}]."
+        raise ConversionError(
+            f"state_dict: {name!r} is {type(value).__name__}, no array."
+            f"{inside if isinstance(value, Mapping) else ''}"
+        )
     return array.astype(np.float32) if array.dtype == np.float16 else array

@@ -42,6 +42,7 @@ from ..ops import relu, sigmoid, split, tanh
 from ..tape import tap
 from ..tensor import Tensor, as_tensor
 from . import init
+from .calling import check_call
 from .layers import linear
 from .module import Module, Parameter
 
@@ -69,6 +70,16 @@ class Cell(Module):
                 raise ShapeError(f"{type(self).__name__}: {name} must be >= 1, got {size}.")
         self.input_size, self.hidden_size = input_size, hidden_size
         self.output_size = output_size
+
+    def __call__(self, state: Any, x: Any = None) -> Any:
+        """state, y = cell(state, x). Raises what `calling.check_call` finds."""
+        if x is None:
+            raise TypeError(
+                f"{type(self).__name__}: expected cell(state, x), got one argument; the first "
+                f"state is cell.init_state(batch)."
+            )
+        check_call(self, state, x)
+        return super().__call__(state, x)
 
     def parameter(
         self, shape: tuple[int, ...], dtype: Any, generator: np.random.Generator | None

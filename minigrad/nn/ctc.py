@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
+from ..border import plain
 from ..compile.scan import scan
 from ..compile.unroll import check_lengths
 from ..errors import DTypeError, ShapeError, describe
@@ -62,7 +63,7 @@ def ctc_loss(
     >>> round(float(np.exp(-ctc_loss(p, [[1]]).item())), 6)  # 1-, -1 and 11
     0.875
     """
-    log_probs = as_tensor(log_probs)
+    log_probs = as_tensor(log_probs, "ctc_loss")
     if log_probs.ndim != 3 or 0 in log_probs.shape or log_probs.dtype.kind != "f":
         raise ShapeError(
             f"ctc_loss: expected log_probs of shape (T, B, C), floats, got {describe(log_probs)}."
@@ -121,14 +122,14 @@ def _labels(
     targets: Any, lengths: Any, batch: int, classes: int, blank: int
 ) -> tuple[Array, Array]:
     """(B, S) labels that are safe to index with, and how many count in each row."""
-    labels = np.asarray(targets)
+    labels = plain(targets)
     if labels.ndim != 2 or labels.shape[0] != batch:
         raise ShapeError(
             f"ctc_loss: expected targets of shape (B, S) with B = {batch}, got {describe(labels)}."
         )
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"ctc_loss: targets are class numbers, integers; got {describe(labels)}.")
-    counts = np.full(batch, labels.shape[1]) if lengths is None else np.asarray(lengths)
+    counts = np.full(batch, labels.shape[1]) if lengths is None else plain(lengths)
     if counts.shape != (batch,) or counts.dtype.kind not in "iu":
         raise ShapeError(
             f"ctc_loss: expected one target length for each of {batch} rows, got "
@@ -220,7 +221,7 @@ def _log_add(a: float, b: float) -> float:
 
 def _rows(who: str, log_probs: Any, lengths: Any) -> list[Array]:
     """The frames of each row that count, (T_b, C)."""
-    frames = np.asarray(as_tensor(log_probs).numpy(), np.float64)
+    frames = np.asarray(as_tensor(log_probs, "ctc").numpy(), np.float64)
     if frames.ndim != 3 or 0 in frames.shape:
         raise ShapeError(f"{who}: expected log_probs (T, B, C), got {describe(frames)}.")
     time, batch, _ = frames.shape

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..border import plain
 from ..errors import DTypeError, ShapeError, TraceError, describe
 from ..random import default_generator
 from ..tensor import Tensor, as_tensor
@@ -46,7 +47,7 @@ class Linear(Module):
             init.uniform_(p, 1.0 / math.sqrt(in_features), generator)
 
     def forward(self, x: Any) -> Tensor:
-        x = as_tensor(x)
+        x = as_tensor(x, "Linear")
         if not x.ndim or x.shape[-1] != self.in_features:
             raise ShapeError(
                 f"Linear: expected (..., {self.in_features}), got {describe(x)}; "
@@ -107,7 +108,7 @@ def check_indices(who: str, indices: Any, n: int) -> Any:
     if getattr(indices, "_trace", None) is not None:  # of a step that is being compiled
         check_indices(who, indices.all_steps(), n)
         return indices
-    index = np.asarray(indices)
+    index = plain(indices)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{who}: expected integers, got {describe(index)}.")
     if index.size and not (index.min() >= 0 and index.max() < n):
@@ -142,7 +143,7 @@ class LayerNorm(Module):
         self.bias = Parameter(np.zeros(shape), dtype) if elementwise_affine and bias else None
 
     def forward(self, x: Any) -> Tensor:
-        x = as_tensor(x)
+        x = as_tensor(x, "LayerNorm")
         n = len(self.normalized_shape)
         if x.shape[x.ndim - n :] != self.normalized_shape:
             raise ShapeError(
@@ -174,7 +175,7 @@ class Dropout(Module):
         self.p, self.generator = check_probability("Dropout: p", p), generator
 
     def forward(self, x: Any) -> Tensor:
-        x = as_tensor(x)
+        x = as_tensor(x, "Dropout")
         if not self.training or self.p == 0.0:
             return x
         return drop(x, self.p, self.generator)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..border import plain
 from ..errors import DTypeError, ShapeError, describe
 from ..tensor import Tensor, as_tensor
 from .layers import check_indices
@@ -29,7 +30,7 @@ def cross_entropy(
     >>> round(cross_entropy([[0.0, 0.0]], [1]).item(), 4)  # two classes, no idea: ln 2
     0.6931
     """
-    logits = as_tensor(logits)
+    logits = as_tensor(logits, "cross_entropy")
     index, kept = _targets("cross_entropy", logits, targets, ignore_index)
     return _picked(ops.log_softmax(logits, axis=-1), index, kept, "cross_entropy", reduction)
 
@@ -41,7 +42,7 @@ def nll_loss(
 
     Arguments and errors as in cross_entropy.
     """
-    log_probabilities = as_tensor(log_probabilities)
+    log_probabilities = as_tensor(log_probabilities, "nll_loss")
     index, kept = _targets("nll_loss", log_probabilities, targets, ignore_index)
     return _picked(log_probabilities, index, kept, "nll_loss", reduction)
 
@@ -88,7 +89,7 @@ def bce_with_logits(logits: Any, target: Any, reduction: str = "mean") -> Tensor
 
 
 def _pair(who: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
-    x, y = as_tensor(prediction), as_tensor(target)
+    x, y = as_tensor(prediction, who), as_tensor(target, who)
     if x.shape != y.shape:
         raise ShapeError(
             f"{who}: expected two arrays of one shape, got {describe(x)} and {describe(y)}; "
@@ -106,7 +107,7 @@ def _targets(
     who: str, x: Tensor, targets: Any, ignore_index: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Class numbers that are safe to index with, and a mask of those that count (None: all)."""
-    index = np.asarray(targets)
+    index = plain(targets)
     if not x.ndim or index.shape != x.shape[:-1]:
         raise ShapeError(
             f"{who}: {describe(x)} has its classes on the last axis, so targets should be "

@@ -205,7 +205,14 @@ class Module:
         said = [f"{what}: {', '.join(names)}" for what, names in problems if names]
         if said:
             hint = "" if wrong or no_numbers else " Pass strict=False to load what matches."
+            hint = _below(mine, state) or hint
             raise StateDictError(f"{type(self).__name__}.load_state_dict: {'; '.join(said)}.{hint}")
+        if mine and state and not arrays:
+            raise StateDictError(
+                f"{type(self).__name__}.load_state_dict: no name matches, so nothing would be "
+                f"loaded; the module has {', '.join(map(repr, list(mine)[:3]))}, the state "
+                f"{', '.join(repr(name) for name in list(state)[:3])}.{_below(mine, state)}"
+            )
         ready = {name: array.astype(mine[name].dtype) for name, array in arrays.items()}
         for name, array in ready.items():  # nothing can fail any more
             mine[name].data = array
@@ -222,6 +229,20 @@ class Module:
         below = [(name, m) for name, m in self.members() if isinstance(m, Module)]
         lines = [f"({name}): {member!r}".replace("\n", "\n  ") for name, member in below]
         return "\n  ".join([head, *lines])
+
+
+def _below(mine: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """What to write if the module's names are all there, but below a prefix."""
+    first = next(iter(mine), None)
+    for name in map(str, state):
+        if first is not None and name.endswith(f".{first}"):
+            prefix = name[: -len(first)]
+            if all(prefix + other in state for other in mine):
+                return (
+                    f" The names are there below {prefix!r}: give prefix={prefix!r} to "
+                    f"mg.interop.load_torch, or leave it off them."
+                )
+    return ""
 
 
 def _held(name: str, value: Any) -> Iterator[tuple[str, Parameter | Module]]:

@@ -117,7 +117,7 @@ class Recurrent(Module):
         return 2 if self.bidirectional else 1
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
-        xs, batched = self._to_time_major(as_tensor(x))
+        xs, batched = self._to_time_major(as_tensor(x, self._who))
         time, batch, _ = xs.shape
         if lengths is not None:
             if not batched:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
+from ..border import plain
 from ..compile.scan import scan
 from ..errors import ShapeError, describe
 from ..tape import no_grad, scope
@@ -104,7 +105,7 @@ class EncoderDecoder(Module):
         h = ops.tanh(self.bridge(ops.concatenate([h_n[0], h_n[1]], axis=-1)))
         state = LSTMState(h, self.decoder.zeros(h.shape[0], h.shape[1]))
         memory = ops.swapaxes(ys, 0, 1)
-        return Encoded(memory, None if lengths is None else np.array(lengths), state)
+        return Encoded(memory, None if lengths is None else np.array(plain(lengths)), state)
 
     def _decode(self, encoded: Encoded, target: Any, record: Any = None) -> tuple[Tensor, Any]:
         self._attend(encoded)
@@ -194,7 +195,7 @@ def _row(encoded: Encoded, b: int) -> Encoded:
 
 
 def _symbols(name: str, given: Any) -> Array:
-    array = np.asarray(given)
+    array = plain(given)
     if array.ndim != 2 or 0 in array.shape:
         raise ShapeError(
             f"EncoderDecoder: expected {name} of shape (steps, B), got {describe(array)}."

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .. import scalar
 from ..kinds import elementwise
 
 
-@elementwise(symbol="=", differentiable=False, method=False)
+@elementwise(symbol="=", differentiable=False, method=False, integers=np.equal)
 def equal(a, b):
     """y = (a == b), a mask."""
     return a == b
 
 
-@elementwise(symbol="≠", differentiable=False, method=False)
+@elementwise(symbol="≠", differentiable=False, method=False, integers=np.not_equal)
 def not_equal(a, b):
     """y = (a != b), a mask."""
     return a != b
 
 
-@elementwise(symbol="<", differentiable=False, method=False)
+@elementwise(symbol="<", differentiable=False, method=False, integers=np.less)
 def less(a, b):
     """y = (a < b), a mask."""
     return a < b
 
 
-@elementwise(symbol="≤", differentiable=False, method=False)
+@elementwise(symbol="≤", differentiable=False, method=False, integers=np.less_equal)
 def less_equal(a, b):
     """y = (a <= b), a mask."""
     return a <= b
 
 
-@elementwise(symbol=">", differentiable=False, method=False)
+@elementwise(symbol=">", differentiable=False, method=False, integers=np.greater)
 def greater(a, b):
     """y = (a > b), a mask."""
     return a > b
 
 
-@elementwise(symbol="≥", differentiable=False, method=False)
+@elementwise(symbol="≥", differentiable=False, method=False, integers=np.greater_equal)
 def greater_equal(a, b):
     """y = (a >= b), a mask."""
     return a >= b

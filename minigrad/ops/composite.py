@@ -16,9 +16,10 @@ from ..errors import ShapeError
 from .arithmetic import divide, float_power, multiply, square, subtract
 from .compare import equal, where
 from .exponential import exp, log, sqrt
-from .index import getitem
+from .index import as_array, getitem
+from .matmul import matmul
 from .reduce import max, sum
-from .view import astype
+from .view import astype, reshape, transpose
 
 METHODS: dict[str, Callable[..., Any]] = {}
 
@@ -32,13 +33,13 @@ def _floating(x):
     return x if x.dtype.kind == "f" else astype(x, np.float64)
 
 
-def _like(x):
-    return x if hasattr(x, "dtype") else np.asarray(x)
-
-
 def power(x, p):
-    """y = x ** p.  Common constant powers use cheaper exact ops: 2 is square(x), 0.5 sqrt(x)."""
-    if isinstance(p, (int, float)):
+    """y = x ** p.  Common constant powers use cheaper exact ops: 2 is square(x), 0.5 sqrt(x).
+
+    The dtype is NumPy's: a Python number takes x's, np.float64(2) is a float64.
+    """
+    if type(p) is int or type(p) is float:
+        x = as_array(x)
         if p == 1:
             return x * 1.0
         if p == 2:
@@ -55,14 +56,14 @@ def power(x, p):
 @_method
 def mean(x, axis=None, keepdims=False):
     """y = sum of x over `axis`, divided by their number."""
-    x = _floating(_like(x))
+    x = _floating(as_array(x))
     return sum(x, axis=axis, keepdims=keepdims) / _count(x, axis)
 
 
 @_method
 def var(x, axis=None, keepdims=False, ddof=0):
     """y = mean((x - mean(x))**2); divides by n - ddof."""
-    x = _floating(_like(x))
+    x = _floating(as_array(x))
     deviation = subtract(x, mean(x, axis, keepdims=True))
     n = _count(x, axis)
     if n <= ddof:
@@ -81,7 +82,7 @@ def std(x, axis=None, keepdims=False, ddof=0):
 @_method
 def logsumexp(x, axis=-1, keepdims=False):
     """y = ln sum e^x over `axis`, without overflow: the largest is taken out first."""
-    x = _like(x)
+    x = as_array(x)
     top = _top(x, axis)
     y = log(sum(exp(subtract(x, top)), axis=axis, keepdims=keepdims))
     return y + (top if keepdims else top.reshape(y.shape))
@@ -90,7 +91,7 @@ def logsumexp(x, axis=-1, keepdims=False):
 @_method
 def softmax(x, axis=-1):
     """y_i = e^x_i / sum_j e^x_j over `axis`; sums to 1, never overflows."""
-    x = _like(x)
+    x = as_array(x)
     e = exp(subtract(x, _top(x, axis)))
     return divide(e, sum(e, axis=axis, keepdims=True))
 
@@ -98,7 +99,7 @@ def softmax(x, axis=-1):
 @_method
 def log_softmax(x, axis=-1):
     """y_i = x_i - ln sum_j e^x_j over `axis`; exact where softmax(x) would underflow."""
-    x = _like(x)
+    x = as_array(x)
     shifted = subtract(x, _top(x, axis))
     return subtract(shifted, log(sum(exp(shifted), axis=axis, keepdims=True)))
 
@@ -109,7 +110,7 @@ def split(x, sections, axis=0):
 
     Raises ShapeError if the axis does not divide evenly.
     """
-    x = _like(x)
+    x = as_array(x)
     axis = canonical_axis(axis, len(x.shape), "split: axis")
     n = x.shape[axis]
     if isinstance(sections, (list, tuple)):
@@ -127,8 +128,27 @@ def split(x, sections, axis=0):
 
 @_method
 def dot(a, b):
-    """The inner product of two 1-D arrays."""
-    return sum(multiply(a, b))
+    """NumPy's dot: sum_k a[..., k] b[..., k, n], every row of a with every column of b.
+
+    (k,) (k,) -> (), (m, k) (k,) -> (m,), (m, k) (k, n) -> (m, n), (..., m, k) (..., k, n) -> all
+    leading axes of a, then all of b (matmul pairs them instead); a number scales.
+    Raises ShapeError if the inner sizes differ.
+    """
+    a, b = as_array(a), as_array(b)
+    if not a.shape or not b.shape:
+        return multiply(a, b)
+    if len(b.shape) <= 2:
+        return matmul(a, b)
+    *lead, k, n = b.shape
+    columns = reshape(moved(b, -2, 0), (k, math.prod(lead) * n))
+    return reshape(matmul(a, columns), (*a.shape[:-1], *lead, n))
+
+
+def moved(x, source, to):
+    """x with the axis `source` at the place `to`."""
+    axes = list(range(len(x.shape)))
+    axes.insert(to, axes.pop(source))
+    return transpose(x, axes)
 
 
 def _top(x, axis):

@@ -7,10 +7,19 @@ import operator
 import numpy as np
 
 from ..axes import canonical_axis
+from ..border import joined, plain
 from ..errors import DTypeError, ShapeError, describe
 from ..kernels.index import scatter_add as scatter_kernel
 from ..kinds import view
 from ..op import sample
+
+
+def as_array(x):
+    """x as what has a shape and dtype: a list that holds Tensors is stacked."""
+    if hasattr(x, "dtype"):
+        return x
+    x = joined(x)
+    return x if hasattr(x, "dtype") else np.asarray(x)
 
 
 def plain_index(index):
@@ -97,6 +106,7 @@ def _basic(index):
 
 def take(x, indices, axis=0):
     """y = x at the integers `indices` along `axis`: rows of an embedding, steps of a sequence."""
+    x = as_array(x)
     axis = canonical_axis(axis, len(x.shape), "take: axis")
     index = plain_index(indices)
     if isinstance(index, np.ndarray) and index.dtype.kind == "b":
@@ -105,17 +115,33 @@ def take(x, indices, axis=0):
 
 
 def take_along_axis(x, indices, axis=-1):
-    """y[i, j, ...] = x[i, indices[i, j, ...], ...]: one choice for each row (`gather` in torch)."""
+    """y[i, j, ...] = x[i, indices[i, j, ...], ...]: one choice for each row (`gather` in torch).
+
+    As in NumPy, the other axes of x and indices broadcast. Raises ShapeError where they do not.
+    """
+    x = as_array(x)
     axis = canonical_axis(axis, len(x.shape), "take_along_axis: axis")
-    chosen = np.asarray(plain_index(indices))
+    chosen = plain(plain_index(indices))
     if chosen.ndim != len(x.shape):
         raise ShapeError(
             f"take_along_axis: x is {list(x.shape)} and indices {list(chosen.shape)}; expected "
             "as many axes."
         )
-    grid = list(np.ogrid[tuple(slice(n) for n in chosen.shape)])
+    if chosen.dtype.kind not in "iu":
+        raise DTypeError(f"take_along_axis: expected integers, got {describe(chosen)}.")
+    if any(m != n and 1 not in (m, n) for m, n in _others(x.shape, chosen.shape, axis)):
+        raise ShapeError(
+            f"take_along_axis: x is {list(x.shape)} and indices {list(chosen.shape)}; all axes "
+            f"but axis {axis} must be equal, or 1."
+        )
+    grid = list(np.ogrid[tuple(slice(n) for n in x.shape)])
     grid[axis] = chosen
     return getitem(x, tuple(grid))
+
+
+def _others(shape, other, axis):
+    """The pairs of sizes of all axes but one."""
+    return [pair for i, pair in enumerate(zip(shape, other, strict=True)) if i != axis]
 
 
 def one_hot(indices, n, dtype=np.float32):
@@ -127,7 +153,7 @@ def one_hot(indices, n, dtype=np.float32):
     array([[1., 0., 0.],
            [0., 0., 1.]], dtype=float32)
     """
-    index = np.asarray(plain_index(indices))
+    index = plain(plain_index(indices))
     if index.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: expected integers, got {describe(index)}.")
     n = operator.index(n)

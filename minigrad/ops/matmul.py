@@ -42,7 +42,7 @@ def matmul(a, b):
     Raises ShapeError if the inner sizes differ.
     """
     if a.ndim > 2 and b.ndim <= 2:  # (T, B, I) @ (I, H) is one product of T*B rows
-        y = kernel(a.reshape(-1, a.shape[-1]), b)
+        y = kernel(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b)
         return y.reshape(*a.shape[:-1], *b.shape[1:])
     return np.asarray(kernel(a, b))
 

@@ -288,7 +288,7 @@ def _(g, shift, axis):
 )
 def pad(x, pad_width, value=0.0):
     """`value` around x; pad_width is ((before, after), ...) an axis, or one pair, or one int."""
-    return np.pad(x, pad_width, constant_values=value)
+    return np.pad(x, pad_width, constant_values=value) if pad_width else x.copy()
 
 
 @pad.check_params

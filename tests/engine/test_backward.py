@@ -136,7 +136,7 @@ def test_a_leaf_edited_in_place_while_recording_is_refused():
 
 def test_arrays_handed_out_for_reading_cannot_be_written():
     x = leaf(1.0)
-    for view in (x.numpy(), np.asarray(x)):
+    for view in (x.numpy(), np.asarray(x.detach())):
         with pytest.raises(ValueError, match="read-only"):
             view[0] = 2.0
 

@@ -90,7 +90,7 @@ def test_both_directions_follow_the_row_by_row_reference(rng: np.random.Generato
     x, lengths = rng.normal(size=(5, 3, 2)), [2, 5, 1]
     output, (h_n, c_n) = layer(x, lengths=lengths)
     for direction, cell in enumerate(layer.cells):
-        w = {name: np.asarray(p) for name, p in cell.named_parameters()}
+        w = {name: p.numpy() for name, p in cell.named_parameters()}
         for b, length in enumerate(lengths):
             (h, c), states = reference.run(
                 lambda s, x_t, w=w: reference.lstm_step(w, s, x_t),

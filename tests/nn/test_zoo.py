@@ -14,13 +14,15 @@ from zoo_reference import STEPS
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.border import plain
 from minigrad.tree import leaves, map_leaves
 
 F64: dict[str, Any] = {"dtype": np.float64}
 
 
 def close(got: Any, expected: Any, rtol: float = 1e-12) -> None:
-    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=rtol, atol=1e-13)
+    got, expected = (v.numpy() if isinstance(v, mg.Tensor) else v for v in (got, expected))
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-13)
 
 
 def test_every_cell_has_its_equations_written_out() -> None:
@@ -44,7 +46,7 @@ def test_cells_follow_their_equations(
         w = weights | {"memory": weights["memory"][b]} if "memory" in weights else weights
         state = map_leaves(lambda s, b=b: s.numpy()[b], init)
         for t in range(time):
-            x = map_leaves(lambda s, t=t, b=b: np.asarray(s)[t, b], xs)
+            x = map_leaves(lambda s, t=t, b=b: plain(s)[t, b], xs)
             state, y = STEPS[kind](w, state, x)
             close(ys.numpy()[t, b], y)
         for got, expected in zip(leaves(final), leaves(state), strict=True):
