@@ -259,11 +259,12 @@ class Run:
         taps = self.compiled.program.taps
         return {name: v.op.name if v.op else "" for name, v in taps.items()}
 
-    def explanation(self) -> Explanation:
-        """What ran, without its arrays."""
+    def explanation(self, came: str) -> Explanation:
+        """What ran, without its arrays. came: whether it was traced, and why."""
         return Explanation(
-            self.compiled, self.kernel, self.steps, self.rows, self.reverse, self.wanted, self.ran
-        )
+            self.compiled, self.kernel, self.steps, self.rows, self.reverse, self.wanted,
+            self.ran, came,
+        )  # fmt: skip
 
 
 # -- records -------------------------------------------------------------------------------------

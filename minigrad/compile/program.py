@@ -101,10 +101,10 @@ class Value:
 
     def key(self) -> tuple[Any, ...]:
         """All that the compiler reads, hashable; inputs by index."""
-        op = f"{self.role} {self.op.name}" if self.op else self.role
         inputs = tuple([v.index if type(v) is Value else ("n", repr(v)) for v in self.inputs])
         params = freeze(self.params) if self.params else ()
-        return (op, self.row, self.dtype.char, self.batch, inputs, params, self.cut, self.index)
+        what = (self.role, self.op)
+        return (what, self.row, self.dtype.char, self.batch, inputs, params, self.cut, self.index)
 
     def __repr__(self) -> str:
         return f"%{self.index}"
@@ -120,6 +120,8 @@ def freeze(value: Any) -> Any:
         return ("slice", value.start, value.stop, value.step)
     if isinstance(value, np.ndarray):
         return (value.shape, value.dtype.str, value.tobytes())
+    if isinstance(value, (bool, float)):  # True is no 1 here, and -0.0 no 0.0
+        return (type(value), repr(value))
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from .. import ops
 from ..errors import ShapeError, TraceError
 from ..tape import state as switches
 from ..tape import tick
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, as_tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
-from . import memo, node, passes
+from . import node, passes, remember
+from .checks import check_repeats, warn_of_numbers
 from .compiled import Compiled
 from .outer import closed_over
 from .program import STEP, Program, Value, used
@@ -25,7 +26,7 @@ from .unroll import Cell, check_carry, check_lengths, choose, sizes, unroll
 Array = np.ndarray
 
 _COMPILED: dict[Any, Compiled] = {}
-_MOST = 512  # traces remembered; each holds its kernels
+_MOST = 512  # programs; each holds its kernels
 
 
 def scan(
@@ -92,7 +93,7 @@ def scan(
         xs = map_leaves(lambda x: _where(real, x), xs)
     specified = (cell, init, xs, lengths, reverse)
     if lengths is not None:
-        cell, xs = _padded(cell), (xs, as_tensor(real))
+        cell, xs = Padded(cell), (xs, as_tensor(real))
     if mode == "tape" and window == (None, None) and not record:
         return ScanResult(*_heard(cell, init, xs, reverse, lambda: unroll(*specified)))
     if window[0] is not None:
@@ -126,24 +127,24 @@ def _where(real: Array, x: Tensor) -> Tensor:
     return as_tensor(np.where(real, x._data, x._data[:1]))  # an index that is in bounds
 
 
-def _padded(cell: Cell) -> Cell:
+class Padded:
     """The cell on (x, whether the row takes part): in the padding the state passes through."""
 
-    def padded(state: Any, x: Any) -> tuple[Any, Any]:
+    def __init__(self, cell: Cell):
+        self.cell = cell
+        self.__name__ = f"padded_{cell_name(cell)}"
+
+    def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
         x, real = x
-        new, y = cell(state, x)
+        new, y = self.cell(state, x)
         check_carry("scan", state, new)
         kept = map_leaves(lambda a, b: choose(real, a, b), new, state)
         return kept, map_leaves(lambda a: choose(real, a), y)
 
-    padded.__name__ = f"padded_{cell_name(cell)}"
-    padded.cell = cell  # type: ignore[attr-defined]  # who it is in memo.py
-    return padded
-
 
 def unpadded(cell: Cell) -> Cell | None:
     """The cell of one that runs on (x, whether the row takes part), as `scan` makes for lengths."""
-    return getattr(cell, "cell", None) if getattr(cell, "__name__", "")[:7] == "padded_" else None
+    return cell.cell if type(cell) is Padded else None
 
 
 def cell_name(cell: Any) -> str:
@@ -240,6 +241,7 @@ class Traced:
 
     def __init__(self, cell: Cell, init: Any, xs: Any, rows: int):
         self.trace = trace = Trace(rows)
+        self.eager: list[Any] = []  # ops on weights and whole sequences, if they were noted
         self.init, self.xs = leaves(init), leaves(xs)
         for name, tensor in zip(_names(init, "carry"), self.init, strict=True):
             if tensor.ndim == 0 or tensor.shape[0] != rows:
@@ -373,25 +375,17 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
     began = tick()
     listeners = switches.listeners
     wanted: Any = True if record is True or listeners else _listed(record)
-    known = memo.recall(cell, init, xs, given, wanted)
-    if known is not None:
-        compiled, tensors, (final_tree, ys_tree), taps = known
-    else:
-        with memo.recorder(cell) as recorder:
-            traced = Traced(cell, init, xs, rows)
-        taps = traced.chosen(wanted)
-        tensors = traced.tensors()
-        compiled = compile_traced(traced, cell_name(cell), taps)
-        final_tree, ys_tree = traced.final, traced.ys
-        recorder.remember(init, xs, given, wanted, compiled, tensors, (final_tree, ys_tree), taps)
-    states = set(taps) if record is True else set(_listed(record))
+    step = _step(cell, init, xs, given, rows, wanted)
+    states = set(step.taps) if record is True else set(_listed(record))
     for listener in listeners:  # those of whole sequences say what they want the gradient of
         states |= set(getattr(listener, "states", ()))
-    run = node.Run(compiled, tensors, given[-1].shape[0], rows, reverse, taps, states)
+    run = node.Run(
+        step.compiled, step.tensors, given[-1].shape[0], rows, reverse, step.taps, states
+    )
     finals, ys = run.forward()
     if switches.anomaly and not all(_finite(t) for t in (*finals, *ys)):
         unroll(cell, init, xs, None, reverse)  # which names the op and the step
-    final, y = rebuild(final_tree, finals), rebuild(ys_tree, ys)
+    final, y = rebuild(step.final, finals), rebuild(step.ys, ys)
     if listeners:
         run.tell(listeners)
         weights = _leaves_behind(run.tensors, given, began)
@@ -402,8 +396,66 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
         final,
         y,
         run.record if record else None,
-        run.explanation(),
+        run.explanation(step.came),
     )
+
+
+class _Step(NamedTuple):
+    """A step as one call runs it."""
+
+    compiled: Compiled
+    tensors: list[Tensor]  # the inputs of its program
+    final: Any  # trees that stand for what it returns
+    ys: Any
+    taps: dict[str, Value]
+    came: str  # from where: traced or remembered, and why
+
+
+def _step(cell: Cell, init: Any, xs: Any, given: list[Tensor], rows: int, wanted: Any) -> _Step:
+    """The step of a cell, compiled: traced now, or remembered where that is promised to be safe."""
+    own = unpadded(cell) or cell
+    memory = remember.Memory(own, own is not cell, init, xs, given, wanted)
+    if memory.found is not None:
+        known = memory.found
+        return _Step(
+            known.compiled, known.again(given), *known.outputs, known.taps,
+            "reused: the cell is pure, and nothing that it holds has changed",
+        )  # fmt: skip
+    first = _traced(cell, init, xs, rows, memory.wanted)
+    taps = first.chosen(wanted)
+    tensors = first.tensors()
+    code = remember.code_of(own)
+    compiled = _COMPILED.get(first.key(taps))
+    if memory.wanted or compiled is None or code not in compiled.checked:
+        apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own
+        n = len(leaves(init))
+        second = _traced(cell, rebuild(init, apart[:n]), rebuild(xs, apart[n:]), rows, True)
+        check_repeats(first, second, taps)
+        if compiled is None:
+            warn_of_numbers(cell_name(cell), own, code, first.trace.values)
+            compiled = compile_traced(first, cell_name(cell), taps)
+        compiled.checked.add(code)
+        if memory.wanted:
+            outputs = _places(first.final), _places(first.ys)
+            runs = (first, tensors, given), (second, second.tensors(), apart)
+            memory.learn(compiled, runs, outputs, taps)
+    return _Step(compiled, tensors, first.final, first.ys, taps, f"traced: {memory.why}")
+
+
+def _places(tree: Any) -> Any:
+    """The tree without what is in it."""
+    return map_leaves(lambda _: 0, tree)
+
+
+def _traced(cell: Cell, init: Any, xs: Any, rows: int, noted: bool) -> Traced:
+    """A trace; noted: with the eager ops that the cell ran."""
+    if not noted:
+        return Traced(cell, init, xs, rows)
+    recorder = remember.Recorder()
+    with recorder.listening():
+        traced = Traced(cell, init, xs, rows)
+    traced.eager = recorder.nodes
+    return traced
 
 
 def _finite(t: Tensor) -> bool:

@@ -44,6 +44,8 @@ class Trace:
         self.dtype: np.dtype | None = None  # of all floats in the step
         self.taps: dict[str, Value] = {}
         self.kept: list[Any] = []  # what `weights` names by id
+        self.recording = state.recording  # outside of the cell, which may say no_grad inside
+        self.reads = ""  # why the trace holds for these inputs alone, if it read their values
 
     # -- inputs
 
@@ -114,12 +116,15 @@ class Trace:
                 inputs.append(a._value)
                 if a._cut:
                     cut += (i,)
-            elif isinstance(a, (bool, int, float)):
-                inputs.append(a)
             elif isinstance(a, np.generic) or (type(a) is np.ndarray and a.ndim == 0):
                 inputs.append(a.item())
+            elif isinstance(a, (bool, int, float)):
+                inputs.append(a)
             else:
                 inputs.append(self.weight(a))
+        if self.recording and self.forward and not state.recording:  # a no_grad in the cell
+            args = [a.detach() if type(a) is Tracer else a for a in args]
+            cut = tuple([i for i, a in enumerate(args) if type(a) is Tracer])
         if op.kind == "elementwise":
             if op is ops.where and self.forward and not any(_is_float(v) for v in inputs):
                 self._two_numbers()
@@ -385,11 +390,17 @@ class Trace:
         if not isinstance(table, Tensor) or isinstance(table, Tracer) or not v.from_x:
             instead = "choose with mg.where" if v.dtype.kind == "b" else "index a Tensor with xs"
             index._no_value("it was used as an index", instead)
-        whole = table[index.all_steps()]
-        value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, v.batch, 1, ops.getitem)
+        if v.dtype.kind == "b":
+            index._no_value("it was used as an index", "choose with mg.where")
+        return self.computed(table.name or "table", table[index.all_steps()], v)
+
+    def computed(self, name: str, whole: Any, of: Value) -> Tracer:
+        """An input of the step of which all steps are there: made of another, `of`."""
+        whole = as_tensor(whole)
+        self._one_dtype(whole.dtype, name)
+        value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, of.batch, 1, ops.getitem)
         value.tensor = whole
-        self._one_dtype(whole.dtype, "an embedding")
-        return self.tracer(self._new(value, f"{table.name or 'table'}[{v.name}]"))
+        return self.tracer(self._new(value, f"{name}[{of.name}]"))
 
     def _cumsum(self, x: Tracer, params: dict[str, Any]) -> Tracer:
         """y_i = sum of x_j over j <= i, as a masked sum: the kernels know no running sum."""
