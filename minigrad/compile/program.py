@@ -52,11 +52,12 @@ class Value:
     being 1 unless a reshape merged features into it. inputs: Values and Python numbers.
     cut: positions of inputs that pass no gradient on (detach). tensor: what a "weight" stands for,
     and, for what does not depend on the carry, the whole sequence (T, B, ...) once it is needed.
+    spread: whether eager ops read that, so that not all of its gradient comes from the step.
     """
 
     __slots__ = (
         "batch", "cut", "dtype", "from_x", "index", "inputs", "many", "name", "op", "params",
-        "role", "scope", "shape", "stage", "tensor",
+        "role", "scope", "shape", "spread", "stage", "tensor",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,7 @@ class Value:
         self.cut: tuple[int, ...] = ()
         self.from_x = role == "x"
         self.scope = self.name = ""
+        self.spread = False
         self.tensor: Any = None
 
     @property

@@ -177,13 +177,12 @@ class Remembered:
         given: Sequence[Tensor], outputs: tuple[Any, Any], taps: Any, seen: list[Any],
     ):  # fmt: skip
         self.compiled, self.outputs, self.taps, self.seen = compiled, outputs, taps, seen
-        places = {id(t): ("given", k) for k, t in enumerate(given)}
+        places: dict[int, tuple[str, Any]] = {id(t): ("given", k) for k, t in enumerate(given)}
         places |= {id(node): ("made", k) for k, (node, _) in enumerate(nodes)}
 
         def slot(t: Any) -> tuple[str, Any]:
-            if isinstance(t, Tensor) and t._node is not None:
-                return places.get(id(t._node)) or places.get(id(t), ("kept", t))
-            return places.get(id(t), ("kept", t))
+            made = places.get(id(t._node)) if isinstance(t, Tensor) else None
+            return made or places.get(id(t), ("kept", t))
 
         self.ops = [
             (node.op, [slot(i) for i in node.inputs], node.params, quiet) for node, quiet in nodes

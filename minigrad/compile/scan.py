@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
-from ..errors import ShapeError, TraceError
+from ..errors import ShapeError, TraceError, describe
 from ..tape import state as switches
 from ..tape import tick
 from ..tensor import Tensor, as_tensor, wrap
@@ -63,8 +63,9 @@ def scan(
         (truncated BPTT).
     checkpoint: keep only the state at every so many steps, and compute what is between again
         during BPTT: memory grows with T / checkpoint + checkpoint.
-    record: names marked by `mg.tap` in the cell (True: all) whose values (T, B, ...) and, after
-        backward, norms of gradients (T, B) are kept, in `.record` of the result.
+    record: names marked by `mg.tap` in the cell (True: all that have a row for each of the batch)
+        whose values (T, B, ...) and, after backward, norms of gradients (T, B) are kept, in
+        `.record` of the result. A name stands for one value of a step.
     Returns a ScanResult: `final, ys = scan(...)`, with `.explain()`, `.source`, `.record`. final is
     the last state; ys is a tree of Tensors (T, B, ...), ys[t] being that of xs[t] both ways.
     Raises TraceError for what cannot be compiled, ShapeError or DTypeError if the state changes its
@@ -162,7 +163,7 @@ def _on_tape(cell: Cell, init: Any, xs: Any, reverse: bool, record: Any) -> Scan
 
     if not record:
         return ScanResult(*_heard(cell, init, xs, reverse, run))
-    kept = node.TapeRecord(record, reverse)
+    kept = node.TapeRecord(record, reverse, *sizes("scan", xs))
     with kept.listening():
         final, ys = _heard(cell, init, xs, reverse, run)
     return ScanResult(final, ys, kept.record)
@@ -239,10 +240,12 @@ def _checkpointed(
 class Traced:
     """A cell traced for one call: its program, and what stands for each of its inputs."""
 
-    def __init__(self, cell: Cell, init: Any, xs: Any, rows: int):
+    def __init__(self, cell: Cell, init: Any, xs: Any, rows: int, tapped: bool = False):
         self.trace = trace = Trace(rows)
         self.eager: list[Any] = []  # ops on weights and whole sequences, if they were noted
         self.init, self.xs = leaves(init), leaves(xs)
+        if tapped:  # what is done with xs in this scan gets nodes of its own
+            self.xs = [ops.reshape(t, t.shape) if t.requires_grad else t for t in self.xs]
         for name, tensor in zip(_names(init, "carry"), self.init, strict=True):
             if tensor.ndim == 0 or tensor.shape[0] != rows:
                 raise ShapeError(
@@ -259,21 +262,18 @@ class Traced:
             tracer._value.tensor = t
             inputs.append(tracer)
         outer = switches.listeners
-        taps: dict[str, Value] = {}
-
-        def hear(name: str, tensor: Tensor, scope: str) -> None:
-            if isinstance(tensor, Tracer):
-                taps[name] = value = tensor._value
-                value.name = value.name or name
-
-        switches.listeners = (hear,)
+        self.taps: dict[str, Value] = {}
+        self.refused: dict[str, str] = {}  # taps that cannot be recorded, and why
+        outer, switches.listeners = switches.listeners, (self._hear,)
         try:
             final, ys = _called(cell, rebuild(init, carry), rebuild(xs, inputs))
         finally:
             switches.listeners = outer
         check_carry("scan", init, final)
         self.final, self.ys = final, ys
-        self.taps = {n: v for n, v in taps.items() if v.stage == STEP and v.batch == 0}
+        for v in self.taps.values():
+            if v.spread and v.role == "op":  # eager ops read it: then all of its readers do
+                v.role, v.inputs, v.params, v.cut = "x", (), {}, ()
         carry_out = [self._output(t, "the carry") for t in leaves(final)]
         y_values = [self._output(t, "y") for t in leaves(ys)]
         for into, out in zip(carry, carry_out, strict=True):
@@ -293,18 +293,32 @@ class Traced:
             name="step",
         )
 
-    def chosen(self, wanted: Any) -> dict[str, Value]:
-        """The taps that record= names: all of them for True."""
-        if wanted is True:
-            return self.taps
-        for name in wanted:
+    def _hear(self, name: str, tensor: Any, scope: str) -> None:
+        if type(tensor) is not Tracer or tensor._value.stage != STEP or tensor._value.batch != 0:
+            what = tensor._value.type() if type(tensor) is Tracer else describe(tensor)
+            self.refused[name] = f"is {what}, without a row (axis 0) for each of the batch"
+            return
+        value = tensor._value
+        if tensor._cut and tensor.dtype.kind == "f":  # a value that passes no gradient on
+            value = (tensor * 1.0)._value
+        if self.taps.get(name, value) is not value:
+            self.refused[name] = "is tapped twice in a step; give each value a name of its own"
+        self.taps[name] = value
+        value.name = value.name or name
+
+    def chosen(self, wanted: Any, recorded: Any) -> dict[str, Value]:
+        """The taps that are wanted: all of them for True. recorded: what record= says."""
+        asked = self.taps if recorded is True else _listed(recorded)
+        for name in asked:
+            if name in self.refused:
+                raise ValueError(f"scan: record={name!r}, but it {self.refused[name]}.")
             if name not in self.taps:
                 known = ", ".join(map(repr, self.taps)) or "nothing"
                 raise ValueError(
                     f"scan: record={name!r}, but the cell taps {known}; mark it by "
                     f"mg.tap({name!r}, ...) in the cell."
                 )
-        return {name: self.taps[name] for name in wanted}
+        return self.taps if wanted is True else {name: self.taps[name] for name in asked}
 
     def _output(self, t: Any, what: str) -> Value:
         """What a cell returns, as a value of the step."""
@@ -329,7 +343,7 @@ class Traced:
         """What the compiler reads: calls with equal keys share their kernels."""
         p = self.program
         outputs = tuple([v.index for v in (*p.carry_out, *p.ys)])
-        named = tuple([(n, v.index) for n, v in taps.items()])
+        named = tuple([(n, v.index, v.spread) for n, v in taps.items()])
         return (tuple([v.key() for v in self.trace.values]), len(p.carry), outputs, named)
 
 
@@ -375,7 +389,7 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
     began = tick()
     listeners = switches.listeners
     wanted: Any = True if record is True or listeners else _listed(record)
-    step = _step(cell, init, xs, given, rows, wanted)
+    step = _step(cell, init, xs, given, rows, wanted, record)
     states = set(step.taps) if record is True else set(_listed(record))
     for listener in listeners:  # those of whole sequences say what they want the gradient of
         states |= set(getattr(listener, "states", ()))
@@ -411,25 +425,29 @@ class _Step(NamedTuple):
     came: str  # from where: traced or remembered, and why
 
 
-def _step(cell: Cell, init: Any, xs: Any, given: list[Tensor], rows: int, wanted: Any) -> _Step:
+def _step(
+    cell: Cell, init: Any, xs: Any, given: list[Tensor], rows: int, wanted: Any, record: Any
+) -> _Step:
     """The step of a cell, compiled: traced now, or remembered where that is promised to be safe."""
     own = unpadded(cell) or cell
-    memory = remember.Memory(own, own is not cell, init, xs, given, wanted)
+    asked = wanted, record is True
+    memory = remember.Memory(own, own is not cell, init, xs, given, asked)
     if memory.found is not None:
         known = memory.found
         return _Step(
             known.compiled, known.again(given), *known.outputs, known.taps,
             "reused: the cell is pure, and nothing that it holds has changed",
         )  # fmt: skip
-    first = _traced(cell, init, xs, rows, memory.wanted)
-    taps = first.chosen(wanted)
+    first = _traced(cell, init, xs, rows, bool(wanted), memory.wanted)
+    taps = first.chosen(wanted, record)
     tensors = first.tensors()
     code = remember.code_of(own)
     compiled = _COMPILED.get(first.key(taps))
     if memory.wanted or compiled is None or code not in compiled.checked:
         apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own
         n = len(leaves(init))
-        second = _traced(cell, rebuild(init, apart[:n]), rebuild(xs, apart[n:]), rows, True)
+        again = rebuild(init, apart[:n]), rebuild(xs, apart[n:])
+        second = _traced(cell, *again, rows, bool(wanted), True)
         check_repeats(first, second, taps)
         if compiled is None:
             warn_of_numbers(cell_name(cell), own, code, first.trace.values)
@@ -447,13 +465,13 @@ def _places(tree: Any) -> Any:
     return map_leaves(lambda _: 0, tree)
 
 
-def _traced(cell: Cell, init: Any, xs: Any, rows: int, noted: bool) -> Traced:
-    """A trace; noted: with the eager ops that the cell ran."""
+def _traced(cell: Cell, init: Any, xs: Any, rows: int, tapped: bool, noted: bool) -> Traced:
+    """A trace; tapped: of which taps are kept; noted: with the eager ops that the cell ran."""
     if not noted:
-        return Traced(cell, init, xs, rows)
+        return Traced(cell, init, xs, rows, tapped)
     recorder = remember.Recorder()
     with recorder.listening():
-        traced = Traced(cell, init, xs, rows)
+        traced = Traced(cell, init, xs, rows, tapped)
     traced.eager = recorder.nodes
     return traced
 

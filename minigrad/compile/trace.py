@@ -354,6 +354,7 @@ class Trace:
                 raise batch.mixes("matmul", a, state.scope, "it sums over the batch")
             shape = a.shape[0], b.shape[1]
             value = Value(len(self.values), "op", shape, a.dtype, None, 1, op, (a, b), {}, AFTER)
+            value.cut = tuple(i for i, t in enumerate((x, y)) if t._cut)
             return self.tracer(self._new(value))
         if a.batch is None and len(a.shape) == 2 and b.batch == len(b.shape) - 1 > 0:
             return ops.swapaxes(ops.swapaxes(y, -1, -2) @ ops.swapaxes(x, 0, 1), -1, -2)
