@@ -215,7 +215,11 @@ class Run:
         for name, norms in taps.items():
             norms = norms.reshape(self.steps, self.rows)
             k = entering.get(program.taps[name])
-            self.record.gradients[name] = norms if k is None else self._entered(norms, first[k])
+            if k is not None:
+                norms = self._entered(
+                    norms, first[k] if k in self.needs else np.zeros_like(first[k])
+                )
+            self.record.gradients[name] = norms
         for tell in self.tellers:
             tell()
         gradients = []

@@ -26,6 +26,7 @@ from .unroll import Cell, check_carry, check_lengths, choose, sizes, unroll
 Array = np.ndarray
 
 _COMPILED: dict[Any, Compiled] = {}
+_UNROLLED = 64  # steps of a scan in the step of another
 _MOST = 512  # programs; each holds its kernels
 
 
@@ -66,6 +67,7 @@ def scan(
     record: names marked by `mg.tap` in the cell (True: all that have a row for each of the batch)
         whose values (T, B, ...) and, after backward, norms of gradients (T, B) are kept, in
         `.record` of the result. A name stands for one value of a step.
+    In the cell of another scan its steps are written out (64 at most), as part of that step.
     Returns a ScanResult: `final, ys = scan(...)`, with `.explain()`, `.source`, `.record`. final is
     the last state; ys is a tree of Tensors (T, B, ...), ys[t] being that of xs[t] both ways.
     Raises TraceError for what cannot be compiled, ShapeError or DTypeError if the state changes its
@@ -87,6 +89,8 @@ def scan(
         raise ValueError(f"scan: mode must be 'fused' or 'tape', got {mode!r}.")
     init, xs = _tensors(init), _tensors(xs)
     time, batch = sizes("scan", xs)
+    if any(t._trace is not None for t in (*leaves(init), *leaves(xs))):
+        return _inside(cell, init, xs, lengths, reverse, truncate, record, time)
     window = _windows("truncate", truncate), _windows("checkpoint", checkpoint)
     if lengths is not None:
         lengths = check_lengths("scan", lengths, time, batch)
@@ -104,6 +108,24 @@ def scan(
     if mode == "tape":
         return _on_tape(cell, init, xs, reverse, record)
     return _fused(cell, init, xs, batch, reverse, record)
+
+
+def _inside(
+    cell: Cell, init: Any, xs: Any, lengths: Any, reverse: bool, truncate: int | None, record: Any,
+    time: int,
+) -> ScanResult:  # fmt: skip
+    """A scan in the step of another one: its steps become part of that step."""
+    if time > _UNROLLED:
+        raise TraceError(
+            f"scan: a scan of {time} steps inside a cell; its steps are written out in the step of "
+            f"the cell, and {_UNROLLED} at most. Run the outer scan with mode='tape'."
+        )
+    if record or truncate is not None or lengths is not None:
+        raise TraceError(
+            "scan: a scan inside a cell takes no record=, truncate= or lengths=; mark values by "
+            "mg.tap and detach states in the cell, or run the outer scan with mode='tape'."
+        )
+    return ScanResult(*unroll(cell, init, xs, None, reverse))
 
 
 def _tensors(tree: Any) -> Any:
@@ -343,8 +365,9 @@ class Traced:
         """What the compiler reads: calls with equal keys share their kernels."""
         p = self.program
         outputs = tuple([v.index for v in (*p.carry_out, *p.ys)])
+        reads = tuple([v.index for v in p.inputs])  # a tap that is not kept may read more
         named = tuple([(n, v.index, v.spread) for n, v in taps.items()])
-        return (tuple([v.key() for v in self.trace.values]), len(p.carry), outputs, named)
+        return (tuple([v.key() for v in self.trace.values]), len(p.carry), reads, outputs, named)
 
 
 def _called(cell: Cell, state: Any, x: Any) -> tuple[Any, Any]:

@@ -129,8 +129,10 @@ class Trace:
             if op is ops.where and self.forward and not any(_is_float(v) for v in inputs):
                 self._two_numbers()
             value = self._elementwise(op, inputs, cut)
-        elif op.kind == "matmul":
+        elif op is ops.matmul:
             return self._matmul(op, inputs, args)
+        elif op.kind not in ("view", "reduce"):
+            raise self._unknown(op, "products other than matmul are not known to the compiler")
         elif op.name == "getitem" and isinstance(params["index"], (Abstract, Tracer)):
             return self._lookup(args[0], params["index"].tracer)
         elif op.name == "cumsum":
@@ -234,9 +236,13 @@ class Trace:
         if op.name == "getitem" and (split := listed(params["index"], values[0])):
             return self._listed_index(Tracer(self, values[0], bool(cut)), *split)
         if op.kind == "reduce":
+            if op not in _FOLDS:
+                raise self._unknown(op, "the loops know the reductions sum, max and min")
             return self._reduce(op, values[0], params)
         if op.name == "astype":
             return self._astype(op, values[0], params)
+        if op.name not in batch.KNOWN:
+            raise self._unknown(op, "how it treats the rows of the batch is not declared")
         if op.variadic:
             inputs = values = self._joined(op, values, params)
         v = values[0]
@@ -255,6 +261,14 @@ class Trace:
         value = self._step(op, inputs, shape, dtype, axis)
         value.params = params
         return value
+
+    def _unknown(self, op: Op, why: str) -> TraceError:
+        """The error for an op of a user's that is no loop yet."""
+        return TraceError(
+            f"scan: {op.name} cannot be compiled: {why}. Write it with ops of minigrad (a function "
+            f"of Tensors needs no op of its own), apply it ahead of the scan or to what scan "
+            f"returns, or run this cell with mode='tape'."
+        )
 
     def _joined(self, op: Op, values: list[Value], params: dict[str, Any]) -> list[Value]:
         """What is joined, all with a batch axis: weights are repeated for the rows."""
@@ -428,6 +442,7 @@ class Trace:
         return joined[rest]._value if rest else joined._value
 
 
+_FOLDS = (ops.sum, ops.max, ops.min)
 _MASKS: dict[Any, Any] = {}
 _ONES: dict[Any, Any] = {}
 

@@ -212,7 +212,7 @@ def _scans(w: Any) -> Any:
     return lambda h, x: (mg.tanh(h @ mg.scan(lambda a, b: (a + b, ()), w, inner).final + x), h)
 
 
-@pytest.mark.parametrize("make, reason", [
+@pytest.mark.parametrize(("make", "reason"), [
     (_detaches, "makes Tensors of its own"), (_makes, "makes Tensors of its own"),
     (_indexes, "indexes by an array"), (_scans, "runs another scan"),
 ])  # fmt: skip

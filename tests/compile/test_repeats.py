@@ -53,9 +53,10 @@ def _order(h: Any, x: Any) -> tuple[Any, Any]:
     return (h + x if COUNT[0] % 2 else x * h), h
 
 
-@pytest.mark.parametrize("cell, op", [
+@pytest.mark.parametrize(("cell", "op"), [
     (_mask, "what multiply reads"), (_dropout, "what multiply reads"), (_number, "multiply"),
-    (_python, "add"), (_counter, "divide"), (_clock, "multiply"), (_weights, "what is computed ahead of the loop"),
+    (_python, "add"), (_counter, "divide"), (_clock, "multiply"),
+    (_weights, "what is computed ahead of the loop"),
     (_order, "add|multiply"),
 ])  # fmt: skip
 def test_what_changes_from_trace_to_trace_is_refused_and_named(cell: Any, op: str) -> None:
@@ -69,7 +70,7 @@ def test_what_changes_from_trace_to_trace_is_refused_and_named(cell: Any, op: st
 
 def test_dropout_in_a_step_is_refused() -> None:
     layer = nn.Dropout(0.5, generator=np.random.default_rng(0))
-    with pytest.raises(mg.TraceError, match="Dropout|draw"):
+    with pytest.raises(mg.TraceError, match=r"Dropout|draw"):
         mg.scan(lambda h, x: (layer(h) + x, h), H, XS)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compile.agree import close
 from compile.again import F64, XS, H, changes, right, traces
+from compile.agree import close
 
 import minigrad as mg
 from minigrad import nn
@@ -249,7 +249,7 @@ def test_numbers_that_python_makes_of_tensors() -> None:
 
 
 def test_what_python_finds_by_ways_of_its_own() -> None:
-    """Imports in the cell, attributes of functions, properties of a metaclass, context variables."""
+    """Imports in the cell, attributes of functions, properties of a metaclass, ContextVars."""
     module = types.ModuleType("settings_of_a_cell")
     module.scale = 1.0  # type: ignore[attr-defined]
     variable = contextvars.ContextVar("scale", default=1.0)
