@@ -245,6 +245,11 @@ def _parts(value: Any) -> Iterator[Any]:
         yield value
 
 
+def has_integers(given: Sequence[Tensor]) -> bool:
+    """Whether the values of an input may have been read while it was traced: as indices."""
+    return any(t._data.dtype.kind in "iu" for t in given)
+
+
 class Memory:
     """What is remembered for one call: `found`, or None and, in `why`, the reason.
 
@@ -262,7 +267,7 @@ class Memory:
             self.why = "a cell of one's own is traced at every call, unless mg.pure(cell) says more"
         elif state.mode == 2:
             self.why = "a Tape or detect_anomaly sees all that runs"
-        elif any(t.dtype.kind in "iu" for t in given):
+        elif has_integers(given):
             self.why = "integers among its inputs choose what it reads"
         else:
             self._look(cell, wrapped, init, xs, given, asked)

@@ -49,13 +49,16 @@ def scan(
             state, ys[t] = cell(state, xs[t])
         return state, stack(ys)
 
-    The cell is called once, on abstract values, and what it does is compiled: a loop forward and
-    one for BPTT, kept in a cache on disk; T and B are free. Tensors that the cell closes over, or
-    holds as a Module, receive gradients like any other input. What cannot be compiled raises
-    TraceError.
+    The cell is called on abstract values, at every call of scan (unless `mg.pure` promises that it
+    need not be), and what it does is compiled: a loop forward and one for BPTT, found again by the
+    content of the program, and kept in a cache on disk; T and B are free. Tensors that the cell
+    closes over, or holds as a Module, receive gradients like any other input. What cannot be
+    compiled raises TraceError, and so does a new program that is another one when the cell is
+    called a second time: a step that counts, or draws random numbers.
 
     cell: (state, x) -> (state, y), trees of Tensors. A Python branch on a value needs `mg.where`,
-        and random numbers come in as xs. Python numbers in it become part of the kernel.
+        and random numbers come in as xs. Python numbers in it become part of the kernel, so one
+        that changes at every call is compiled every time, which is warned of.
     init: the first state, a tree of Tensors (B, ...). xs: a tree of Tensors (T, B, ...); integers
         may only be used as an index (an embedding).
     lengths, reverse: as in `unroll`; what xs holds in the padding is not read.

@@ -264,7 +264,7 @@ def test_a_tap_that_nobody_keeps_changes_no_other_cell(rng: Any) -> None:
         return mg.tanh(h * x @ w), h
 
     def does_not(h: Any, x: Any) -> tuple[Any, Any]:
-        x @ u  # noqa: B018
+        x @ u
         return mg.tanh(h * x @ w), h
 
     for cell in (taps, does_not, taps, does_not):
