@@ -292,7 +292,7 @@ assert "traced twice, and what multiply reads was not the same" in messages[-1]
 # %% [markdown]
 # ## When a cell is traced
 #
-# At every call of `scan`: only who wrote a function knows what it depends on, so nothing is guessed.
+# At every call of `scan`: only who wrote a function knows what it depends on; nothing is guessed.
 # The program is compared with those compiled before, and the kernels of an equal one run.
 # Tracing takes a fraction of a millisecond; `mg.pure` is the promise that it is not needed, which
 # the cells of `mg.nn` come with. `explain()` says what happened.

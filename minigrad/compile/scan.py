@@ -304,6 +304,13 @@ class Traced:
         for into, out in zip(carry, carry_out, strict=True):
             if (into._value.batch, into._value.many) != (out.batch, out.many):
                 raise TraceError("scan: the carry's batch axis has moved; it must stay axis 0.")
+        ahead = {into._value for into, out in zip(carry, carry_out, strict=True) if out.spread}
+        for name, v in self.taps.items():
+            if v in ahead:
+                self.refused[name] = (
+                    "is a state that enters the step, and that products ahead of the loop read where "
+                    "it is computed; tap it there"
+                )
         results = [*carry_out, *y_values, *self.taps.values()]
         body = used(results)
         read = {id(i) for v in body for i in v.inputs} | set(map(id, results))

@@ -117,7 +117,11 @@ def test_what_random_cells_tap_has_the_values_and_gradients_of_the_tape(
     def check(cell: Any, init: Any, xs: Any, inputs: Any) -> None:
         found = []
         for mode in ("fused", "tape"):
-            result = mg.scan(cell, init, xs, mode=mode, record=True, **program.options)
+            try:
+                result = mg.scan(cell, init, xs, mode=mode, record=True, **program.options)
+            except ValueError as error:  # said, not silently wrong
+                assert "is a state that enters the step" in str(error)  # noqa: PT017
+                return
             loss = squares(result)
             if loss.requires_grad:
                 loss.backward()
