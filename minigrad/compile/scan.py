@@ -308,8 +308,8 @@ class Traced:
         for name, v in self.taps.items():
             if v in ahead:
                 self.refused[name] = (
-                    "is a state that enters the step, and that products ahead of the loop read where "
-                    "it is computed; tap it there"
+                    "is a state that enters the step, and that products ahead of the loop read "
+                    "where it is computed; tap it there"
                 )
         results = [*carry_out, *y_values, *self.taps.values()]
         body = used(results)
