@@ -7,7 +7,7 @@ The whole public API is listed here. Importing it compiles nothing.
 
 from . import data, flow, interop, nn, optim, train
 from .autodiff import grad, hessian, jacobian, jvp, vjp
-from .compile import ScanResult, scan
+from .compile import ScanResult, pure, scan
 from .errors import (
     DeclarationError,
     DTypeError,
@@ -164,6 +164,7 @@ __all__ = [
     "pad",
     "pow",
     "power",
+    "pure",
     "relu",
     "reshape",
     "roll",

@@ -7,10 +7,12 @@ codegen.py into text, kernel.py into machine code. scan.py is what a user calls.
 
 from .explain import Explanation
 from .program import Program, Value
+from .remember import pure
 from .result import Record, ScanResult
 from .scan import scan, trace_step
 from .unroll import unroll
 
 __all__ = [
-    "Explanation", "Program", "Record", "ScanResult", "Value", "scan", "trace_step", "unroll",
+    "Explanation", "Program", "Record", "ScanResult", "Value", "pure", "scan", "trace_step",
+    "unroll",
 ]  # fmt: skip

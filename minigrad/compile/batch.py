@@ -18,6 +18,12 @@ from .program import Value
 Shape = tuple[int, ...]
 
 
+KNOWN = {  # views, of which `follow` says where the batch axis goes
+    "reshape", "transpose", "swapaxes", "expand_dims", "stack", "squeeze", "broadcast_to",
+    "concatenate", "roll", "flip", "pad", "getitem", "scatter", "astype",
+}  # fmt: skip
+
+
 class Axis(NamedTuple):
     """The batch axis of a value: its place, and its size / B."""
 
@@ -75,8 +81,6 @@ def follow(op: str, v: Value, params: dict[str, Any], out: Shape, rows: int, sco
                 need(whole and target is not None, "it chooses among the rows")
                 return Axis(int(target), many)  # type: ignore[arg-type]
         raise refuse("it chooses among the rows")
-    elif op != "astype":
-        raise refuse("how it treats rows is not known")
     return Axis(at, many)
 
 

@@ -320,6 +320,7 @@ class Compiled:
     def __init__(self, trace: Trace, program: Program, name: str):
         self.trace, self.program, self.name = trace, program, name
         self.order = {v: k for k, v in enumerate(program.inputs)}
+        self.checked: set[Any] = set()  # the code of cells that were traced twice and repeat it
         self._forward: dict[Any, Forward] = {}
         self._backward: dict[Any, Backward] = {}
         self._reverse: dict[Any, tuple[Program, list[Value]]] = {}

@@ -16,7 +16,8 @@ from .program import AFTER, Program, Value, used
 class Explanation:
     """str() is the report. program: the traced step. backward_program: that of BPTT, or None.
 
-    source: the text of the kernels. kept_floats: floats kept for BPTT for each (t, b) beside inputs
+    came: whether the step was traced for this call or reused, and why. source: the text of the
+    kernels. kept_floats: floats kept for BPTT for each (t, b) beside inputs
     and outputs; kept_bytes the same in bytes.
     """
 
@@ -29,10 +30,11 @@ class Explanation:
         reverse: bool,
         wanted: tuple[int, ...],
         ran: dict[str, Backward],
+        came: str = "",
     ):
         self._compiled, self._forward = compiled, forward
         self.steps, self.rows, self.reverse = steps, rows, reverse
-        self._wanted, self._ran = wanted, ran
+        self._wanted, self._ran, self.came = wanted, ran, came
 
     @property
     def program(self) -> Program:
@@ -88,6 +90,9 @@ class Explanation:
         def add(what: str, text: str) -> None:
             lines.append(f"  {what:<11}{text}")
 
+        if self.came:
+            how, _, why = self.came.partition(": ")
+            add(how, why)
         for v in self.program.xs:
             if v.op is not None:
                 add("hoisted", f"{v.name} {v.type()}: once, for all steps")

@@ -157,7 +157,8 @@ def _sum_up(
             continue
         assert v.op is not None
         if v.op.kind == "matmul":
-            a, b = (kept[i] for i in v.inputs)  # (T, K, B) and (T, B, N)
+            factors = [kept[i] for i in v.inputs]  # (T, K, B) and (T, B, N)
+            a, b = (f.detach() if k in v.cut else f for k, f in enumerate(factors))
             known[v] = ops.transpose(a, (1, 0, 2)).reshape(a.shape[1], -1) @ b.reshape(
                 -1, b.shape[2]
             )

@@ -47,6 +47,7 @@ def _timed(v: Any) -> bool:
 
 def whole(v: Value, rows: int) -> Any:
     """The Tensor behind a value: of a weight itself, of what depends on xs all its steps."""
+    v.spread = True
     if v.tensor is None:
         assert v.op is not None
         v.tensor = run(v.op, v.inputs, params_for(v, rows), rows, v.cut)

@@ -5,13 +5,14 @@ BPTT runs when the gradients of all results that anything reads have arrived.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..backward import Partial
+from ..errors import describe
 from ..memory import kept, readable
 from ..op import Op
 from ..plan import Plan
@@ -125,7 +126,13 @@ class Run:
         recording = state.recording
         self.needs = tuple(i for i, t in enumerate(tensors) if recording and t.requires_grad)
         self.wanted = tuple(i for i in self.needs if i >= self.carries)
-        self.states = tuple(name for name in taps if name in states)
+        inside = compiled.program.taps
+        self.outside = {  # whose gradients come from eager ops on whole sequences, too
+            name: tensors[compiled.order[inside[name]]]
+            for name in taps
+            if name in states and inside[name].spread and inside[name].role == "x"
+        }
+        self.states = tuple(n for n in taps if n in states and n not in self.outside)
         self.record = Record()
         self.memory: Storage | None = None
         self.scope = state.scope
@@ -161,6 +168,9 @@ class Run:
         for name, v in kernel.program.taps.items():
             values = kernel.over_time(v, memory, self.rows, self.reverse)
             self.record.values[name] = readable(values)  # BPTT may read them
+        for name, whole in self.outside.items():
+            if state.recording and whole.requires_grad:
+                whole.register_hook(self._arrived(name))
         if not self.needs and state.tape is None:
             return [wrap(a, None, False) for a in finals], [wrap(a, None, False) for a in ys]
         self.memory = memory if self.needs else Storage()
@@ -202,8 +212,15 @@ class Run:
         first, found, taps = back.run(
             self.memory, dcarry, dys, weights, self.steps, self.rows, self.reverse
         )
+        entering = {v: k for k, v in enumerate(program.carry)}
         for name, norms in taps.items():
-            self.record.gradients[name] = norms.reshape(self.steps, self.rows)
+            norms = norms.reshape(self.steps, self.rows)
+            k = entering.get(program.taps[name])
+            if k is not None:
+                norms = self._entered(
+                    norms, first[k] if k in self.needs else np.zeros_like(first[k])
+                )
+            self.record.gradients[name] = norms
         for tell in self.tellers:
             tell()
         gradients = []
@@ -215,6 +232,25 @@ class Run:
             if v in found:
                 gradients.append((i, np.asarray(found[v]).reshape(self.arrays[i].shape)))
         return gradients
+
+    def _entered(self, norms: Array, first: Array) -> Array:
+        """Of what enters each step: what left the one before, and the first state."""
+        start = row_norms(first.reshape(self.rows, -1))[None]
+        parts = (norms[1:], start) if self.reverse else (start, norms[:-1])
+        return np.concatenate(parts)
+
+    def _arrived(self, name: str) -> Callable[[Tensor], None]:
+        """A hook that notes the norms of the gradient of a whole sequence."""
+        record, steps, rows = self.record, self.steps, self.rows
+        tellers = self.tellers
+
+        def arrived(g: Tensor) -> None:
+            flat = g._data.reshape(steps * rows, -1)
+            record.gradients[name] = row_norms(flat).reshape(steps, rows)
+            for tell in tellers:
+                tell()
+
+        return arrived
 
     @property
     def dtype(self) -> np.dtype:
@@ -263,22 +299,30 @@ class Run:
         taps = self.compiled.program.taps
         return {name: v.op.name if v.op else "" for name, v in taps.items()}
 
-    def explanation(self) -> Explanation:
-        """What ran, without its arrays."""
+    def explanation(self, came: str) -> Explanation:
+        """What ran, without its arrays. came: whether it was traced, and why."""
         return Explanation(
-            self.compiled, self.kernel, self.steps, self.rows, self.reverse, self.wanted, self.ran
-        )
+            self.compiled, self.kernel, self.steps, self.rows, self.reverse, self.wanted,
+            self.ran, came,
+        )  # fmt: skip
 
 
 # -- records -------------------------------------------------------------------------------------
 
 
+def row_norms(rows: Array) -> Array:
+    """The Euclidean norm of each row, (n, k) -> (n,), where squares would leave the range, too."""
+    peak = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    scale = np.where((peak > 0) & np.isfinite(peak), peak, 1).astype(rows.dtype)
+    return (scale * np.sqrt(((rows / scale) ** 2).sum(1, keepdims=True)))[:, 0]
+
+
 class TapeRecord:
     """record= with mode="tape": the same arrays, put together from every step's taps."""
 
-    def __init__(self, names: Any, reverse: bool):
+    def __init__(self, names: Any, reverse: bool, steps: int, rows: int):
         self.names = None if names is True else {names} if isinstance(names, str) else set(names)
-        self.reverse = reverse
+        self.reverse, self.steps, self.rows = reverse, steps, rows
         self.values: dict[str, list[Array]] = {}
         self.record = Record()
         self._steps: dict[str, StepTaps] = {}
@@ -294,6 +338,11 @@ class TapeRecord:
                     self._keep(name, tensor)
         self._steps.clear()
         for name, steps in self.values.items():
+            if len(steps) != self.steps:
+                raise ValueError(
+                    f"scan: record={name!r}, but it is tapped in {len(steps)} of {self.steps} "
+                    f"steps; tap it in every one."
+                )
             ordered = steps[::-1] if self.reverse else steps
             self.record.values[name] = np.stack(ordered)
 
@@ -302,20 +351,23 @@ class TapeRecord:
         self._steps.setdefault(step, StepTaps(step)).hear(name, tensor, scope)
 
     def _keep(self, name: str, tensor: Tensor) -> None:
+        if tensor.ndim == 0 or tensor.shape[0] != self.rows:
+            if self.names is None:
+                return
+            raise ValueError(
+                f"scan: record={name!r}, but it is {describe(tensor)}, without a row (axis 0) for "
+                f"each of the batch."
+            )
         steps = self.values.setdefault(name, [])
         k = len(steps)
         steps.append(tensor.numpy())
         if tensor.requires_grad:
-            tensor.register_hook(lambda g: self._arrived(name, k, g.numpy()))
+            tensor.register_hook(lambda g: self._arrived(name, k, g._data))
 
     def _arrived(self, name: str, k: int, g: Array) -> None:
-        total = len(self.values[name])
-        table = self.record.gradients.setdefault(name, np.zeros((total, len(g)), g.dtype))
-        rows = g.reshape(len(g), -1)
-        peak = np.abs(rows).max(axis=1, keepdims=True)
-        scale = np.where((peak > 0) & np.isfinite(peak), peak, 1)
-        norms = (scale * np.sqrt(((rows / scale) ** 2).sum(1, keepdims=True)))[:, 0]
-        table[total - 1 - k if self.reverse else k] = norms
+        shape = self.steps, self.rows
+        table = self.record.gradients.setdefault(name, np.zeros(shape, g.dtype))
+        table[self.steps - 1 - k if self.reverse else k] = row_norms(g.reshape(self.rows, -1))
 
 
 class JoinedRecord(Record):

@@ -52,11 +52,12 @@ class Value:
     being 1 unless a reshape merged features into it. inputs: Values and Python numbers.
     cut: positions of inputs that pass no gradient on (detach). tensor: what a "weight" stands for,
     and, for what does not depend on the carry, the whole sequence (T, B, ...) once it is needed.
+    spread: whether eager ops read that, so that not all of its gradient comes from the step.
     """
 
     __slots__ = (
         "batch", "cut", "dtype", "from_x", "index", "inputs", "many", "name", "op", "params",
-        "role", "scope", "shape", "stage", "tensor",
+        "role", "scope", "shape", "spread", "stage", "tensor",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,7 @@ class Value:
         self.cut: tuple[int, ...] = ()
         self.from_x = role == "x"
         self.scope = self.name = ""
+        self.spread = False
         self.tensor: Any = None
 
     @property
@@ -101,10 +103,10 @@ class Value:
 
     def key(self) -> tuple[Any, ...]:
         """All that the compiler reads, hashable; inputs by index."""
-        op = f"{self.role} {self.op.name}" if self.op else self.role
         inputs = tuple([v.index if type(v) is Value else ("n", repr(v)) for v in self.inputs])
         params = freeze(self.params) if self.params else ()
-        return (op, self.row, self.dtype.char, self.batch, inputs, params, self.cut, self.index)
+        what = (self.role, self.op)
+        return (what, self.row, self.dtype.char, self.batch, inputs, params, self.cut, self.index)
 
     def __repr__(self) -> str:
         return f"%{self.index}"
@@ -120,6 +122,8 @@ def freeze(value: Any) -> Any:
         return ("slice", value.start, value.stop, value.step)
     if isinstance(value, np.ndarray):
         return (value.shape, value.dtype.str, value.tobytes())
+    if isinstance(value, (bool, float)):  # True is no 1 here, and -0.0 no 0.0
+        return (type(value), repr(value))
     return value
 
 

@@ -65,19 +65,22 @@ class _Reverse:
         for v, g in zip([*program.carry_out, *ys], [*carry, *dys], strict=True):
             if v.dtype.kind == "f":
                 self._add(v, g)
-        shown = {id(v): name for name, v in program.taps.items() if name in states}
+        shown = self._shown(states)
         taps: dict[str, Value] = {}
+
+        def show(v: Value) -> None:
+            for name in shown.get(id(v), ()) if id(v) in self.found else ():
+                taps[name] = norm(self._total(v))._value
+
         for v in reversed(program.body):
             total: Any = self._total(v) if id(v) in self.found else None
-            if id(v) in shown and total is not None:
-                taps[shown[id(v)]] = norm(total)._value
+            show(v)
             if total is not None and id(v) in self.needs:
                 for i, part in self._pull(v, total):
                     self._add(v.inputs[i], part)
         carry_out = [self._or_zero(v, d) for v, d in zip(program.carry, carry)]
         for v in (*program.carry, *program.xs):
-            if id(v) in shown and id(v) in self.found:
-                taps[shown[id(v)]] = norm(self._total(v))._value
+            show(v)
         xs, sums = [], {}
         for v in self.wanted:
             if id(v) not in self.found:
@@ -101,6 +104,19 @@ class _Reverse:
             name="backward step",
         )
         return back, [v for v, _ in xs]
+
+    def _shown(self, states: Iterable[str]) -> dict[int, list[str]]:
+        """id of a value -> the taps of which it is the gradient.
+
+        What enters as a carry is what left the step before: its whole gradient is known there.
+        """
+        program = self.program
+        left = dict(zip(program.carry, program.carry_out, strict=True))
+        shown: dict[int, list[str]] = {}
+        for name, v in program.taps.items():
+            if name in states:
+                shown.setdefault(id(left.get(v, v)), []).append(name)
+        return shown
 
     def _reads(self, values: Sequence[Value], first: int) -> list[Value]:
         """Values of the forward step that the backward step reads."""
@@ -177,8 +193,9 @@ class _Reverse:
             if name == "y":
                 facts.append(Tracer(self.trace, v))
             elif name in op.inputs:
-                x = v.inputs[op.inputs.index(name)]
-                facts.append(Tracer(self.trace, x) if type(x) is Value else x)
+                k = op.inputs.index(name)
+                x = v.inputs[k]  # cut off in the step, so in its derivative, too
+                facts.append(Tracer(self.trace, x, k in v.cut) if type(x) is Value else x)
             elif name in op.defaults:
                 facts.append(v.params[name])
             elif op.variadic:
@@ -193,7 +210,7 @@ class _Reverse:
 
     def _fitted(self, part: Any, x: Value) -> Tracer:
         if not isinstance(part, Tracer):  # a rule that gives a plain number
-            part = Tracer(self.trace, x) * 0.0 + part
+            part = Tracer(self.trace, x, cut=True) * 0.0 + part
         return part if part.shape == x.shape else ops.sum_to(part, x.shape)
 
     def _summed(self, v: Value, g: Tracer) -> Value:

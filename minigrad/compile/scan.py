@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import ops
-from ..errors import ShapeError, TraceError
+from ..errors import ShapeError, TraceError, describe
 from ..tape import state as switches
 from ..tape import tick
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, as_tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
-from . import memo, node, passes
+from . import node, passes, remember
+from .checks import check_repeats, warn_of_numbers
 from .compiled import Compiled
 from .outer import closed_over
 from .program import STEP, Program, Value, used
@@ -27,7 +28,8 @@ from .windows import Whole
 Array = np.ndarray
 
 _COMPILED: dict[Any, Compiled] = {}
-_MOST = 512  # traces remembered; each holds its kernels
+_UNROLLED = 64  # steps of a scan in the step of another
+_MOST = 512  # programs; each holds its kernels
 
 
 def scan(
@@ -49,13 +51,16 @@ def scan(
             state, ys[t] = cell(state, xs[t])
         return state, stack(ys)
 
-    The cell is called once, on abstract values, and what it does is compiled: a loop forward and
-    one for BPTT, kept in a cache on disk; T and B are free. Tensors that the cell closes over, or
-    holds as a Module, receive gradients like any other input. What cannot be compiled raises
-    TraceError.
+    The cell is called on abstract values, at every call of scan (unless `mg.pure` promises that it
+    need not be), and what it does is compiled: a loop forward and one for BPTT, found again by the
+    content of the program, and kept in a cache on disk; T and B are free. Tensors that the cell
+    closes over, or holds as a Module, receive gradients like any other input. What cannot be
+    compiled raises TraceError, and so does a new program that is another one when the cell is
+    called a second time: a step that counts, or draws random numbers.
 
     cell: (state, x) -> (state, y), trees of Tensors. A Python branch on a value needs `mg.where`,
-        and random numbers come in as xs. Python numbers in it become part of the kernel.
+        and random numbers come in as xs. Python numbers in it become part of the kernel, so one
+        that changes at every call is compiled every time, which is warned of.
     init: the first state, a tree of Tensors (B, ...). xs: a tree of Tensors (T, B, ...); integers
         may only be used as an index (an embedding).
     lengths, reverse: as in `unroll`; what xs holds in the padding is not read.
@@ -64,8 +69,10 @@ def scan(
         (truncated BPTT).
     checkpoint: keep only the state at every so many steps, and compute what is between again
         during BPTT: memory grows with T / checkpoint + checkpoint.
-    record: names marked by `mg.tap` in the cell (True: all) whose values (T, B, ...) and, after
-        backward, norms of gradients (T, B) are kept, in `.record` of the result.
+    record: names marked by `mg.tap` in the cell (True: all that have a row for each of the batch)
+        whose values (T, B, ...) and, after backward, norms of gradients (T, B) are kept, in
+        `.record` of the result. A name stands for one value of a step.
+    In the cell of another scan its steps are written out (64 at most), as part of that step.
     Returns a ScanResult: `final, ys = scan(...)`, with `.explain()`, `.source`, `.record`. final is
     the last state; ys is a tree of Tensors (T, B, ...), ys[t] being that of xs[t] both ways.
     Raises TraceError for what cannot be compiled, ShapeError or DTypeError if the state changes its
@@ -87,6 +94,8 @@ def scan(
         raise ValueError(f"scan: mode must be 'fused' or 'tape', got {mode!r}.")
     init, xs = _tensors(init), _tensors(xs)
     time, batch = sizes("scan", xs)
+    if any(t._trace is not None for t in (*leaves(init), *leaves(xs))):
+        return _inside(cell, init, xs, lengths, reverse, truncate, record, time)
     window = _windows("truncate", truncate), _windows("checkpoint", checkpoint)
     if lengths is not None:
         lengths = check_lengths("scan", lengths, time, batch)
@@ -94,7 +103,7 @@ def scan(
         xs = map_leaves(lambda x: _where(real, x), xs)
     specified = (cell, init, xs, lengths, reverse)
     if lengths is not None:
-        cell, xs = _padded(cell), (xs, as_tensor(real))
+        cell, xs = Padded(cell), (xs, as_tensor(real))
     if mode == "tape" and window == (None, None) and not record:
         return ScanResult(*_heard(cell, init, xs, reverse, lambda: unroll(*specified)))
     if window[0] is not None:
@@ -104,6 +113,24 @@ def scan(
     if mode == "tape":
         return _on_tape(cell, init, xs, reverse, record)
     return _fused(cell, init, xs, batch, reverse, record)
+
+
+def _inside(
+    cell: Cell, init: Any, xs: Any, lengths: Any, reverse: bool, truncate: int | None, record: Any,
+    time: int,
+) -> ScanResult:  # fmt: skip
+    """A scan in the step of another one: its steps become part of that step."""
+    if time > _UNROLLED:
+        raise TraceError(
+            f"scan: a scan of {time} steps inside a cell; its steps are written out in the step of "
+            f"the cell, and {_UNROLLED} at most. Run the outer scan with mode='tape'."
+        )
+    if record or truncate is not None or lengths is not None:
+        raise TraceError(
+            "scan: a scan inside a cell takes no record=, truncate= or lengths=; mark values by "
+            "mg.tap and detach states in the cell, or run the outer scan with mode='tape'."
+        )
+    return ScanResult(*unroll(cell, init, xs, None, reverse))
 
 
 def _tensors(tree: Any) -> Any:
@@ -128,24 +155,24 @@ def _where(real: Array, x: Tensor) -> Tensor:
     return as_tensor(np.where(real, x._data, x._data[:1]))  # an index that is in bounds
 
 
-def _padded(cell: Cell) -> Cell:
+class Padded:
     """The cell on (x, whether the row takes part): in the padding the state passes through."""
 
-    def padded(state: Any, x: Any) -> tuple[Any, Any]:
+    def __init__(self, cell: Cell):
+        self.cell = cell
+        self.__name__ = f"padded_{cell_name(cell)}"
+
+    def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
         x, real = x
-        new, y = cell(state, x)
+        new, y = self.cell(state, x)
         check_carry("scan", state, new)
         kept = map_leaves(lambda a, b: choose(real, a, b), new, state)
         return kept, map_leaves(lambda a: choose(real, a), y)
 
-    padded.__name__ = f"padded_{cell_name(cell)}"
-    padded.cell = cell  # type: ignore[attr-defined]  # who it is in memo.py
-    return padded
-
 
 def unpadded(cell: Cell) -> Cell | None:
     """The cell of one that runs on (x, whether the row takes part), as `scan` makes for lengths."""
-    return getattr(cell, "cell", None) if getattr(cell, "__name__", "")[:7] == "padded_" else None
+    return cell.cell if type(cell) is Padded else None
 
 
 def cell_name(cell: Any) -> str:
@@ -163,7 +190,7 @@ def _on_tape(cell: Cell, init: Any, xs: Any, reverse: bool, record: Any) -> Scan
 
     if not record:
         return ScanResult(*_heard(cell, init, xs, reverse, run))
-    kept = node.TapeRecord(record, reverse)
+    kept = node.TapeRecord(record, reverse, *sizes("scan", xs))
     with kept.listening():
         final, ys = _heard(cell, init, xs, reverse, run)
     return ScanResult(final, ys, kept.record)
@@ -253,9 +280,12 @@ def _checkpointed(
 class Traced:
     """A cell traced for one call: its program, and what stands for each of its inputs."""
 
-    def __init__(self, cell: Cell, init: Any, xs: Any, rows: int):
+    def __init__(self, cell: Cell, init: Any, xs: Any, rows: int, tapped: bool = False):
         self.trace = trace = Trace(rows)
+        self.eager: list[Any] = []  # ops on weights and whole sequences, if they were noted
         self.init, self.xs = leaves(init), leaves(xs)
+        if tapped:  # what is done with xs in this scan gets nodes of its own
+            self.xs = [ops.reshape(t, t.shape) if t.requires_grad else t for t in self.xs]
         for name, tensor in zip(_names(init, "carry"), self.init, strict=True):
             if tensor.ndim == 0 or tensor.shape[0] != rows:
                 raise ShapeError(
@@ -272,27 +302,31 @@ class Traced:
             tracer._value.tensor = t
             inputs.append(tracer)
         outer = switches.listeners
-        heard = StepTaps(switches.scope)
-
-        def hear(name: str, tensor: Tensor, scope: str) -> None:
-            if isinstance(tensor, Tracer):
-                value = tensor._value
-                value.name = value.name or name
-                heard.hear(name, value, scope)
-
-        switches.listeners = (hear,)
+        self.refused: dict[str, str] = {}  # taps that cannot be recorded, and why
+        self._heard = StepTaps(switches.scope)
+        switches.listeners = (self._hear,)
         try:
             final, ys = _called(cell, rebuild(init, carry), rebuild(xs, inputs))
         finally:
             switches.listeners = outer
         check_carry("scan", init, final)
         self.final, self.ys = final, ys
-        self.taps = {n: v for n, v in heard.named().items() if v.stage == STEP and v.batch == 0}
+        self.taps: dict[str, Value] = self._heard.named()
+        for v in self.taps.values():
+            if v.spread and v.role == "op":  # eager ops read it: then all of its readers do
+                v.role, v.inputs, v.params, v.cut = "x", (), {}, ()
         carry_out = [self._output(t, "the carry") for t in leaves(final)]
         y_values = [self._output(t, "y") for t in leaves(ys)]
         for into, out in zip(carry, carry_out, strict=True):
             if (into._value.batch, into._value.many) != (out.batch, out.many):
                 raise TraceError("scan: the carry's batch axis has moved; it must stay axis 0.")
+        ahead = {into._value for into, out in zip(carry, carry_out, strict=True) if out.spread}
+        for name, v in self.taps.items():
+            if v in ahead:
+                self.refused[name] = (
+                    "is a state that enters the step, and that products ahead of the loop read "
+                    "where it is computed; tap it there"
+                )
         results = [*carry_out, *y_values, *self.taps.values()]
         body = used(results)
         read = {id(i) for v in body for i in v.inputs} | set(map(id, results))
@@ -307,18 +341,30 @@ class Traced:
             name="step",
         )
 
-    def chosen(self, wanted: Any) -> dict[str, Value]:
-        """The taps that record= names: all of them for True."""
-        if wanted is True:
-            return self.taps
-        for name in wanted:
+    def _hear(self, name: str, tensor: Any, scope: str) -> None:
+        if type(tensor) is not Tracer or tensor._value.stage != STEP or tensor._value.batch != 0:
+            what = tensor._value.type() if type(tensor) is Tracer else describe(tensor)
+            self.refused[name] = f"is {what}, without a row (axis 0) for each of the batch"
+            return
+        value = tensor._value
+        if tensor._cut and tensor.dtype.kind == "f":  # a value that passes no gradient on
+            value = (tensor * 1.0)._value
+        value.name = value.name or name
+        self._heard.hear(name, value, scope)
+
+    def chosen(self, wanted: Any, recorded: Any) -> dict[str, Value]:
+        """The taps that are wanted: all of them for True. recorded: what record= says."""
+        asked = self.taps if recorded is True else _listed(recorded)
+        for name in asked:
+            if name in self.refused:
+                raise ValueError(f"scan: record={name!r}, but it {self.refused[name]}.")
             if name not in self.taps:
                 known = ", ".join(map(repr, self.taps)) or "nothing"
                 raise ValueError(
                     f"scan: record={name!r}, but the cell taps {known}; mark it by "
                     f"mg.tap({name!r}, ...) in the cell."
                 )
-        return {name: self.taps[name] for name in wanted}
+        return self.taps if wanted is True else {name: self.taps[name] for name in asked}
 
     def _output(self, t: Any, what: str) -> Value:
         """What a cell returns, as a value of the step."""
@@ -343,8 +389,9 @@ class Traced:
         """What the compiler reads: calls with equal keys share their kernels."""
         p = self.program
         outputs = tuple([v.index for v in (*p.carry_out, *p.ys)])
-        named = tuple([(n, v.index) for n, v in taps.items()])
-        return (tuple([v.key() for v in self.trace.values]), len(p.carry), outputs, named)
+        reads = tuple([v.index for v in p.inputs])  # a tap that is not kept may read more
+        named = tuple([(n, v.index, v.spread) for n, v in taps.items()])
+        return (tuple([v.key() for v in self.trace.values]), len(p.carry), reads, outputs, named)
 
 
 def _called(cell: Cell, state: Any, x: Any) -> tuple[Any, Any]:
@@ -389,25 +436,18 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
     began = tick()
     listeners = switches.listeners
     wanted: Any = True if record is True or listeners else _listed(record)
-    known = memo.recall(cell, init, xs, given, wanted)
-    if known is not None:
-        compiled, tensors, (final_tree, ys_tree), taps = known
-    else:
-        with memo.recorder(cell) as recorder:
-            traced = Traced(cell, init, xs, rows)
-        taps = traced.chosen(wanted)
-        tensors = traced.tensors()
-        compiled = compile_traced(traced, cell_name(cell), taps)
-        final_tree, ys_tree = traced.final, traced.ys
-        recorder.remember(init, xs, given, wanted, compiled, tensors, (final_tree, ys_tree), taps)
-    states = set(taps) if record is True else set(_listed(record))
+    step = _step(cell, init, xs, given, rows, wanted, record)
+    states = set(step.taps) if record is True else set(_listed(record))
     for listener in listeners:  # those of whole sequences say what they want the gradient of
-        states |= {name for name in taps if bare(name) in getattr(listener, "states", ())}
-    run = node.Run(compiled, tensors, given[-1].shape[0], rows, reverse, taps, states)
+        wished = getattr(listener, "states", ())
+        states |= {name for name in step.taps if bare(name) in wished}
+    run = node.Run(
+        step.compiled, step.tensors, given[-1].shape[0], rows, reverse, step.taps, states
+    )
     finals, ys = run.forward()
     if switches.anomaly and not all(_finite(t) for t in (*finals, *ys)):
         unroll(cell, init, xs, None, reverse)  # which names the op and the step
-    final, y = rebuild(final_tree, finals), rebuild(ys_tree, ys)
+    final, y = rebuild(step.final, finals), rebuild(step.ys, ys)
     if listeners:
         run.tell(listeners)
         weights = _leaves_behind(run.tensors, given, began)
@@ -418,8 +458,70 @@ def _fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any
         final,
         y,
         run.record if record else None,
-        run.explanation(),
+        run.explanation(step.came),
     )
+
+
+class _Step(NamedTuple):
+    """A step as one call runs it."""
+
+    compiled: Compiled
+    tensors: list[Tensor]  # the inputs of its program
+    final: Any  # trees that stand for what it returns
+    ys: Any
+    taps: dict[str, Value]
+    came: str  # from where: traced or remembered, and why
+
+
+def _step(
+    cell: Cell, init: Any, xs: Any, given: list[Tensor], rows: int, wanted: Any, record: Any
+) -> _Step:
+    """The step of a cell, compiled: traced now, or remembered where that is promised to be safe."""
+    own = unpadded(cell) or cell
+    asked = wanted, record is True
+    memory = remember.Memory(own, own is not cell, init, xs, given, asked)
+    if memory.found is not None:
+        known = memory.found
+        return _Step(
+            known.compiled, known.again(given), *known.outputs, known.taps,
+            "reused: the cell is pure, and nothing that it holds has changed",
+        )  # fmt: skip
+    first = _traced(cell, init, xs, rows, bool(wanted), memory.wanted)
+    taps = first.chosen(wanted, record)
+    tensors = first.tensors()
+    code = remember.code_of(own)
+    compiled = _COMPILED.get(first.key(taps))
+    if memory.wanted or compiled is None or code not in compiled.checked:
+        apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own
+        n = len(leaves(init))
+        again = rebuild(init, apart[:n]), rebuild(xs, apart[n:])
+        second = _traced(cell, *again, rows, bool(wanted), True)
+        check_repeats(first, second, taps)
+        if compiled is None:
+            warn_of_numbers(cell_name(cell), own, code, first.trace.values)
+            compiled = compile_traced(first, cell_name(cell), taps)
+        compiled.checked.add(code)
+        if memory.wanted:
+            outputs = _places(first.final), _places(first.ys)
+            runs = (first, tensors, given), (second, second.tensors(), apart)
+            memory.learn(compiled, runs, outputs, taps)
+    return _Step(compiled, tensors, first.final, first.ys, taps, f"traced: {memory.why}")
+
+
+def _places(tree: Any) -> Any:
+    """The tree without what is in it."""
+    return map_leaves(lambda _: 0, tree)
+
+
+def _traced(cell: Cell, init: Any, xs: Any, rows: int, tapped: bool, noted: bool) -> Traced:
+    """A trace; tapped: of which taps are kept; noted: with the eager ops that the cell ran."""
+    if not noted:
+        return Traced(cell, init, xs, rows, tapped)
+    recorder = remember.Recorder()
+    with recorder.listening():
+        traced = Traced(cell, init, xs, rows, tapped)
+    traced.eager = recorder.nodes
+    return traced
 
 
 def _finite(t: Tensor) -> bool:

@@ -44,6 +44,8 @@ class Trace:
         self.dtype: np.dtype | None = None  # of all floats in the step
         self.taps: dict[str, Value] = {}
         self.kept: list[Any] = []  # what `weights` names by id
+        self.recording = state.recording  # outside of the cell, which may say no_grad inside
+        self.reads = ""  # why the trace holds for these inputs alone, if it read their values
 
     # -- inputs
 
@@ -114,18 +116,23 @@ class Trace:
                 inputs.append(a._value)
                 if a._cut:
                     cut += (i,)
-            elif isinstance(a, (bool, int, float)):
-                inputs.append(a)
             elif isinstance(a, np.generic) or (type(a) is np.ndarray and a.ndim == 0):
                 inputs.append(a.item())
+            elif isinstance(a, (bool, int, float)):
+                inputs.append(a)
             else:
                 inputs.append(self.weight(a))
+        if self.recording and self.forward and not state.recording:  # a no_grad in the cell
+            args = [a.detach() if type(a) is Tracer else a for a in args]
+            cut = tuple([i for i, a in enumerate(args) if type(a) is Tracer])
         if op.kind == "elementwise":
             if op is ops.where and self.forward and not any(_is_float(v) for v in inputs):
                 self._two_numbers()
             value = self._elementwise(op, inputs, cut)
-        elif op.kind == "matmul":
+        elif op is ops.matmul:
             return self._matmul(op, inputs, args)
+        elif op.kind not in ("view", "reduce"):
+            raise self._unknown(op, "products other than matmul are not known to the compiler")
         elif op.name == "getitem" and isinstance(params["index"], (Abstract, Tracer)):
             return self._lookup(args[0], params["index"].tracer)
         elif op.name == "cumsum":
@@ -229,9 +236,13 @@ class Trace:
         if op.name == "getitem" and (split := listed(params["index"], values[0])):
             return self._listed_index(Tracer(self, values[0], bool(cut)), *split)
         if op.kind == "reduce":
+            if op not in _FOLDS:
+                raise self._unknown(op, "the loops know the reductions sum, max and min")
             return self._reduce(op, values[0], params)
         if op.name == "astype":
             return self._astype(op, values[0], params)
+        if op.name not in batch.KNOWN:
+            raise self._unknown(op, "how it treats the rows of the batch is not declared")
         if op.variadic:
             inputs = values = self._joined(op, values, params)
         v = values[0]
@@ -250,6 +261,14 @@ class Trace:
         value = self._step(op, inputs, shape, dtype, axis)
         value.params = params
         return value
+
+    def _unknown(self, op: Op, why: str) -> TraceError:
+        """The error for an op of a user's that is no loop yet."""
+        return TraceError(
+            f"scan: {op.name} cannot be compiled: {why}. Write it with ops of minigrad (a function "
+            f"of Tensors needs no op of its own), apply it ahead of the scan or to what scan "
+            f"returns, or run this cell with mode='tape'."
+        )
 
     def _joined(self, op: Op, values: list[Value], params: dict[str, Any]) -> list[Value]:
         """What is joined, all with a batch axis: weights are repeated for the rows."""
@@ -349,6 +368,7 @@ class Trace:
                 raise batch.mixes("matmul", a, state.scope, "it sums over the batch")
             shape = a.shape[0], b.shape[1]
             value = Value(len(self.values), "op", shape, a.dtype, None, 1, op, (a, b), {}, AFTER)
+            value.cut = tuple(i for i, t in enumerate((x, y)) if t._cut)
             return self.tracer(self._new(value))
         if a.batch is None and len(a.shape) == 2 and b.batch == len(b.shape) - 1 > 0:
             return ops.swapaxes(ops.swapaxes(y, -1, -2) @ ops.swapaxes(x, 0, 1), -1, -2)
@@ -385,11 +405,17 @@ class Trace:
         if not isinstance(table, Tensor) or isinstance(table, Tracer) or not v.from_x:
             instead = "choose with mg.where" if v.dtype.kind == "b" else "index a Tensor with xs"
             index._no_value("it was used as an index", instead)
-        whole = table[index.all_steps()]
-        value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, v.batch, 1, ops.getitem)
+        if v.dtype.kind == "b":
+            index._no_value("it was used as an index", "choose with mg.where")
+        return self.computed(table.name or "table", table[index.all_steps()], v)
+
+    def computed(self, name: str, whole: Any, of: Value) -> Tracer:
+        """An input of the step of which all steps are there: made of another, `of`."""
+        whole = as_tensor(whole)
+        self._one_dtype(whole.dtype, name)
+        value = Value(len(self.values), "x", whole.shape[1:], whole.dtype, of.batch, 1, ops.getitem)
         value.tensor = whole
-        self._one_dtype(whole.dtype, "an embedding")
-        return self.tracer(self._new(value, f"{table.name or 'table'}[{v.name}]"))
+        return self.tracer(self._new(value, f"{name}[{of.name}]"))
 
     def _cumsum(self, x: Tracer, params: dict[str, Any]) -> Tracer:
         """y_i = sum of x_j over j <= i, as a masked sum: the kernels know no running sum."""
@@ -416,6 +442,7 @@ class Trace:
         return joined[rest]._value if rest else joined._value
 
 
+_FOLDS = (ops.sum, ops.max, ops.min)
 _MASKS: dict[Any, Any] = {}
 _ONES: dict[Any, Any] = {}
 

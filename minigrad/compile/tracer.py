@@ -88,7 +88,14 @@ class Tracer(Tensor):
         """The values of a part of the input, (T, B, ...): they are there before the loop is."""
         if not self._value.from_x:
             self._no_value("a check asked for its values", "check before the scan")
+        self._trace.reads = "it reads the values of its input"
         return hoist.whole(self._value, self._trace.rows).numpy()
+
+    def of_all_steps(self, name: str, function: Callable[[Array], Array]) -> Tracer:
+        """function of the values of a part of the input, (T, B, ...), as an input of its own."""
+        if not self._value.from_x:
+            self._no_value(f"{name} asked for its values", "pass the integers in xs")
+        return self._trace.computed(name, function(self.all_steps()), self._value)
 
     @staticmethod
     def __apply__(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:

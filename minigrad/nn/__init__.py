@@ -1,6 +1,6 @@
 """Networks: modules, cells, recurrent layers, losses, initial weights."""
 
-from ..compile import unroll
+from ..compile import pure, unroll
 from . import init
 from .cells import Cell, GatedCell, GRUCell, LSTMCell, LSTMState, RNNCell
 from .ctc import ctc_beam, ctc_greedy, ctc_loss
@@ -72,3 +72,10 @@ __all__ = [
     "sample",
     "unroll",
 ]
+
+for _cell in (
+    RNNCell, LSTMCell, GRUCell, AttentionLSTMCell, CoupledLSTMCell, ElmanCell, IRNNCell, JordanCell,
+    LayerNormLSTMCell, LRUCell, MinGRUCell, MinimalGatedCell, PeepholeLSTMCell, UnitaryCell,
+    ZoneoutLSTMCell, Embedding, LayerNorm, Linear,
+):  # fmt: skip
+    pure(_cell)  # what a step of theirs does depends on their attributes alone

@@ -153,6 +153,8 @@ def one_hot(indices, n, dtype=np.float32):
     array([[1., 0., 0.],
            [0., 0., 1.]], dtype=float32)
     """
+    if getattr(indices, "_trace", None) is not None:  # of a step that is being compiled
+        return indices.of_all_steps("one_hot", lambda index: one_hot(index, n, dtype))
     index = plain(plain_index(indices))
     if index.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: expected integers, got {describe(index)}.")

@@ -39,6 +39,8 @@ class Lines:
         self.lines: list[str] = []
         self.pool: list[tuple[str, Shape]] = []
         self.weights: dict[str, tuple[str, Shape]] = {}
+        self.table = 0  # rows of a table that `ids` among the xs choose from
+        self.taps = 0
 
     # -- choices
 
@@ -285,6 +287,35 @@ class Lines:
             return
         a, b = self.weight(shape[-1:]), self.weight(shape[-1:])
         self.add(f"mg.tanh({name} + ({a} * {b} + mg.sigmoid({a})))", shape)
+
+    def cut(self) -> None:
+        """What passes no gradient on, or only a part of it."""
+        name, shape = self.value()
+        kind = self.pick(["straight", "factor", "no_grad"])
+        if kind == "straight":
+            self.add(f"{name} + (mg.sign({name} - 0.11) * 0.5 - {name}).detach()", shape)
+        elif kind == "factor":
+            self.add(f"mg.tanh({name}.detach() * {name})", shape)
+        else:
+            self.lines.append(f"with mg.no_grad(): kept = mg.tanh({name})")
+            self.add(f"kept * {name}", shape)
+
+    def tap(self) -> None:
+        name, shape = self.value()
+        self.taps += 1
+        self.add(f'mg.tap("t{self.taps}", {name})', shape)
+
+    def embedding(self) -> None:
+        """A row of a table for each integer, by an index or one-hot."""
+        n = self.draw(self.sizes)
+        table = self.weight((self.table, n), new=True)
+        kind = self.pick(["index", "take", "one_hot"])
+        if kind == "index":
+            self.add(f"{table}[ids]", (n,))
+        elif kind == "take":
+            self.add(f"mg.take({table}, ids, axis=0)", (n,))
+        else:
+            self.add(f"mg.one_hot(ids, {self.table}, {table}.dtype) @ {table}", (n,))
 
     def moved(self) -> None:
         """The batch on another axis, and back."""

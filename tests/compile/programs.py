@@ -35,6 +35,9 @@ class RandomProgram:
     seed: int
     options: dict[str, Any]
     fixed: set[str] = field(default_factory=set)  # what needs no gradient
+    table: int = (
+        0  # rows of the tables that the integers among the xs choose from; 0: there are none
+    )
     parts: tuple[int, int] = (48, 1)  # rows in a chunk of steps, shards: see agree.small_parts
 
     def __str__(self) -> str:
@@ -44,9 +47,9 @@ class RandomProgram:
 
     __repr__ = __str__
 
-    def tensors(self) -> tuple[dict[str, Any], tuple[Any, ...], tuple[Any, ...]]:
-        """(weights, init, xs) with random values."""
-        rng = np.random.default_rng(self.seed)
+    def tensors(self, call: int = 0) -> tuple[dict[str, Any], tuple[Any, ...], tuple[Any, ...]]:
+        """(weights, init, xs) with random values, others for each call."""
+        rng = np.random.default_rng((self.seed, call))
 
         def made(name: str, *shape: int) -> Any:
             values = rng.uniform(-0.9, 0.9, shape)
@@ -58,12 +61,25 @@ class RandomProgram:
         }
         init = tuple(made(f"s{k}", self.rows, *s) for k, s in enumerate(self.carry))
         xs = tuple(made(f"x{k}", self.steps, self.rows, *s) for k, s in enumerate(self.xs))
+        if self.table:
+            ids = rng.integers(0, self.table, (self.steps, self.rows))
+            xs = (*xs, mg.tensor(ids.astype(rng.choice([np.int64, np.int32]))))
         return weights, init, xs
 
     def cell(self, weights: dict[str, Any]) -> Callable[[Any, Any], Any]:
         names: dict[str, Any] = {"mg": mg, "np": np, **weights}
         exec(compile(self.source, "<random cell>", "exec"), names)
         return names["cell"]  # type: ignore[no-any-return]
+
+    @staticmethod
+    def change(cell: Any, weights: dict[str, Any]) -> None:
+        """Other closed-over values: half of them other Tensors, half the same with other values."""
+        for k, (name, new) in enumerate(weights.items()):
+            if k % 2:
+                cell.__globals__[name] = new
+            else:
+                cell.__globals__[name].data = new.numpy()
+                weights[name] = cell.__globals__[name]
 
 
 def builds(draw: Any, sizes: Any, lines: int, dtypes: Any) -> RandomProgram:
@@ -94,15 +110,18 @@ class Builder(Lines):
         xs = [self.shape() for _ in range(self.pick([1, 2]))]
         self.pool = [(f"s{k}", s) for k, s in enumerate(carry)]
         self.pool += [(f"x{k}", s) for k, s in enumerate(xs)]
+        self.table = self.pick([0, 0, 1, 3])
         makers = [
             self.unary, self.binary, self.broadcast, self.product, self.product, self.view,
             self.view, self.reduction, self.choice, self.join, self.constant, self.moved,
+            self.cut, self.tap, *[self.embedding] * (3 * bool(self.table)),
         ]  # fmt: skip
         for _ in range(self.number(1, self.most)):
             self.pick(makers)()
         states = [self.state(s) for s in carry]
         ys = [self.pick(self.pool[::-1])[0] for _ in range(self.pick([1, 2, 0]))]
         names = [*(f"s{k}" for k in range(len(carry))), *(f"x{k}" for k in range(len(xs)))]
+        names += ["ids"] * bool(self.table)
         head = [f"({', '.join(names[: len(carry)])},) = state"]
         head += [f"({', '.join(names[len(carry) :])},) = x"]
         body = [*head, *self.lines]
@@ -114,11 +133,11 @@ class Builder(Lines):
             options["lengths"] = tuple(self.number(1, steps) for _ in range(rows))
         program = RandomProgram(
             source, carry, xs, self.weights, rows, steps, self.pick(self.dtypes),
-            self.number(0, 99), options,
+            self.number(0, 99), options, table=self.table,
         )  # fmt: skip
         program.parts = self.pick([(48, 1), (4, 1), (1, 2), (1, 3)])
         if self.flag():
-            names += self.weights
+            names = [n for n in names if n != "ids"] + list(self.weights)
             program.fixed = set(self.draw(st.lists(st.sampled_from(names), max_size=3)))
         return program
 

@@ -194,3 +194,90 @@ def test_what_was_recorded_can_not_be_edited(rng: Any) -> None:
     record = mg.scan(own, h, rng.normal(size=(4, 2, 3)), record=True).record
     with pytest.raises(ValueError, match="read-only"):
         record.values["h"][0] = 0.0
+
+
+def _of_inputs(w: Any) -> Any:
+    """Values that no state runs through, hoisted and not; what enters; the same value twice."""
+
+    def cell(h: Any, x: Any) -> tuple[Any, Any]:
+        v = mg.tap("v", x)
+        e = mg.tap("e", mg.tanh(v) * 2.0)  # read by a product, which is done ahead of the loop
+        u = mg.tap("u", mg.tanh(e @ w))
+        mg.tap("again", u)
+        mg.tap("enters", h)
+        late = mg.tap("late", mg.exp(h) @ w)  # computed behind the loop
+        cut = mg.tap("cut", h.detach() * x)
+        mg.tap("mask", h > 0.0)
+        new = mg.tap("new", mg.tanh(h * u + cut * 0.5 + e))
+        return new, (late, h * x)
+
+    return cell
+
+
+@pytest.mark.parametrize("options", [{}, {"reverse": True}, {"truncate": 3}, {"lengths": [5, 2]}])
+def test_every_tapped_value_has_the_gradient_that_the_tape_gives_it(options: Any, rng: Any) -> None:
+    w = mg.tensor(rng.normal(size=(3, 3)), requires_grad=True)
+    cell = _of_inputs(w)
+    for _ in range(3):
+        found = []
+        arrays = rng.normal(size=(2, 3)), rng.normal(size=(5, 2, 3))
+        for mode in ("fused", "tape"):
+            h, xs = (mg.tensor(a, requires_grad=True) for a in arrays)
+            result = mg.scan(cell, h, xs, mode=mode, record=True, **options)
+            late, y = result.ys
+            ((late**2).sum() + (y**3).sum() + (result.final**2).sum()).backward()
+            found.append((result.record, xs.grad, w.grad))
+            w.grad = None
+        (fused, *grads), (tape, *wants) = found
+        assert set(fused.values) == set(tape.values)
+        assert set(fused.gradients) == set(tape.gradients) == set(fused.values) - {"mask"}
+        for n in tape.values:
+            close(f"values of {n}", fused.values[n], tape.values[n], 1e-12)
+        for n in tape.gradients:
+            close(f"gradients of {n}", fused.gradients[n], tape.gradients[n], 1e-11)
+        for got, want in zip(grads, wants, strict=True):
+            close("gradient", got.numpy(), want.numpy(), 1e-12)
+
+
+@pytest.mark.parametrize("mode", ["fused", "tape"])
+def test_what_cannot_be_recorded_is_named(mode: str) -> None:
+    h, xs, a = mg.tensor(np.zeros((2, 3))), np.ones((4, 2, 3)), mg.tensor(np.ones(3))
+
+    def cell(h: Any, x: Any) -> tuple[Any, Any]:
+        keeps = mg.tap("keeps", mg.sigmoid(a))
+        h = mg.tap("h", mg.tap("h", h * keeps) + x)
+        return h, h
+
+    with pytest.raises(ValueError, match=r"record='keeps', but it is .*without a row"):
+        mg.scan(cell, h, xs, mode=mode, record=["keeps"])
+
+
+@pytest.mark.parametrize("mode", ["fused", "tape"])
+def test_two_values_of_a_step_under_one_name_are_both_recorded(mode: str) -> None:
+    """h -> 2 h, then + 1: from 0 the values after each are 0, 2, 6 and 1, 3, 7."""
+
+    def cell(h: Any, x: Any) -> tuple[Any, Any]:
+        h = mg.tap("h", mg.tap("h", h * 2.0) + x)
+        return h, h
+
+    found = mg.scan(cell, mg.tensor(np.zeros((1, 1))), np.ones((3, 1, 1)), mode=mode, record=True)
+    assert found.record.values["h"].ravel().tolist() == [0.0, 2.0, 6.0]
+    assert found.record.values["h#2"].ravel().tolist() == [1.0, 3.0, 7.0]
+
+
+def test_a_tap_that_nobody_keeps_changes_no_other_cell(rng: Any) -> None:
+    """Two cells that differ in a tap of what nothing else reads are two programs."""
+    w, u = (mg.tensor(rng.normal(size=(3, 3)), requires_grad=True) for _ in "wu")
+    h, xs = mg.tensor(rng.normal(size=(2, 3))), mg.tensor(rng.normal(size=(4, 2, 3)))
+
+    def taps(h: Any, x: Any) -> tuple[Any, Any]:
+        mg.tap("aside", x @ u)
+        return mg.tanh(h * x @ w), h
+
+    def does_not(h: Any, x: Any) -> tuple[Any, Any]:
+        x @ u
+        return mg.tanh(h * x @ w), h
+
+    for cell in (taps, does_not, taps, does_not):
+        fused, tape = (mg.scan(cell, h, xs, mode=m).final.numpy() for m in ("fused", "tape"))
+        close("final", fused, tape, 1e-12)

@@ -1,20 +1,22 @@
-"""A trace is used again only while all that it depends on stays the same."""
+"""A cell is traced whenever it is called: what it depends on may change in any way."""
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import sys
+import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from compile.again import F64, XS, H, changes, right, traces
 from compile.agree import close
-from compile.remember import F64, XS, H, changes, remembered, right, traces
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.compile import memo
 
 GAIN = 2.0
 FACTORS = [1.0, 2.0]
@@ -29,12 +31,15 @@ def helper(h: Any) -> Any:
     return h * GAIN
 
 
-def test_a_cell_that_stays_the_same_is_traced_twice_at_most() -> None:
-    cell = nn.GRUCell(3, 3, dtype=F64)
+def test_a_cell_of_ones_own_is_traced_whenever_it_is_called() -> None:
+    cell = Own()
+    right(cell)  # the first program of a cell is traced twice: see test_repeats.py
     with traces() as counted:
-        for _ in range(5):
-            right(cell)
-    assert len(counted) <= 2
+        for _ in range(3):
+            mg.scan(cell, H, XS)
+    assert len(counted) == 3
+    explained = str(mg.scan(cell, H, XS).explain())
+    assert "traced     a cell of one's own is traced at every call, unless mg.pure" in explained
 
 
 def test_an_attribute_that_changes() -> None:
@@ -54,7 +59,8 @@ def test_a_parameter_that_needs_a_gradient_later() -> None:
     def cell(h: Any, x: Any) -> tuple[Any, Any]:
         return mg.tanh(h @ w + x), h
 
-    remembered(cell)
+    right(cell)
+    right(cell)
     w.requires_grad_()
     mg.scan(cell, H, XS).final.sum().backward()
     got, w.grad = w.grad, None
@@ -216,62 +222,120 @@ def test_training_and_eval_are_different_cells() -> None:
         close("ys", run("fused"), run("tape"), 1e-12)
 
 
-# -- never remembered ------------------------------------------------------------------------------
-
-
-def test_an_array_that_may_be_edited_is_read_anew() -> None:
+def test_an_array_that_is_edited_is_read_anew() -> None:
     mask = np.ones(3)
 
     def cell(h: Any, x: Any) -> tuple[Any, Any]:
         return mg.tanh(h * mask + x), h
 
-    before = [right(cell) for _ in range(3)][-1]
-    mask[0] = 0.0
-    assert not np.array_equal(before[0], right(cell)[0])
+    changes(cell, lambda: mask.__setitem__(0, 0.0))
 
 
-RNG = np.random.default_rng(0)
+def test_numbers_that_python_makes_of_tensors() -> None:
+    w, i = mg.tensor(2.0), mg.tensor(np.array([0]))
+
+    def item(h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(h * w.item() + x), h
+
+    def branch(h: Any, x: Any) -> tuple[Any, Any]:
+        return (mg.tanh(h + x) if w.item() > 0 else h - x), h
+
+    def chosen(h: Any, x: Any) -> tuple[Any, Any]:
+        return h + x + mg.one_hot(i, 3, F64), h
+
+    changes(item, lambda: setattr(w, "data", np.array(3.0)))
+    changes(branch, lambda: setattr(w, "data", np.array(-3.0)))
+    changes(chosen, lambda: setattr(i, "data", np.array([2])))
 
 
-def _noise(h: Any, x: Any) -> tuple[Any, Any]:
-    return h + RNG.normal(size=(2, 3)), h
+def test_what_python_finds_by_ways_of_its_own() -> None:
+    """Imports in the cell, attributes of functions, properties of a metaclass, ContextVars."""
+    module = types.ModuleType("settings_of_a_cell")
+    module.scale = 1.0  # type: ignore[attr-defined]
+    variable = contextvars.ContextVar("scale", default=1.0)
+
+    def imports(h: Any, x: Any) -> tuple[Any, Any]:
+        from settings_of_a_cell import scale
+
+        return mg.tanh(h * scale + x), h
+
+    def attribute(h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(h * attribute.scale + x), h  # type: ignore[attr-defined]
+
+    attribute.scale = 1.0  # type: ignore[attr-defined]
+
+    class Meta(type):
+        value = 1.0
+        scale = property(lambda cls: Meta.value)
+
+    class Of(metaclass=Meta):
+        def __call__(self, h: Any, x: Any) -> tuple[Any, Any]:
+            return mg.tanh(h * type(self).scale + x), h
+
+    def context(h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(h * variable.get() + x), h
+
+    sys.modules["settings_of_a_cell"] = module
+    try:
+        changes(imports, lambda: setattr(module, "scale", 2.0))
+    finally:
+        del sys.modules["settings_of_a_cell"]
+    changes(attribute, lambda: setattr(attribute, "scale", 2.0))
+    changes(Of(), lambda: setattr(Meta, "value", 2.0))
+    changes(context, lambda: variable.set(2.0))
 
 
-def _binomial(h: Any, x: Any) -> tuple[Any, Any]:
-    return h * RNG.binomial(1, 0.5, (2, 3)).astype(F64), h
+class Described(nn.Module):
+    """Methods with names that a layer has too."""
+
+    def describe(self) -> str:
+        return str(GAIN)
+
+    def init_state(self, batch: int) -> Any:
+        return GAIN
+
+    def forward(self, h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(h * float(self.describe()) + x * self.init_state(1)), h
 
 
-def _number(h: Any, x: Any) -> tuple[Any, Any]:
-    return h + float(RNG.gumbel()), h
+def test_no_name_of_a_method_means_anything(monkeypatch: Any) -> None:
+    here = sys.modules[__name__]
+    changes(Described(), lambda: monkeypatch.setattr(here, "GAIN", 5.0))
 
 
-draw = RNG.standard_gamma
+@pytest.mark.parametrize("name", ["padded_step", "step"])
+def test_no_name_or_attribute_of_a_function_means_anything(name: str) -> None:
+    """A wrapper that remembers what it wraps, as decorators do, is a cell like any other."""
+    cell = nn.LSTMCell(3, 3, dtype=F64)
+
+    def scaled(s: float) -> Any:
+        def step(state: Any, x: Any) -> Any:
+            (h, c), y = cell(state, x)
+            return type(state)(h * s, c), y
+
+        step.cell = cell  # type: ignore[attr-defined]
+        step.__name__ = name
+        return step
+
+    for s in (1.0, 1.0, 1.0, 0.1):
+        right(scaled(s), cell.init_state(2))
 
 
-def _bound(h: Any, x: Any) -> tuple[Any, Any]:
-    return h + draw(2.0), h
+def test_a_number_that_changes_at_every_call_is_warned_of() -> None:
+    number = [0.0]
 
+    def annealed(h: Any, x: Any) -> tuple[Any, Any]:
+        return mg.tanh(h * number[0] + x), h
 
-def _python(h: Any, x: Any) -> tuple[Any, Any]:
-    import random
-
-    return h + random.gauss(0, 1), h
-
-
-@pytest.mark.parametrize("cell", [_noise, _binomial, _number, _bound, _python])
-def test_a_cell_that_draws_is_traced_at_every_call(cell: Any) -> None:
-    results = [mg.scan(cell, H, XS).final.numpy() for _ in range(12)]
-    assert len({r.tobytes() for r in results}) > 1
-    assert any(not np.array_equal(results[-1], r) for r in results[3:-1])
-
-
-def test_a_cell_that_goes_away_is_forgotten() -> None:
-    before = len(memo._KNOWN)
-    cell = nn.RNNCell(3, 3, dtype=F64)
-    remembered(cell)
-    assert len(memo._KNOWN) == before + 1
-    del cell
-    import gc
-
-    gc.collect()
-    assert len(memo._KNOWN) <= before
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for k in range(5):
+            number[0] = 0.25 + k
+            mg.scan(annealed, H, XS)
+    number[0] = 7.5
+    with pytest.warns(UserWarning, match=r"annealed has been compiled 6 times .* mg\.tensor\("):
+        mg.scan(annealed, H, XS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once is enough
+        number[0] = 8.5
+        mg.scan(annealed, H, XS)
