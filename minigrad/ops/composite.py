@@ -74,8 +74,10 @@ def var(x, axis=None, keepdims=False, ddof=0):
 
 @_method
 def std(x, axis=None, keepdims=False, ddof=0):
-    """y = sqrt(var(x)).  Its slope is Inf where the variance is 0."""
-    return sqrt(var(x, axis, keepdims, ddof))
+    """y = sqrt(var(x)).  Its slope is 0 where the variance is 0, at the bottom of |x|'s kind."""
+    variance = var(x, axis, keepdims, ddof)
+    flat = equal(variance, 0.0)
+    return where(flat, 0.0, sqrt(where(flat, 1.0, variance)))
 
 
 @_method
