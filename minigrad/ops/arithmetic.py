@@ -119,7 +119,7 @@ def _(g, a, b):
 
 
 @float_power.vjp("b")
-def _(g, y, a):
+def _(g, y, a, b):
     # 0 ** b has slope 0 in b for b >= 0, where y * log(a) would be 0 * -Inf
     flat = logical_and(equal(a, 0.0), greater_equal(b, 0.0))
     return where(flat, 0.0, g * y * log(where(flat, 1.0, a)))

@@ -15,10 +15,10 @@ from ..axes import canonical_axes, canonical_axis
 from ..errors import ShapeError
 from .arithmetic import divide, float_power, multiply, square, subtract
 from .compare import equal, where
-from .exponential import exp, log, sqrt
+from .exponential import exp, log1p, sqrt
 from .index import getitem
 from .reduce import max, sum
-from .view import astype
+from .view import astype, squeeze
 
 METHODS: dict[str, Callable[..., Any]] = {}
 
@@ -85,8 +85,8 @@ def logsumexp(x, axis=-1, keepdims=False):
     """y = ln sum e^x over `axis`, without overflow: the largest is taken out first."""
     x = _like(x)
     top = _top(x, axis)
-    y = log(sum(exp(subtract(x, top)), axis=axis, keepdims=keepdims))
-    return y + (top if keepdims else top.reshape(y.shape))
+    y = _log_sum(subtract(x, top), axis) + top
+    return y if keepdims else squeeze(y, canonical_axes(axis, len(x.shape)))
 
 
 @_method
@@ -102,7 +102,7 @@ def log_softmax(x, axis=-1):
     """y_i = x_i - ln sum_j e^x_j over `axis`; exact where softmax(x) would underflow."""
     x = _like(x)
     shifted = subtract(x, _top(x, axis))
-    return subtract(shifted, log(sum(exp(shifted), axis=axis, keepdims=True)))
+    return subtract(shifted, _log_sum(shifted, axis))
 
 
 @_method
@@ -134,9 +134,21 @@ def dot(a, b):
 
 
 def _top(x, axis):
-    """The largest along axis (0 where infinite): a constant, as its gradient cancels out."""
-    top = max(x.detach() if hasattr(x, "detach") else x, axis=axis, keepdims=True)
+    """The largest along axis (0 where infinite), by which x is moved.
+
+    Its gradient cancels out in exact arithmetic, and is recorded all the same. In floating point it
+    gives the largest element minus the sum of the others' gradients, where its own, p - 1 for a
+    probability p that rounds to 1, would be 0.
+    """
+    top = max(x, axis=axis, keepdims=True)
     return where(equal(top - top, 0.0), top, 0.0)
+
+
+def _log_sum(shifted, axis):
+    """ln sum e^shifted, the largest being 0: what little the others add to its 1 is not lost."""
+    e, largest = exp(shifted), equal(shifted, 0.0)
+    ones = sum(where(largest, e, 0.0), axis=axis, keepdims=True)
+    return log1p(sum(where(largest, 0.0, e), axis=axis, keepdims=True) + (ones - 1.0))
 
 
 def _count(x, axis):
