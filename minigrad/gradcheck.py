@@ -116,6 +116,8 @@ class _Check(NamedTuple):
 
     def __call__(self, v: Sequence[Array]) -> tuple[float, float] | None:
         """None, or (gradient, differences) along v as they disagree."""
+        if not any(a.size for a in v):
+            return None
         first: tuple[float, float] | None = None
         before = math.nan
         for k, step in enumerate(_STEPS):
