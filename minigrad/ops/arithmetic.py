@@ -192,7 +192,9 @@ def clip(x, low=-math.inf, high=math.inf):
 
 @clip.vjp("x")
 def _(g, x, low, high):
-    return where(logical_and(greater_equal(x, low), less_equal(x, high)), g, zero_or_nan(clip(x, low, high)))
+    return where(
+        logical_and(greater_equal(x, low), less_equal(x, high)), g, zero_or_nan(clip(x, low, high))
+    )
 
 
 @clip.vjp("low")

@@ -79,7 +79,7 @@ def test_derivatives_of_every_order_are_right_where_they_are_normal_numbers(name
 @pytest.mark.parametrize("name", ["tanh", "sigmoid"])
 def test_a_slope_is_exactly_even_and_reaches_the_denormal_numbers(name, dtype):
     f = SATURATING[name][0]
-    end = 104.0 if dtype is F32 else 745.0
+    end = 103.0 if dtype is F32 else 745.0
     x = np.linspace(0.0, end / 2 if name == "tanh" else end, 997).astype(dtype)
     slope = derivatives(f, x, 1)[1]
     np.testing.assert_array_equal(slope, derivatives(f, -x, 1)[1])
@@ -101,7 +101,7 @@ def test_a_saturated_rnn_passes_on_what_is_left(mode, dtype):
         init = mg.tensor(np.zeros((1, 1), dtype), requires_grad=True)
         result = mg.scan(cell, init, xs, record=["h"], mode=mode)
         result.ys[-1].sum().backward()
-        e = math.exp(-2 * (x + 1))
+        e = math.exp(-2 * (x + math.tanh(x + math.tanh(x))))
         slope = 4 * e / (1 + e) ** 2
         np.testing.assert_allclose(xs.grad.numpy()[-1], slope, rtol=2e-5 if dtype is F32 else 1e-12)
         np.testing.assert_allclose(
@@ -118,7 +118,10 @@ def test_log_softmax_keeps_small_losses_and_their_gradients(dtype):
         with mpmath.workdps(60):
             rest = mpmath.exp(-top) + mpmath.exp(1 - top)
             p = [mpmath.exp(-top) / (1 + rest), mpmath.exp(1 - top) / (1 + rest)]
-            value, slopes = float(mpmath.log1p(rest)), [float(v) for v in (p[0], -p[0] - p[1], p[1])]
+            value, slopes = (
+                float(mpmath.log1p(rest)),
+                [float(v) for v in (p[0], -p[0] - p[1], p[1])],
+            )
         np.testing.assert_allclose(loss.item(), value, rtol=tolerance)
         np.testing.assert_allclose(mg.grad(loss, x).numpy()[0], slopes, rtol=tolerance)
         y = mg.softmax(x)[0, 1]
