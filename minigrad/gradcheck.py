@@ -91,7 +91,7 @@ def _leaf(i: int, x: Any) -> Tensor:
     return leaf.requires_grad_()
 
 
-# Of what an element x is moved by eps: relative to x from 1 on, more of that, and relative to any x.
+# The steps, in units of eps: relative to x from 1 on, ten times that, and relative to any x.
 _STEPS: tuple[Callable[[Array], Array], ...] = (
     lambda x: np.maximum(np.abs(x), 1.0),
     lambda x: 10.0 * np.maximum(np.abs(x), 1.0),

@@ -5,7 +5,8 @@
 Each is written once, on Values (values.py). Calling one emits its instructions in place, so
 several of them mix in one fused loop at full vector width. The polynomials are our own, fitted
 by Remez's algorithm (tools/minimax.py prints them): Numba's wheels have no vector maths library.
-Errors stay below 4 ulp (most below 2.5; ndtr 5) over the whole domain, denormals included; signs of zero,
+Errors stay below 4 ulp (most
+below 2.5; ndtr 5) over the whole domain, denormals included; signs of zero,
 Inf and NaN are exact. tests/kernels/test_vectormath.py measures it against mpmath.
 
 Denormal numbers are kept, never flushed to zero: a gradient must be seen to vanish gradually. On
@@ -259,7 +260,7 @@ def sigmoid(x):
 
 
 def sech2(x):
-    """1 - tanh(x)**2 = 4 e / (1 + e)**2, e = e**(-2|x|): the slope of tanh, nowhere a difference."""
+    """1 - tanh(x)**2 = 4 e / (1 + e)**2, e = e**(-2|x|), the slope of tanh: no difference."""
     t = abs(x)
     k, r = _reduced(_clamped(t * -2.0, *_pick(x, (-110.0, 0.0), (-755.0, 0.0))))
     four = _scaled(_expm1_reduced(r) + 1.0, k + 2)  # 4 e is normal where e is a denormal already

@@ -1,4 +1,4 @@
-"""Comparisons, logic on masks, and the choice by a mask. Masks carry no gradient; a NaN is seen in all that is chosen by it."""
+"""Comparisons, logic on masks, and the choice by a mask. Masks carry no gradient."""
 
 from __future__ import annotations
 

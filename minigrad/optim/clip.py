@@ -22,8 +22,9 @@ def clip_grad_norm_(
     """g *= min(1, max_norm / |g|) in place, g all gradients as one vector; returns |g| before.
 
     Pascanu, Mikolov and Bengio 2013.
-    norm_type: p of the p-norm, or infinity. The norm is computed in float64 and scaled by the largest
-    |g|, so that neither 1e200 nor 1e-200 is lost to its power. Parameters without a gradient are skipped; with none at all the norm is 0.
+    norm_type: p of the p-norm, or infinity. The norm is computed in float64 and scaled by the
+    largest |g|, so that neither 1e200 nor 1e-200 is lost to its power.
+    Parameters without a gradient are skipped; with none at all the norm is 0.
     If the norm is NaN or Inf, no scale would mend the gradients: they are left as they are (torch
     turns them into zeros and NaN) and the returned norm tells, or with error_if_nonfinite
     NumericalError is raised.
@@ -50,7 +51,7 @@ def clip_grad_norm_(
                 f"mg.detect_anomaly() finds the operation where it began."
             )
         return norm
-    # 1e-6 is torch's guard against 0 / 0. In float64, where a scale for float32 is not yet denormal.
+    # 1e-6 is torch's guard against 0 / 0. In float64: for float32 a scale might be denormal.
     scale = np.float64(max_norm / (norm + 1e-6) if np.isfinite(norm) else max_norm / peak / ratio)
     if scale < 1:
         for g in grads:
