@@ -50,8 +50,33 @@ def sigmoid(x: Any) -> Expr:
     return call("sigmoid", x)
 
 
+def sech2(x: Any) -> Expr:
+    """1 - tanh(x)^2, right where tanh(x) rounds to 1."""
+    return call("sech2", x)
+
+
+def sigmoid_slope(x: Any) -> Expr:
+    """sigmoid(x) sigmoid(-x), right where sigmoid(x) rounds to 1."""
+    return call("sigmoid_slope", x)
+
+
 def erf(x: Any) -> Expr:
     return call("erf", x)
+
+
+def gauss(x: Any) -> Expr:
+    """e^(-x^2)."""
+    return call("gauss", x)
+
+
+def bell(x: Any) -> Expr:
+    """e^(-x^2 / 2)."""
+    return call("bell", x)
+
+
+def ndtr(x: Any) -> Expr:
+    """The share of the normal distribution below x."""
+    return call("ndtr", x)
 
 
 def pow(x: Any, p: Any) -> Expr:

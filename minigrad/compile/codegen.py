@@ -54,7 +54,7 @@ def run(d):
 
 """
 _SIMD = "abs floor isnan maximum minimum select sign sqrt"
-_MATHS = "cos erf exp expm1 log log1p pow sigmoid sin tanh"
+_MATHS = "bell cos erf exp expm1 gauss log log1p ndtr pow sech2 sigmoid sigmoid_slope sin tanh"
 _STEPS = "first_lanes fold_max fold_min fold_sum spread spread_mask"
 
 EXPORTS = {"run": "void(i64*)", "shard": "void(i64*, i64)"}

@@ -21,11 +21,12 @@ from .trace import Trace
 Rule = Callable[[Value, tuple[Any, ...]], Value | None]
 Mapping = dict[Value, Value]
 
-# Cheap enough to compute a second time rather than to keep for every step.
+# Cheap enough to compute a second time rather than to keep for every step. The slopes of tanh and
+# sigmoid are computed from what goes in, so that is kept, and what comes out is had from it.
 _CHEAP = {
     "add", "subtract", "multiply", "negative", "square", "abs", "sign", "relu", "where", "maximum",
     "minimum", "clip", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
-    "logical_and", "logical_or", "logical_not", "leaky_relu",
+    "logical_and", "logical_or", "logical_not", "leaky_relu", "tanh", "sigmoid",
 }  # fmt: skip
 
 

@@ -25,7 +25,11 @@ from minigrad.kernels.ufunc import ufunc
 
 # What a source may call, and the module of the Numba side that defines it.
 _SIMD = {"abs", "floor", "isnan", "maximum", "minimum", "select", "sign", "sqrt"}
-_VECTORMATH = {"cos", "erf", "exp", "expm1", "log", "log1p", "pow", "sigmoid", "sin", "tanh"}
+_VECTORMATH = {
+    "bell", "cos", "erf", "exp", "expm1", "gauss", "log", "log1p", "ndtr", "pow",
+    "sech2", "sigmoid",
+    "sigmoid_slope", "sin", "tanh",
+}  # fmt: skip
 
 # Elements that one thread takes at a time: 2 us of the cheapest work, as long as the pool's start.
 _PART = 32768
@@ -36,6 +40,7 @@ def loop(source: str, signature: str, dtype: Any) -> Callable[..., Any]:
 
     source: lines `name = expression` and a last `return a[, b ...]`, of + - * / comparisons, & | ~
     on bools, c(number) for literals, and exp log tanh sigmoid expm1 log1p erf sqrt sin cos pow
+    sech2 sigmoid_slope gauss bell ndtr
     floor abs sign minimum maximum isnan select(condition, a, b).
     signature: "ff->f"; f: of `dtype` (float32 or float64), b: bool. Arguments must have exactly
     these dtypes, and broadcast. Results are new arrays unless `out` is given, a tuple if several.

@@ -5,7 +5,8 @@
 Each is written once, on Values (values.py). Calling one emits its instructions in place, so
 several of them mix in one fused loop at full vector width. The polynomials are our own, fitted
 by Remez's algorithm (tools/minimax.py prints them): Numba's wheels have no vector maths library.
-Errors stay below 4 ulp (most below 2.5) over the whole domain, denormals included; signs of zero,
+Errors stay below 4 ulp (most
+below 2.5; ndtr 5) over the whole domain, denormals included; signs of zero,
 Inf and NaN are exact. tests/kernels/test_vectormath.py measures it against mpmath.
 
 Denormal numbers are kept, never flushed to zero: a gradient must be seen to vanish gradually. On
@@ -103,6 +104,46 @@ _ERFC_64 = (
     0.24165819424246693,
     -0.42718584741395677,
     0.25539567631050575,
+)
+# Of the normal distribution's tail, see ndtr; fitted at Chebyshev's points.
+_TAIL_32 = (
+    -5.1556593298561416e-05,
+    -0.0002317986783423407,
+    0.00017105461158686258,
+    0.001645219297359636,
+    -0.003489317276115056,
+    -0.00754526826571505,
+    0.06039753308782922,
+    -0.18652128140252128,
+    0.3871373679985599,
+    -0.6078966590908522,
+    0.7552851306230107,
+)
+_TAIL_64 = (
+    -3.81618035300424e-10,
+    -1.160886448380309e-09,
+    2.220848621773149e-09,
+    1.0797345335746256e-08,
+    -8.555696628254633e-09,
+    -7.014220631960926e-08,
+    4.0177962891473734e-08,
+    4.362925568222539e-07,
+    -3.345738518771817e-07,
+    -2.7707204135122383e-06,
+    3.97980489932909e-06,
+    1.6681639595174005e-05,
+    -4.976245616870157e-05,
+    -5.9375807358891235e-05,
+    0.0005448989927584027,
+    -0.0007978693892958589,
+    -0.002993376761868743,
+    0.020795066799260343,
+    -0.06911863870687814,
+    0.16502036617040713,
+    -0.31353315667128745,
+    0.4953056159699761,
+    -0.6653825028900568,
+    0.769193049750063,
 )
 
 
@@ -218,6 +259,53 @@ def sigmoid(x):
     return select(x < 0.0, e, 1.0) / (e + 1.0)
 
 
+def sech2(x):
+    """1 - tanh(x)**2 = 4 e / (1 + e)**2, e = e**(-2|x|), the slope of tanh: no difference."""
+    t = abs(x)
+    k, r = _reduced(_clamped(t * -2.0, *_pick(x, (-110.0, 0.0), (-755.0, 0.0))))
+    four = _scaled(_expm1_reduced(r) + 1.0, k + 2)  # 4 e is normal where e is a denormal already
+    low = fma(four, 0.25, 1.0)
+    return four / (low * low)
+
+
+def sigmoid_slope(x):
+    """sigmoid(x) sigmoid(-x) = e / (1 + e)**2, e = e**-|x|: exactly even."""
+    e = exp(-abs(x))
+    low = e + 1.0
+    return e / (low * low)
+
+
+def gauss(x):
+    """e**(-x**2), the slope of erf but for a factor."""
+    return _bell(x, 1.0, _pick(x, 11.0, 28.0))
+
+
+def bell(x):
+    """e**(-x**2 / 2), the slope of ndtr but for a factor."""
+    return _bell(x, 0.5, _pick(x, 15.0, 40.0))
+
+
+def _bell(x, factor, end):
+    """e**(-factor x**2), 0 from |x| = end on; what rounding took from x**2 is made good."""
+    t = _clamped(abs(x), 0.0, end)
+    square = t * t
+    lost = fma(t, t, -square)
+    e = exp(square * -factor)
+    return fma(e, lost * -factor, e)
+
+
+def ndtr(x):
+    """(1 + erf(x / sqrt(2))) / 2, the normal distribution, within 5 ulp to the end of its tail.
+
+    For z = |x| the tail is e**(-z**2 / 2) p(t) / (z + K), t = (z - K) / (z + K).
+    """
+    middle = _pick(x, 4.0, 5.0)
+    z = _clamped(abs(x), 0.0, _pick(x, 15.0, 40.0))
+    below = z + middle
+    tail = bell(z) * (polynomial((z - middle) / below, *_pick(x, _TAIL_32, _TAIL_64)) / below)
+    return select(x > 0.0, 1.0 - tail, tail)
+
+
 def erf(x):
     """erf x: x p(x**2) up to 1; above, 1 - e**(-x**2) q(t), t = (x - 2) / (x + 2)."""
     inner = x * polynomial(x * x, *_pick(x, _ERF_32, _ERF_64))
@@ -242,5 +330,8 @@ def pow(x, y):
     return values.intrinsic_call("pow", x, y)
 
 
-for _function in (exp, expm1, log, log1p, tanh, sigmoid, erf, sin, cos, pow):
+for _function in (
+    exp, expm1, log, log1p, tanh, sech2, sigmoid, sigmoid_slope, erf, gauss, ndtr, bell,
+    sin, cos, pow,
+):  # fmt: skip
     simd.define(simd.same, _function)

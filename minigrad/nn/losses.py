@@ -78,14 +78,15 @@ def huber_loss(prediction: Any, target: Any, delta: float = 1.0, reduction: str 
 def bce_with_logits(logits: Any, target: Any, reduction: str = "mean") -> Tensor:
     """-(y ln p + (1 - y) ln(1 - p)) with p = sigmoid(logits) and y the target, from 0 to 1.
 
-    Computed as softplus(x) - x y, which neither overflows nor loses small losses.
+    Computed as y softplus(-x) + (1 - y) softplus(x), which neither overflows nor loses small
+    losses: softplus(x) - x y would be the difference of two large numbers for y = 1.
     Errors as in mse_loss.
 
     >>> bce_with_logits([-1000.0, 1000.0], [0.0, 1.0]).item()
     0.0
     """
     x, y = _pair("bce_with_logits", logits, target)
-    return _reduce(ops.softplus(x) - x * y, "bce_with_logits", reduction)
+    return _reduce(y * ops.softplus(-x) + (1.0 - y) * ops.softplus(x), "bce_with_logits", reduction)
 
 
 def _pair(who: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:

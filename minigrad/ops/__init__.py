@@ -1,6 +1,20 @@
 """What ops exist. Each module declares some; `op.REGISTRY` lists them all."""
 
-from .activations import elu, erf, gelu, leaky_relu, relu, sigmoid, softplus, tanh
+from .activations import (
+    bell,
+    elu,
+    erf,
+    gauss,
+    gelu,
+    leaky_relu,
+    ndtr,
+    relu,
+    sech2,
+    sigmoid,
+    sigmoid_slope,
+    softplus,
+    tanh,
+)
 from .arithmetic import (
     abs,
     add,
@@ -26,6 +40,7 @@ from .compare import (
     logical_or,
     not_equal,
     where,
+    zero_or_nan,
 )
 from .composite import (
     METHODS,
@@ -63,6 +78,7 @@ __all__ = [
     "abs",
     "add",
     "astype",
+    "bell",
     "broadcast_to",
     "clip",
     "concatenate",
@@ -78,6 +94,7 @@ __all__ = [
     "expm1",
     "flip",
     "float_power",
+    "gauss",
     "gelu",
     "getitem",
     "greater",
@@ -99,6 +116,7 @@ __all__ = [
     "min",
     "minimum",
     "multiply",
+    "ndtr",
     "negative",
     "not_equal",
     "one_hot",
@@ -109,7 +127,9 @@ __all__ = [
     "reshape",
     "roll",
     "scatter",
+    "sech2",
     "sigmoid",
+    "sigmoid_slope",
     "sign",
     "sin",
     "softmax",
@@ -130,4 +150,5 @@ __all__ = [
     "transpose",
     "var",
     "where",
+    "zero_or_nan",
 ]

@@ -6,7 +6,16 @@ import math
 
 from .. import scalar
 from ..kinds import elementwise
-from .compare import equal, greater, greater_equal, less, less_equal, logical_and, where
+from .compare import (
+    equal,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    logical_and,
+    where,
+    zero_or_nan,
+)
 from .exponential import log
 
 
@@ -104,13 +113,16 @@ def float_power(a, b):
 
 @float_power.vjp("a")
 def _(g, a, b):
-    return where(equal(b, 0.0), 0.0, g * b * float_power(a, b - 1.0))
+    # b = 0 leaves 0 * Inf at a = 0: another exponent there, so that no derivative meets it.
+    lost = logical_and(equal(b, 0.0), less(abs(a), 1e-36))
+    return g * b * float_power(a, where(lost, 1.0, b - 1.0))
 
 
 @float_power.vjp("b")
-def _(g, y, a):
-    # 0 ** b has slope 0 in b for b > 0, where y * log(a) would be 0 * -Inf
-    return where(equal(a, 0.0), 0.0, g * y * log(a))
+def _(g, y, a, b):
+    # 0 ** b has slope 0 in b for b >= 0, where y * log(a) would be 0 * -Inf
+    flat = logical_and(equal(a, 0.0), greater_equal(b, 0.0))
+    return where(flat, 0.0, g * y * log(where(flat, 1.0, a)))
 
 
 @elementwise(symbol="|x|")
@@ -131,8 +143,13 @@ def sign(x):
 
 
 @sign.vjp("x")
-def _(g):
-    return g * 0.0
+def _(g, x):
+    return zero_or_nan(x)
+
+
+def _shared(g, a, b):
+    """What a side receives that was not chosen alone: half where a = b; NaN where one is NaN."""
+    return where(equal(a, b), g * 0.5, zero_or_nan(maximum(a, b)))
 
 
 @elementwise(symbol="max", method=False)
@@ -143,12 +160,12 @@ def maximum(a, b):
 
 @maximum.vjp("a")
 def _(g, a, b):
-    return where(greater(a, b), g, where(equal(a, b), g * 0.5, 0.0))
+    return where(greater(a, b), g, _shared(g, a, b))
 
 
 @maximum.vjp("b")
 def _(g, a, b):
-    return where(less(a, b), g, where(equal(a, b), g * 0.5, 0.0))
+    return where(less(a, b), g, _shared(g, a, b))
 
 
 @elementwise(symbol="min", method=False)
@@ -159,12 +176,12 @@ def minimum(a, b):
 
 @minimum.vjp("a")
 def _(g, a, b):
-    return where(less(a, b), g, where(equal(a, b), g * 0.5, 0.0))
+    return where(less(a, b), g, _shared(g, a, b))
 
 
 @minimum.vjp("b")
 def _(g, a, b):
-    return where(greater(a, b), g, where(equal(a, b), g * 0.5, 0.0))
+    return where(greater(a, b), g, _shared(g, a, b))
 
 
 @elementwise
@@ -175,14 +192,16 @@ def clip(x, low=-math.inf, high=math.inf):
 
 @clip.vjp("x")
 def _(g, x, low, high):
-    return where(logical_and(greater_equal(x, low), less_equal(x, high)), g, 0.0)
+    return where(
+        logical_and(greater_equal(x, low), less_equal(x, high)), g, zero_or_nan(clip(x, low, high))
+    )
 
 
 @clip.vjp("low")
 def _(g, x, low, high):
-    return where(logical_and(less(x, low), less(low, high)), g, 0.0)
+    return where(logical_and(less(x, low), less(low, high)), g, zero_or_nan(clip(x, low, high)))
 
 
 @clip.vjp("high")
 def _(g, x, low, high):
-    return where(greater(maximum(x, low), high), g, 0.0)
+    return where(greater(maximum(x, low), high), g, zero_or_nan(clip(x, low, high)))

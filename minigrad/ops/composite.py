@@ -15,11 +15,11 @@ from ..axes import canonical_axes, canonical_axis
 from ..errors import ShapeError
 from .arithmetic import divide, float_power, multiply, square, subtract
 from .compare import equal, where
-from .exponential import exp, log, sqrt
+from .exponential import exp, log1p, sqrt
 from .index import as_array, getitem
 from .matmul import matmul
 from .reduce import max, sum
-from .view import astype, reshape, transpose
+from .view import astype, reshape, squeeze, transpose
 
 METHODS: dict[str, Callable[..., Any]] = {}
 
@@ -75,8 +75,10 @@ def var(x, axis=None, keepdims=False, ddof=0):
 
 @_method
 def std(x, axis=None, keepdims=False, ddof=0):
-    """y = sqrt(var(x)).  Its slope is Inf where the variance is 0."""
-    return sqrt(var(x, axis, keepdims, ddof))
+    """y = sqrt(var(x)).  Its slope is 0 where the variance is 0, at the bottom of |x|'s kind."""
+    variance = var(x, axis, keepdims, ddof)
+    flat = equal(variance, 0.0)
+    return where(flat, 0.0, sqrt(where(flat, 1.0, variance)))
 
 
 @_method
@@ -84,8 +86,8 @@ def logsumexp(x, axis=-1, keepdims=False):
     """y = ln sum e^x over `axis`, without overflow: the largest is taken out first."""
     x = as_array(x)
     top = _top(x, axis)
-    y = log(sum(exp(subtract(x, top)), axis=axis, keepdims=keepdims))
-    return y + (top if keepdims else top.reshape(y.shape))
+    y = _log_sum(subtract(x, top), axis) + top
+    return y if keepdims else squeeze(y, canonical_axes(axis, len(x.shape)))
 
 
 @_method
@@ -101,7 +103,7 @@ def log_softmax(x, axis=-1):
     """y_i = x_i - ln sum_j e^x_j over `axis`; exact where softmax(x) would underflow."""
     x = as_array(x)
     shifted = subtract(x, _top(x, axis))
-    return subtract(shifted, log(sum(exp(shifted), axis=axis, keepdims=True)))
+    return subtract(shifted, _log_sum(shifted, axis))
 
 
 @_method
@@ -152,9 +154,21 @@ def moved(x, source, to):
 
 
 def _top(x, axis):
-    """The largest along axis (0 where infinite): a constant, as its gradient cancels out."""
-    top = max(x.detach() if hasattr(x, "detach") else x, axis=axis, keepdims=True)
+    """The largest along axis (0 where infinite), by which x is moved.
+
+    Its gradient cancels out in exact arithmetic, and is recorded all the same. In floating point it
+    gives the largest element minus the sum of the others' gradients, where its own, p - 1 for a
+    probability p that rounds to 1, would be 0.
+    """
+    top = max(x, axis=axis, keepdims=True)
     return where(equal(top - top, 0.0), top, 0.0)
+
+
+def _log_sum(shifted, axis):
+    """ln sum e^shifted, the largest being 0: what little the others add to its 1 is not lost."""
+    e, largest = exp(shifted), equal(shifted, 0.0)
+    ones = sum(where(largest, e, 0.0), axis=axis, keepdims=True)
+    return log1p(sum(where(largest, 0.0, e), axis=axis, keepdims=True) + (ones - 1.0))
 
 
 def _count(x, axis):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import scalar
 from ..kinds import elementwise
+from .compare import equal, logical_and, where
 
 
 @elementwise
@@ -35,8 +36,8 @@ def expm1(x):
 
 
 @expm1.vjp("x")
-def _(g, y):
-    return g * (y + 1.0)
+def _(g, x):
+    return g * exp(x)
 
 
 @elementwise(domain=(-0.9, 5.0))
@@ -58,7 +59,9 @@ def sqrt(x):
 
 @sqrt.vjp("x")
 def _(g, y):
-    return g / (y + y)
+    # No gradient that comes in is none that goes out: not 0 / 0, which a mask leaves behind.
+    root = where(logical_and(equal(g, 0.0), equal(y, 0.0)), 1.0, y)
+    return g / (root + root)
 
 
 @elementwise

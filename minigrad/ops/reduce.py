@@ -8,7 +8,7 @@ from ..kernels import reduce as kernels
 from ..kinds import reduce
 from ..op import sample
 from .arithmetic import maximum
-from .compare import equal, where
+from .compare import equal, where, zero_or_nan
 from .view import broadcast_to, flip, reshape
 
 # what sum, max and min are tested with
@@ -110,7 +110,8 @@ def _spread(y, x_shape, axis):
 
 
 def _share(g, y, x, x_shape, axis):
-    hit = where(equal(x, _spread(y, x_shape, axis)), g.dtype.type(1), g.dtype.type(0))
+    y = _spread(y, x_shape, axis)
+    hit = where(equal(x, y), g.dtype.type(1), zero_or_nan(y))  # a row with a NaN is NaN throughout
     ties = sum(hit, axis=axis, keepdims=True)
     return hit * (_spread(g, x_shape, axis) / maximum(ties, 1.0))
 

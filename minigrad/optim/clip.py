@@ -22,8 +22,9 @@ def clip_grad_norm_(
     """g *= min(1, max_norm / |g|) in place, g all gradients as one vector; returns |g| before.
 
     Pascanu, Mikolov and Bengio 2013.
-    norm_type: p of the p-norm, or infinity. The norm is computed in float64, so float32 gradients
-    cannot overflow it. Parameters without a gradient are skipped; with none at all the norm is 0.
+    norm_type: p of the p-norm, or infinity. The norm is computed in float64 and scaled by the
+    largest |g|, so that neither 1e200 nor 1e-200 is lost to its power.
+    Parameters without a gradient are skipped; with none at all the norm is 0.
     If the norm is NaN or Inf, no scale would mend the gradients: they are left as they are (torch
     turns them into zeros and NaN) and the returned norm tells, or with error_if_nonfinite
     NumericalError is raised.
@@ -41,19 +42,21 @@ def clip_grad_norm_(
             f"{norm_type}."
         )
     grads = _gradients(params)
-    norm = _norm([_norm([g._data], norm_type) for g in grads], norm_type)
-    if not np.isfinite(norm):
+    peak, ratio = _norm([g._data for g in grads], norm_type)
+    norm = peak * ratio
+    if not np.isfinite(peak):
         if error_if_nonfinite:
             raise NumericalError(
                 f"clip_grad_norm_: the norm of the gradients is {norm}, so they cannot be scaled. "
                 f"mg.detect_anomaly() finds the operation where it began."
             )
         return norm
-    scale = max_norm / (norm + 1e-6)  # torch's guard against 0 / 0
+    # 1e-6 is torch's guard against 0 / 0. In float64: for float32 a scale might be denormal.
+    scale = np.float64(max_norm / (norm + 1e-6) if np.isfinite(norm) else max_norm / peak / ratio)
     if scale < 1:
         for g in grads:
             array = versions.writable(g)
-            array *= scale
+            np.multiply(array, scale, out=array, casting="same_kind")
     return norm
 
 
@@ -71,11 +74,11 @@ def _gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
     return [p.grad for p in params if p.grad is not None]
 
 
-def _norm(values: list[Array] | list[float], p: float) -> float:
-    """The p-norm of all the numbers in `values` together."""
-    flat = [np.abs(np.asarray(v, np.float64)) for v in values]
-    if not flat:
-        return 0.0
-    if p == float("inf"):
-        return float(max(np.max(v, initial=0.0) for v in flat))
-    return float(sum(np.sum(v**p) for v in flat) ** (1 / p))
+def _norm(grads: list[Array], p: float) -> tuple[float, float]:
+    """(largest |g|, the p-norm of all the gradients together divided by that)."""
+    peaks = [np.max(np.abs(g), initial=0.0) for g in grads]
+    peak = float(np.max(peaks, initial=0.0))  # NaN if any is: Python's max() may miss one
+    if p == np.inf or peak == 0.0 or not np.isfinite(peak):
+        return peak, 1.0
+    powers = [np.sum((np.abs(g, dtype=np.float64) / peak) ** p) for g in grads]
+    return peak, float(np.sum(powers) ** (1 / p))

@@ -123,3 +123,25 @@ def test_gradcheck_refuses_nan_float32_and_functions_without_gradient():
         mg.gradcheck(mg.exp, np.ones(2, np.float32))
     with pytest.raises(mg.GradientError, match="depends on none of its inputs"):
         mg.gradcheck(lambda x: mg.tensor(1.0), np.ones(2))
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("size", [1e-30, 1e-9, 1.0, 1e6])
+def test_gradcheck_finds_a_factor_2_in_a_gradient_of_any_size(size, full):
+    def right(x):
+        return mg.tanh(x) * size
+
+    def wrong(x):
+        return right(x) + (right(x) - right(x).detach())
+
+    x = np.array([0.3, -0.5, 1.0])
+    assert mg.gradcheck(right, x, full=full)
+    with pytest.raises(mg.GradientError, match="differences give"):
+        mg.gradcheck(wrong, x, full=full)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("x", [1e-9, 1e-3, 1.0, 1e6, 1e12])
+def test_gradcheck_passes_right_gradients_at_points_of_any_size(x, full):
+    for f in (lambda t: t * t, mg.log, lambda t: 1.0 / t, lambda t: t - t.mean()):
+        assert mg.gradcheck(f, np.array([x, 2 * x, 3 * x]), full=full)

@@ -106,10 +106,10 @@ def test_an_edit_of_needed_data_is_detected_and_an_unneeded_one_is_not():
         w[0] = 5.0  # addition needs neither side
     y.sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), [1, 1])
-    t = mg.tanh(x)
+    t = mg.exp(x)
     with mg.no_grad():
         t[0] = 0.0
-    with pytest.raises(mg.GradientError, match=r"tanh .* needs its output"):
+    with pytest.raises(mg.GradientError, match=r"exp .* needs its output"):
         t.sum().backward()
 
 

@@ -176,3 +176,40 @@ def test_a_state_that_does_not_fit_changes_nothing() -> None:
     ):
         optimizer.load_state_dict(state)
     assert optimizer.lr == 0.1
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 3.0, np.inf])
+@pytest.mark.parametrize("size", [1e-310, 1e-200, 1.0, 1e200])
+def test_a_norm_is_lost_to_no_power(p, size):
+    a, b = mg.tensor([1.0, 1.0], requires_grad=True), mg.tensor([1.0], requires_grad=True)
+    a.grad, b.grad = mg.tensor([3.0 * size, 4.0 * size]), mg.tensor([-12.0 * size])
+    rows = np.array([3.0, 4.0, 12.0])
+    true = 12.0 if p == np.inf else np.sum(rows**p) ** (1 / p)
+    norm = mg.optim.clip_grad_norm_([a, b], 1.0, norm_type=p)
+    assert norm / size == pytest.approx(true, rel=1e-12)
+    after = np.concatenate([a.grad.numpy(), b.grad.numpy()])
+    expected = np.array([3.0, 4.0, -12.0]) * (size if size < 1e-6 else 1.0 / (true + 1e-6 / size))
+    np.testing.assert_allclose(after, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_gradients_are_clipped_to_max_norm(dtype):
+    top = np.finfo(dtype).max
+    x = mg.tensor(np.ones(4, dtype), requires_grad=True)
+    x.grad = mg.tensor(np.full(4, top, dtype))
+    mg.optim.clip_grad_norm_([x], 1.0)
+    np.testing.assert_allclose(x.grad.numpy(), 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_nan_or_inf_in_any_gradient_is_in_the_norm(p, bad, first):
+    params = [mg.tensor([1.0, 1.0], requires_grad=True) for _ in range(2)]
+    values = [[bad, 1.0], [3.0, 4.0]][:: 1 if first else -1]
+    for x, value in zip(params, values, strict=True):
+        x.grad = mg.tensor(value)
+    norm = mg.optim.clip_grad_norm_(params, 1.0, norm_type=p)
+    np.testing.assert_equal(norm, bad)
+    with pytest.raises(mg.NumericalError, match=r"norm of the gradients is (nan|inf)"):
+        mg.optim.clip_grad_norm_(params, 1.0, norm_type=p, error_if_nonfinite=True)
