@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import backward, ops
-from .errors import GradientError, ShapeError, describe
+from .errors import DTypeError, GradientError, ShapeError, describe
 from .tensor import Tensor, as_tensor, tensor, wrap
 
 Function = Callable[..., Tensor]
@@ -91,6 +91,7 @@ def vjp(f: Function, *inputs: Any) -> tuple[Tensor, Callable[[Any], Any]]:
 
     def pull(v: Any) -> Any:
         if not y.requires_grad:
+            backward.of_output("vjp", y, v)
             return _all(len(leaves) == 1, [as_tensor(np.zeros(x.shape, x.dtype)) for x in leaves])
         found = grad(y, leaves, grad_output=v, retain_graph=True, allow_unused=True)
         return _all(len(leaves) == 1, [_or_zero(g, x) for g, x in zip(found, leaves, strict=True)])
@@ -119,6 +120,9 @@ def jvp(f: Function, inputs: Any, tangents: Any) -> tuple[Tensor, Tensor]:
             f"jvp: tangents {[describe(m) for m in moves]} must match inputs "
             f"{[describe(x) for x in leaves]} in number and shape."
         )
+    for i, m in enumerate(moves):
+        if m.dtype.kind != "f":
+            raise DTypeError(f"jvp: tangent {i} is {describe(m)}; expected floats.")
     y = _call("jvp", f, leaves)
     still = as_tensor(np.zeros(y.shape, y.dtype))
     if not y.requires_grad:

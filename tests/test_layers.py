@@ -23,7 +23,8 @@ LAYERS = (
     {"tensor", "tape", "autodiff", "gradcheck", "versions", "backward"},
     {"op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},
-    {"errors", "axes", "files", "random", "tree"},  # helpers that know no op and no kernel
+    # helpers that know no op and no kernel
+    {"errors", "axes", "checks", "dtypes", "files", "random", "switches", "tree"},
 )
 LEVEL = {name: len(LAYERS) - i for i, layer in enumerate(LAYERS) for name in layer}
 

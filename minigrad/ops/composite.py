@@ -65,11 +65,11 @@ def var(x, axis=None, keepdims=False, ddof=0):
     x = _floating(_like(x))
     deviation = subtract(x, mean(x, axis, keepdims=True))
     n = _count(x, axis)
-    if n <= ddof:
+    if 0 < n <= ddof:
         raise ShapeError(
             f"var: {n} elements over axis {axis} with ddof={ddof}; need more than ddof."
         )
-    return sum(square(deviation), axis=axis, keepdims=keepdims) / (n - ddof)
+    return sum(square(deviation), axis=axis, keepdims=keepdims) / builtins.max(n - ddof, 0)
 
 
 @_method
@@ -133,7 +133,8 @@ def dot(a, b):
 
 def _top(x, axis):
     """The largest along axis (0 where infinite): a constant, as its gradient cancels out."""
-    top = max(x.detach() if hasattr(x, "detach") else x, axis=axis, keepdims=True)
+    largest = max if _count(x, axis) else sum  # over an empty axis there is none: 0
+    top = largest(x.detach() if hasattr(x, "detach") else x, axis=axis, keepdims=True)
     return where(equal(top - top, 0.0), top, 0.0)
 
 

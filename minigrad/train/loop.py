@@ -308,7 +308,6 @@ class Run:
         self.step, self.epoch, self.position = tree["step"], tree["epoch"], tree["position"]
         if self.schedule is not None:
             _load_schedule(self.schedule, tree["schedule"])
-            self.optimizer.lr = float(tree["optimizer"]["lr"])
         if data is not None:
             self.batches.load_state_dict(data)
         for generator, state in zip(self.generators, random, strict=True):
