@@ -9,8 +9,8 @@ import numpy as np
 
 from . import backward, ops
 from .border import values
-from .errors import GradientError, ShapeError, describe
-from .tensor import Tensor, as_tensor, in_place_of, tensor, wrap
+from .errors import DTypeError, GradientError, ShapeError, describe
+from .tensor import Tensor, as_tensor, tensor, wrap
 
 Function = Callable[..., Tensor]
 
@@ -58,10 +58,11 @@ def grad(
 
 
 def _owned(g: Any, others: list[Any]) -> Tensor:
-    """A gradient as a Tensor that shares no memory with another: y = a + b hands one to both."""
+    """A gradient as a Tensor that shares no memory with those of the same input asked for again."""
+    again = any(g is h for h in others)
     if isinstance(g, Tensor):
-        return in_place_of(g, g._data.copy())
-    return wrap(g.copy() if any(g is h for h in others) else g, None, False)
+        return g * 1.0 if again else g
+    return wrap(g.copy() if again else g, None, False)
 
 
 def _leaves(where: str, inputs: Sequence[Any]) -> list[Tensor]:
@@ -99,6 +100,7 @@ def vjp(f: Function, *inputs: Any) -> tuple[Tensor, Callable[[Any], Any]]:
 
     def pull(v: Any) -> Any:
         if not y.requires_grad:
+            backward.of_output("vjp", y, v)
             return _all(len(leaves) == 1, [as_tensor(np.zeros(x.shape, x.dtype)) for x in leaves])
         found = grad(y, leaves, grad_output=v, retain_graph=True, allow_unused=True)
         return _all(len(leaves) == 1, [_or_zero(g, x) for g, x in zip(found, leaves, strict=True)])
@@ -127,6 +129,9 @@ def jvp(f: Function, inputs: Any, tangents: Any) -> tuple[Tensor, Tensor]:
             f"jvp: tangents {[describe(m) for m in moves]} must match inputs "
             f"{[describe(x) for x in leaves]} in number and shape."
         )
+    for i, m in enumerate(moves):
+        if m.dtype.kind != "f":
+            raise DTypeError(f"jvp: tangent {i} is {describe(m)}; expected floats.")
     y = _call("jvp", f, leaves)
     still = as_tensor(np.zeros(y.shape, y.dtype))
     if not y.requires_grad:

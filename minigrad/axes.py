@@ -6,6 +6,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .errors import ShapeError
 
 
@@ -16,9 +18,13 @@ def canonical_axis(axis: Any, ndim: int, what: str = "axis") -> int:
     2
     """
     try:
+        if isinstance(axis, (bool, np.bool_)):
+            raise TypeError
         i = operator.index(axis)
     except TypeError:
         raise ShapeError(f"{what}: expected an integer, got {axis!r}.") from None
+    if not ndim:
+        raise ShapeError(f"{what} {i} is out of range: there are no axes.")
     if not -ndim <= i < ndim:
         raise ShapeError(f"{what} {i} is out of range for {ndim} axes; use {-ndim} to {ndim - 1}.")
     return i % ndim
@@ -32,9 +38,22 @@ def canonical_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """
     if axis is None:
         return tuple(range(ndim))
-    if isinstance(axis, Sequence):
-        axes = [canonical_axis(a, ndim) for a in axis]
-        if len(set(axes)) != len(axes):
-            raise ShapeError(f"axis {tuple(axis)} names an axis twice.")
-        return tuple(sorted(axes))
+    if isinstance(axis, (Sequence, np.ndarray)):
+        return tuple(sorted(distinct_axes(axis, ndim)))
+    if not ndim and not isinstance(axis, bool) and axis in (0, -1):
+        return ()  # as NumPy: a number has one element along the axis it has not
     return (canonical_axis(axis, ndim),)
+
+
+def distinct_axes(
+    axes: Sequence[Any] | np.ndarray, ndim: int, what: str = "axis"
+) -> tuple[int, ...]:
+    """Several axes in the order given. Raises ShapeError if one is named twice.
+
+    >>> distinct_axes((2, -3), 3)
+    (2, 0)
+    """
+    found = tuple(canonical_axis(a, ndim, what) for a in axes)
+    if len(set(found)) != len(found):
+        raise ShapeError(f"{what} {tuple(axes)} names an axis twice.")
+    return found

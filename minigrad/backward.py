@@ -8,6 +8,8 @@ dropped as soon as it has been read.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -76,6 +78,12 @@ def cotangent(where: str, output: Tensor, grad: Any, create_graph: bool) -> Any:
                 f"reduce it first (for example .sum()), or pass a gradient of that shape."
             )
         grad = np.ones(output.shape, output.dtype)
+    value = of_output(where, output, grad)
+    return value if create_graph else kept(value)
+
+
+def of_output(where: str, output: Tensor, grad: Any) -> Tensor:
+    """`grad` as a gradient of the output, in its dtype. Raises ShapeError and DTypeError."""
     value = as_tensor(grad)
     if value.shape != output.shape:
         raise ShapeError(
@@ -86,7 +94,7 @@ def cotangent(where: str, output: Tensor, grad: Any, create_graph: bool) -> Any:
         raise DTypeError(f"{where}: the gradient passed in is {describe(value)}; expected floats.")
     if value.dtype != output.dtype:
         value = ops.astype(value, output.dtype)
-    return value if create_graph else kept(value)
+    return value
 
 
 def walk(
@@ -126,6 +134,7 @@ def _walk(
     for output, seed in zip(outputs, seeds, strict=True):
         sums.add(id(_target(output)), seed)
     found: dict[int, Any] = {}
+    delivered = _Delivered(seeds)
     anomaly = state.anomaly
     while nodes:
         node = nodes.pop()
@@ -135,10 +144,10 @@ def _walk(
         if stop and targets is not None and id(node) in targets:
             found[id(node)] = g.copy()
             continue
-        if node.hooks is not None or node.tape is not None:
-            g = _show(node, g)
+        if node.hooks is not None or node.retained or node.tape is not None:
+            g = _show(node, g, targets is None)
         if targets is not None and id(node) in targets:
-            found[id(node)] = g if create_graph else g.copy()
+            found[id(node)] = delivered.own(g) if create_graph else g.copy()
         if node._saved is None:
             _refuse_freed(node)
         if versions.latest > node.position:
@@ -153,7 +162,7 @@ def _walk(
                 if shapes is not None and gx.shape != shapes[i]:
                     gx = ops.sum_to(gx, shapes[i])
                 if anomaly:
-                    _check_pulled(node, i, gx)
+                    _check_pulled(node, g, i, gx)
                 key = id(inputs[i])
                 if key in sums:
                     sums.add(key, gx)
@@ -162,7 +171,7 @@ def _walk(
         else:
             for i, gx in _pull_recorded(node, g) if create_graph else _pull(node, g):
                 if anomaly:
-                    _check_pulled(node, i, gx)
+                    _check_pulled(node, g, i, gx)
                 sums.add(id(inputs[i]), gx)
         if not retain_graph:
             node._saved = None
@@ -176,11 +185,20 @@ def _walk(
         g = sums.take(id(leaf))
         if leaf._hooks and not stop:
             g = _run_hooks(leaf._hooks, g)
+        if isinstance(g, Tensor):
+            g = delivered.own(g)
         if targets is None:
             _accumulate(leaf, g, create_graph)
         elif id(leaf) in targets:
             found[id(leaf)] = g
-    return [] if wanted is None else [found.get(id(_target(t))) for t in wanted]
+    if wanted is None:
+        return []
+    results: list[Any] = []
+    keys = [id(_target(t)) for t in wanted]
+    for i, key in enumerate(keys):  # what is asked for twice is given twice
+        g = found.get(key)
+        results.append(_copied(g) if g is not None and key in keys[:i] else g)
+    return results
 
 
 def _target(t: Tensor) -> Target:
@@ -261,9 +279,17 @@ def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
     return _call_rules(node, g, node._saved or ())
 
 
-def _check_pulled(node: Node, i: int, gx: Any) -> None:
-    values = gx.g if isinstance(gx, Partial) else getattr(gx, "_data", gx)
-    check_finite(values, f"{node.where()} (gradient of input {i})", "the backward pass")
+def _check_pulled(node: Node, g: Any, i: int, gx: Any) -> None:
+    """Raises NumericalError if the gradient of input i is not finite (detect_anomaly)."""
+    came = list(g.values()) if isinstance(g, dict) else [g]
+    read = [("the gradient that arrived", getattr(a, "_data", a)) for a in came]
+    read += [
+        ("the output y" if name == "y" else f"the input {name!r}", a)
+        for name, a in zip(node.plan.names, node.saved or (), strict=False)
+    ]
+    values = gx.g if isinstance(gx, Partial) else gx
+    where = f"{node.where()} (gradient of input {i})"
+    check_finite(getattr(values, "_data", values), where, "the backward pass", read)
 
 
 def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
@@ -303,45 +329,127 @@ def _call_rules(node: Node, g: Any, saved: Sequence[Any]) -> list[tuple[int, Any
                 facts.append(node.inputs[key].dtype if what == "dtype" else None)
         gx = p.fn(g, *facts)
         if node.op.variadic:
-            out.extend((i, gx[i]) for i in node.plan.needs)
+            if len(gx) != len(node.inputs):
+                raise ShapeError(
+                    f"{node.where()}: its rule returned {len(gx)} gradients for "
+                    f"{len(node.inputs)} inputs."
+                )
+            out.extend((i, _checked(node, i, gx[i])) for i in node.plan.needs)
         else:
-            out.append((p.input, np.asarray(gx) if isinstance(gx, np.generic) else gx))
+            out.append((p.input, _checked(node, p.input, gx)))
     return out
 
 
-def _show(node: Node, g: Any) -> Any:
-    """Lets hooks and the Tape see a complete gradient; hooks may replace it."""
+def _checked(node: Node, i: int, gx: Any) -> Any:
+    """What a rule returned for input i; only an elementwise one may still have to be summed."""
+    if not isinstance(gx, Tensor) and type(gx) is not np.ndarray:
+        gx = np.asarray(gx)
+    dtype, shape = node.inputs[i].dtype, node.input_shape(i)
+    if gx.dtype is dtype and (gx.shape == shape or node.op.kind == "elementwise"):
+        return gx
+    if node.op.kind == "elementwise":
+        shape = gx.shape
+    name = node.op.inputs[0 if node.op.variadic else i]
+    return fitted(f"{node.where()}: its rule vjp({name!r})", gx, shape, dtype)
+
+
+def fitted(who: str, g: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """g, an array or a Tensor, as the gradient of a tensor of that shape and dtype.
+
+    The rule for whatever comes from outside: a gradient has the shape of its tensor, and comes in
+    the tensor's own dtype; other floats are cast. Raises ShapeError and DTypeError.
+    """
+    if g.shape != shape:
+        raise ShapeError(
+            f"{who}: returned {describe(g)} for a gradient of {dtype}{list(shape)}; "
+            f"a gradient has the shape of its tensor."
+        )
+    if g.dtype.kind != "f":
+        raise DTypeError(
+            f"{who}: returned {describe(g)} for a gradient of {dtype}{list(shape)}; "
+            f"expected floats."
+        )
+    return g if g.dtype == dtype else ops.astype(g, dtype)
+
+
+def _copied(g: Any) -> Any:
+    """The same gradient in memory of its own; a recorded one stays recorded."""
+    return g * 1.0 if isinstance(g, Tensor) else g.copy()
+
+
+class _Delivered:
+    """Who already has memory of a recorded gradient: y = a + b hands one Tensor to both."""
+
+    def __init__(self, seeds: Sequence[Any]):
+        self._owners = {id(_owner(g._data)) for g in seeds if isinstance(g, Tensor)}
+
+    def own(self, g: Tensor) -> Tensor:
+        """g, or a copy if it is somebody else's already, or not to be written to."""
+        owner = _owner(g._data)
+        if id(owner) in self._owners or not g._data.flags.writeable:
+            return g * 1.0
+        self._owners.add(id(owner))
+        return g
+
+
+def _owner(array: Array) -> Array:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _show(node: Node, g: Any, backward: bool) -> Any:
+    """Lets hooks, retain_grad and the Tape see a complete gradient; hooks may replace it."""
     if node.hooks:
         g = _run_hooks(node.hooks, g)
+    if node.retained and backward:  # after the hooks: what flows on; mg.grad touches no .grad
+        for kept in node.retained:
+            tensor = kept()
+            if tensor is not None:
+                _accumulate(tensor, _copied(g), isinstance(g, Tensor))
     if node.tape is not None and not isinstance(g, dict):
         node.tape.saw_gradient(node, g._data if isinstance(g, Tensor) else g)
     return g
 
 
 def _run_hooks(hooks: list[Any], g: Any) -> Any:
+    """What the hooks make of g. They get a copy of their own, and may keep it and write into it."""
     recorded = isinstance(g, Tensor)
-    value = g if recorded else wrap(g, None, False)
+    value = _copied(g) if recorded else wrap(g.copy(), None, False)
     for hook in list(hooks):
+        before = value._data.copy() if recorded else None
         replaced = hook(value)
+        if before is not None and not np.array_equal(value._data, before, equal_nan=True):
+            raise GradientError(
+                "hook: wrote into a gradient that is being recorded (create_graph=True), where "
+                "the write would be lost; return the new gradient instead."
+            )
         if replaced is not None:
-            replaced = as_tensor(replaced)
-            if replaced.shape != value.shape:
-                raise ShapeError(
-                    f"hook: returned {describe(replaced)} for a gradient of {describe(value)}."
-                )
-            value = replaced
-    return value if recorded else kept(value)
+            value = fitted("hook", as_tensor(replaced), value.shape, value.dtype)
+    return value if recorded else value._data.copy()
+
+
+_accumulating = threading.RLock()  # threads may share a parameter; each adds to its .grad
+
+
+def _after_fork() -> None:
+    global _accumulating
+    _accumulating = threading.RLock()  # a thread that the child does not have may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _accumulate(leaf: Tensor, g: Any, create_graph: bool) -> None:
-    """Adds g, in memory of its own, to leaf.grad."""
-    recorded = isinstance(g, Tensor)
-    if leaf.grad is None:
-        leaf.grad = in_place_of(g, g._data.copy()) if recorded else wrap(g, None, False)
-    elif create_graph or leaf.grad.requires_grad:
-        leaf.grad = leaf.grad + g
-    else:
-        leaf.grad = wrap(np.asarray(leaf.grad._data + g), None, False)
+    with _accumulating:
+        have = leaf._grad
+        if have is None:
+            leaf._grad = g if isinstance(g, Tensor) else wrap(g, None, False)
+        elif create_graph or have.requires_grad:
+            leaf._grad = have + g
+        else:
+            leaf._grad = wrap(np.asarray(have._data + g), None, False)
 
 
 def _refuse_freed(node: Node) -> None:

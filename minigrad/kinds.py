@@ -160,13 +160,20 @@ class MatMul(Op):
         return [a if a.dtype == dtype else a.astype(dtype) for a in arrays], dtype
 
 
-class Reduce(Op):
+class _Arrays(Op):
+    """An op that takes whole arrays; of several, all have one dtype."""
+
+    def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
+        return one_dtype(self.name, inputs) if self.variadic else super().arrays(inputs)
+
+
+class Reduce(_Arrays):
     """Many elements into one, along axes."""
 
     kind = "reduce"
 
 
-class View(Op):
+class View(_Arrays):
     """Values moved, repeated or left out; none computed."""
 
     kind = "view"
@@ -209,6 +216,42 @@ def _number(value: Any) -> Array:
     """As an array; a Python integer that no integer dtype holds becomes a float."""
     array = np.asarray(value)
     return np.asarray(value, np.float64) if array.dtype == object and type(value) is int else array
+
+
+def one_dtype(name: str, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
+    """Arrays that are put together, in the one dtype that they have in common.
+
+    As in arithmetic: float32 and float64 give float64, Python numbers take the arrays' dtype, and
+    floats do not mix with integers or booleans. Raises DTypeError.
+    """
+    strong = [a.dtype for a in inputs if isinstance(a, (np.ndarray, np.generic))]
+    floats = [d for d in strong if d.kind == "f"]
+    if not floats:
+        arrays = [np.asarray(a) for a in inputs]
+        numbers = [a for a in inputs if isinstance(a, (bool, int, float))]
+        dtype = np.result_type(*strong, *numbers) if strong else np.result_type(*arrays)
+        if dtype.kind not in "biu" and strong:
+            came = ", ".join(describe(a) for a in inputs)
+            raise DTypeError(
+                f"{name}: {came} have no dtype in common without rounding or cutting; convert "
+                f"them first, with .astype(np.float64)."
+            )
+        return [np.asarray(a, dtype) for a in inputs], None
+    dtype = np.result_type(*floats)
+    found = []
+    for i, given in enumerate(inputs):
+        if isinstance(given, (bool, int, float)) and not isinstance(given, np.generic):
+            found.append(weak(given, dtype))
+            continue
+        array = np.asarray(given)
+        if array.dtype.kind != "f" or dtype not in FLOATS:
+            raise DTypeError(
+                f"{name}: array {i} is {describe(array)} among floats; expected float32 or float64 "
+                f"and no mixing with integers or booleans. Convert it first: "
+                f".astype(np.{dtype})."
+            )
+        found.append(array if array.dtype == dtype else array.astype(dtype))
+    return found, dtype
 
 
 def check_broadcast(name: str, arrays: Sequence[Array]) -> None:

@@ -28,12 +28,14 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from .border import tensors_in
-from .errors import DeclarationError, ShapeError, describe
+from .dtypes import supported
+from .errors import DeclarationError, DTypeError, ShapeError, describe
 from .plan import Plan, Plans, Pullback
 
 Array = np.ndarray
 REGISTRY: dict[str, Op] = {}
 
+_OUTPUTS = frozenset(map(np.dtype, ("f4", "f8", "?", "i8", "i4", "i2", "i1", "u1")))  # the usual
 _REQUIRED = inspect.Parameter.empty
 
 
@@ -221,7 +223,19 @@ class Op:
         """Raises ShapeError, if that is what is wrong with the arrays."""
 
     def forward(self, arrays: Sequence[Array], params: dict[str, Any]) -> Array:
-        return self.body(arrays, **params) if self.variadic else self.body(*arrays, **params)
+        y = self.body(arrays, **params) if self.variadic else self.body(*arrays, **params)
+        return y if type(y) is np.ndarray and y.dtype in _OUTPUTS else self._as_output(y)
+
+    def _as_output(self, y: Any) -> Array:
+        """What a body returned, as an array a Tensor can hold. Raises DeclarationError."""
+        if isinstance(y, np.generic) or type(y) in (bool, int, float):
+            y = np.asarray(y)
+        if not isinstance(y, np.ndarray):
+            self._refuse(f"its body returned {describe(y)}; expected an array")
+        try:
+            return np.asarray(y, supported(self.name, y.dtype))
+        except DTypeError as error:
+            self._refuse(f"its body returned {describe(y)}: {error}")
 
     def pull(self, node: Any, g: Any, recorded: bool) -> list[tuple[int, Any]]:
         """(input, its gradient), for an op that is more than its rules (kind "scan")."""

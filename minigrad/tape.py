@@ -10,15 +10,14 @@ it to look at.
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import MinigradError, NumericalError, describe
 from .memory import readable
+from .switches import Listener, Switch, state
 
 if TYPE_CHECKING:
     from .op import Op
@@ -26,30 +25,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 Array = np.ndarray
-Listener = Callable[[str, "Tensor", str], None]
 
-
-class _State(threading.local):
-    """The switches of one Python thread."""
-
-    mode = 1  # what apply() asks: 0 inside no_grad, 1 recording, 2 also a Tape or detect_anomaly
-    recording = True
-    anomaly = False
-    scope = ""
-    tape: Tape | None = None
-    listeners: tuple[Listener, ...] = ()
-
-    def switch(self, **switches: Any) -> dict[str, Any]:
-        """Sets switches, and returns what they were."""
-        before = {name: getattr(self, name) for name in switches}
-        for name, value in switches.items():
-            setattr(self, name, value)
-        watched = self.anomaly or self.tape is not None
-        self.mode = 2 if watched else int(self.recording)
-        return before
-
-
-state = _State()
 tick = itertools.count(1).__next__  # one clock for nodes and for in-place edits: which came first?
 
 
@@ -79,6 +55,7 @@ class Node:
     scope: str
     # seldom set, so they are no slots: making a node must be cheap
     hooks: list[Callable[..., Any]] | None = None
+    retained: Sequence[Callable[[], Tensor | None]] = ()  # weakly, who wants the gradient in .grad
     tape: Tape | None = None
 
     def __repr__(self) -> str:
@@ -104,7 +81,7 @@ class Node:
         return f"{self.op.name} at position {self.position}{scope}"
 
 
-class Tape:
+class Tape(Switch):
     """Keeps everything recorded while it is active: nodes, values and, after backward, gradients.
 
         with mg.Tape() as tape:
@@ -127,11 +104,11 @@ class Tape:
     def __enter__(self) -> Tape:
         if state.tape is not None:
             raise MinigradError("Tape: another Tape is active in this thread; leave it first.")
-        state.switch(tape=self)
+        super().__enter__()
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        state.switch(tape=None)
+    def switches(self) -> dict[str, Any]:
+        return {"tape": self}
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -210,46 +187,64 @@ def _short(value: Any) -> str:
     return "..." if value is Ellipsis else repr(value)
 
 
-@contextmanager
-def scope(name: str) -> Iterator[None]:
+class scope(Switch):
     """Names what is recorded inside; scopes nest as `lstm/t=3` and become clusters in drawings."""
-    outer = state.scope
-    state.scope = f"{outer}/{name}" if outer else name
-    try:
-        yield
-    finally:
-        state.scope = outer
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def switches(self) -> dict[str, Any]:
+        return {"scope": f"{state.scope}/{self.name}" if state.scope else self.name}
 
 
-class no_grad:
-    """Nothing inside needs a gradient: no recording, leaves may be edited in place."""
+class no_grad(Switch):
+    """Nothing inside needs a gradient: no recording, leaves may be edited in place.
 
-    def __enter__(self) -> None:
-        self._outer = state.switch(recording=False)
+    >>> from minigrad import tensor
+    >>> @no_grad()
+    ... def evaluate(x):
+    ...     return x * 2.0
+    >>> evaluate(tensor([1.0], requires_grad=True)).requires_grad
+    False
+    """
 
-    def __exit__(self, *exc: object) -> None:
-        state.switch(**self._outer)
+    def switches(self) -> dict[str, Any]:
+        return {"recording": False}
 
 
-class detect_anomaly:
+class detect_anomaly(Switch):
     """Stops at the first NaN or Inf, forward or backward, and names its op and scope."""
 
-    def __enter__(self) -> None:
-        self._outer = state.switch(anomaly=True)
-
-    def __exit__(self, *exc: object) -> None:
-        state.switch(**self._outer)
+    def switches(self) -> dict[str, Any]:
+        return {"anomaly": True}
 
 
-def check_finite(array: Array, where: str, during: str) -> None:
-    """Raises NumericalError if `array` holds NaN or Inf (detect_anomaly)."""
-    if array.dtype.kind != "f" or np.isfinite(array).all():
+def check_finite(array: Any, where: str, during: str, read: Iterable[tuple[str, Any]] = ()) -> None:
+    """Raises NumericalError if `array` holds NaN or Inf (detect_anomaly).
+
+    read: (name, array) for what it was computed from; the message says which of them was not
+    finite itself, or that all were.
+    """
+    found = _not_finite(array)
+    if not found:
         return
+    read = list(read)
+    at_fault = [f"{name} held {bad}" for name, value in read if (bad := _not_finite(value))]
+    origin = ""
+    if at_fault:
+        origin = f" It began earlier: {' and '.join(at_fault)}."
+    elif read:
+        origin = f" What it read was finite: {', '.join(name for name, _ in read)}."
+    raise NumericalError(f"detect_anomaly: {during} of {where} produced {found}.{origin}")
+
+
+def _not_finite(value: Any) -> str:
+    """`nan at index [3] of float64[5]`, the first NaN or Inf of a value; "" if there is none."""
+    array = np.asarray(value)
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return ""
     bad = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-    raise NumericalError(
-        f"detect_anomaly: {during} of {where} produced {array[bad]} at index {list(bad)} of "
-        f"{describe(array)}, and everything before it was finite."
-    )
+    return f"{array[bad]} at index {list(bad)} of {describe(array)}"
 
 
 def tap(name: str, tensor: Tensor) -> Tensor:
@@ -259,12 +254,11 @@ def tap(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-@contextmanager
-def listen(listener: Listener) -> Iterator[None]:
+class listen(Switch):
     """Calls listener(name, tensor, scope) for each `tap` inside."""
-    outer = state.listeners
-    state.listeners = (*outer, listener)
-    try:
-        yield
-    finally:
-        state.listeners = outer
+
+    def __init__(self, listener: Listener):
+        self.listener = listener
+
+    def switches(self) -> dict[str, Any]:
+        return {"listeners": (*state.listeners, self.listener)}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import border, ops, versions
+from .dtypes import supported
 from .errors import DTypeError, GradientError, ShapeError, describe, suggest
 from .kinds import weak
 from .memory import is_lent, kept, lend, lent, private_params, readable
 from .op import REGISTRY, Op
+from .plan import FLOATS
 from .tape import Node, check_finite, state, tick
 
 Array = np.ndarray
@@ -34,7 +37,7 @@ class Tensor:
     _node: Node | None
     requires_grad: bool
     # leaves have these; the many tensors computed from them mostly do not, so they are no slots
-    grad: Tensor | None = None
+    _grad: Tensor | None = None
     name: str = ""
     by_hand: bool = False  # made by `tensor(...)` or as a Parameter, not by an op
     _trace: Any = None  # of a Tracer, in compile: a Tensor of a step that is being traced
@@ -44,13 +47,8 @@ class Tensor:
         if isinstance(data, (Tensor, list, tuple)):
             data = _constant(type(self).__name__, data)
         array = np.array(data, dtype=dtype)  # always a copy: the tape must own what it keeps
-        if array.dtype.kind not in "fbiu" or (array.dtype.kind == "f" and array.dtype.itemsize < 4):
-            raise DTypeError(
-                f"tensor: cannot hold {array.dtype}; expected float32, float64, integers or "
-                "booleans."
-            )
-        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-            raise DTypeError(f"tensor: {array.dtype} is not supported; pass dtype=np.float64.")
+        if array.dtype not in FLOATS:
+            array = array.astype(supported("tensor", array.dtype), copy=False)
         if requires_grad and array.dtype.kind != "f":
             raise DTypeError(
                 f"tensor: requires_grad=True needs float32 or float64, got {describe(array)}; "
@@ -87,6 +85,32 @@ class Tensor:
         if is_lent(self, array):
             return  # the end of `t.data -= x`: already written
         self._data = np.array(array, dtype=self._data.dtype)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backward left, of this tensor's shape and dtype; None if none did.
+
+        An array that is assigned is copied. Raises ShapeError and DTypeError for what is no
+        gradient of this tensor.
+        """
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is None:
+            self._grad = None
+            return
+        g = as_tensor(value)
+        if g.shape != self.shape:
+            raise ShapeError(
+                f"grad: {describe(g)} is no gradient of {describe(self)}; expected the same shape."
+            )
+        if g.dtype != self.dtype or g.dtype.kind != "f":
+            raise DTypeError(
+                f"grad: {describe(g)} is no gradient of {describe(self)}; expected the same dtype, "
+                f"float32 or float64. Convert it first: .astype(np.{self.dtype})."
+            )
+        self._grad = g if g._data.flags.writeable else g * 1.0  # clipping writes into it
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -255,18 +279,18 @@ class Tensor:
         return HookHandle(hooks, hook)
 
     def retain_grad(self) -> Tensor:
-        """Keeps the gradient of a computed tensor in `.grad`, as leaves do by themselves."""
-        if self._node is not None:
-            import weakref
+        """Keeps the gradient of a computed tensor in `.grad`, as leaves do by themselves.
 
-            me = weakref.ref(self)
-
-            def keep(g: Tensor) -> None:
-                this = me()
-                if this is not None:
-                    this.grad = in_place_of(g, g._data.copy())
-
-            self.register_hook(keep)
+        It is what flows on, after the hooks, in memory of its own. Raises GradientError if no
+        gradient will ever arrive.
+        """
+        if not self.requires_grad:
+            raise GradientError(
+                "retain_grad: this tensor needs no gradient, none will ever arrive."
+            )
+        node = self._node
+        if node is not None and all(kept() is not self for kept in node.retained):
+            node.retained = (*node.retained, weakref.ref(self))
         return self
 
     def zero_grad(self) -> None:
@@ -665,7 +689,9 @@ def _apply_watched(
     s = state
     if s.anomaly:
         scope = f", scope {s.scope}" if s.scope else ""
-        check_finite(y, f"{op.name}{scope}", "the forward pass")
+        names = op.inputs if len(op.inputs) == len(arrays) else range(len(arrays))
+        read = [(f"the input {name!r}", a) for name, a in zip(names, arrays, strict=True)]
+        check_finite(y, f"{op.name}{scope}", "the forward pass", read)
     if not s.recording or y.dtype.kind != "f":
         mask = 0
     if s.tape is None:

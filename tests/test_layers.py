@@ -24,7 +24,8 @@ LAYERS = (
     {"border", "numpy_rules", "op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},
     # helpers that know no op and no kernel
-    {"errors", "axes", "files", "printable", "random", "tree", "untrusted"},
+    {"errors", "axes", "checks", "dtypes", "files", "printable", "random", "switches", "tree"}
+    | {"untrusted"},
 )
 LEVEL = {name: len(LAYERS) - i for i, layer in enumerate(LAYERS) for name in layer}
 

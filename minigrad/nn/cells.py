@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import checks
 from ..errors import DTypeError, ShapeError, describe
 from ..ops import relu, sigmoid, split, tanh
 from ..tape import tap
@@ -66,8 +67,7 @@ class Cell(Module):
         output_size = hidden_size if output_size is None else output_size
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "output_size": output_size}
         for name, size in sizes.items():
-            if size < 1:
-                raise ShapeError(f"{type(self).__name__}: {name} must be >= 1, got {size}.")
+            checks.size(f"{type(self).__name__}: {name}", size)
         self.input_size, self.hidden_size = input_size, hidden_size
         self.output_size = output_size
 
@@ -223,7 +223,9 @@ class LSTMCell(GatedCell):
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
     ):
-        if not 0 <= proj_size < hidden_size:
+        checks.size(f"{type(self).__name__}: hidden_size", hidden_size)
+        checks.size(f"{type(self).__name__}: proj_size", proj_size, least=0)
+        if proj_size >= hidden_size:
             raise ShapeError(
                 f"{type(self).__name__}: proj_size={proj_size} must be 0 (none) or less than "
                 f"hidden_size={hidden_size}."

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import checks
 from ..errors import ShapeError, describe
 from ..random import default_generator
 
@@ -28,16 +29,18 @@ if TYPE_CHECKING:
 
 def constant_(p: Parameter, value: float = 0.0) -> None:
     """Every element is `value`."""
-    p.data = np.full(p.shape, value)
+    p.data = np.full(p.shape, checks.number("constant_: value", value))
 
 
 def uniform_(p: Parameter, bound: float, generator: np.random.Generator | None = None) -> None:
     """Uniform in (-bound, bound); torch.nn's recurrent layers use bound = 1 / sqrt(H)."""
+    checks.at_least_0("uniform_: bound", bound)
     p.data = default_generator(generator).uniform(-bound, bound, p.shape)
 
 
 def normal_(p: Parameter, std: float = 1.0, generator: np.random.Generator | None = None) -> None:
     """Normal with mean 0."""
+    checks.at_least_0("normal_: std", std)
     p.data = default_generator(generator).normal(0.0, std, p.shape)
 
 
@@ -46,7 +49,7 @@ def xavier_uniform_(
 ) -> None:
     """Uniform with variance gain^2 * 2 / (fan_in + fan_out), for tanh and sigmoid (Glorot 2010)."""
     rows, columns = _matrix(p, gates)
-    uniform_(p, gain * math.sqrt(6.0 / (rows + columns)), generator)
+    uniform_(p, checks.number("init: gain", gain) * math.sqrt(6.0 / (rows + columns)), generator)
 
 
 def xavier_normal_(
@@ -54,7 +57,7 @@ def xavier_normal_(
 ) -> None:
     """Normal with variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio 2010)."""
     rows, columns = _matrix(p, gates)
-    normal_(p, gain * math.sqrt(2.0 / (rows + columns)), generator)
+    normal_(p, checks.number("init: gain", gain) * math.sqrt(2.0 / (rows + columns)), generator)
 
 
 def he_uniform_(
@@ -65,7 +68,7 @@ def he_uniform_(
 ) -> None:
     """Uniform with variance gain^2 / fan_in; the default gain is relu's (He et al. 2015)."""
     _, columns = _matrix(p, gates)
-    uniform_(p, gain * math.sqrt(3.0 / columns), generator)
+    uniform_(p, checks.number("init: gain", gain) * math.sqrt(3.0 / columns), generator)
 
 
 def he_normal_(
@@ -76,7 +79,7 @@ def he_normal_(
 ) -> None:
     """Normal with variance gain^2 / fan_in; the default gain is relu's (He et al. 2015)."""
     _, columns = _matrix(p, gates)
-    normal_(p, gain / math.sqrt(columns), generator)
+    normal_(p, checks.number("init: gain", gain) / math.sqrt(columns), generator)
 
 
 def orthogonal_(
@@ -90,7 +93,7 @@ def orthogonal_(
         q, r = np.linalg.qr(draw.normal(size=(max(rows, columns), min(rows, columns))))
         q *= np.sign(np.diag(r))  # without this, QR's choice of signs makes some rotations rarer
         blocks.append(q if rows >= columns else q.T)
-    p.data = gain * np.concatenate(blocks)
+    p.data = checks.number("orthogonal_: gain", gain) * np.concatenate(blocks)
 
 
 def identity_(
@@ -98,6 +101,7 @@ def identity_(
 ) -> None:
     """Each gate's matrix is scale * I; with relu and zero biases, the IRNN (Le et al. 2015)."""
     rows, columns = _matrix(p, gates)
+    checks.number("identity_: scale", scale)
     p.data = np.tile(scale * np.eye(rows, columns), (gates, 1))
 
 
@@ -131,7 +135,7 @@ def chrono_(module: Module, t_max: float, generator: np.random.Generator | None 
     each unit. Set in bias_ih; the same part of bias_hh becomes 0, as the two add up.
     Raises ValueError if t_max < 2 or there is no such cell with biases.
     """
-    if not t_max >= 2:
+    if not checks.number("chrono_: t_max", t_max) >= 2:
         raise ValueError(f"chrono_: t_max is the longest dependency in steps, >= 2; got {t_max}.")
     draw = default_generator(generator)
     for cell in _cells(module, "bias_ih", gate="fzi"):
@@ -169,6 +173,7 @@ def _cells(
 
 def _matrix(p: Parameter, gates: int) -> tuple[int, int]:
     """Rows and columns of one gate's matrix."""
-    if p.ndim != 2 or gates < 1 or p.shape[0] % gates:
+    gates = checks.size("init: gates", gates)
+    if p.ndim != 2 or not p.size or p.shape[0] % gates:
         raise ShapeError(f"init: expected a matrix of {gates} gates stacked, got {describe(p)}.")
     return p.shape[0] // gates, p.shape[1]

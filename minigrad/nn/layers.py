@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import ops
+from .. import checks, ops
 from ..border import plain
 from ..errors import DTypeError, ShapeError, TraceError, describe
 from ..random import default_generator
@@ -40,6 +40,8 @@ class Linear(Module):
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
     ):
+        in_features = checks.size("Linear: in_features", in_features)
+        out_features = checks.size("Linear: out_features", out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(np.zeros((out_features, in_features)), dtype)
         self.bias = Parameter(np.zeros(out_features), dtype) if bias else None
@@ -80,7 +82,11 @@ class Embedding(Module):
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
     ):
-        if padding_idx is not None and not 0 <= padding_idx < num_embeddings:
+        num_embeddings = checks.size("Embedding: num_embeddings", num_embeddings)
+        embedding_dim = checks.size("Embedding: embedding_dim", embedding_dim)
+        if padding_idx is not None:
+            padding_idx = checks.size("Embedding: padding_idx", padding_idx, least=0)
+        if padding_idx is not None and padding_idx >= num_embeddings:
             raise ShapeError(
                 f"Embedding: padding_idx={padding_idx} is no row of {num_embeddings} embeddings."
             )
@@ -122,7 +128,7 @@ def check_indices(who: str, indices: Any, n: int) -> Any:
 class LayerNorm(Module):
     """y = (x - mean) / sqrt(var + eps) * weight + bias, over the last axes (Ba et al. 2016).
 
-    normalized_shape: the size of the last axis, or the sizes of the last axes.
+    normalized_shape: the size of the last axis, or a list or tuple of the sizes of the last axes.
     bias=False leaves the shift out; elementwise_affine=False the scale too.
 
     >>> y = LayerNorm(3)(np.array([[1, 2, 6]], np.float32)); float(abs(y.numpy().mean())) < 1e-6
@@ -131,14 +137,18 @@ class LayerNorm(Module):
 
     def __init__(
         self,
-        normalized_shape: int | tuple[int, ...],
+        normalized_shape: int | Sequence[int],
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
         dtype: Any = np.float32,
     ):
-        shape = normalized_shape if isinstance(normalized_shape, tuple) else (normalized_shape,)
-        self.normalized_shape, self.eps = shape, eps
+        several = isinstance(normalized_shape, (Sequence, np.ndarray))
+        sizes: Any = normalized_shape if several else (normalized_shape,)
+        shape = tuple(checks.size("LayerNorm: normalized_shape", n) for n in sizes)
+        if not shape:
+            raise ShapeError("LayerNorm: normalized_shape is empty; expected one size or more.")
+        self.normalized_shape, self.eps = shape, checks.at_least_0("LayerNorm: eps", eps)
         self.weight = Parameter(np.ones(shape), dtype) if elementwise_affine else None
         self.bias = Parameter(np.zeros(shape), dtype) if elementwise_affine and bias else None
 
@@ -172,7 +182,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, generator: np.random.Generator | None = None):
-        self.p, self.generator = check_probability("Dropout: p", p), generator
+        self.p, self.generator = checks.probability("Dropout: p", p), generator
 
     def forward(self, x: Any) -> Tensor:
         x = as_tensor(x, "Dropout")
@@ -195,13 +205,6 @@ def drop(x: Tensor, p: float, generator: np.random.Generator | None) -> Tensor:
     kept = default_generator(generator).random(x.shape) >= p
     scale = 0.0 if p == 1.0 else 1.0 / (1.0 - p)
     return x * (kept * scale).astype(x.dtype)
-
-
-def check_probability(what: str, p: float) -> float:
-    """p as a float. Raises ValueError unless it is from 0 to 1."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"{what} is a probability, from 0 to 1; got {p}.")
-    return float(p)
 
 
 class Sequential(Module):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
+from .. import checks, ops
 from ..border import plain
 from ..errors import DTypeError, ShapeError, describe
 from ..tensor import Tensor, as_tensor
@@ -68,8 +68,7 @@ def huber_loss(prediction: Any, target: Any, delta: float = 1.0, reduction: str 
 
     Errors as in mse_loss; ValueError unless delta > 0.
     """
-    if not delta > 0:
-        raise ValueError(f"huber_loss: delta must be > 0, got {delta}.")
+    checks.number("huber_loss: delta", delta, 0.0, bounds="()")
     d = _difference("huber_loss", prediction, target)
     inside = ops.clip(d, -delta, delta)
     return _reduce(inside * (d - 0.5 * inside), "huber_loss", reduction)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..dtypes import supported
 from ..errors import DTypeError, StateDictError
 from ..tape import scope
 from ..tape import state as switches
@@ -108,14 +109,17 @@ class Module:
         for name, value in vars(self).items():
             yield from _held(name, value)
 
+    def joined(self, name: str, below: str) -> str:
+        """The full name of what the member `name` calls `below`."""
+        return f"{name}.{below}"
+
     def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """(name, parameter) with shared ones as often as they are named; see named_parameters."""
-        for name, member in self.members():
-            if isinstance(member, Parameter):
-                yield name, member
-            else:
-                for below, parameter in member.all_parameters():
-                    yield f"{name}.{below}", parameter
+        """(name, parameter) with shared ones as often as they are named; see named_parameters.
+
+        A module that holds itself, or one that holds it (`child.parent = self`), is not entered
+        again: what it has is named from above.
+        """
+        return _parameters_below(self, ())
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter) of this module and all below, each parameter once."""
@@ -130,11 +134,16 @@ class Module:
         return (parameter for _, parameter in self.named_parameters())
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it."""
-        yield self
-        for _, member in self.members():
-            if isinstance(member, Module):
-                yield from member.modules()
+        """This module and all below it, each once."""
+        seen: set[int] = set()
+        stack: list[Module] = [self]
+        while stack:
+            module = stack.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield module
+                below = [m for _, m in module.members() if isinstance(m, Module)]
+                stack += reversed(below)
 
     def apply(self, function: Callable[[Module], Any]) -> Module:
         """Calls function(module) on this module and all below; returns this module."""
@@ -160,7 +169,7 @@ class Module:
 
     def to(self, dtype: Any) -> Module:
         """Makes every parameter float32 or float64 and drops gradients; returns the module."""
-        dtype = np.dtype(dtype)
+        dtype = supported("Module.to", dtype)
         if dtype not in (np.float32, np.float64):
             raise DTypeError(f"Module.to: expected float32 or float64, got {dtype}.")
         for parameter in self.parameters():
@@ -225,10 +234,7 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        head = f"{type(self).__name__}({self.describe()})"
-        below = [(name, m) for name, m in self.members() if isinstance(m, Module)]
-        lines = [f"({name}): {member!r}".replace("\n", "\n  ") for name, member in below]
-        return "\n  ".join([head, *lines])
+        return _text(self, ())
 
 
 def _below(mine: Mapping[str, Any], state: Mapping[str, Any]) -> str:
@@ -245,13 +251,37 @@ def _below(mine: Mapping[str, Any], state: Mapping[str, Any]) -> str:
     return ""
 
 
-def _held(name: str, value: Any) -> Iterator[tuple[str, Parameter | Module]]:
-    """The members in an attribute's value, looking into containers."""
+def _text(module: Module, above: tuple[Module, ...]) -> str:
+    above = (*above, module)
+    lines = [f"{type(module).__name__}({module.describe()})"]
+    for name, member in module.members():
+        if isinstance(member, Module):
+            if any(member is m for m in above):
+                text = f"{type(member).__name__}(...)"
+            else:
+                plain = type(member).__repr__ is Module.__repr__
+                text = _text(member, above) if plain else repr(member)
+            lines.append(f"({name}): {text}".replace("\n", "\n  "))
+    return "\n  ".join(lines)
+
+
+def _parameters_below(module: Module, above: tuple[Module, ...]) -> Iterator[tuple[str, Parameter]]:
+    above = (*above, module)
+    for name, member in module.members():
+        if isinstance(member, Parameter):
+            yield name, member
+        elif not any(member is m for m in above):
+            for below, parameter in _parameters_below(member, above):
+                yield module.joined(name, below), parameter
+
+
+def _held(
+    name: str, value: Any, inside: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, Parameter | Module]]:
+    """The members in an attribute's value, looking into containers (not again into one itself)."""
     if isinstance(value, (Parameter, Module)):
         yield name, value
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _held(f"{name}.{i}", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _held(f"{name}.{key}", item)
+    elif isinstance(value, (list, tuple, dict)) and not any(value is c for c in inside):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            yield from _held(f"{name}.{key}", item, (*inside, value))

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
+from .. import checks, ops
 from ..compile.scan import scan
 from ..compile.unroll import check_lengths
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import scope
 from ..tensor import Tensor, as_tensor
 from ..tree import leaves, map_leaves, named_leaves, rebuild, structure
-from .layers import check_probability, drop
+from .layers import drop
 from .module import Module, Parameter
 
 DEFAULT_MODE = "fused"  # how layers run unless told otherwise; the only place that says so
@@ -92,6 +92,8 @@ class Recurrent(Module):
         generator: np.random.Generator | None = None,
     ):
         self._check_options(num_layers, merge, mode)
+        input_size = checks.size(f"{self._who}: input_size", input_size)
+        dropout = checks.probability(f"{self._who}: dropout", dropout)
         if dropout and num_layers == 1:
             warnings.warn(
                 f"{self._who}: dropout={dropout} acts between layers, and there is only one",
@@ -99,7 +101,7 @@ class Recurrent(Module):
             )
         self.input_size, self.num_layers = input_size, num_layers
         self.batch_first, self.bidirectional = batch_first, bidirectional
-        self.dropout = check_probability(f"{self._who}: dropout", dropout)
+        self.dropout = dropout
         self.merge, self.return_sequences, self.mode = merge, return_sequences, mode
         self.generator = generator
         self.cells: list[Any] = []  # layer 0 forward, layer 0 reverse, layer 1 forward, ...
@@ -245,8 +247,7 @@ class Recurrent(Module):
         return type(self).__name__
 
     def _check_options(self, num_layers: int, merge: str, mode: str) -> None:
-        if num_layers < 1:
-            raise ValueError(f"{self._who}: num_layers must be >= 1, got {num_layers}.")
+        checks.size(f"{self._who}: num_layers", num_layers)
         if merge not in MERGES:
             raise ValueError(f"{self._who}: merge must be one of {list(MERGES)}, got {merge!r}.")
         if mode not in ("fused", "tape"):
@@ -279,11 +280,9 @@ class Recurrent(Module):
     def name_members(self) -> None:
         """The cells run in the scopes l0/fwd, l0/rev, ..., and have no names beside those."""
 
-    def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
+    def joined(self, name: str, below: str) -> str:
         """Named as in torch.nn: weight_ih_l0, weight_ih_l0_reverse, weight_ih_l1, ..."""
-        for suffix, cell in self.members():
-            for name, parameter in cell.all_parameters():
-                yield f"{name}_{suffix}", parameter
+        return f"{below}_{name}"
 
     def _cell_named(self, name: str) -> tuple[Any, str] | None:
         """The cell and the attribute that `weight_ih_l0` stands for."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import checks
 from ..errors import ShapeError, describe
 from ..random import default_generator
 from ..tensor import as_tensor
@@ -34,10 +34,9 @@ def sample(
     x = np.asarray(as_tensor(logits).numpy(), np.float64)
     if not x.ndim or not x.shape[-1]:
         raise ShapeError(f"sample: expected logits (..., C), got {describe(x)}.")
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"sample: temperature must be finite and >= 0, got {temperature}.")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"sample: top_k must be at least 1, got {top_k}.")
+    checks.at_least_0("sample: temperature", temperature)
+    if top_k is not None:
+        checks.size("sample: top_k", top_k)
     if temperature == 0:
         return x.argmax(axis=-1)
     if top_k is not None and top_k < x.shape[-1]:
@@ -80,10 +79,9 @@ def beam_search(
     >>> best[0].symbols
     []
     """
-    if width < 1 or max_steps < 1:
-        raise ValueError(
-            f"beam_search: width and max_steps must be >= 1, got {width} and {max_steps}."
-        )
+    checks.size("beam_search: width", width)
+    checks.size("beam_search: max_steps", max_steps)
+    checks.number("beam_search: length_penalty", length_penalty)
 
     def rows_of(state: Any, rows: Array) -> Any:
         return map_leaves(lambda s: s[rows], state)

@@ -66,11 +66,11 @@ def var(x, axis=None, keepdims=False, ddof=0):
     x = _floating(as_array(x))
     deviation = subtract(x, mean(x, axis, keepdims=True))
     n = _count(x, axis)
-    if n <= ddof:
+    if 0 < n <= ddof:
         raise ShapeError(
             f"var: {n} elements over axis {axis} with ddof={ddof}; need more than ddof."
         )
-    return sum(square(deviation), axis=axis, keepdims=keepdims) / (n - ddof)
+    return sum(square(deviation), axis=axis, keepdims=keepdims) / builtins.max(n - ddof, 0)
 
 
 @_method
@@ -154,13 +154,14 @@ def moved(x, source, to):
 
 
 def _top(x, axis):
-    """The largest along axis (0 where infinite), by which x is moved.
+    """The largest along axis (0 where infinite, or over an empty axis), by which x is moved.
 
     Its gradient cancels out in exact arithmetic, and is recorded all the same. In floating point it
     gives the largest element minus the sum of the others' gradients, where its own, p - 1 for a
     probability p that rounds to 1, would be 0.
     """
-    top = max(x, axis=axis, keepdims=True)
+    largest = max if _count(x, axis) else sum
+    top = largest(x, axis=axis, keepdims=True)
     return where(equal(top - top, 0.0), top, 0.0)
 
 

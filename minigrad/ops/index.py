@@ -107,6 +107,8 @@ def _basic(index):
 def take(x, indices, axis=0):
     """y = x at the integers `indices` along `axis`: rows of an embedding, steps of a sequence."""
     x = as_array(x)
+    if not len(x.shape) and axis in (0, -1):  # as NumPy
+        x = x.reshape((1,))
     axis = canonical_axis(axis, len(x.shape), "take: axis")
     index = plain_index(indices)
     if isinstance(index, np.ndarray) and index.dtype.kind == "b":

@@ -7,8 +7,9 @@ import operator
 
 import numpy as np
 
-from ..axes import canonical_axis
-from ..errors import ShapeError
+from ..axes import canonical_axis, distinct_axes
+from ..dtypes import supported
+from ..errors import DTypeError, GradientError, ShapeError, describe
 from ..kinds import view
 from ..op import sample
 
@@ -134,7 +135,9 @@ def _(shapes, axis):
     shape = shapes[0]
     if axis is None:
         return {"axis": tuple(i for i, n in enumerate(shape) if n == 1)}
-    axes = tuple(canonical_axis(a, len(shape), "squeeze: axis") for a in _ints(axis, "squeeze"))
+    if not shape and axis in (0, -1):  # as NumPy
+        return {"axis": ()}
+    axes = distinct_axes(_ints(axis, "squeeze"), len(shape), "squeeze: axis")
     for a in axes:
         if shape[a] != 1:
             raise ShapeError(f"squeeze: axis {a} of {list(shape)} has size {shape[a]}, expected 1.")
@@ -248,7 +251,7 @@ def flip(x, axis=None):
 def _(shapes, axis):
     n = len(shapes[0])
     axes = range(n) if axis is None else _ints(axis, "flip")
-    return {"axis": tuple(canonical_axis(a, n, "flip: axis") for a in axes)}
+    return {"axis": distinct_axes(axes, n, "flip: axis")}
 
 
 @flip.vjp("x")
@@ -288,6 +291,8 @@ def _(g, shift, axis):
 )
 def pad(x, pad_width, value=0.0):
     """`value` around x; pad_width is ((before, after), ...) an axis, or one pair, or one int."""
+    if x.dtype.kind != "f" and not (math.isfinite(value) and x.dtype.type(value) == value):
+        raise DTypeError(f"pad: {describe(x)} cannot hold value={value}; pad x.astype(np.float64).")
     return np.pad(x, pad_width, constant_values=value) if pad_width else x.copy()
 
 
@@ -303,6 +308,11 @@ def _(shapes, pad_width, value):
         ) from None
     if widths.dtype.kind not in "iu" or (widths < 0).any():
         raise ShapeError(f"pad: pad_width {pad_width!r}: expected integers >= 0.")
+    if getattr(value, "requires_grad", False):
+        raise GradientError(
+            "pad: value requires a gradient, and none would arrive; pad with 0 and add "
+            "mg.where(inside, 0.0, value), or pass value.item()."
+        )
     return {"pad_width": tuple((int(a), int(b)) for a, b in widths), "value": float(value)}
 
 
@@ -320,7 +330,7 @@ def astype(x, dtype):
 
 @astype.check_params
 def _(shapes, dtype):
-    return {"dtype": np.dtype(dtype)}
+    return {"dtype": supported("astype", dtype)}
 
 
 @astype.vjp("x")

@@ -8,12 +8,14 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import versions
+from .. import checks, versions
+from ..checks import at_least_0, below_1
 from ..errors import GradientError, StateDictError, describe
 from ..tensor import Tensor
 
@@ -28,18 +30,27 @@ class Optimizer:
         optimizer.step()
 
     params: Tensors that require a gradient, usually module.parameters(). lr: the learning rate, an
-    attribute that schedules set.
-    Raises GradientError for anything else, ValueError for hyperparameters out of range.
+    attribute that schedules set; base_lr: what it was before a schedule changed it.
+    Raises GradientError for anything else, ValueError for hyperparameters out of range and
+    TypeError for those that are no numbers, also when they are set later.
     """
 
+    hyperparameters: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": at_least_0}
+    scheduled = False  # is a schedule setting lr just now?
+
     def __init__(self, params: Iterable[Tensor], lr: float):
-        self.params = list(params)
-        self.lr = _at_least_0("lr", lr)
+        self.params = _listed(params)
+        self.lr = lr
         if not self.params:
             raise GradientError(
                 "optimizer: no parameters; pass module.parameters() or a list of Tensors."
             )
         for i, p in enumerate(self.params):
+            if isinstance(p, dict):
+                raise GradientError(
+                    f"optimizer: parameter {i} is a dict; there are no groups of parameters here, "
+                    f"make an optimizer for each, with its own options."
+                )
             if not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf:
                 raise GradientError(
                     f"optimizer: parameter {i} is {describe(p)}; expected a Tensor made with "
@@ -49,7 +60,26 @@ class Optimizer:
             raise GradientError(
                 "optimizer: a parameter is listed twice; it would move twice a step."
             )
-        self.state = [{"step": 0} | self.slots(p._data) for p in self.params]
+        self.state = self._new_state()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = self.hyperparameters.get(name)
+        if check is not None:
+            value = check(f"{type(self).__name__}: {name}", value)
+        super().__setattr__(name, value)
+        if name == "lr" and not self.scheduled:
+            self.base_lr = value
+
+    def schedule_lr(self, rate: float) -> None:
+        """Sets lr for the time being; base_lr stays what it was."""
+        self.scheduled = True
+        try:
+            self.lr = rate
+        finally:
+            self.scheduled = False
+
+    def _new_state(self) -> list[dict[str, Any]]:
+        return [{"step": 0} | self.slots(p._data) for p in self.params]
 
     def slots(self, x: Array) -> dict[str, Any]:
         """What is remembered for a parameter from step to step."""
@@ -63,6 +93,9 @@ class Optimizer:
         """One update of every parameter that has a gradient."""
         for p, state in zip(self.params, self.state, strict=True):
             if p.grad is not None:
+                for k, v in state.items():
+                    if isinstance(v, Array) and v.dtype != p.dtype:  # Module.to came in between
+                        state[k] = v.astype(p.dtype)
                 state["step"] += 1
                 self.update(versions.writable(p), p.grad._data, state)
 
@@ -71,29 +104,67 @@ class Optimizer:
             p.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on later, flat: {"lr": ..., "0.step": ..., "0.mean": array, ...}."""
-        flat: dict[str, Any] = {"lr": self.lr}
+        """What is needed to go on later, flat: {"lr": ..., "0.step": ..., "0.mean": array, ...}.
+
+        All hyperparameters are in it, and base_lr, which a schedule made later starts from.
+        """
+        flat: dict[str, Any] = {name: getattr(self, name) for name in self.hyperparameters}
+        flat["base_lr"] = self.base_lr
         for i, state in enumerate(self.state):
             flat |= {f"{i}.{k}": v.copy() if isinstance(v, Array) else v for k, v in state.items()}
         return flat
 
     def load_state_dict(self, flat: Mapping[str, Any]) -> None:
-        """Restores what state_dict() gave; raises StateDictError, and changes nothing, if unfit."""
-        expected = self.state_dict()
+        """Restores what state_dict() gave, hyperparameters too.
+
+        Raises StateDictError, and changes nothing, if it does not fit.
+        """
+        who = f"{type(self).__name__}.load_state_dict"
+        new = copy.copy(self)
+        try:
+            for name in (*self.hyperparameters, "base_lr"):
+                if name in flat:
+                    setattr(new, name, _plain(flat[name]))
+            new.base_lr = at_least_0("base_lr", new.base_lr)
+        except (TypeError, ValueError) as error:
+            raise StateDictError(f"{who}: {error}") from None
+        new.state = new._new_state()
+        expected = new.state_dict()
         wrong = [f"missing {k!r}" for k in expected if k not in flat]
         wrong += [f"unexpected {k!r}" for k in flat if k not in expected]
-        wrong += [
-            f"{k!r} is {list(np.shape(flat[k]))}, expected {list(np.shape(v))}"
-            for k, v in expected.items()
-            if k in flat and np.shape(flat[k]) != np.shape(v)
-        ]
+        for k, v in expected.items():
+            given = np.asarray(flat.get(k, v))
+            if given.shape != np.shape(v):
+                wrong.append(f"{k!r} is {list(given.shape)}, expected {list(np.shape(v))}")
+            elif given.dtype.kind not in "biuf":
+                wrong.append(f"{k!r} is {given.dtype}, expected numbers")
         if wrong:
-            raise StateDictError(f"{type(self).__name__}.load_state_dict: {'; '.join(wrong)}.")
-        self.lr = float(flat["lr"])
-        for i, state in enumerate(self.state):
+            raise StateDictError(f"{who}: {'; '.join(wrong)}.")
+        for i, state in enumerate(new.state):
             for k, v in state.items():
-                new = flat[f"{i}.{k}"]
-                state[k] = np.array(new, v.dtype) if isinstance(v, Array) else int(new)
+                given = flat[f"{i}.{k}"]
+                state[k] = np.array(given, v.dtype) if isinstance(v, Array) else int(given)
+        vars(self).update(vars(new))
+
+
+def _listed(params: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters as a list, or a GradientError that says what to pass."""
+    given = "a Tensor" if isinstance(params, Tensor) else type(params).__name__
+    if isinstance(params, (Tensor, Mapping, str)) or not isinstance(params, Iterable):
+        raise GradientError(
+            f"optimizer: expected module.parameters() or a list of Tensors, got {given}; "
+            f"pass a single Tensor as [tensor]."
+        )
+    return list(params)
+
+
+def _plain(value: Any) -> Any:
+    """A hyperparameter as np.load gives it back, as Python has it."""
+    return value.tolist() if isinstance(value, (Array, np.generic)) else value
+
+
+def _betas(what: str, value: Any) -> tuple[float, float]:
+    return checks.pair(what, value, below_1)
 
 
 class SGD(Optimizer):
@@ -107,6 +178,11 @@ class SGD(Optimizer):
     [0.5]
     """
 
+    hyperparameters = Optimizer.hyperparameters | {
+        "momentum": at_least_0, "dampening": checks.number, "weight_decay": at_least_0,
+        "nesterov": checks.flag,
+    }  # fmt: skip
+
     def __init__(
         self,
         params: Iterable[Tensor],
@@ -116,9 +192,8 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ):
-        self.momentum = _at_least_0("momentum", momentum)
-        self.dampening, self.nesterov = dampening, nesterov
-        self.weight_decay = _at_least_0("weight_decay", weight_decay)
+        self.momentum, self.dampening, self.nesterov = momentum, dampening, nesterov
+        self.weight_decay = weight_decay
         if nesterov and (momentum == 0 or dampening != 0):
             raise ValueError("SGD: nesterov=True needs momentum > 0 and dampening=0.")
         super().__init__(params, lr)
@@ -147,6 +222,10 @@ class Adam(Optimizer):
     weight_decay * x to g; AdamW shrinks x itself instead.
     """
 
+    hyperparameters = Optimizer.hyperparameters | {
+        "betas": _betas, "eps": at_least_0, "weight_decay": at_least_0,
+    }  # fmt: skip
+
     def __init__(
         self,
         params: Iterable[Tensor],
@@ -155,9 +234,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        self.betas = (_below_1("betas[0]", betas[0]), _below_1("betas[1]", betas[1]))
-        self.eps = _at_least_0("eps", eps)
-        self.weight_decay = _at_least_0("weight_decay", weight_decay)
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(params, lr)
 
     def slots(self, x: Array) -> dict[str, Any]:
@@ -207,6 +284,11 @@ class RMSprop(Optimizer):
     weight_decay: adds weight_decay * x to g.
     """
 
+    hyperparameters = Optimizer.hyperparameters | {
+        "alpha": below_1, "eps": at_least_0, "weight_decay": at_least_0,
+        "momentum": at_least_0, "centered": checks.flag,
+    }  # fmt: skip
+
     def __init__(
         self,
         params: Iterable[Tensor],
@@ -217,9 +299,8 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         centered: bool = False,
     ):
-        self.alpha, self.eps = _below_1("alpha", alpha), _at_least_0("eps", eps)
-        self.weight_decay = _at_least_0("weight_decay", weight_decay)
-        self.momentum, self.centered = _at_least_0("momentum", momentum), centered
+        self.alpha, self.eps, self.weight_decay = alpha, eps, weight_decay
+        self.momentum, self.centered = momentum, centered
         super().__init__(params, lr)
 
     def slots(self, x: Array) -> dict[str, Any]:
@@ -251,6 +332,11 @@ class Adagrad(Optimizer):
     lr_t = lr / (1 + (t - 1) lr_decay). weight_decay: adds weight_decay * x to g.
     """
 
+    hyperparameters = Optimizer.hyperparameters | {
+        "lr_decay": at_least_0, "weight_decay": at_least_0,
+        "initial_accumulator_value": at_least_0, "eps": at_least_0,
+    }  # fmt: skip
+
     def __init__(
         self,
         params: Iterable[Tensor],
@@ -260,14 +346,12 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
     ):
-        self.lr_decay = _at_least_0("lr_decay", lr_decay)
-        self.weight_decay = _at_least_0("weight_decay", weight_decay)
-        self.initial = _at_least_0("initial_accumulator_value", initial_accumulator_value)
-        self.eps = _at_least_0("eps", eps)
+        self.lr_decay, self.weight_decay, self.eps = lr_decay, weight_decay, eps
+        self.initial_accumulator_value = initial_accumulator_value
         super().__init__(params, lr)
 
     def slots(self, x: Array) -> dict[str, Any]:
-        return {"sum": np.full_like(x, self.initial)}
+        return {"sum": np.full_like(x, self.initial_accumulator_value)}
 
     def update(self, x: Array, g: Array, state: dict[str, Any]) -> None:
         if self.weight_decay:
@@ -276,15 +360,3 @@ class Adagrad(Optimizer):
         s += g * g
         rate = self.lr / (1 + (state["step"] - 1) * self.lr_decay)
         x -= rate * (g / (np.sqrt(s) + self.eps))
-
-
-def _at_least_0(name: str, value: float) -> float:
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"optimizer: {name} must be >= 0 and finite, got {value}.")
-    return value
-
-
-def _below_1(name: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise ValueError(f"optimizer: {name} must be from 0 up to (not including) 1, got {value}.")
-    return value

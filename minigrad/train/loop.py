@@ -327,7 +327,6 @@ class Run:
         )
         if self.schedule is not None:
             _load_schedule(self.schedule, schedule)
-            self.optimizer.lr = float(tree["optimizer"]["lr"])
         if tree["data"] is not None:
             self.batches.load_state_dict(tree["data"])
         for generator, state in zip(self.generators, random, strict=True):

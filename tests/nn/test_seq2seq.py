@@ -79,9 +79,9 @@ def test_one_generator_gives_one_sequence_of_samples() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (dict(temperature=-1.0), ValueError, "temperature must be finite and >= 0"),
-        (dict(temperature=float("nan")), ValueError, "temperature must be finite"),
-        (dict(top_k=0), ValueError, "top_k must be at least 1, got 0"),
+        (dict(temperature=-1.0), ValueError, "temperature must be >= 0 and finite"),
+        (dict(temperature=float("nan")), ValueError, "temperature must be >= 0"),
+        (dict(top_k=0), ValueError, "top_k must be >= 1, got 0"),
     ],
 )
 def test_wrong_options_of_sample_are_named(options: Any, error: type, message: str) -> None:

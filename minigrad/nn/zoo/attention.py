@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import checks
 from ...compile.unroll import check_lengths
 from ...errors import DTypeError, ShapeError, describe
 from ...ops import expand_dims, sigmoid, softmax, split, sum, tanh
@@ -63,8 +64,7 @@ class AttentionLSTMCell(LSTMCell):
         super().__init__(input_size, hidden_size, bias, proj_size, dtype, generator)
         A = hidden_size if attention_size is None else attention_size
         for name, size in [("memory_size", memory_size), ("attention_size", A)]:
-            if size < 1:
-                raise ShapeError(f"AttentionLSTMCell: {name} must be >= 1, got {size}.")
+            checks.size(f"AttentionLSTMCell: {name}", size)
         self.memory_size, self.attention_size, self.score = memory_size, A, score
         self.memory: Tensor | None = None
         self.mask: Tensor | None = None  # (B, M), added to the scores: 0, or NOWHERE in the padding

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import checks
 from ...ops import concatenate, cos, exp, relu, sin, split, sqrt, square
 from ...random import default_generator
 from ...tape import tap
@@ -48,7 +49,7 @@ class UnitaryCell(Cell):
         generator: np.random.Generator | None = None,
     ):
         super().__init__(input_size, hidden_size, output_size=2 * hidden_size)
-        self.eps = eps
+        self.eps = checks.at_least_0("UnitaryCell: eps", eps)
         self.weight_ih = self.parameter((2 * hidden_size, input_size), dtype, generator)
         angles = default_generator(generator).uniform(-np.pi, np.pi, hidden_size)
         self.theta = Parameter(angles, dtype)
@@ -100,7 +101,9 @@ class LRUCell(Cell):
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
     ):
-        if not 0.0 < r_min < r_max < 1.0:
+        for name, value in (("r_min", r_min), ("r_max", r_max), ("max_phase", max_phase)):
+            checks.number(f"LRUCell: {name}", value, 0.0, bounds="()")
+        if not r_min < r_max < 1.0:
             raise ValueError(f"LRUCell: expected 0 < r_min < r_max < 1, got {r_min} and {r_max}.")
         super().__init__(input_size, hidden_size, output_size)
         self.weight_ih = self.parameter((2 * hidden_size, input_size), dtype, generator)

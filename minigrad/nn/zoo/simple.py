@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import checks
 from ...ops import tanh
 from ...tape import tap
 from ...tensor import Tensor
@@ -123,7 +124,7 @@ class JordanCell(ElmanCell):
             generator,
             recurrent_size=hidden_size if output_size is None else output_size,
         )
-        self.decay = decay
+        self.decay = checks.number("JordanCell: decay", decay)
 
     def init_state(self, batch: int) -> Tensor:
         """Zeros, (batch, O)."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ... import checks
 from ...ops import sigmoid, split, tanh
 from ...random import default_generator
 from ...tape import tap
 from ...tensor import Tensor
 from ..cells import LSTMCell, LSTMState
-from ..layers import check_probability, linear
+from ..layers import linear
 
 
 class ZoneoutLSTMCell(LSTMCell):
@@ -49,8 +50,8 @@ class ZoneoutLSTMCell(LSTMCell):
         generator: np.random.Generator | None = None,
     ):
         super().__init__(input_size, hidden_size, bias, proj_size, dtype, generator)
-        self.zoneout_h = check_probability("ZoneoutLSTMCell: zoneout_h", zoneout_h)
-        self.zoneout_c = check_probability("ZoneoutLSTMCell: zoneout_c", zoneout_c)
+        self.zoneout_h = checks.probability("ZoneoutLSTMCell: zoneout_h", zoneout_h)
+        self.zoneout_c = checks.probability("ZoneoutLSTMCell: zoneout_c", zoneout_c)
         self.generator = generator
 
     def draw(self, time: int, batch: int) -> dict[str, np.ndarray] | None:
