@@ -440,7 +440,7 @@ def into_itself(graph: Any) -> None:
         (unknown_output, "'nowhere' is not an output of any node"),
         (into_itself, "topologically sorted"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__qualname__", str(value)).partition(".")[0],
 )
 def test_an_onnx_node_that_is_not_what_it_says_is_refused(
     change: Any, said: str, tmp_path: Path
