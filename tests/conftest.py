@@ -26,6 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help=rewrite)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption(
+        "--wide"
+    ):  # for what is decided on import: see compile/test_random_programs
+        os.environ["MINIGRAD_TESTS_WIDE"] = "1"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "driver" in getattr(item, "fixturenames", ()):

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import numpy as np
+import pytest
 from compile.agree import PLAIN, assert_agree, close, small_parts
 from compile.programs import RandomProgram, programs
 from hypothesis import HealthCheck, assume, given, note, settings
@@ -15,7 +16,9 @@ import minigrad as mg
 from minigrad.tree import leaves
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-EXAMPLES = 5000 if LONG else 300 if PLAIN else 14
+WIDE = os.environ.get("MINIGRAD_TESTS_WIDE") == "1"
+EXAMPLES = 5000 if LONG else 100 if PLAIN else 20 if WIDE else 5
+pytestmark = pytest.mark.wide  # runs anyway, with --wide on more examples
 # Hundreds of ops may lie on the way of a gradient: relative to its largest element, or to 1.
 TOLERANCE = {np.float64: 1e-11, np.float32: 3e-4}
 

@@ -46,13 +46,10 @@ def test_a_few_damaged_files_of_every_kind_are_read_or_refused(
     assert_read(read_damaged(";".join(KINDS), FEW))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_thousand_damaged_files_are_read_or_refused(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
-    if not request.config.getoption("--wide"):
-        pytest.skip("takes up to a minute a kind; run with --wide")
+def test_two_thousand_damaged_files_are_read_or_refused(kind: str) -> None:
     assert_read(read_damaged(kind, MANY))
 
 
