@@ -53,16 +53,8 @@ def grad(
                 "it out, or "
                 f"pass allow_unused=True to get None."
             )
-    results = [None if g is None else _owned(g, found[:i]) for i, g in enumerate(found)]
+    results = [g if g is None or isinstance(g, Tensor) else wrap(g, None, False) for g in found]
     return results[0] if single else results
-
-
-def _owned(g: Any, others: list[Any]) -> Tensor:
-    """A gradient as a Tensor that shares no memory with those of the same input asked for again."""
-    again = any(g is h for h in others)
-    if isinstance(g, Tensor):
-        return g * 1.0 if again else g
-    return wrap(g.copy() if again else g, None, False)
 
 
 def _leaves(where: str, inputs: Sequence[Any]) -> list[Tensor]:

@@ -217,7 +217,11 @@ class Op:
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
         """The inputs as arrays of dtypes this op takes."""
-        return [a if type(a) is np.ndarray else np.asarray(a) for a in inputs], None
+        arrays = [a if type(a) is np.ndarray else np.asarray(a) for a in inputs]
+        for i, a in enumerate(arrays):
+            if a.dtype not in _OUTPUTS:
+                arrays[i] = a.astype(supported(self.name, a.dtype))
+        return arrays, None
 
     def check_shapes(self, arrays: Sequence[Array]) -> None:
         """Raises ShapeError, if that is what is wrong with the arrays."""

@@ -77,6 +77,7 @@ def test_the_same_bits_for_a_batch_worth_two_threads(rng: Any) -> None:
             same_bits("a result", a, b)
 
 
+@pytest.mark.filterwarnings("ignore:scan. lambda has been compiled")  # the numbers tell them apart
 def test_many_python_threads_scan_at_once(rng: Any) -> None:
     """Each the cells of its own and one that all share; every one gets its own numbers."""
     shared = nn.GRUCell(3, 4, dtype=F64, generator=rng)

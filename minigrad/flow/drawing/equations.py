@@ -19,7 +19,7 @@ from ...tree import map_leaves, named_leaves
 
 SYMBOLS = {
     "add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "negative": "−", "sigmoid": "σ",
-    "sum": "Σ", "sqrt": "√",
+    "sum": "Σ", "sqrt": "√", "sech2": "tanh′", "sigmoid_slope": "σ′",
 }  # fmt: skip
 ARITHMETIC = {"add", "subtract", "multiply", "divide", "negative", "maximum", "minimum", "where"}
 WORDS = (("weight_", "W_"), ("bias_", "b_"))  # how papers write torch.nn's weight_ih, bias_ih
