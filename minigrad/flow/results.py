@@ -96,8 +96,8 @@ def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """
     check_destination(path, replace)
     path = path.absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    old = temporary.with_name(f"{temporary.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
