@@ -95,7 +95,8 @@ def find(name: str) -> Path | None:
 
 def load(stem: str) -> tuple[list[str], bytes] | None:
     """(symbols it needs, object code) of `<stem>.o`, or None where there is no whole one that only
-    this user or root can have written."""
+    this user or root can have written.
+    """
     for place in _places():
         with suppress(OSError, ValueError):  # not there, gone meanwhile, or not ours to read
             data = trust.read(place, f"{stem}.o")

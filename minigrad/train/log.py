@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -53,37 +54,43 @@ class Log:
 
 
 def _set_aside(path: Path) -> None:
+    """Renames the log of a run that left no checkpoint, where it holds anything."""
     if not path.exists():
         return
-    if not whole_lines(path):  # killed before its first line was whole
+    whole_lines(path)  # what is no log is none of this run's
+    if path.stat().st_size == 0:  # killed before the first step
         path.unlink()
         return
-    aside = path.with_name(f"{path.stem}-2{path.suffix}")
-    number = 2
-    while os.path.lexists(aside):
-        number += 1
-        aside = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    os.rename(path, aside)
-    warnings.warn(
-        f"fit: there is no checkpoint, so the run starts anew; the log of the earlier one is kept "
-        f"as {aside}.",
-        LogWarning,
-        stacklevel=4,
+    _warn(
+        f"there is no checkpoint, so the run starts anew; the log of the earlier one is kept as "
+        f"{_rename(path)}."
     )
 
 
+def _rename(path: Path) -> Path:
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    aside = next(name for name in names if not os.path.lexists(name))
+    return path.rename(aside)
+
+
 def _cut(path: Path, step: int) -> None:
-    kept = [line for line in whole_lines(path) if _step(line) <= step] if path.exists() else []
-    if path.exists():
+    """Takes the lines after `step` out of a log."""
+    lines = whole_lines(path) if path.exists() else []
+    kept = [line for line in lines if _step(line) <= step]
+    if lines:
         write_whole(path, "".join(map(to_line, kept)).encode())
-    last = max(map(_step, kept), default=0)
-    if last < step:
-        warnings.warn(
-            f"fit: the checkpoint is of step {step}, and {path} has no lines of steps {last + 1} "
-            f"to {step}; it goes on after them.",
-            LogWarning,
-            stacklevel=4,
+    aside = ""
+    if not lines and path.exists() and path.stat().st_size:
+        aside = f" What was there is kept as {_rename(path)}."
+    if (last := max(map(_step, kept), default=0)) < step:
+        _warn(
+            f"the checkpoint is of step {step}, and {path} has no lines of steps {last + 1} to "
+            f"{step}; it goes on after them.{aside}"
         )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"fit: {text}", LogWarning, stacklevel=5)
 
 
 def _step(record: dict[str, Any]) -> int:

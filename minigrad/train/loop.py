@@ -103,7 +103,8 @@ def fit(
         from it if it is there: parameters, optimiser, schedule, position in the data, carried
         state, random numbers; the run goes on to the same bits. Where it is not there, the run
         starts anew; the log of a run that was killed before its first checkpoint is then kept under
-        another name, with a LogWarning. generators: of random numbers that the run uses, beside minigrad's default one and those the model holds.
+        another name, with a LogWarning. generators: of random numbers that the run uses, beside
+        minigrad's default one and those the model holds.
     log: a JSONL file, a line for each update and validation. progress: a function of (Run), None
         for a bar in a terminal or plain lines in a pipe, False for nothing.
     Raises TrainingError for arguments that make no sense; a loss that is NaN or Inf ends the run

@@ -59,8 +59,7 @@ def test_a_folder_that_others_may_write_is_neither_read_nor_written(builds, mode
     builds.folder.chmod(mode)
     before = {path: path.stat().st_mtime_ns for path in builds.folder.iterdir()}
     with pytest.warns(trust.KernelCacheWarning, match="others may write to it") as told:
-        assert builds.works(3)
-        assert builds.works(5)
+        assert all(map(builds.works, (3, 5)))
     assert len(told) == 1
     assert builds.compiled == ["times_3", "times_3", "times_5"]
     assert {path: path.stat().st_mtime_ns for path in builds.folder.iterdir()} == before
@@ -193,7 +192,10 @@ def test_what_is_being_written_and_files_of_others_are_not_evicted(place):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("", 256 << 20), ("0", 0), ("1000", 1000), ("3k", 3072), ("500 MiB", 500 << 20), ("2GB", 2 << 30)],
+    [
+        ("", 256 << 20), ("0", 0), ("1000", 1000), ("3k", 3072), ("500 MiB", 500 << 20),
+        ("2GB", 2 << 30),
+    ],
 )  # fmt: skip
 def test_a_limit_is_bytes_or_has_a_unit(monkeypatch, text, size):
     monkeypatch.setenv("MINIGRAD_CACHE_LIMIT", text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +52,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
 def test_a_run_killed_before_its_first_checkpoint_starts_anew_and_keeps_its_log(
     tmp_path: Path, whole: list[float], die: int, torn: str
 ) -> None:
-    for times in range(2):
-        with pytest.raises(Killed), warnings.catch_warnings():
-            warnings.simplefilter("ignore" if times else "error", LogWarning)
-            run(tmp_path, die)
+    with pytest.raises(Killed):
+        run(tmp_path, die)
+    with pytest.raises(Killed), pytest.warns(LogWarning, match=r"kept as .*a-2\.jsonl"):
+        run(tmp_path, die)
     with open(tmp_path / "a.jsonl", "a") as file:
         file.write(torn)
     with pytest.warns(LogWarning, match=r"no checkpoint, so the run starts anew.*a-3\.jsonl"):
@@ -68,8 +67,8 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew_and_keeps_its_log(
     assert (tmp_path / "a-3.jsonl").read_text().endswith(torn)
 
 
-@pytest.mark.parametrize("content", [None, "", '{"st', "\0"])
-def test_a_log_without_a_whole_line_is_no_obstacle(
+@pytest.mark.parametrize("content", [None, ""])
+def test_an_empty_log_is_no_obstacle(
     tmp_path: Path, whole: list[float], content: str | None
 ) -> None:
     if content is not None:
@@ -77,6 +76,22 @@ def test_a_log_without_a_whole_line_is_no_obstacle(
     assert run(tmp_path)[1] == whole
     assert steps(tmp_path / "a.jsonl") == list(range(1, 11))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt", "a.jsonl"]
+
+
+@pytest.mark.parametrize("content", ['{"st', "\0", "a note of mine"])
+@pytest.mark.parametrize("die", [0, 7])
+def test_a_line_that_may_be_anything_is_kept_elsewhere(
+    tmp_path: Path, whole: list[float], content: str, die: int
+) -> None:
+    if die:
+        with pytest.raises(Killed):
+            run(tmp_path, die)
+    (tmp_path / "a.jsonl").write_text(content)
+    with pytest.warns(LogWarning, match=r"kept as .*a-2\.jsonl") as told:
+        assert run(tmp_path)[1] == whole
+    assert len(told) == 1
+    assert (tmp_path / "a-2.jsonl").read_text() == content
+    assert steps(tmp_path / "a.jsonl") == list(range(6 if die else 1, 11))
 
 
 @pytest.mark.parametrize("torn", ["", '{"step": 8, "lo'])
