@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -207,3 +209,21 @@ def test_a_limit_that_is_no_size_is_named(monkeypatch, text):
     monkeypatch.setenv("MINIGRAD_CACHE_LIMIT", text)
     with pytest.raises(limit.CacheLimitError, match=r"MINIGRAD_CACHE_LIMIT: expected bytes or"):
         limit.limit()
+
+
+STORING = """
+import sys
+from minigrad.kernels import cache
+for i in range(60):
+    stem = f"k{i}-" + cache.key(sys.argv[1], str(i))
+    cache.store(f"{stem}.py", b"# source")
+    cache.store_object(stem, [], bytes(5000))
+"""
+
+
+def test_several_processes_that_store_and_evict_harm_nobody(place):
+    asked = [subprocess.Popen([sys.executable, "-c", STORING, name]) for name in "abc"]
+    assert [one.wait(60) for one in asked] == [0, 0, 0]
+    assert total(place) <= 100_000 * (1 + 3 / 16)
+    for entry in cache.kernels():
+        assert cache.load(entry.stem) == ([], bytes(5000))
