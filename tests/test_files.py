@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from minigrad import files
 from minigrad.files import replacing, write_whole
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions and links of POSIX")
@@ -161,3 +163,73 @@ def test_after_any_exception_nothing_has_changed(
 def test_every_name_that_a_file_can_have_will_do(tmp_path: Path, name: str) -> None:
     assert write_whole(tmp_path / name, b"1").read_bytes() == b"1"
     assert names(tmp_path) == [name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="groups of POSIX")
+def test_what_a_group_may_do_is_not_for_another_group(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*args: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    (tmp_path / "a").touch()
+    (tmp_path / "a").chmod(0o664)
+    fields = list((tmp_path / "a").stat())
+    fields[stat.ST_GID] += 1  # of a group that this process may not give
+    monkeypatch.setattr(os, "fchown", refuse)
+    with open(tmp_path / "b", "wb") as file:
+        files._make_alike(file.fileno(), os.stat_result(fields))
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o604
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o400])
+def test_a_file_that_may_not_be_written_is_not_replaced(
+    tmp_path: Path, monkeypatch, mode: int
+) -> None:
+    (tmp_path / "a").write_bytes(b"precious")
+    (tmp_path / "a").chmod(mode)
+    # root may write everything, so say what the system says to others
+    monkeypatch.setattr(os, "access", lambda path, what: bool(os.stat(path).st_mode & 0o200))
+    with pytest.raises(PermissionError):
+        write_whole(tmp_path / "a", b"new")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"precious"]
+
+
+KILLED = """
+import os, signal, sys
+from minigrad.files import replacing
+with replacing(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_what_a_killed_process_leaves_does_not_make_a_folder_full(tmp_path: Path) -> None:
+    from minigrad.flow.results import new_folder
+
+    out = tmp_path / "out"
+    out.mkdir()
+    done = subprocess.run([sys.executable, "-c", KILLED, out / "a"], check=False, timeout=60)
+    assert done.returncode == -9
+    (left,) = out.iterdir()
+    assert files.is_remainder(left.name)
+    assert files.is_empty(out)
+    with new_folder(out) as folder:
+        (folder / "result").touch()
+    assert [path.name for path in out.iterdir()] == ["result"]
+    assert not files.is_empty(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_a_link_to_a_folder_of_results_stays_a_link(tmp_path: Path) -> None:
+    from minigrad.flow.results import MARK, new_folder
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    for content in ("first", "second"):
+        with new_folder(tmp_path / "out", replace=True) as folder:
+            (folder / MARK).write_text(content)
+        assert (tmp_path / "out").is_symlink()
+        assert (tmp_path / "disk" / MARK).read_text() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "out"]
