@@ -119,12 +119,13 @@ def test_info_works_with_a_wrong_setting(
 
 def test_cache_lists_kernels_newest_first(filled: Path, capsys: Captured) -> None:
     assert status("cache") == 0
-    new, old, total = capsys.readouterr().out.splitlines()
+    new, old, total, most = capsys.readouterr().out.splitlines()
     assert new.split()[:4] == [f"scan_GRUCell_forward-{KEY}", "scan", "3", "KiB"]
     assert new.endswith(" s")
     assert old.split()[:4] == [f"element-{KEY}", "element", "1", "KiB"]
     assert old.endswith(" days")
     assert total == f"2 kernels, 3 KiB: 1 element, 1 scan, in {filled}"
+    assert most.startswith("at most 262,144 KiB, the least recently used go first")
 
 
 def test_cache_clear_removes_what_is_ours(filled: Path, capsys: Captured) -> None:

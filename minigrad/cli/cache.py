@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ..kernels import cache
+from ..kernels import cache, limit
 from ..kernels.cache import Entry
 from .say import say
 
@@ -24,7 +24,8 @@ def add(commands: Any) -> None:
         description="Lists the compiled kernels, newest first, each with its size and age; its "
         "source lies beside it, under the same name with .py. `clear` removes them all, those of "
         "other versions of minigrad, Numba and Python too; they are compiled again when needed. "
-        "Other files in the folder are left alone.",
+        "Other files in the folder are left alone. Over $MINIGRAD_CACHE_LIMIT (256 MiB; 0: no "
+        "limit) the least recently used are removed.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("action", nargs="?", choices=("list", "clear"), default="list")
@@ -42,7 +43,18 @@ def run(args: argparse.Namespace) -> int:
     for line in table(entries, time.time()):
         say(line)
     say(f"{summary(entries)}, in {place}" if entries else f"no kernels in {place}")
+    say(f"at most {size_limit()}")
     return 0
+
+
+def size_limit() -> str:
+    """What `$MINIGRAD_CACHE_LIMIT` says, in words."""
+    try:
+        most = limit.limit()
+    except limit.CacheLimitError as error:
+        return str(error)
+    named = "$MINIGRAD_CACHE_LIMIT"
+    return f"{kib(most)}, the least recently used go first ({named})" if most else f"any ({named})"
 
 
 def _clear() -> int:

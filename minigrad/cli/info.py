@@ -14,7 +14,7 @@ from .. import __version__
 from ..errors import MinigradError
 from ..flow.render import INSTALL, RenderError, find_engine
 from ..kernels import cache, host
-from .cache import NOWHERE, summary
+from .cache import NOWHERE, size_limit, summary
 from .say import say
 
 
@@ -44,6 +44,7 @@ def facts() -> list[tuple[str, str]]:
         ("JIT", "off (NUMBA_DISABLE_JIT): NumPy twins" if _jit_disabled() else "on"),
         ("kernel cache", _cache()),
         ("kernels kept", summary(cache.kernels())),
+        ("kernels at most", size_limit()),
         ("drawing engine", _engine()),
     ]
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..files import is_empty
 from ..printable import printable
 from .arguments import integer
 from .say import say
@@ -109,7 +110,7 @@ def _dry_run(config: Any, out: Path) -> int:
     from ..lab.sweep.folder import check_continues
 
     done: dict[str, Any] = {}
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and is_empty(out)):
         earlier, done = sweep.open_for_reading(out)
         check_continues(out, earlier, config)
     runs = config.runs()

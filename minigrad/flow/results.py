@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MinigradError
+from ..files import beside, is_empty
 
 MARK = "flow.json"  # the file that makes a folder a result of ours
 
@@ -70,7 +71,7 @@ def check_destination(path: Path, replace: bool = False) -> None:
     An empty folder will do. With replace=True so will an earlier result, but no other folder.
     """
     if path.is_dir():
-        if any(path.iterdir()):
+        if not is_empty(path):
             if not (path / MARK).is_file():
                 raise OutputError(f"{path}: this folder is not empty; choose a new one.")
             if not replace:
@@ -95,9 +96,8 @@ def new_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     new one is whole.
     """
     check_destination(path, replace)
-    path = path.absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    path = Path(os.path.realpath(path))  # a link to an earlier result stays one
+    temporary, old = beside(path), beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()

@@ -11,7 +11,12 @@ what a killed process leaves of a file has a name that nobody looks for.
 The folder is `$MINIGRAD_CACHE_DIR`, else `$XDG_CACHE_HOME/minigrad`, else `~/.cache/minigrad`.
 Where it can't be written (read-only or missing home, a full disk), a private temporary folder
 serves this process; what the other one holds is still read. Where nothing can be written at all,
-kernels are compiled in every process. Kernels of other versions stay until `minigrad cache clear`.
+kernels are compiled in every process.
+
+Machine code is loaded only if nobody but this user and root can have written it (`trust`): from a
+folder and a file of theirs that others may not write, or a file of theirs in a sticky folder. Else
+it is compiled anew, with one warning. Over `$MINIGRAD_CACHE_LIMIT` (256 MiB) the kernels that were
+used least recently go (`limit`), those of other versions too.
 """
 
 from __future__ import annotations
@@ -21,17 +26,20 @@ import hashlib
 import json
 import os
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from minigrad.files import replacing
+from minigrad.kernels import limit, trust
+
 _MAGIC = b"minigrad kernel 1\n"
 _DIGITS = 24  # of a key: no time stamp and no other tool's hash in a file name is as long as that
 _OURS = re.compile(rf"(\w+-[0-9a-f]{{{_DIGITS}}})\.(?:o|py)")
-_TEMPORARY = re.compile(rf"\.{_OURS.pattern}\.\d+\.\d+")
+_TEMPORARY = re.compile(rf"\.{_OURS.pattern}\.(?:[0-9a-f]{{16}}|\d+\.\d+)")  # or of 0.1
+_tally = limit.Tally()
 
 
 def folder() -> Path | None:
@@ -80,18 +88,25 @@ def key(*parts: str) -> str:
 
 def find(name: str) -> Path | None:
     """Where a file of this name is."""
-    places = (place / name for place in (folder(), spilled()) if place)
+    paths = [place / name for place in _places()]
     # Not Path.is_file: it raises where a folder above is another user's or a name is too long.
-    return next((path for path in places if os.path.isfile(path)), None)
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def load(stem: str) -> tuple[list[str], bytes] | None:
-    """(symbols it needs, object code) of `<stem>.o`, or None where there is no whole one."""
-    path = find(f"{stem}.o")
-    try:
-        return _unpack(path.read_bytes()) if path else None
-    except OSError:  # gone meanwhile, or not ours to read
-        return None
+    """(symbols it needs, object code) of `<stem>.o`, or None where there is no whole one that only
+    this user or root can have written.
+    """
+    for place in _places():
+        with suppress(OSError, ValueError):  # not there, gone meanwhile, or not ours to read
+            data = trust.read(place, f"{stem}.o")
+            if data is not None and (found := _unpack(data)):
+                return found
+    return None
+
+
+def _places() -> list[Path]:
+    return [place for place in (folder(), spilled()) if place]
 
 
 def _unpack(data: bytes) -> tuple[list[str], bytes] | None:
@@ -112,13 +127,23 @@ def store(name: str, data: bytes) -> Path | None:
     """Write a file whole or not at all; returns its path, or None where nothing can be written."""
     with suppress(OSError):
         if place := folder():
-            place.mkdir(parents=True, exist_ok=True)
-            return _write(place, name, data)
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not (why := trust.objection(place)):
+                path = _write(place, name, data)
+                _keep_within_limit(place, len(data))
+                return path
+            trust.warn(place, f"the folder is not safe: {why}")
     with suppress(OSError):
         # Never made anew: once it is gone (its maker was a parent that ended), anyone could be the
         # next to make a folder of that name.
         return _write(_private(), name, data)
     return None
+
+
+def _keep_within_limit(place: Path, size: int) -> None:
+    if _tally.is_due(place, size):
+        with suppress(OSError):  # a folder that can be written and not listed
+            limit.evict(_files())
 
 
 def store_object(stem: str, needs: list[str], code: bytes) -> None:
@@ -129,14 +154,9 @@ def store_object(stem: str, needs: list[str], code: bytes) -> None:
 
 
 def _write(place: Path, name: str, data: bytes) -> Path:
-    temporary = place / f".{name}.{os.getpid()}.{threading.get_ident()}"
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, place / name)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    # Not as the umask says: what a group may write is not loaded.
+    with replacing(place / name, mode=0o644, durable=False, follow=False) as file:
+        file.write(data)
     return place / name
 
 
@@ -231,6 +251,8 @@ def obstacle() -> str:
     if place is None:
         return "there is no home folder; set $MINIGRAD_CACHE_DIR"
     try:
+        if why := trust.objection(place):
+            return f"not safe, {why}"
         while not _is_there(place):  # it is made with the first kernel
             place = place.parent
         # Asking for permissions does not see a read-only file system, nor a full one.

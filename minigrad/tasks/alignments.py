@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MinigradError
+from ..files import replacing
 
 Array = np.ndarray
 SHADES, ASCII_SHADES = " ░▒▓█", " .:+#"
@@ -65,7 +66,6 @@ def picture(path: Path, panels: Sequence[tuple[Array, str, str]]) -> Path:
             side.set_visible(False)
     axes[-1].set_xlabel("read")
     figure.colorbar(image, ax=list(axes), label="attention", shrink=0.6, pad=0.02)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=110, format="png")
-    temporary.replace(path)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=110, format="png")
     return path

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_whole
+from ..files import is_empty, write_whole
 from ..flow.results import to_json
 from ..flow.tables import table
 from ..interop.base import version
@@ -138,7 +138,7 @@ def measure(task: Task, steps: int, epochs: int, seconds: float) -> Result:
 
 def check_new(folder: Path) -> None:
     """Raises TaskError unless a run can begin in `folder`: it is empty, or not there yet."""
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and not is_empty(folder):
         if (folder / RUN).is_file():
             raise TaskError(
                 f"{folder}: holds an earlier run; --resume goes on with it, or choose a new folder."

@@ -101,8 +101,10 @@ def fit(
         Run (`run.step`, `run.loss`, `run.norm`, `run.model`), for instance a gradient-flow Monitor.
     checkpoint: a file, written after every epoch, every `every` steps and at the end. resume: go on
         from it if it is there: parameters, optimiser, schedule, position in the data, carried
-        state, random numbers; the run goes on to the same bits. generators: of random numbers that
-        the run uses, beside minigrad's default one and those the model holds.
+        state, random numbers; the run goes on to the same bits. Where it is not there, the run
+        starts anew; the log of a run that was killed before its first checkpoint is then kept under
+        another name, with a LogWarning. generators: of random numbers that the run uses, beside
+        minigrad's default one and those the model holds.
     log: a JSONL file, a line for each update and validation. progress: a function of (Run), None
         for a bar in a terminal or plain lines in a pipe, False for nothing.
     Raises TrainingError for arguments that make no sense; a loss that is NaN or Inf ends the run
@@ -141,7 +143,7 @@ def fit(
             f"another file."
         )
     try:
-        run.log = Log(log, run.step)
+        run.log = Log(log, run.step, resume)
     except (OSError, ValueError) as error:
         raise TrainingError(f"fit: log={str(log)!r} cannot be written: {error}") from None
     try:

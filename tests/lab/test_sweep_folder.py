@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from minigrad.files import beside
 from minigrad.lab.sweep import SweepError, folder, parse
 from minigrad.lab.sweep.coordinator import to_row, to_toml
 
@@ -88,7 +89,7 @@ def test_another_sweep_is_refused_with_what_differs(tmp_path: Path) -> None:
 
 def test_a_start_that_was_killed_before_it_wrote_its_config_is_ours(tmp_path: Path) -> None:
     (tmp_path / folder.LOCK).touch()
-    (tmp_path / (folder.CONFIG + ".part")).write_text("[gr")
+    beside(tmp_path / folder.CONFIG).write_text("[gr")
     with opened(tmp_path) as table:
         assert table.rows == {}
 

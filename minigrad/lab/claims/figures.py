@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...files import replacing
 from ...flow.drawing.colors import INK, MUTED, PAPER
 from ...flow.plots.style import HUES, PlotError, legend, line_style, matplotlib, tidy, title
 
@@ -40,5 +41,6 @@ def save(folder: Path, name: str, heading: str, draw: Callable[[Any], None]) -> 
     with found.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         for kind in FORMATS:
             metadata = {"Date": None} if kind == "svg" else {}
-            figure.savefig(folder / f"{name}.{kind}", format=kind, dpi=160, metadata=metadata)
+            with replacing(folder / f"{name}.{kind}") as file:
+                figure.savefig(file, format=kind, dpi=160, metadata=metadata)
     return [f"{name}.{kind}" for kind in FORMATS]

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from ...files import write_whole
 from ...flow.results import to_csv, to_json
 from ...untrusted import read_json, reading
 from . import figures
@@ -59,11 +60,11 @@ def save(folder: Path, claim: Claim, result: Data) -> tuple[list[str], str]:
     Without matplotlib, or if drawing fails, the numbers are written all the same: they may have
     taken minutes.
     """
-    (folder / f"{claim.name}.json").write_text(to_json(result), encoding="utf-8")
+    write_whole(folder / f"{claim.name}.json", to_json(result).encode())
     rows = result["data"]["rows"]
     head = list(dict.fromkeys(name for row in rows for name in row))
     table = to_csv(head, [[row.get(name, "") for name in head] for row in rows])
-    (folder / f"{claim.name}.csv").write_text(table, encoding="utf-8")
+    write_whole(folder / f"{claim.name}.csv", table.encode())
     names = [f"{claim.name}.json", f"{claim.name}.csv"]
     try:
         names += figures.save(

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...files import write_whole
+from ...files import is_remainder, sync_folder, write_whole
 from ...flow.results import to_csv, to_line
 from ...untrusted import lines_of, open_regular, parse_json, reading, whole_number
 from . import config as configs
@@ -49,7 +49,7 @@ class Folder:
             cut_torn(path / RESULTS)
             self.rows = read_rows(path)
             self._table = _open_own(path / RESULTS, os.O_WRONLY | os.O_APPEND)
-            _sync_folder(path)
+            sync_folder(path)
         except BaseException:
             os.close(self._lock)
             raise
@@ -195,7 +195,7 @@ def _check_ours(path: Path) -> None:
                 f"choose another folder with --out."
             )
     # A process killed at its start leaves a lock and no configuration yet.
-    others = {item.name for item in path.iterdir()} - {LOCK, CONFIG + ".part"}
+    others = {item.name for item in path.iterdir() if not is_remainder(item.name)} - {LOCK}
     if others and CONFIG not in others:
         raise SweepError(
             f"{path}: this folder is not empty and holds no sweep; choose a new one with --out."
@@ -240,13 +240,3 @@ def _lock_or_raise(file: int) -> None:
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name != "posix":
-        return
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
