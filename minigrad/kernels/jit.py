@@ -147,25 +147,31 @@ if hasattr(os, "register_at_fork"):
     import logging  # noqa: F401
 
     _taken: list[bool] = []  # the lock, for the time of a fork
+    _late: list[bool] = []  # Ctrl-C that came while a fork waited
 
     def _before_fork() -> None:
-        """Ctrl-C while a fork waits comes after the fork: Python would go on without the lock."""
-        interrupted = False
+        """Takes the lock, whatever comes: after an error in here Python forks all the same."""
         while not (_taken and _lock._is_owned()):  # type: ignore[attr-defined]
             try:
                 _taken.extend(map(_lock.acquire, (True,)))  # both or neither, for a handler
             except KeyboardInterrupt:
-                interrupted = True
-        if interrupted:
-            _thread.interrupt_main()
+                _late.append(True)
 
     def _after_fork() -> None:
+        _late.clear()
         if _taken and _lock._is_owned():  # type: ignore[attr-defined]
             _taken.clear()
             _lock.release()
 
+    def _after_fork_here() -> None:
+        late = bool(_late)
+        _after_fork()
+        if late:
+            # Behind this function, in which Python would swallow it.
+            threading.Timer(0.02, _thread.interrupt_main).start()
+
     os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+        before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork
     )
 
 
@@ -204,9 +210,8 @@ def build(
     key = objects.key(name, text if code is None else code, listed, mode(), *_surroundings())
 
     def once() -> None:
-        with _lock:
-            if key not in _kernels:
-                _kernels[key] = _obtain(name, key, text, dict(exports), links)
+        if key not in _kernels:
+            _kernels[key] = _obtain(name, key, text, dict(exports), links)
 
     if key not in _kernels:
         _undisturbed(once)
@@ -214,7 +219,7 @@ def build(
 
 
 def _undisturbed(work: Callable[[], object]) -> None:
-    """work(), which no handler of a signal cuts short: handlers run in the main thread only.
+    """work() under the lock, cut short by no handler of a signal: they run in the main thread only.
 
     A Numba that was half imported, or stopped while it fills its tables, fails for good. So work
     that the main thread asks for is done in another one. Ctrl-C ends the waiting at once; the work
@@ -222,13 +227,15 @@ def _undisturbed(work: Callable[[], object]) -> None:
     """
     here = threading.current_thread() is not threading.main_thread()
     if here or _lock._is_owned():  # type: ignore[attr-defined]  # else it would wait for this thread
-        work()
+        with _lock:
+            work()
         return
     done, errors = threading.Event(), list[BaseException]()
 
     def run() -> None:
         try:
-            work()
+            with _lock:
+                work()
         except BaseException as error:
             errors.append(error)
         finally:

@@ -205,6 +205,7 @@ assert jit._lock.acquire(timeout=5)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="no signal reaches a process from itself")
 @pytest.mark.parametrize(
     "where",
