@@ -26,9 +26,8 @@ def close_to_differences(value, ps, gradients, eps=1e-5):
     '''Along one direction through all of ps at once.'''
     ways = [rng.normal(size=p.shape) for p in ps]
     def moved(far):
-        with mg.no_grad():
-            return value([mg.tensor(p.numpy() + far * w, requires_grad=True)
-                          for p, w in zip(ps, ways)])
+        return value([mg.tensor(p.numpy() + far * w, requires_grad=True)
+                      for p, w in zip(ps, ways)])
     numeric = (8 * (moved(eps) - moved(-eps)) - moved(2 * eps) + moved(-2 * eps)) / (12 * eps)
     exact = sum((g.numpy() * w).sum() for g, w in zip(gradients, ways))
     assert abs(numeric - exact) <= 1e-6 * max(1.0, abs(exact)), (numeric, exact)
@@ -142,8 +141,7 @@ def gradients(ps):
     loss = (mg.scan(step, (h0, M0, u0), x).ys ** 2).sum()
     return mg.grad(loss, ps, create_graph=True)
 def value(ps):
-    with mg.enable_grad():
-        return sum(float(g.numpy().sum()) for g in gradients(ps))
+    return sum(float(g.numpy().sum()) for g in gradients(ps))
 second = mg.grad(sum((g.sum() for g in gradients(ps)), mg.tensor(0.0)), ps)
 close_to_differences(value, ps, second)
 """
