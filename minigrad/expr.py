@@ -172,9 +172,17 @@ class Printer:
 
     def name(self, e: Expr) -> str:
         """What stands for e in the text, its lines being printed."""
-        if id(e) not in self.named:
-            self.named[id(e)] = self._name(e)
-            self.kept.append(e)
+        waiting = [e]  # no recursion: a step may be a chain of thousands of ops
+        while waiting:
+            here = waiting[-1]
+            part = next((a for a in here.args if id(a) not in self.named), None)
+            if part is not None:
+                waiting.append(part)
+                continue
+            waiting.pop()
+            if id(here) not in self.named:
+                self.named[id(here)] = self._name(here)
+                self.kept.append(here)
         return self.named[id(e)]
 
     def _name(self, e: Expr) -> str:
@@ -183,7 +191,7 @@ class Printer:
             return str(e.value)
         if e.fn == "const":
             return _literal(e.value)
-        args = [self.name(a) for a in e.args]
+        args = [self.named[id(a)] for a in e.args]
         key = (e.fn, *args)
         if key not in self.printed:
             self.printed[key] = self.fresh()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
+from llvmlite import ir
 from numba import types
 from numba.core import compiler, registry
 from numba.core.compiler_lock import global_compiler_lock
@@ -129,6 +130,12 @@ def numba_type(word: str) -> Any:
     return getattr(types, {"void": "void", "ptr": "voidptr", **_NUMBA}[word])
 
 
+def _return_slot(word: str) -> str:
+    """The LLVM type that Numba's function writes to its result pointer: of void a null pointer."""
+    kind = registry.cpu_target.target_context.get_return_type(numba_type(word))
+    return "ptr" if isinstance(kind, ir.PointerType) else str(kind)
+
+
 def _c_entry(export: str, native: str, signature: str, name: str) -> str:
     """LLVM text of the C function around a Numba function, which returns a status code.
 
@@ -141,17 +148,18 @@ def _c_entry(export: str, native: str, signature: str, name: str) -> str:
 
     passed = [f"{llvm_type(word)} %a{i}" for i, word in enumerate(words)]
     parameters = ["ptr %context", *passed, "ptr %auxiliary"] if signature == LOOP else passed
-    value = "i32" if signature == LOOP else "i8" if result == "void" else llvm_type(result)
-    returned = value if signature == LOOP else llvm_type(result)
-    back = "ret void" if returned == "void" else f"ret {value} %value"
+    slot = _return_slot(result)
+    returned = "i32" if signature == LOOP else llvm_type(result)
+    value = "" if result == "void" else " %value"
+    back = "ret i32 0" if signature == LOOP else f"ret {returned}{value}"
     return f"""
 @name = private constant [{len(name) + 1} x i8] c"{name}\\00"
 @{ERROR_SYMBOL} = external global [8 x i64]
 declare i32 @"{native}"({", ".join(["ptr", "ptr", *map(llvm_type, words)])})
 define {returned} @"{symbol_of(export)}"({", ".join(parameters)}) {{
-  %result = alloca {value}
+  %result = alloca {slot}
   %exception = alloca ptr
-  store {value} zeroinitializer, ptr %result
+  store {slot} zeroinitializer, ptr %result
   %status = call i32 @"{native}"({", ".join(["ptr %result", "ptr %exception", *passed])})
   %failed = icmp sgt i32 %status, 0
   br i1 %failed, label %report, label %done
@@ -161,7 +169,7 @@ report:
   store ptr @name, ptr getelementptr (i8, ptr @{ERROR_SYMBOL}, i64 8)
   br label %done
 done:
-  %value = load {value}, ptr %result
+  %value = load {slot}, ptr %result
   {back}
 }}
 """

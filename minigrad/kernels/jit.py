@@ -40,6 +40,7 @@ import from this package, the versions of Numba, llvmlite and Python, CPU and ve
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import gc
 import inspect
@@ -145,8 +146,32 @@ if hasattr(os, "register_at_fork"):
     # and a fork holds the lock of logging: to be taken after this one, logging registers before it.
     import logging  # noqa: F401
 
+    _taken: list[bool] = []  # the lock, for the time of a fork
+    _late: list[bool] = []  # Ctrl-C that came while a fork waited
+
+    def _before_fork() -> None:
+        """Takes the lock, whatever comes: after an error in here Python forks all the same."""
+        while not (_taken and _lock._is_owned()):  # type: ignore[attr-defined]
+            try:
+                _taken.extend(map(_lock.acquire, (True,)))  # both or neither, for a handler
+            except KeyboardInterrupt:
+                _late.append(True)
+
+    def _after_fork() -> None:
+        _late.clear()
+        if _taken and _lock._is_owned():  # type: ignore[attr-defined]
+            _taken.clear()
+            _lock.release()
+
+    def _after_fork_here() -> None:
+        late = bool(_late)
+        _after_fork()
+        if late:
+            # Behind this function, in which Python would swallow it.
+            threading.Timer(0.02, _thread.interrupt_main).start()
+
     os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+        before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork
     )
 
 
@@ -179,13 +204,47 @@ def build(
             "is compiled; call its plain twin."
         )
     links = links or {}
+    if not _surroundings.cache_info().currsize:
+        _undisturbed(_surroundings)  # asks LLVM what CPU this is
     listed = repr((sorted(exports.items()), sorted(links)))
     key = objects.key(name, text if code is None else code, listed, mode(), *_surroundings())
+
+    def once() -> None:
+        if key not in _kernels:
+            _kernels[key] = _obtain(name, key, text, dict(exports), links)
+
     if key not in _kernels:
-        with _lock:
-            if key not in _kernels:
-                _kernels[key] = _obtain(name, key, text, dict(exports), links)
+        _undisturbed(once)
     return _kernels[key]
+
+
+def _undisturbed(work: Callable[[], object]) -> None:
+    """work() under the lock, cut short by no handler of a signal: they run in the main thread only.
+
+    A Numba that was half imported, or stopped while it fills its tables, fails for good. So work
+    that the main thread asks for is done in another one. Ctrl-C ends the waiting at once; the work
+    goes on to its end, and what needs it next, a fork or the end of the process too, waits for it.
+    """
+    here = threading.current_thread() is not threading.main_thread()
+    if here or _lock._is_owned():  # type: ignore[attr-defined]  # else it would wait for this thread
+        with _lock:
+            work()
+        return
+    done, errors = threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            with _lock:
+                work()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, name="minigrad build").start()
+    done.wait()  # not join: interrupted, that takes the thread for ended
+    if errors:
+        raise errors.pop()
 
 
 @contextmanager

@@ -163,6 +163,120 @@ def test_ctrl_c_at_any_moment_leaves_a_process_that_builds(tmp_path):
     assert all(path.suffix in (".o", ".py") for path in tmp_path.iterdir())
 
 
+SIGNALLED = """
+import _thread
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Place:
+    def find_spec(self, name, *args):
+        if name == WHERE:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)  # the main thread hears of it while the import stands here
+
+def at(module, name):
+    original = getattr(module, name)
+    def signalled(*args, **options):
+        setattr(module, name, original)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        return original(*args, **options)
+    setattr(module, name, signalled)
+
+if "=" in WHERE:
+    exec(WHERE.split("=")[1])
+else:
+    sys.meta_path.insert(0, Place())
+hit = False
+try:
+    works(3)
+    time.sleep(1)
+except KeyboardInterrupt:
+    hit = True
+assert hit
+signal.alarm(60)  # ends a process that waits for ever
+if hasattr(os, "fork"):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if works(3) and works(5) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+assert works(3) and works(5)
+assert jit._lock.acquire(timeout=5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="no signal reaches a process from itself")
+@pytest.mark.parametrize(
+    "where",
+    [
+        "llvmlite.binding",
+        "numba.core.types.misc",
+        "numba.core.typing.templates",
+        "numba.cpython.mathimpl",
+        "minigrad.kernels.compiler",
+        "typing=from minigrad.kernels import compiler; from numba.core import typing\n"
+        "at(typing.Context, 'load_additional_registries')",
+        "tables=from minigrad.kernels import compiler; from numba.core import base\n"
+        "at(base.BaseContext, 'install_registry')",
+        "inference=from minigrad.kernels import compiler; from numba.core import typeinfer\n"
+        "at(typeinfer.TypeInferer, 'propagate')",
+        "llvm=from minigrad.kernels import compiler\nat(compiler, '_optimise')",
+        "file=at(jit.objects, '_write')",
+        "loader=from minigrad.kernels import loader\nat(loader, 'load')",
+    ],
+    ids=lambda where: where.split("=")[0],
+)
+def test_ctrl_c_while_the_first_kernel_is_built_leaves_a_process_that_builds(where, tmp_path):
+    done = run(f"WHERE = {where!r}\n" + SIGNALLED, tmp_path, PYTHONWARNINGS="ignore")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(path.suffix in (".o", ".py") for path in tmp_path.iterdir())
+
+
+WAITING_FORK = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+began = threading.Event()
+from minigrad.kernels import compiler
+optimise = compiler._optimise
+def slow(*args):
+    began.set()
+    time.sleep(1.0)
+    return optimise(*args)
+compiler._optimise = slow
+builder = threading.Thread(target=works, args=(3,))
+builder.start()
+began.wait(30)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+signal.alarm(30)  # ends a process that waits for ever
+here, child = os.getpid(), None
+try:
+    child = os.fork()
+    if child:
+        time.sleep(1)
+        raise AssertionError("Ctrl-C was lost")
+except KeyboardInterrupt:
+    assert os.getpid() == here
+if child == 0:
+    signal.alarm(30)
+    os._exit(0 if works(5) and works(3) else 1)
+builder.join()
+assert child is None or os.waitpid(child, 0)[1] == 0
+assert works(3) and works(7)
+assert jit._lock.acquire(timeout=5)
+jit._lock.release()
+with_another = threading.Thread(target=works, args=(9,))
+with_another.start()
+with_another.join(20)
+assert not with_another.is_alive()
+"""
+
+
+@needs_fork
+def test_ctrl_c_while_a_fork_waits_for_a_build_comes_after_the_fork(tmp_path):
+    done = run(WAITING_FORK, tmp_path, PYTHONWARNINGS="ignore")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 POOL = """
 import numpy as np
 from minigrad.kernels import threads
