@@ -128,7 +128,7 @@ assert "sech2" in [v.op.name for v in back.body]
 # Read it as the chain rule. It carries `dL/dh` from step $t$ to $t - 1$; what comes in beside it
 # is `dL/dy` and what the forward step kept: what goes into the tanh. From it come $n$ once more,
 # and the slope, `sech2`. It equals $1 - n^2$, which would be 0 as soon as $n$ rounds to 1, and a
-# small gradient would look like none. The lines `after the loop` are sums over time: $dL/dW = \sum_t
+# small gradient would look like none. Lines `after the loop` are sums over time: $dL/dW = \sum_t
 # h_{t-1}^\top \delta_t$ is one product over all $T B$ rows, not 100 small ones. That is called
 # **sinking**.
 #

@@ -14,9 +14,9 @@ serves this process; what the other one holds is still read. Where nothing can b
 kernels are compiled in every process.
 
 Machine code is loaded only if nobody but this user and root can have written it (`trust`): from a
-folder and a file of theirs that others may not write, or a file of theirs in a sticky folder. Else
-it is compiled anew, with one warning. Over `$MINIGRAD_CACHE_LIMIT` (256 MiB) the kernels that were
-used least recently go (`limit`), those of other versions too.
+folder and a file of theirs that others may not write. Else it is compiled anew, with one warning.
+Over `$MINIGRAD_CACHE_LIMIT` (256 MiB) the kernels that were used least recently go (`limit`), those
+of other versions too.
 """
 
 from __future__ import annotations

@@ -218,6 +218,9 @@ def build(
     return _kernels[key]
 
 
+_STACK = 16 << 20  # for LLVM, whatever a program has set for threads of its own
+
+
 def _undisturbed(work: Callable[[], object]) -> None:
     """work() under the lock, cut short by no handler of a signal: they run in the main thread only.
 
@@ -241,7 +244,11 @@ def _undisturbed(work: Callable[[], object]) -> None:
         finally:
             done.set()
 
-    threading.Thread(target=run, name="minigrad build").start()
+    before = threading.stack_size(_STACK)
+    try:
+        threading.Thread(target=run, name="minigrad build").start()
+    finally:
+        threading.stack_size(before)
     done.wait()  # not join: interrupted, that takes the thread for ended
     if errors:
         raise errors.pop()

@@ -20,19 +20,17 @@ class KernelCacheWarning(UserWarning):
 
 
 def _writers(found: os.stat_result) -> str:
-    """Who beside this user and root may write here, or ""."""
+    """Who beside this user and root may write here, or "".
+
+    A sticky folder, as /tmp is, is no exception: who may write there can link one of this user's
+    kernels under the name of another.
+    """
     me = os.geteuid()
     if found.st_uid not in (me, 0):
         return f"it belongs to user {found.st_uid} and this process runs as user {me}"
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"others may write to it (its mode is {stat.S_IMODE(found.st_mode):o})"
     return ""
-
-
-def _folder_writers(found: os.stat_result) -> str:
-    # In a sticky folder, as /tmp is, nobody can exchange the files of others.
-    sticky = found.st_mode & stat.S_ISVTX and found.st_uid in (os.geteuid(), 0)
-    return "" if sticky else _writers(found)
 
 
 def objection(place: Path) -> str:
@@ -43,7 +41,7 @@ def objection(place: Path) -> str:
     if not hasattr(os, "geteuid"):
         return ""
     try:
-        return _folder_writers(os.stat(place))
+        return _writers(os.stat(place))
     except (FileNotFoundError, NotADirectoryError):
         return ""
 
@@ -61,7 +59,7 @@ def read(place: Path, name: str) -> bytes | None:
     # What is checked is what is open: neither can be exchanged in between.
     folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        why_folder = _folder_writers(os.fstat(folder))
+        why_folder = _writers(os.fstat(folder))
         descriptor = os.open(name, flags, dir_fd=folder)
     finally:
         os.close(folder)
