@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,22 +29,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption(
-        "--wide"
-    ):  # for what is decided on import: see compile/test_random_programs
+    if config.getoption("--wide"):  # for what is decided on import
         os.environ["MINIGRAD_TESTS_WIDE"] = "1"
 
 
+# Of the compiled cases in these, each n-th runs without --wide: every one is a kernel or two of its
+# own. All of them run on the tape, and without JIT in the loops that the compiler writes.
+EACH_COUNTS = "MINIGRAD_TESTS_ALL_COMPILED" not in os.environ  # tools/faults.py wants them all
+EACH = {"conformance": 4, "test_zoo.py": 3, "test_cells.py": 3, "test_layer_modes.py": 3}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seen: Counter[Path] = Counter()
     for item in items:
         if "driver" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
+        each = next((n for part, n in EACH.items() if part in item.path.parts), 1)
+        if is_fused(item) and "wide" not in item.keywords and EACH_COUNTS:
+            seen[item.path] += 1
+            if seen[item.path] % each:
+                item.add_marker("wide")
     if JIT_DISABLED:
         skip = pytest.mark.skip(reason="checks compiled code; NUMBA_DISABLE_JIT=1")
         for item in items:
             if "needs_jit" in item.keywords:
                 item.add_marker(skip)
-    if not config.getoption("--wide"):
+    if "MINIGRAD_TESTS_WIDE" not in os.environ:
         left_out = {item for item in items if is_left_out(item)}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]

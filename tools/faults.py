@@ -133,6 +133,7 @@ def main() -> int:
     if not faults:
         parser.error(f"no fault is called {' or '.join(given.only)}; see --list")
     os.chdir(ROOT)
+    os.environ["MINIGRAD_TESTS_ALL_COMPILED"] = "1"
     runner = Runner(faults, given.mode, given.oracles)
     options = ["-o", "addopts=--strict-markers --import-mode=importlib", "-p", "no:terminal"]
     options += ["-p", "no:cacheprovider", *["--wide"] * given.wide, *given.tests]

@@ -12,6 +12,7 @@ from compile.agree import close
 import minigrad as mg
 
 Make = Callable[[Any], Any]
+LONG = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_second_derivatives_of_a_product_with_a_detached_factor() -> None:
@@ -105,8 +106,8 @@ CELLS = [
     ("make", "orders"),
     [
         *((make, 2) for make in (_straight_through, _carry, _whole_step)),
-        *(pytest.param(make, 3, marks=pytest.mark.slow) for make in CELLS if make is not _joined),
-        pytest.param(_joined, 2, marks=pytest.mark.slow),
+        *(pytest.param(make, 3, marks=LONG) for make in CELLS if make is not _joined),
+        pytest.param(_joined, 2, marks=LONG),
     ],
 )
 def test_derivatives_of_all_orders_are_those_of_the_tape(make: Make, orders: int, rng: Any) -> None:

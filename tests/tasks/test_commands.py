@@ -35,7 +35,7 @@ def needed(task: str) -> None:
         pytest.importorskip(NEEDS[task])
 
 
-LONG = ("speech", "captions", "characters")  # tutorials 11, 15 and 16 train the like
+LONG = ("speech", "captions", "characters", "dates", "names")  # tutorials 11 to 16 train the like
 
 
 @pytest.mark.slow
