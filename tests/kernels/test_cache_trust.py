@@ -17,6 +17,7 @@ posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users of POSIX")
 as_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away"
 )
+pytestmark = pytest.mark.needs_jit
 OTHER = 65534
 
 
