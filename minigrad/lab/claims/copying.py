@@ -136,9 +136,9 @@ CLAIM = Claim(
         "trial": {"task": "copy", "hidden": 64, "length": 50, "updates": 2000},
     },
     quick={
-        "seeds": 2,
+        "seeds": 4,
         "rates": RATES,
-        "trial": {"task": "copy", "hidden": 32, "length": 30, "updates": 800},
+        "trial": {"task": "copy", "hidden": 32, "length": 30, "updates": 1000},
     },
     measure=measure,
     judge=judge,

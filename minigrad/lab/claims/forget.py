@@ -133,7 +133,7 @@ CLAIM = Claim(
     },
     quick={
         "seeds": 3,
-        "trial": {"task": "order", "cell": "lstm", "length": 50, "hidden": 32, "updates": 600,
+        "trial": {"task": "order", "cell": "lstm", "length": 50, "hidden": 32, "updates": 1000,
                   "learning_rate": 3e-3},
     },
     measure=measure,
