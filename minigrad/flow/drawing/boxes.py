@@ -2,7 +2,8 @@
 
 Views (slices, reshapes) are arrows. Sums of sums are one box, and so are products of products. In a
 backward step, the slope of an op is an expression of one value that the forward step stored; it
-stands as text in the box that multiplies by it: `× iₜ (1 − iₜ)`.
+stands as text in the box that multiplies by it: `× 2 cₜ`. Slopes of saturating functions, `tanh′`
+and `σ′`, are ops and have boxes of their own.
 """
 
 from __future__ import annotations
