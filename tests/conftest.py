@@ -33,22 +33,53 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["MINIGRAD_TESTS_WIDE"] = "1"
 
 
-# Of the compiled cases in these, each n-th runs without --wide: every one is a kernel or two of its
-# own. All of them run on the tape, and without JIT in the loops that the compiler writes.
-EACH_COUNTS = "MINIGRAD_TESTS_ALL_COMPILED" not in os.environ  # tools/faults.py wants them all
-EACH = {"conformance": 4, "test_zoo.py": 3, "test_cells.py": 3, "test_layer_modes.py": 3}
+# Of these, each n-th case runs without --wide, of 0 none: nearly every case compiles kernels of its
+# own, a second each. "file.py" and a folder mean their compiled cases, which run on the tape too;
+# "file.py::test" all of a test's. Without JIT, in the loops that the compiler writes, all run.
+THINNED = {
+    "conformance": 8,
+    "test_zoo.py": 4,
+    "test_cells.py": 6,
+    "test_layer_modes.py": 6,
+    "test_zoo_layers.py::test_cells_stack_in_layers_and_directions": 5,
+    "test_recorded_modes.py::test_two_stacked_bidirectional_layers": 3,
+    "test_cli_explain.py::test_every_cell_is_explained": 4,
+    "test_seq2seq.py::test_both_modes_give_the_same_logits_and_gradients": 3,
+    "test_seq2seq.py::test_padding_of_the_memory_gets_no_attention_and_changes_nothing": 4,
+    "test_ctc.py::test_loss_and_gradient_are_torchs_to_1e_8": 4,
+    "test_truths.py::test_random_networks_turn_chaotic_at_g_1": 4,
+    "test_truths.py::test_gradients_decay_at_the_rate_of_the_largest_lyapunov_exponent": 3,
+    "test_matmul.py::test_the_tiles_of_other_cpus_give_the_same_bits": 3,
+    "test_matmul.py::test_products_for_older_cpus_are_right": 0,
+    "test_padding.py::test_padding_changes_neither_outputs_nor_gradients": 3,
+    "test_padding.py::test_each_row_equals_itself_alone": 3,
+    "test_jacobian.py::test_jacobians_are_those_of_finite_differences": 3,
+    "test_trial.py::test_every_cell_fits_every_kind_of_task": 4,
+    "test_replay.py::test_terms_by_step_and_by_lag_add_up_to_the_gradient_of_every_weight": 3,
+    "test_pure.py::test_a_cell_of_nn_is_traced_twice_and_then_no_more": 3,
+    "test_build_survival.py::test_ctrl_c_while_the_first_kernel_is_built_leaves_a_process_that_builds": 4,  # noqa: E501
+    "test_build_survival.py::test_a_fork_while_another_thread_builds_gives_a_child_that_builds": 3,
+    "test_onnx.py::test_onnxruntime_computes_what_minigrad_does": 3,
+    "test_probes.py::test_norms_are_those_of_finite_differences": 3,
+    "test_parts.py::test_cells_are_compared_at_nearly_the_same_number_of_parameters": 2,
+    "test_cut.py::test_derivatives_of_all_orders_are_those_of_the_tape": 3,
+    "test_cli_experiment.py::test_the_stored_result_can_be_drawn_again": 4,
+    "test_explorer_anything.py::test_gradients_of_every_kind_have_a_page": 3,
+}  # fmt: skip
+ALL = "MINIGRAD_TESTS_ALL_COMPILED" in os.environ  # tools/faults.py wants them all
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    seen: Counter[Path] = Counter()
+    seen: Counter[tuple[Path, str]] = Counter()
     for item in items:
         if "driver" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
-        each = next((n for part, n in EACH.items() if part in item.path.parts), 1)
-        if is_fused(item) and "wide" not in item.keywords and EACH_COUNTS:
-            seen[item.path] += 1
-            if seen[item.path] % each:
+        key = thinned(item)
+        if key and not ALL and "wide" not in item.keywords:
+            each, count = THINNED[key], seen[item.path, key]
+            seen[item.path, key] += 1
+            if not each or count % each:
                 item.add_marker("wide")
     if JIT_DISABLED:
         skip = pytest.mark.skip(reason="checks compiled code; NUMBA_DISABLE_JIT=1")
@@ -61,17 +92,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+def thinned(item: pytest.Item) -> str | None:
+    """The key in THINNED that means this case, if one does."""
+    test = f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
+    if test in THINNED:
+        return None if mode_of(item) == "tape" else test
+    if mode_of(item) != "fused":
+        return None
+    return next((part for part in item.path.parts if part in THINNED), None)
+
+
 def is_left_out(item: pytest.Item) -> bool:
-    """Whether only --wide runs it: what is long, and what would compile for one more size."""
+    """Whether only --wide runs it: what is long, and what would compile for one case more."""
     if "long" in item.keywords:
         return True
-    return "wide" in item.keywords and is_fused(item) and not JIT_DISABLED
+    compiles = mode_of(item) == "fused" or thinned(item)
+    return "wide" in item.keywords and bool(compiles) and not JIT_DISABLED
 
 
-def is_fused(item: pytest.Item) -> bool:
-    """Whether it is the run of a test in the compiled mode; see tests/modes.py."""
+def mode_of(item: pytest.Item) -> str | None:
+    """The mode that a case runs in, where its test runs in each; see tests/modes.py."""
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and callspec.params.get("mode") == "fused"
+    return callspec.params.get("mode") if callspec is not None else None
 
 
 @pytest.fixture

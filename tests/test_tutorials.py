@@ -7,13 +7,19 @@ import pytest
 
 PAGES = sorted((Path(__file__).resolve().parent.parent / "tutorials").glob("[0-9]*.py"))
 
+LONG = ("07", "09", "10", "11", "12", "13", "14", "16", "18")  # half a minute of training in all
+
 
 def test_there_are_pages():
     assert PAGES
 
 
 @pytest.mark.slow  # they train
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=[pytest.mark.long] * p.name.startswith(LONG)) for p in PAGES],
+    ids=lambda p: p.stem,
+)
 def test_a_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(page), run_name="__main__")

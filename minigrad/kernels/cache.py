@@ -35,7 +35,7 @@ from typing import NamedTuple
 from minigrad.files import replacing
 from minigrad.kernels import limit, trust
 
-_MAGIC = b"minigrad kernel 1\n"
+_MAGIC = b"minigrad kernel 2\n"
 _DIGITS = 24  # of a key: no time stamp and no other tool's hash in a file name is as long as that
 _OURS = re.compile(rf"(\w+-[0-9a-f]{{{_DIGITS}}})\.(?:o|py)")
 _TEMPORARY = re.compile(rf"\.{_OURS.pattern}\.(?:[0-9a-f]{{16}}|\d+\.\d+)")  # or of 0.1
@@ -100,7 +100,7 @@ def load(stem: str) -> tuple[list[str], bytes] | None:
     for place in _places():
         with suppress(OSError, ValueError):  # not there, gone meanwhile, or not ours to read
             data = trust.read(place, f"{stem}.o")
-            if data is not None and (found := _unpack(data)):
+            if data is not None and (found := _unpack(stem, data)):
                 return found
     return None
 
@@ -109,14 +109,15 @@ def _places() -> list[Path]:
     return [place for place in (folder(), spilled()) if place]
 
 
-def _unpack(data: bytes) -> tuple[list[str], bytes] | None:
+def _unpack(stem: str, data: bytes) -> tuple[list[str], bytes] | None:
     body = data[len(_MAGIC) + 65 :]
     digest = hashlib.sha256(body).hexdigest().encode()
     if not data.startswith(_MAGIC + digest + b"\n"):
         return None
     header, _, code = body.partition(b"\n")
     try:
-        needs = json.loads(header)["needs"]
+        told = json.loads(header)
+        needs = told["needs"] if told["kernel"] == stem else None  # not another's, renamed
     except (ValueError, TypeError, KeyError):  # written whole, but not by this version
         return None
     listed = isinstance(needs, list) and all(isinstance(symbol, str) for symbol in needs)
@@ -148,7 +149,7 @@ def _keep_within_limit(place: Path, size: int) -> None:
 
 def store_object(stem: str, needs: list[str], code: bytes) -> None:
     """Keep an object for `load(stem)`."""
-    body = json.dumps({"needs": needs}).encode() + b"\n" + code
+    body = json.dumps({"kernel": stem, "needs": needs}).encode() + b"\n" + code
     digest = hashlib.sha256(body).hexdigest().encode()
     store(f"{stem}.o", _MAGIC + digest + b"\n" + body)
 

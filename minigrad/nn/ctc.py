@@ -112,9 +112,12 @@ def _forward(alpha: Any, x: Any) -> tuple[Any, Any]:
     emitted, skip = x
     one = ops.pad(alpha[:, :-1], ((0, 0), (1, 0)), value=NEVER)
     two = ops.pad(one[:, :-1], ((0, 0), (1, 0)), value=NEVER) + skip
-    top = ops.maximum(alpha, ops.maximum(one, two)).detach()
-    total = ops.exp(alpha - top) + ops.exp(one - top) + ops.exp(two - top)
-    alpha = ops.maximum(top + ops.log(total) + emitted, NEVER)
+    low, high = ops.minimum(alpha, one), ops.maximum(alpha, one)
+    top, rest = ops.maximum(high, two), ops.maximum(low, ops.minimum(high, two))
+    low = ops.minimum(low, two)
+    # The largest of the three is e^0 = 1, which log1p adds: what little the others add is kept.
+    others = ops.exp(rest - top) + ops.exp(low - top)
+    alpha = ops.maximum(top + ops.log1p(others) + emitted, NEVER)
     return alpha, alpha[:, :1]
 
 

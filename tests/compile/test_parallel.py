@@ -77,6 +77,7 @@ def test_the_same_bits_for_a_batch_worth_two_threads(rng: Any) -> None:
             same_bits("a result", a, b)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:scan. lambda has been compiled")  # the numbers tell them apart
 def test_many_python_threads_scan_at_once(rng: Any) -> None:
     """Each the cells of its own and one that all share; every one gets its own numbers."""
@@ -201,6 +202,7 @@ COLD = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.needs_jit
 def test_two_processes_may_compile_the_same_cell_at_once(tmp_path: Path) -> None:
     env = {**os.environ, "MINIGRAD_CACHE_DIR": str(tmp_path)}

@@ -74,9 +74,10 @@ def test_a_fault_is_in_effect_while_it_is_planted_and_no_longer(
             np.testing.assert_array_equal(found(mode), right[mode])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "planted", ["tape", pytest.param("fused", marks=pytest.mark.long)]
+    "planted", ["tape", "fused"]
 )  # not `mode`: tools/faults.py would run this itself
 def test_random_nodes_see_faults_of_the_cell_and_of_the_loop(planted: str) -> None:
     names = ["order ogfi", "peephole of o", "reset before", "reverse not aligned"]
@@ -85,6 +86,7 @@ def test_random_nodes_see_faults_of_the_cell_and_of_the_loop(planted: str) -> No
     assert done.returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_fault_that_no_test_sees_is_a_failure() -> None:
     """These nodes have no GRU whose update gate writes."""

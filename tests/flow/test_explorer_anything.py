@@ -128,6 +128,7 @@ def test_any_script_and_any_character_is_shown(tab: Tab) -> None:
     assert tab.text(".track-head").startswith("שלום")
 
 
+@pytest.mark.long
 def test_a_long_recording_is_thinned_and_every_character_has_its_colour(tab: Tab) -> None:
     found = Shown()
     one = layer("rnn/l0/fwd", range(9_001), units=2, batch=1, decay=0.999)

@@ -74,7 +74,8 @@ def filled(tmp_path_factory) -> Path:
 def test_processes_that_build_a_kernel_at_once_leave_one_whole_one(filled):
     assert [path.suffix for path in sorted(filled.iterdir())] == [".o", ".py"]
     (whole,) = filled.glob("*.o")
-    assert cache._unpack(whole.read_bytes())
+    assert cache._unpack(whole.stem, whole.read_bytes())
+    assert cache._unpack("another", whole.read_bytes()) is None
 
 
 def test_the_next_process_does_not_import_numba(filled):
@@ -96,10 +97,10 @@ def test_a_damaged_file_is_built_again(filled, tmp_path):
         b"\0" * 5000,
     ):
         target.write_bytes(damaged)
-        assert cache._unpack(damaged) is None
+        assert cache._unpack(whole.stem, damaged) is None
     assert build(tmp_path) == COLD
     assert target.read_bytes() == data
-    assert cache._unpack(data) is not None
+    assert cache._unpack(whole.stem, data) is not None
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path):

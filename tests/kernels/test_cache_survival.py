@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -29,6 +30,12 @@ def sealed(body: bytes, magic: bytes = cache._MAGIC) -> bytes:
     return magic + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
+def named(data: bytes, needs: bytes) -> bytes:
+    """A header with the name that the file has, and these needs."""
+    kernel = json.dumps(json.loads(data.split(b"\n", 3)[2])["kernel"]).encode()
+    return b'{"kernel": ' + kernel + b', "needs": ' + needs + b"}\n"
+
+
 # -- files
 
 
@@ -42,16 +49,20 @@ def sealed(body: bytes, magic: bytes = cache._MAGIC) -> bytes:
         ("a byte long", lambda data: data + b"\0"),
         ("one bit", lambda data: data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]),
         ("zeros", lambda data: bytes(len(data))),
-        ("another format", lambda data: data.replace(b"kernel 1", b"kernel 2", 1)),
+        ("another format", lambda data: data.replace(b"kernel 2", b"kernel 1", 1)),
         ("no JSON", lambda data: sealed(b"needs: none\n" + data)),
         ("no text", lambda data: sealed(b"\xff\xfe\n" + data)),
         ("a list", lambda data: sealed(b"[]\n" + data)),
         ("no needs", lambda data: sealed(b"{}\n" + data)),
-        ("needs that are none", lambda data: sealed(b'{"needs": [1]}\n' + data)),
-        ("needs nobody has", lambda data: sealed(b'{"needs": ["no_such"]}\n' + data)),
-        ("no object", lambda data: sealed(b'{"needs": []}\n')),
+        ("needs that are none", lambda data: sealed(named(data, b"[1]") + data)),
+        ("needs nobody has", lambda data: sealed(named(data, b'["no_such"]') + data)),
+        (
+            "another's",
+            lambda data: sealed(data.split(b"\n", 2)[2].replace(b"times_3", b"times_4", 1)),
+        ),
+        ("no object", lambda data: sealed(named(data, b"[]"))),
         ("half an object", lambda data: sealed(data.split(b"\n", 2)[2][: len(data) // 2])),
-        ("text for an object", lambda data: sealed(b'{"needs": []}\n' + b"not ELF " * 99)),
+        ("text for an object", lambda data: sealed(named(data, b"[]") + b"not ELF " * 99)),
     ],
 )
 def test_a_damaged_file_is_built_again_and_replaced(builds, fault, change):

@@ -130,6 +130,7 @@ def test_a_run_whose_worker_was_killed_goes_to_another(tmp_path: Path, scheduler
     assert Counter(begun(tmp_path))[1] == 2
 
 
+@pytest.mark.long
 def test_a_run_that_kills_every_worker_is_given_up(tmp_path: Path, scheduler: str) -> None:
     report = sweep.run(
         config(tmp_path, "one_always_dies", 3), tmp_path / "out", scheduler=scheduler
@@ -139,6 +140,7 @@ def test_a_run_that_kills_every_worker_is_given_up(tmp_path: Path, scheduler: st
     assert report.done == 3
 
 
+@pytest.mark.long
 def test_a_sweep_on_a_cluster_killed_twice_has_every_run_once(
     tmp_path: Path, start: Start, scheduler: str
 ) -> None:

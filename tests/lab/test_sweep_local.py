@@ -32,6 +32,7 @@ from minigrad.lab import sweep
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 def test_a_sweep_killed_eight_times_has_every_run_once(tmp_path: Path, start: Start) -> None:
     chance, words = random.Random(7), command(tmp_path, "square", 40, sleep=0.02)
     for kill in range(8):

@@ -16,6 +16,7 @@ from minigrad.lab.trial import CELLS, Trial, run_trial
 TINY = {"task": "adding", "length": 5, "hidden": 3, "updates": 2, "batch": 2}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_trial_gives_the_same_numbers_in_a_worker_as_here(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

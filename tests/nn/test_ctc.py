@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,17 @@ def test_the_loss_of_every_labelling_is_the_sum_over_its_paths(blank: int, mode:
         targets = np.array([labels], np.int64).reshape(1, -1)
         loss = mg.nn.ctc_loss(log_p, targets, blank=blank, reduction="none", mode=mode)
         assert np.exp(-loss.numpy()) == pytest.approx([p], rel=1e-10)
+
+
+@each_mode
+def test_a_loss_far_below_the_spacing_of_ones_is_kept(mode: str) -> None:
+    """Both frames the label, all but surely: -ln p is what the two other paths leave, to 1e-10."""
+    for tiny in (1e-12, 1e-20, 1e-30):
+        blank, other = math.log(tiny), math.log(2.0 * tiny)
+        log_p = np.array([[[blank, -3.0 * tiny, other]], [[blank, -3.0 * tiny, other]]])
+        loss = mg.nn.ctc_loss(log_p, [[1]], mode=mode, reduction="sum").item()
+        # 11 has p = e^(-6 tiny), and 1- and -1 have p = tiny each, to first order.
+        assert loss == pytest.approx(4.0 * tiny, rel=1e-10 if tiny < 1e-12 else 1e-3)
 
 
 @each_mode

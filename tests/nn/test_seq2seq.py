@@ -226,6 +226,7 @@ def test_alignments_are_weights_over_the_real_source() -> None:
         model(attention=None).alignment(SOURCE, TARGET)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_learns_to_reverse_short_sequences(rng: np.random.Generator) -> None:
     net = nn.EncoderDecoder(6, 6, 24, 12, generator=rng)

@@ -35,7 +35,7 @@ def needed(task: str) -> None:
         pytest.importorskip(NEEDS[task])
 
 
-LONG = ("speech", "captions", "characters", "dates", "names")  # tutorials 11 to 16 train the like
+LONG = ("speech", "captions", "characters", "dates", "names", "languages", "graphemes")
 
 
 @pytest.mark.slow
