@@ -117,11 +117,11 @@ def _unpack(stem: str, data: bytes) -> tuple[list[str], bytes] | None:
     header, _, code = body.partition(b"\n")
     try:
         told = json.loads(header)
-        needs = told["needs"] if told["kernel"] == stem else None  # not another's, renamed
+        needs, kernel = told["needs"], told["kernel"]
     except (ValueError, TypeError, KeyError):  # written whole, but not by this version
         return None
     listed = isinstance(needs, list) and all(isinstance(symbol, str) for symbol in needs)
-    return (needs, code) if listed else None
+    return (needs, code) if listed and kernel == stem else None  # not another's, renamed
 
 
 def store(name: str, data: bytes) -> Path | None:
