@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import zlib
@@ -41,9 +42,10 @@ THINNED = {
     "test_zoo.py": 4,
     "test_cells.py": 6,
     "test_layer_modes.py": 6,
-    "test_zoo_layers.py::test_cells_stack_in_layers_and_directions": 5,
+    "test_layer_modes.py::test_fused_equals_tape": 6,
+    "test_zoo_layers.py::test_cells_stack_in_layers_and_directions": 8,
     "test_recorded_modes.py::test_two_stacked_bidirectional_layers": 3,
-    "test_cli_explain.py::test_every_cell_is_explained": 4,
+    "test_cli_explain.py::test_every_cell_is_explained": 7,
     "test_seq2seq.py::test_both_modes_give_the_same_logits_and_gradients": 3,
     "test_seq2seq.py::test_padding_of_the_memory_gets_no_attention_and_changes_nothing": 4,
     "test_ctc.py::test_loss_and_gradient_are_torchs_to_1e_8": 4,
@@ -53,7 +55,7 @@ THINNED = {
     "test_matmul.py::test_products_for_older_cpus_are_right": 0,
     "test_padding.py::test_padding_changes_neither_outputs_nor_gradients": 3,
     "test_padding.py::test_each_row_equals_itself_alone": 3,
-    "test_jacobian.py::test_jacobians_are_those_of_finite_differences": 3,
+    "test_jacobian.py::test_jacobians_are_those_of_finite_differences": 6,
     "test_trial.py::test_every_cell_fits_every_kind_of_task": 4,
     "test_replay.py::test_terms_by_step_and_by_lag_add_up_to_the_gradient_of_every_weight": 3,
     "test_pure.py::test_a_cell_of_nn_is_traced_twice_and_then_no_more": 3,
@@ -63,6 +65,8 @@ THINNED = {
     "test_probes.py::test_norms_are_those_of_finite_differences": 3,
     "test_parts.py::test_cells_are_compared_at_nearly_the_same_number_of_parameters": 2,
     "test_cut.py::test_derivatives_of_all_orders_are_those_of_the_tape": 3,
+    "test_recorded_modes.py::test_the_experiment_finds_the_same_in_every_mode": 2,
+    "test_recorded_modes.py::test_windows_of_truncated_bptt_record_the_same": 2,
     "test_cli_experiment.py::test_the_stored_result_can_be_drawn_again": 4,
     "test_explorer_anything.py::test_gradients_of_every_kind_have_a_page": 3,
 }  # fmt: skip
@@ -159,6 +163,8 @@ def restore(before: dict[str, Any]) -> None:
 @pytest.fixture(autouse=True)
 def no_leaked_state(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that leaves a tape, a scope, no_grad or another switch behind."""
+    # Numba's objects, a million of them, stay: every gc.collect() would look at them for 0.2 s.
+    gc.freeze()
     before = global_state()
     yield
     after = global_state()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,15 @@ def violations(package: Path) -> list[str]:
     return found
 
 
+parsed = cache(ast.parse)  # the package is looked at again with each planted violation
+
+
 def imports(text: str, source: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """(line, target inside the package) of each import, those for type checkers only left out.
 
     The target of `from . import tape` and of `from .tape import Node` is ("tape", ...).
     """
-    for node in runtime_nodes(ast.parse(text)):
+    for node in runtime_nodes(parsed(text)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 head, *target = alias.name.split(".")
