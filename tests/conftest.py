@@ -23,7 +23,7 @@ JIT_DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    wide = "also what is marked long, and compile for the cases marked wide"
+    wide = "also what is marked long or browser, and compile for the cases marked wide"
     parser.addoption("--wide", action="store_true", help=wide)
     rewrite = "write tests/flow/golden anew from what is drawn now"
     parser.addoption("--rewrite-golden", action="store_true", help=rewrite)
@@ -38,17 +38,18 @@ def pytest_configure(config: pytest.Config) -> None:
 # own, a second each. "file.py" and a folder mean their compiled cases, which run on the tape too;
 # "file.py::test" all of a test's. Without JIT, in the loops that the compiler writes, all run.
 THINNED = {
-    "conformance": 8,
-    "test_zoo.py": 4,
-    "test_cells.py": 6,
+    "conformance": 24,
+    "test_zoo.py": 8,
+    "test_cells.py": 12,
     "test_layer_modes.py": 6,
-    "test_layer_modes.py::test_fused_equals_tape": 6,
+    "test_layer_modes.py::test_fused_equals_tape": 10,
     "test_zoo_layers.py::test_cells_stack_in_layers_and_directions": 8,
-    "test_recorded_modes.py::test_two_stacked_bidirectional_layers": 3,
+    "test_zoo_layers.py::test_padding_of_layers_is_not_read": 8,
+    "test_recorded_modes.py::test_two_stacked_bidirectional_layers": 6,
     "test_cli_explain.py::test_every_cell_is_explained": 7,
-    "test_seq2seq.py::test_both_modes_give_the_same_logits_and_gradients": 3,
+    "test_seq2seq.py::test_both_modes_give_the_same_logits_and_gradients": 6,
     "test_seq2seq.py::test_padding_of_the_memory_gets_no_attention_and_changes_nothing": 4,
-    "test_ctc.py::test_loss_and_gradient_are_torchs_to_1e_8": 4,
+    "test_ctc.py::test_loss_and_gradient_are_torchs_to_1e_8": 12,
     "test_truths.py::test_random_networks_turn_chaotic_at_g_1": 4,
     "test_truths.py::test_gradients_decay_at_the_rate_of_the_largest_lyapunov_exponent": 3,
     "test_matmul.py::test_the_tiles_of_other_cpus_give_the_same_bits": 3,
@@ -57,12 +58,13 @@ THINNED = {
     "test_padding.py::test_each_row_equals_itself_alone": 3,
     "test_jacobian.py::test_jacobians_are_those_of_finite_differences": 6,
     "test_trial.py::test_every_cell_fits_every_kind_of_task": 4,
-    "test_replay.py::test_terms_by_step_and_by_lag_add_up_to_the_gradient_of_every_weight": 3,
+    "test_replay.py::test_terms_by_step_and_by_lag_add_up_to_the_gradient_of_every_weight": 6,
     "test_pure.py::test_a_cell_of_nn_is_traced_twice_and_then_no_more": 3,
     "test_build_survival.py::test_ctrl_c_while_the_first_kernel_is_built_leaves_a_process_that_builds": 4,  # noqa: E501
     "test_build_survival.py::test_a_fork_while_another_thread_builds_gives_a_child_that_builds": 3,
     "test_onnx.py::test_onnxruntime_computes_what_minigrad_does": 3,
     "test_probes.py::test_norms_are_those_of_finite_differences": 3,
+    "test_program_drawing.py::test_every_value_of_the_traced_step_has_its_counterpart_where_it_runs": 3,  # noqa: E501
     "test_parts.py::test_cells_are_compared_at_nearly_the_same_number_of_parameters": 2,
     "test_cut.py::test_derivatives_of_all_orders_are_those_of_the_tape": 3,
     "test_recorded_modes.py::test_the_experiment_finds_the_same_in_every_mode": 2,
@@ -107,8 +109,8 @@ def thinned(item: pytest.Item) -> str | None:
 
 
 def is_left_out(item: pytest.Item) -> bool:
-    """Whether only --wide runs it: what is long, and what would compile for one case more."""
-    if "long" in item.keywords:
+    """Whether only --wide runs it: what is long, pages, and what would compile a case more."""
+    if "long" in item.keywords or "browser" in item.keywords:
         return True
     compiles = mode_of(item) == "fused" or thinned(item)
     return "wide" in item.keywords and bool(compiles) and not JIT_DISABLED

@@ -47,20 +47,19 @@ def violations(package: Path) -> list[str]:
     return found
 
 
-parsed = cache(ast.parse)  # the package is looked at again with each planted violation
-
-
-def imports(text: str, source: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+@cache  # the package is looked at again with each planted violation
+def imports(text: str, source: tuple[str, ...]) -> list[tuple[int, tuple[str, ...]]]:
     """(line, target inside the package) of each import, those for type checkers only left out.
 
     The target of `from . import tape` and of `from .tape import Node` is ("tape", ...).
     """
-    for node in runtime_nodes(parsed(text)):
+    found = []
+    for node in runtime_nodes(ast.parse(text)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 head, *target = alias.name.split(".")
                 if head == "minigrad":
-                    yield node.lineno, tuple(target)
+                    found.append((node.lineno, tuple(target)))
         elif isinstance(node, ast.ImportFrom):
             module = node.module.split(".") if node.module else []
             if node.level:
@@ -72,7 +71,8 @@ def imports(text: str, source: tuple[str, ...]) -> Iterator[tuple[int, tuple[str
             for alias in node.names:
                 # `from minigrad import x`: the module x, or an object of the package root
                 of_root = (alias.name,) if alias.name in LEVEL else ()
-                yield node.lineno, tuple(base + module) or of_root
+                found.append((node.lineno, tuple(base + module) or of_root))
+    return found
 
 
 def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:

@@ -45,7 +45,7 @@ def same_bits(name: str, a: Any, b: Any) -> None:
         assert a.tobytes() == b.tobytes(), f"{name} has other bits"
 
 
-@pytest.mark.parametrize("name", wide(list(CELLS), ["lstm", "gru-before-keep", "attention"]))
+@pytest.mark.parametrize("name", wide(list(CELLS), ["lstm"]))
 def test_the_same_bits_on_one_and_several_threads_and_on_every_run(name: str, rng: Any) -> None:
     run, wanted = problem(name, rng)
     with small_parts(1):

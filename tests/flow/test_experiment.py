@@ -105,6 +105,7 @@ def test_no_update_leaves_everything_as_it_was() -> None:
     np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.long
 def test_a_text_too_short_for_the_steps_is_refused_with_the_length_it_needs() -> None:
     settings = Settings(steps=100)
     with pytest.raises(data.DataError, match=r"2,019 characters; 100 steps need at least 2,020"):

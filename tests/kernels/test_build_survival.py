@@ -271,6 +271,7 @@ assert not with_another.is_alive()
 """
 
 
+@pytest.mark.long
 @needs_fork
 def test_ctrl_c_while_a_fork_waits_for_a_build_comes_after_the_fork(tmp_path):
     done = run(WAITING_FORK, tmp_path, PYTHONWARNINGS="ignore")
@@ -307,6 +308,7 @@ assert kernel.function("how_many")() == threads.get_num_threads()
 """
 
 
+@pytest.mark.long
 def test_a_pool_whose_making_was_interrupted_is_made_again(tmp_path):
     done = run(POOL, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

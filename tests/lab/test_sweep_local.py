@@ -111,6 +111,7 @@ def test_a_second_sweep_in_one_folder_is_refused_while_the_first_lives(
     third.communicate()
 
 
+@pytest.mark.long
 def test_a_sweep_whose_workers_are_killed_at_random_has_every_run_once(
     tmp_path: Path, start: Start
 ) -> None:

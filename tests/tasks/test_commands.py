@@ -35,7 +35,7 @@ def needed(task: str) -> None:
         pytest.importorskip(NEEDS[task])
 
 
-LONG = ("speech", "captions", "characters", "dates", "names", "languages", "graphemes")
+LONG = ("speech", "captions", "characters", "dates", "names", "languages", "graphemes", "forecast")
 
 
 @pytest.mark.slow
