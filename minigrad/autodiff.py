@@ -10,7 +10,7 @@ import numpy as np
 from . import backward, ops
 from .border import values
 from .errors import DTypeError, GradientError, ShapeError, describe
-from .tensor import Tensor, as_tensor, tensor, wrap
+from .tensors import Tensor, as_tensor, tensor, wrap
 
 Function = Callable[..., Tensor]
 

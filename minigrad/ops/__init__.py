@@ -56,7 +56,7 @@ from .composite import (
 )
 from .exponential import cos, exp, expm1, log, log1p, sin, sqrt
 from .index import getitem, one_hot, plain_index, scatter, take, take_along_axis
-from .matmul import matmul
+from .matrix import matmul
 from .reduce import cumsum, max, min, sum, sum_to
 from .view import (
     astype,
