@@ -8,6 +8,7 @@ The whole public API is listed here. Importing it compiles nothing.
 from . import data, flow, interop, nn, optim, train
 from .autodiff import grad, hessian, jacobian, jvp, vjp
 from .compile import ScanResult, pure, scan
+from .differences import gradcheck
 from .errors import (
     DeclarationError,
     DTypeError,
@@ -18,7 +19,6 @@ from .errors import (
     StateDictError,
     TraceError,
 )
-from .gradcheck import gradcheck
 from .kernels.threads import get_num_threads, set_num_threads
 from .ops import (
     abs,
@@ -90,7 +90,7 @@ from .ops import (
 from .ops import power as pow
 from .random import seed
 from .tape import Node, Tape, detect_anomaly, listen, no_grad, scope, tap
-from .tensor import Tensor, tensor
+from .tensors import Tensor, tensor
 
 __version__ = "0.1.0"
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import backward, ops
 from .border import values
 from .errors import DTypeError, GradientError, ShapeError, describe
-from .tensor import Tensor, as_tensor, tensor, wrap
+from .tensors import Tensor, as_tensor, tensor, wrap
 
 Function = Callable[..., Tensor]
 
@@ -141,6 +141,31 @@ def jvp(f: Function, inputs: Any, tangents: Any) -> tuple[Tensor, Tensor]:
     return y.detach(), _or_zero(tangent, y)
 
 
+def _rows(y: Tensor, leaves: Sequence[Tensor], create_graph: bool) -> list[list[Tensor]]:
+    """For each leaf d(y_k)/d(leaf) of every element k of y: a reverse pass an element."""
+    rows: list[list[Tensor]] = [[] for _ in leaves]
+    for k in range(y.size):
+        found: Sequence[Tensor | None] = [None] * len(leaves)
+        if y.requires_grad:
+            v = np.zeros(y.shape, y.dtype)
+            v.flat[k] = 1
+            found = grad(
+                y, leaves, v, create_graph=create_graph, retain_graph=True, allow_unused=True
+            )
+        for row, g, x in zip(rows, found, leaves, strict=True):
+            row.append(_or_zero(g, x))
+    return rows
+
+
+def _blocks(y: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
+    """dy/d(leaf), of shape (*y.shape, *leaf.shape), for each leaf; values alone."""
+    blocks = []
+    for row, x in zip(_rows(y, leaves, False), leaves, strict=True):
+        block = np.array([g._data for g in row], x.dtype).reshape((*y.shape, *x.shape))
+        blocks.append(wrap(block, None, False))
+    return blocks
+
+
 def jacobian(f: Function, *inputs: Any, create_graph: bool = False) -> Any:
     """dy/dx, of shape (*y.shape, *x.shape), for each input: one reverse pass an output element.
 
@@ -150,25 +175,10 @@ def jacobian(f: Function, *inputs: Any, create_graph: bool = False) -> Any:
     """
     leaves = list(inputs) if create_graph else _leaves("jacobian", inputs)
     y = _call("jacobian", f, leaves)
-    rows: list[list[Tensor]] = []
-    for k in range(y.size):
-        v = np.zeros(y.shape, y.dtype)
-        v.flat[k] = 1
-        if y.requires_grad:
-            found = grad(
-                y, leaves, v, create_graph=create_graph, retain_graph=True, allow_unused=True
-            )
-        else:
-            found = [None] * len(leaves)
-        rows.append([_or_zero(g, x) for g, x in zip(found, leaves, strict=True)])
-    blocks = []
-    for i, x in enumerate(leaves):
-        shape = (*y.shape, *x.shape)
-        if create_graph:
-            blocks.append(ops.reshape(ops.stack([row[i] for row in rows]), shape))
-        else:
-            block = np.array([row[i]._data for row in rows], x.dtype).reshape(shape)
-            blocks.append(wrap(block, None, False))
+    if not create_graph:
+        return _all(len(leaves) == 1, _blocks(y, leaves))
+    recorded = zip(_rows(y, leaves, True), leaves, strict=True)
+    blocks = [ops.reshape(ops.stack(row), (*y.shape, *x.shape)) for row, x in recorded]
     return _all(len(leaves) == 1, blocks)
 
 
@@ -185,24 +195,8 @@ def hessian(f: Function, *inputs: Any) -> Any:
     y = _call("hessian", f, leaves)
     if y.size != 1:
         raise ShapeError(f"hessian: f returned {describe(y)}; expected one number.")
-    if not y.requires_grad:
-        first: list[Tensor | None] = [None] * len(leaves)
-    else:
+    first: Sequence[Tensor | None] = [None] * len(leaves)
+    if y.requires_grad:
         first = grad(y, leaves, np.ones(y.shape, y.dtype), create_graph=True, allow_unused=True)
-    table = []
-    for g, x in zip(first, leaves, strict=True):
-        rows: list[list[Any]] = [[] for _ in leaves]
-        for k in range(x.size):
-            v = np.zeros(x.shape, x.dtype)
-            v.flat[k] = 1
-            found: list[Tensor | None] = [None] * len(leaves)
-            if g is not None and g.requires_grad:
-                found = grad(g, leaves, v, retain_graph=True, allow_unused=True)
-            for j, (h, z) in enumerate(zip(found, leaves, strict=True)):
-                rows[j].append(_or_zero(h, z)._data)
-        blocks = [
-            wrap(np.array(r, z.dtype).reshape((*x.shape, *z.shape)), None, False)
-            for r, z in zip(rows, leaves, strict=True)
-        ]
-        table.append(blocks)
-    return table[0][0] if len(leaves) == 1 else tuple(tuple(row) for row in table)
+    table = [_blocks(_or_zero(g, x), leaves) for g, x in zip(first, leaves, strict=True)]
+    return table[0][0] if len(leaves) == 1 else tuple(map(tuple, table))

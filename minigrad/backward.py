@@ -20,7 +20,7 @@ from . import ops, versions
 from .errors import DTypeError, GradientError, ShapeError, describe
 from .memory import kept
 from .tape import Node, check_finite, state
-from .tensor import Tensor, as_tensor, in_place_of, wrap
+from .tensors import Tensor, as_tensor, in_place_of, wrap
 
 Array = np.ndarray
 Target = Node | Tensor  # where a gradient arrives: the node that made a value, or a leaf

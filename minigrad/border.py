@@ -27,7 +27,7 @@ import numpy as np
 from .errors import DTypeError, GradientError, NoRuleError, ShapeError, describe
 
 if TYPE_CHECKING:
-    from .tensor import Tensor
+    from .tensors import Tensor
 
 Array = np.ndarray
 

@@ -51,61 +51,13 @@ class Expr:
             )
         return op.body(*args)
 
-    def __add__(self, other: Any) -> Expr:
-        return call("add", self, other)
-
-    def __radd__(self, other: Any) -> Expr:
-        return call("add", other, self)
-
-    def __sub__(self, other: Any) -> Expr:
-        return call("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Expr:
-        return call("sub", other, self)
-
-    def __mul__(self, other: Any) -> Expr:
-        return call("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Expr:
-        return call("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Expr:
-        return call("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Expr:
-        return call("div", other, self)
+    __hash__ = object.__hash__  # == is recorded, as are the other operators: see below
 
     def __neg__(self) -> Expr:
         return call("neg", self)
 
-    def __lt__(self, other: Any) -> Expr:
-        return call("lt", self, other)
-
-    def __le__(self, other: Any) -> Expr:
-        return call("le", self, other)
-
-    def __gt__(self, other: Any) -> Expr:
-        return call("gt", self, other)
-
-    def __ge__(self, other: Any) -> Expr:
-        return call("ge", self, other)
-
-    def __eq__(self, other: object) -> Expr:  # type: ignore[override]
-        return call("eq", self, other)
-
-    def __ne__(self, other: object) -> Expr:  # type: ignore[override]
-        return call("ne", self, other)
-
-    def __and__(self, other: Any) -> Expr:
-        return call("and", self, other)
-
-    def __or__(self, other: Any) -> Expr:
-        return call("or", self, other)
-
     def __invert__(self) -> Expr:
         return call("not", self)
-
-    __hash__ = object.__hash__
 
     def __bool__(self) -> bool:
         raise DeclarationError(
@@ -124,6 +76,19 @@ def call(fn: str, *args: Any) -> Expr:
     exprs = tuple(a if isinstance(a, Expr) else constant(a) for a in args)
     is_bool = fn == "select" and exprs[1].is_bool and exprs[2].is_bool
     return Expr(fn, exprs, is_bool=is_bool)
+
+
+def _operator(fn: str, turned: bool) -> Callable[[Any, Any], Expr]:
+    def operator(self: Any, other: Any) -> Expr:
+        return call(fn, other, self) if turned else call(fn, self, other)
+
+    return operator
+
+
+for _name in ("add", "sub", "mul", "truediv", "lt", "le", "gt", "ge", "eq", "ne", "and", "or"):
+    setattr(Expr, f"__{_name}__", _operator(_name.removeprefix("true"), turned=False))
+for _name in ("add", "sub", "mul", "truediv"):
+    setattr(Expr, f"__r{_name}__", _operator(_name.removeprefix("true"), turned=True))
 
 
 class Source(NamedTuple):

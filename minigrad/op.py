@@ -5,15 +5,14 @@
         "y = tanh(x).  Slope 1 - y**2 <= 1: one source of vanishing gradients."
         return scalar.tanh(x)
 
-    @tanh.vjp("x")
-    def _(g, y):
-        return g * (1 - y * y)
+    tanh.vjp(x=lambda g, y: g * (1 - y * y))
 
-A rule names what it needs, and only that is kept for it: `g` (the gradient of the output), `y` (the
-output), an input by its name, an input's shape or dtype as `x_shape`, `x_dtype`, or a parameter
-such as `axis`. The rule of a variadic op, whose input is a list, returns a list of gradients.
-Rules are expressions of registered ops: on arrays they compute, on Tensors they are recorded (that
-is the second derivative), on scalar expressions they become one fused kernel.
+A rule, which may also be a function below @tanh.vjp("x"), names what it needs, and only that is
+kept for it: `g` (the gradient of the output), `y` (the output), an input by its name, an input's
+shape or dtype as `x_shape`, `x_dtype`, or a parameter such as `axis`. The rule of a variadic op,
+whose input is a list, returns a list of gradients. Rules are expressions of registered ops: on
+arrays they compute, on Tensors they are recorded (that is the second derivative), on scalar
+expressions they become one fused kernel. Those of minigrad's own ops are in ops/gradients.py.
 
 There are four kinds. `elementwise` ops have a scalar body; `matmul`, `reduce` and `view` ops have a
 body that takes and returns whole arrays, and may have parameters after their array inputs.
@@ -110,30 +109,34 @@ class Op:
 
     # -- declaration ---------------------------------------------------------------------------
 
-    def vjp(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Declares the gradient with respect to input `name`; see the module's docstring."""
+    def vjp(self, name: str = "", /, **rules: Callable[..., Any]) -> Callable[..., Any]:
+        """Declares the gradient with respect to input `name`; see the module's docstring.
 
-        def declare(rule: Callable[..., Any]) -> Callable[..., Any]:
-            if name not in self.inputs:
-                self._refuse(f"vjp({name!r}): its inputs are {', '.join(self.inputs)}")
-            if name in self.rules:
-                self._refuse(f"vjp({name!r}) is declared twice")
-            if not self.differentiable:
-                self._refuse(f"vjp({name!r}): it was declared with differentiable=False")
-            wants = list(inspect.signature(rule).parameters)
-            known = {"g", "y", *self.inputs, *self.defaults}
-            known |= {f"{i}_{what}" for i in self.inputs for what in ("shape", "dtype")}
-            if not wants or wants[0] != "g":
-                self._refuse(f"vjp({name!r}): the first parameter must be g, the output's gradient")
-            for want in wants:
-                if want not in known:
-                    self._refuse(
-                        f"vjp({name!r}) asks for {want!r}; it can have {', '.join(sorted(known))}"
-                    )
-            self.rules[name] = rule
-            return rule
+        Either of the function that it decorates, @op.vjp("x"), or op.vjp(x=rule, ...).
+        """
+        for given, rule in rules.items():
+            self._declare(given, rule)
+        return lambda rule: self._declare(name, rule)
 
-        return declare
+    def _declare(self, name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
+        if name not in self.inputs:
+            self._refuse(f"vjp({name!r}): its inputs are {', '.join(self.inputs)}")
+        if name in self.rules:
+            self._refuse(f"vjp({name!r}) is declared twice")
+        if not self.differentiable:
+            self._refuse(f"vjp({name!r}): it was declared with differentiable=False")
+        wants = list(inspect.signature(rule).parameters)
+        known = {"g", "y", *self.inputs, *self.defaults}
+        known |= {f"{i}_{what}" for i in self.inputs for what in ("shape", "dtype")}
+        if not wants or wants[0] != "g":
+            self._refuse(f"vjp({name!r}): the first parameter must be g, the output's gradient")
+        for want in wants:
+            if want not in known:
+                self._refuse(
+                    f"vjp({name!r}) asks for {want!r}; it can have {', '.join(sorted(known))}"
+                )
+        self.rules[name] = rule
+        return rule
 
     def check_params(self, prepare: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         """Declares prepare(shapes, **params) -> params: checks them and makes them canonical."""

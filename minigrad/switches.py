@@ -23,7 +23,7 @@ from .errors import MinigradError
 
 if TYPE_CHECKING:
     from .tape import Tape
-    from .tensor import Tensor
+    from .tensors import Tensor
 
 Listener = Callable[[str, "Tensor", str], None]
 

@@ -22,7 +22,7 @@ from .switches import Listener, Switch, state
 if TYPE_CHECKING:
     from .op import Op
     from .plan import Plan
-    from .tensor import Tensor
+    from .tensors import Tensor
 
 Array = np.ndarray
 
@@ -30,7 +30,7 @@ tick = itertools.count(1).__next__  # one clock for nodes and for in-place edits
 
 
 class Node:
-    """One recorded operation. `Tensor` makes them, in `tensor.apply`.
+    """One recorded operation. `Tensor` makes them, in `tensors.apply`.
 
     op, params: what ran. position: its place in the record. scope: where in the model it ran.
     inputs: for each argument the Node that made it, the leaf Tensor it is, the Python number it

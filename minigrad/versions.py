@@ -18,7 +18,7 @@ from .errors import GradientError, describe
 from .tape import Node, tick
 
 if TYPE_CHECKING:
-    from .tensor import Tensor
+    from .tensors import Tensor
 
 Array = np.ndarray
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from minigrad.flow import Drawing
-from minigrad.flow.render import render
+from minigrad.flow.engines import render
 
 
 @dataclass

@@ -150,7 +150,7 @@ def test_an_interrupt_leaves_nothing(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("minigrad.flow.experiment.run", interrupted)
+    monkeypatch.setattr("minigrad.flow.comparison.run", interrupted)
     assert status("flow", *TINY, "--out", "r") == 130
     assert "stopped; nothing was written" in capsys.readouterr().err
     assert list(folder.iterdir()) == []
@@ -159,7 +159,7 @@ def test_an_interrupt_leaves_nothing(
 def test_without_an_engine_drawings_are_text(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("cli.flow", "flow.summary", "flow.render"):
+    for module in ("cli.flow", "flow.summary", "flow.engines"):
         monkeypatch.setattr(f"minigrad.{module}.find_engine", lambda: None)
     assert status("flow", *TINY, "--cells", "rnn", "--out", "r") == 0
     assert "pip install graphviz-pure" in capsys.readouterr().err

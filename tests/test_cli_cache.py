@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from minigrad import cli
-from minigrad.flow.experiment import CELLS, Settings
+from minigrad.flow.comparison import CELLS, Settings
 from minigrad.kernels import cache, jit
 
 Captured, Patch = pytest.CaptureFixture[str], pytest.MonkeyPatch
@@ -213,7 +213,7 @@ def test_warmup_says_what_each_cell_took_and_what_is_kept(
         asked.extend(cells)
         cache.store_object(f"element-{cache.key(*cells)}", [], b"")
 
-    monkeypatch.setattr("minigrad.flow.experiment.warm_up", warm_up)
+    monkeypatch.setattr("minigrad.flow.comparison.warm_up", warm_up)
     assert status("warmup") == 0
     *lines, total = capsys.readouterr().out.splitlines()
     assert asked == list(CELLS) == [line.split()[0] for line in lines]
@@ -233,7 +233,7 @@ def test_warmup_that_can_keep_nothing_compiles_nothing(
 ) -> None:
     (folder / "file").touch()
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(folder / place))
-    monkeypatch.setattr("minigrad.flow.experiment.warm_up", lambda *_: pytest.fail("compiles"))
+    monkeypatch.setattr("minigrad.flow.comparison.warm_up", lambda *_: pytest.fail("compiles"))
     assert status("warmup") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"minigrad warmup: kernels can't be kept in {folder / place}: Not a directory"
@@ -260,7 +260,7 @@ def test_warmup_goes_on_after_a_cell_that_fails(capsys: Captured, monkeypatch: P
         if cells == ["lstm"]:
             raise jit.KernelError("jit.build: Numba\nrefuses")
 
-    monkeypatch.setattr("minigrad.flow.experiment.warm_up", warm_up)
+    monkeypatch.setattr("minigrad.flow.comparison.warm_up", warm_up)
     assert status("warmup") == 1
     captured = capsys.readouterr()
     assert captured.err == "minigrad warmup: lstm: jit.build: Numba refuses\n"
@@ -272,7 +272,7 @@ def test_warmup_goes_on_after_a_cell_that_fails(capsys: Captured, monkeypatch: P
 def test_warmup_says_when_the_folder_got_full(
     folder: Path, capsys: Captured, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("minigrad.flow.experiment.warm_up", lambda *_: None)
+    monkeypatch.setattr("minigrad.flow.comparison.warm_up", lambda *_: None)
     monkeypatch.setattr(cache, "spilled", lambda: folder / "private")
     assert status("warmup") == 1
     assert "not all kernels could be kept" in capsys.readouterr().err

@@ -13,10 +13,10 @@ import pytest
 
 import minigrad as mg
 from minigrad.cli import main
+from minigrad.escapes import printable
 from minigrad.flow.tables import table
 from minigrad.lab import sweep
 from minigrad.lab.sweep.progress import CLEAR, Progress
-from minigrad.printable import printable
 from minigrad.train import checkpoint
 
 CLI = Path(mg.__file__).parent / "cli"
@@ -53,7 +53,7 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
 def test_commands_print_with_say_alone() -> None:
     """So that what is printed goes through one place. Progress has a stream and its own bar."""
     for path in sorted(CLI.glob("*.py")):
-        if path.name in ("say.py", "progress.py"):
+        if path.name in ("output.py", "progress.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call):

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..errors import MinigradError
-from ..printable import printable
-from .say import say
+from ..escapes import printable
+from .output import say
 
 
 class Parser(argparse.ArgumentParser):

@@ -20,9 +20,9 @@ from .. import nn, ops
 from ..files import write_whole
 from ..flow.tables import table
 from ..tape import no_grad
-from ..tensor import tensor
+from ..tensors import tensor
 from .info import facts
-from .say import say
+from .output import say
 
 Row = tuple[str, float, str]  # what, value, unit
 

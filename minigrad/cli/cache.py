@@ -11,7 +11,7 @@ from typing import Any
 
 from ..kernels import cache, limit
 from ..kernels.cache import Entry
-from .say import say
+from .output import say
 
 NOWHERE = "no home folder, so kernels are kept for one process; set $MINIGRAD_CACHE_DIR"
 

@@ -11,15 +11,15 @@ import numpy as np
 
 from .. import nn
 from ..flow.drawing import Drawing, draw
+from ..flow.engines import NoEngineWarning
 from ..flow.probes import probe
-from ..flow.render import NoEngineWarning
 from ..ops import sum as sum_of
 from ..ops import tanh
 from ..tape import Tape, scope, tap
-from ..tensor import tensor
+from ..tensors import tensor
 from .arguments import integer
 from .explain import run_scan
-from .say import say
+from .output import say
 
 CELLS: dict[str, tuple[type[Any], type[Any], bool]] = {
     "rnn": (nn.RNNCell, nn.RNN, False),

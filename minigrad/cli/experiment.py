@@ -11,7 +11,7 @@ from typing import Any
 from ..flow import results
 from ..flow.terminal import spark_blocks
 from .arguments import integer
-from .say import say
+from .output import say
 
 
 def add(commands: Any) -> None:

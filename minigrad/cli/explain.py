@@ -13,10 +13,10 @@ from .. import nn
 from ..compile import Explanation, Program, passes, scan, trace_step
 from ..compile.reverse import reverse
 from ..ops import sum as sum_of
-from ..tensor import tensor
+from ..tensors import tensor
 from ..tree import leaves
 from .arguments import integer
-from .say import say
+from .output import say
 
 # What scan takes as it is; AttentionLSTMCell has to be given a memory first.
 _CELLS = (

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, data
-from ..flow import experiment, results, summary
-from ..flow.experiment import CELLS, Outcome, Settings
-from ..flow.render import INSTALL, find_engine
+from ..flow import comparison, results, summary
+from ..flow.comparison import CELLS, Outcome, Settings
+from ..flow.engines import INSTALL, find_engine
 from ..flow.terminal import spark_blocks
 from ..kernels import cache
 from .arguments import integer, number
+from .output import say
 from .progress import Progress
-from .say import say
 
 DEFAULT = Settings()
 DEFAULT_OUT = "minigrad-flow"
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     )
     text = data.shakespeare() if args.text is None else data.read_text(args.text)
     name = "hamlet.txt" if args.text is None else args.text.name
-    experiment.check_text(text, settings)
+    comparison.check_text(text, settings)
     if find_engine() is None:  # said before minutes of training, as is a wrong $MINIGRAD_DOT
         what = "no Graphviz engine found, drawings will be text (.gv)"
         say(f"minigrad flow: {what}: {INSTALL}.", file=sys.stderr)
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 def _compile(settings: Settings) -> None:
     """Compiles before training, so that no cell is timed with it."""
     before, started = len(cache.kernels()), time.perf_counter()
-    experiment.warm_up(settings.cells, settings)
+    comparison.warm_up(settings.cells, settings)
     if new := len(cache.kernels()) - before:
         seconds = time.perf_counter() - started
         say(f"Compiled {new} kernels in {seconds:.1f} s; the next run finds them.", flush=True)
@@ -117,4 +117,4 @@ def _about(name: str, text: str) -> dict[str, Any]:
 
 
 def _train(cell: str, text: str, settings: Settings) -> Outcome:
-    return experiment.run(cell, text, settings, Progress(cell, settings.updates))
+    return comparison.run(cell, text, settings, Progress(cell, settings.updates))

@@ -12,10 +12,10 @@ from typing import Any
 
 from .. import __version__
 from ..errors import MinigradError
-from ..flow.render import INSTALL, RenderError, find_engine
+from ..flow.engines import INSTALL, RenderError, find_engine
 from ..kernels import cache, host
 from .cache import NOWHERE, size_limit, summary
-from .say import say
+from .output import say
 
 
 def add(commands: Any) -> None:

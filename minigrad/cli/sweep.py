@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..escapes import printable
 from ..files import is_empty
-from ..printable import printable
 from .arguments import integer
-from .say import say
+from .output import say
 
 
 def add(commands: Any) -> None:

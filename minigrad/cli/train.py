@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import integer, number
-from .say import say
+from .output import say
 
 OPTIONS = ("cell", "hidden", "epochs", "seed", "merge", "series")
 

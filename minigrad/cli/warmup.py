@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import MinigradError
-from ..flow import experiment
-from ..flow.experiment import CELLS, Settings
+from ..flow import comparison
+from ..flow.comparison import CELLS, Settings
 from ..kernels import cache, jit
-from ..tensor import tensor
+from ..tensors import tensor
 from .arguments import integer
 from .cache import summary
 from .draw import CELLS as LAYERS
-from .say import say
+from .output import say
 
 DEFAULT = Settings()
 
@@ -69,7 +69,7 @@ def _warm(cell: str, settings: Settings) -> bool:
     """Runs one cell, and says how long that took; whether it failed."""
     before, started = {entry.stem for entry in cache.kernels()}, time.perf_counter()
     try:
-        experiment.warm_up([cell], settings)
+        comparison.warm_up([cell], settings)
         _run_layer(cell, settings)
     except (MinigradError, OSError) as error:  # the other cells may do
         _complain(f"{cell}: {' '.join(str(error).split())}")

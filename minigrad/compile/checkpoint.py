@@ -19,7 +19,7 @@ from ..errors import GradientError
 from ..memory import kept
 from ..plan import Plan
 from ..tape import Node, state, tick
-from ..tensor import Tensor, wrap
+from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from . import node as nodes
 from .outer import closed_over

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import ops
 from ..tape import Node
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from .kernel import evaluate
 from .program import AFTER, STEP, Program, Value
 

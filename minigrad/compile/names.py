@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..op import Op
-from ..tensor import Tensor, wrap
+from ..tensors import Tensor, wrap
 from .program import AFTER, Value
 
 _NOTHING = np.zeros(())

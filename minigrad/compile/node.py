@@ -17,7 +17,7 @@ from ..memory import kept, readable
 from ..op import Op
 from ..plan import Plan
 from ..tape import Node, listen, state, tick
-from ..tensor import Tensor, in_place_of, wrap
+from ..tensors import Tensor, in_place_of, wrap
 from .compiled import Compiled, Forward, full_shape
 from .explain import Explanation
 from .program import Value
@@ -76,7 +76,7 @@ class Output(Partial):
 
 
 def make_node(op: Op, inputs: Sequence[Any], params: dict[str, Any], y: Array) -> Node:
-    """A node that is not made by tensor.apply."""
+    """A node that is not made by tensors.apply."""
     made = Node.__new__(Node)
     made.op, made.params, made.scope, made.position = op, params, state.scope, tick()
     made.shape, made.dtype = y.shape, y.dtype

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from ..tape import Node
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 Target = Node | Tensor  # a leaf, or the node that made a value
 

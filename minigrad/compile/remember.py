@@ -21,7 +21,7 @@ import numpy as np
 
 from ..op import Op
 from ..tape import Node, no_grad, state
-from ..tensor import Tensor, apply
+from ..tensors import Tensor, apply
 
 _MOST = 16  # traces of one cell
 _LARGEST = 4096  # bytes of an array attribute that is compared by value

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import Tensor
+from ..tensors import Tensor
 from ..tree import leaves
 
 Array = np.ndarray

@@ -12,7 +12,7 @@ from .. import ops
 from ..errors import ShapeError, TraceError, describe
 from ..tape import state as switches
 from ..tape import tick
-from ..tensor import Tensor, as_tensor, wrap
+from ..tensors import Tensor, as_tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from . import node, passes, remember
 from .checks import check_repeats, warn_of_numbers

@@ -21,7 +21,7 @@ from ..axes import canonical_axis
 from ..errors import DTypeError, TraceError, describe
 from ..op import Op
 from ..tape import state
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from . import batch, hoist
 from .indices import as_tuple, is_all, listed
 from .names import made_of, name_of

@@ -15,7 +15,7 @@ from .. import ops
 from ..errors import TraceError
 from ..op import Op
 from ..tape import state
-from ..tensor import Tensor
+from ..tensors import Tensor
 from . import hoist
 from .program import Value
 

@@ -11,7 +11,7 @@ from .. import ops
 from ..border import plain
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import scope
-from ..tensor import Tensor
+from ..tensors import Tensor
 from ..tree import leaves, map_leaves, named_leaves, structure
 
 Cell = Callable[[Any, Any], tuple[Any, Any]]  # (state, x) -> (state, y)

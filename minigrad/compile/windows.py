@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..tape import state as switches
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .node import JoinedRecord
 from .result import Call, Record
 

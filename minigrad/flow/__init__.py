@@ -2,15 +2,15 @@
 
 from . import plots, terminal
 from .drawing import Drawing, DrawingError, draw
+from .engines import NoEngineWarning, RenderError, find_engine
+from .exponents import Lyapunov, kaplan_yorke, lyapunov
 from .history import History
 from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
 from .layerflow import Activation, LayerFlow, Nonfinite
-from .lyapunov import Lyapunov, kaplan_yorke, lyapunov
 from .monitor import Monitor
 from .monitorfile import MonitorWarning, read_monitor
 from .probes import probe, record
 from .recording import Recording
-from .render import NoEngineWarning, RenderError, find_engine
 from .replay import FlowError
 from .reporting import Report, report
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..compile.taps import label, labels
 from ..tape import tick
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .places import descends
 from .replay import Replay
 from .taps import SequenceTaps, Series, Step

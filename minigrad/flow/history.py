@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..printable import printable
+from ..escapes import printable
 from ..untrusted import shortly, whole_number
 from .histogram import Histogram
 from .replay import FlowError

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..errors import ShapeError, describe
 from ..nn.module import Module
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .products import Scaled, log_singular_values, product
 from .replay import FlowError
 from .steps import Trajectory

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from . import weights
-from .advice import advice, reason
+from .advising import advice, reason
 from .replay import FlowError, Replay
 from .taps import row_norms
 from .verdict import Thresholds, Verdict, judge

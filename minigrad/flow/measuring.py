@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .histogram import Histogram
 from .layerflow import LayerFlow
 from .taps import row_norms

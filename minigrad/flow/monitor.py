@@ -30,7 +30,7 @@ import numpy as np
 
 from ..nn.module import Module
 from ..optim.clip import clip_grad_norm_
-from ..tensor import Tensor
+from ..tensors import Tensor
 from . import measuring
 from .histogram import BINS, LOW
 from .history import KEPT, Clipping, History

@@ -12,7 +12,7 @@ from ..compile.outer import Target, closed_over
 from ..compile.taps import StepTaps
 from ..tape import state as switches
 from ..tape import tick
-from ..tensor import Tensor, wrap
+from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, named_leaves
 
 Array = np.ndarray

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..tape import Node
 from ..tape import state as switches
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 STEP = "t="
 

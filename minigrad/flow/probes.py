@@ -23,7 +23,7 @@ import numpy as np
 from ..autodiff import grad
 from ..compile.result import Call
 from ..tape import listen
-from ..tensor import Tensor
+from ..tensors import Tensor
 from ..tree import named_leaves
 from .recording import Recording
 from .replay import FlowError

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..compile.result import Call
 from ..compile.taps import bare
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .heard import Place, Run, listen_to, size_of
 from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
 from .places import Places, at_step, both_directions, join

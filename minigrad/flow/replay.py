@@ -28,7 +28,7 @@ from ..compile.scan import scan, unpadded
 from ..errors import MinigradError, TraceError
 from ..tape import no_grad
 from ..tape import state as switches
-from ..tensor import Tensor, wrap
+from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from .onestep import OneStep
 from .taps import row_norms

@@ -29,7 +29,7 @@ from ..nn.recurrent import Recurrent
 from ..ops import concatenate, reshape
 from ..tape import no_grad
 from ..tape import state as switches
-from ..tensor import Tensor, as_tensor, wrap
+from ..tensors import Tensor, as_tensor, wrap
 from ..tree import leaves, map_leaves, named_leaves, rebuild
 from .replay import FlowError
 

@@ -1,4 +1,4 @@
-"""What the experiment of `minigrad flow` found: a table, notes, drawings, a page, JSON and CSV."""
+"""What `minigrad flow` found: a table, notes, drawings, a page, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from . import explorer, results, tables
+from .comparison import Outcome, Settings
 from .drawing import Drawing, Panel, describe, draw_network
-from .experiment import Outcome, Settings
+from .engines import find_engine
 from .layerflow import LayerFlow
 from .recording import Recording
-from .render import find_engine
 
 EXPLORER = "explorer.html"
 

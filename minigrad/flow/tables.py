@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..printable import printable
+from ..escapes import printable
 
 Array = np.ndarray
 BLOCKS = "▁▂▃▄▅▆▇█"

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..printable import printable
+from ..escapes import printable
 from .drawing.colors import BROKEN, MAX_DECADES, PAPER, STOPS
 from .replay import FlowError
 from .tables import ASCII_BLOCKS, BLOCKS

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ..nn.layers import Sequential
 from ..nn.recurrent import Recurrent
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 
 class ChainResult(NamedTuple):

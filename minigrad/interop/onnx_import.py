@@ -20,7 +20,7 @@ import numpy as np
 from .. import nn
 from ..errors import MinigradError, ShapeError
 from ..nn.module import Module
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from ..untrusted import cause, memory_share, read_bytes, reading
 from .base import Array, ConversionError, FormatError, need
 from .onnx_layers import LAYER_NODES, OnnxRecurrent

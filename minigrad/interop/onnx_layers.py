@@ -10,7 +10,7 @@ import numpy as np
 from .. import nn, ops
 from ..compile.scan import scan
 from ..nn.module import Module
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from ..tree import map_leaves
 from .base import Array, ConversionError
 from .gates import ORDERS, PEEPHOLES, Weights, from_onnx, reorder

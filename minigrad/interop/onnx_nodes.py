@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from .base import ConversionError, need
 
 MOST_FILLED = 1 << 28  # elements of a constant whose shape is all that a file says of it

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import MinigradError
 from ..nn.losses import cross_entropy, mse_loss
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 Array = np.ndarray
 Batch = tuple[Array, Array]  # xs (T, B, I) float32, targets

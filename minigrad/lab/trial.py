@@ -27,7 +27,7 @@ from ..nn.recurrent import Recurrent
 from ..nn.rnn import GRU, LSTM, RNN
 from ..optim import SGD, Adam, clip_grad_norm_
 from ..tape import no_grad
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .tasks import TASKS, Task, task
 
 Array = np.ndarray

@@ -41,7 +41,7 @@ from .. import checks
 from ..errors import DTypeError, ShapeError, describe
 from ..ops import relu, sigmoid, split, tanh
 from ..tape import tap
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from . import init
 from .calling import check_call
 from .layers import linear

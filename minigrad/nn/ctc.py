@@ -31,7 +31,7 @@ from ..border import plain
 from ..compile.scan import scan
 from ..compile.unroll import check_lengths
 from ..errors import DTypeError, ShapeError, describe
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from .layers import check_indices
 
 Array = np.ndarray

@@ -12,7 +12,7 @@ from .. import checks, ops
 from ..border import plain
 from ..errors import DTypeError, ShapeError, TraceError, describe
 from ..random import default_generator
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from . import init
 from .module import Module, Parameter
 

@@ -13,7 +13,7 @@ import numpy as np
 from .. import checks, ops
 from ..border import plain
 from ..errors import DTypeError, ShapeError, describe
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from .layers import check_indices
 
 

@@ -26,7 +26,7 @@ from ..dtypes import supported
 from ..errors import DTypeError, StateDictError
 from ..tape import scope
 from ..tape import state as switches
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 
 class Parameter(Tensor):

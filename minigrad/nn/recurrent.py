@@ -19,7 +19,7 @@ from ..compile.scan import scan
 from ..compile.unroll import check_lengths
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import scope
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from ..tree import leaves, map_leaves, named_leaves, rebuild, structure
 from .layers import drop
 from .module import Module, Parameter

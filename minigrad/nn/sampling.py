@@ -10,7 +10,7 @@ import numpy as np
 from .. import checks
 from ..errors import ShapeError, describe
 from ..random import default_generator
-from ..tensor import as_tensor
+from ..tensors import as_tensor
 from ..tree import map_leaves
 
 Array = np.ndarray

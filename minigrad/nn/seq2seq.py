@@ -15,7 +15,7 @@ from ..border import plain
 from ..compile.scan import scan
 from ..errors import ShapeError, describe
 from ..tape import no_grad, scope
-from ..tensor import Tensor
+from ..tensors import Tensor
 from ..tree import map_leaves
 from .cells import LSTMCell, LSTMState
 from .layers import Embedding, Linear, linear

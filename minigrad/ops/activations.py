@@ -1,18 +1,9 @@
-"""The nonlinearities of neural networks.
-
-The slope of a function that saturates is an op of its own (`sech2`, `sigmoid_slope`, `gauss`,
-`bell`), computed from x: from y, which rounds to 1, it would be 0 long before the slope is. Each
-rule ends in such ops, so derivatives of any order are right as far as they are normal numbers.
-"""
+"""The nonlinearities of neural networks, and the slopes of those that saturate."""
 
 from __future__ import annotations
 
-import math
-
 from .. import scalar
 from ..kinds import elementwise
-from .compare import equal, greater, where, zero_or_nan
-from .exponential import exp, expm1
 
 
 @elementwise
@@ -21,20 +12,10 @@ def tanh(x):
     return scalar.tanh(x)
 
 
-@tanh.vjp("x")
-def _(g, x):
-    return g * sech2(x)
-
-
 @elementwise(method=False)
 def sech2(x):
     """y = 1 / cosh(x)^2 = 1 - tanh(x)^2, the slope of tanh, within 4 ulp; tail 4 e^(-2|x|)."""
     return scalar.sech2(x)
-
-
-@sech2.vjp("x")
-def _(g, x, y):
-    return g * (-2.0 * tanh(x) * y)
 
 
 @elementwise(symbol="σ")
@@ -43,20 +24,10 @@ def sigmoid(x):
     return scalar.sigmoid(x)
 
 
-@sigmoid.vjp("x")
-def _(g, x):
-    return g * sigmoid_slope(x)
-
-
 @elementwise(symbol="σ'", method=False)
 def sigmoid_slope(x):
     """y = sigmoid(x) sigmoid(-x), the slope of sigmoid, within 4 ulp; tail e^-|x|."""
     return scalar.sigmoid_slope(x)
-
-
-@sigmoid_slope.vjp("x")
-def _(g, x, y):
-    return g * (-tanh(0.5 * x) * y)
 
 
 @elementwise
@@ -65,25 +36,10 @@ def relu(x):
     return scalar.maximum(x, 0.0)
 
 
-@relu.vjp("x")
-def _(g, y):
-    return where(greater(y, 0.0), g, zero_or_nan(y))
-
-
 @elementwise
 def leaky_relu(x, slope=0.01):
     """y = x if x > 0 else slope * x."""
     return scalar.where(x > 0.0, x, slope * x)
-
-
-@leaky_relu.vjp("x")
-def _(g, x, slope):
-    return where(greater(x, 0.0), g, g * slope + zero_or_nan(x))
-
-
-@leaky_relu.vjp("slope")
-def _(g, x):
-    return where(greater(x, 0.0), 0.0, g * x)
 
 
 @elementwise
@@ -92,30 +48,10 @@ def elu(x, alpha=1.0):
     return scalar.where(x > 0.0, x, alpha * scalar.expm1(scalar.minimum(x, 0.0)))
 
 
-@elu.vjp("x")
-def _(g, x, alpha):
-    return where(greater(x, 0.0), g, g * alpha * exp(_below(x)))
-
-
-@elu.vjp("alpha")
-def _(g, x):
-    return g * expm1(_below(x))
-
-
-def _below(x):
-    """x where it is not above 0, else 0: what is not chosen must not overflow either."""
-    return where(greater(x, 0.0), 0.0, x)
-
-
 @elementwise
 def softplus(x):
     """y = ln(1 + e^x), the smooth relu; never overflows."""
     return scalar.maximum(x, 0.0) + scalar.log1p(scalar.exp(-scalar.abs(x)))
-
-
-@softplus.vjp("x")
-def _(g, x):
-    return g * sigmoid(x)
 
 
 @elementwise
@@ -124,20 +60,10 @@ def erf(x):
     return scalar.erf(x)
 
 
-@erf.vjp("x")
-def _(g, x):
-    return g * (2.0 / math.sqrt(math.pi) * gauss(x))
-
-
 @elementwise(method=False)
 def gauss(x):
     """y = e^(-x^2), within 4 ulp."""
     return scalar.gauss(x)
-
-
-@gauss.vjp("x")
-def _(g, x, y):
-    return g * (-2.0 * _product(x, y))
 
 
 @elementwise(symbol="Φ", method=False)
@@ -146,33 +72,13 @@ def ndtr(x):
     return scalar.ndtr(x)
 
 
-@ndtr.vjp("x")
-def _(g, x):
-    return g * (math.sqrt(0.5 / math.pi) * bell(x))
-
-
 @elementwise(method=False)
 def bell(x):
     """y = e^(-x^2 / 2), within 4 ulp."""
     return scalar.bell(x)
 
 
-@bell.vjp("x")
-def _(g, x, y):
-    return g * -_product(x, y)
-
-
 @elementwise
 def gelu(x):
     """y = x Phi(x), Phi the normal distribution function.  Hendrycks, Gimpel 2016."""
     return scalar.maximum(x, -64.0) * scalar.ndtr(x)  # no -Inf * 0
-
-
-@gelu.vjp("x")
-def _(g, x):
-    return g * (ndtr(x) + _product(x, math.sqrt(0.5 / math.pi) * bell(x)))
-
-
-def _product(x, y):
-    """x y for a y that vanishes faster than x grows: 0 where y is 0, at x = Inf too."""
-    return where(equal(y, 0.0), 0.0, x) * y

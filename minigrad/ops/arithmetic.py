@@ -6,17 +6,6 @@ import math
 
 from .. import scalar
 from ..kinds import elementwise
-from .compare import (
-    equal,
-    greater,
-    greater_equal,
-    less,
-    less_equal,
-    logical_and,
-    where,
-    zero_or_nan,
-)
-from .exponential import log
 
 
 @elementwise(symbol="+", method=False)
@@ -25,30 +14,10 @@ def add(a, b):
     return a + b
 
 
-@add.vjp("a")
-def _(g):
-    return g
-
-
-@add.vjp("b")
-def _(g):
-    return g
-
-
 @elementwise(symbol="−", method=False)
 def subtract(a, b):
     """y = a - b."""
     return a - b
-
-
-@subtract.vjp("a")
-def _(g):
-    return g
-
-
-@subtract.vjp("b")
-def _(g):
-    return -g
 
 
 @elementwise(symbol="×", method=False)
@@ -57,30 +26,10 @@ def multiply(a, b):
     return a * b
 
 
-@multiply.vjp("a")
-def _(g, b):
-    return g * b
-
-
-@multiply.vjp("b")
-def _(g, a):
-    return g * a
-
-
 @elementwise(symbol="÷", method=False, domain=(0.5, 3.0))
 def divide(a, b):
     """y = a / b.  Division by zero gives Inf or NaN, as in NumPy."""
     return a / b
-
-
-@divide.vjp("a")
-def _(g, b):
-    return g / b
-
-
-@divide.vjp("b")
-def _(g, y, b):
-    return -g * y / b
 
 
 @elementwise(symbol="−")
@@ -89,20 +38,10 @@ def negative(x):
     return -x
 
 
-@negative.vjp("x")
-def _(g):
-    return -g
-
-
 @elementwise(symbol="x²")
 def square(x):
     """y = x * x."""
     return x * x
-
-
-@square.vjp("x")
-def _(g, x):
-    return g * (x + x)
 
 
 @elementwise(name="pow", method=False, domain=(0.3, 3.0))
@@ -111,29 +50,10 @@ def float_power(a, b):
     return scalar.pow(a, b)
 
 
-@float_power.vjp("a")
-def _(g, a, b):
-    # b = 0 leaves 0 * Inf at a = 0: another exponent there, so that no derivative meets it.
-    lost = logical_and(equal(b, 0.0), less(abs(a), 1e-36))
-    return g * b * float_power(a, where(lost, 1.0, b - 1.0))
-
-
-@float_power.vjp("b")
-def _(g, y, a, b):
-    # 0 ** b has slope 0 in b for b >= 0, where y * log(a) would be 0 * -Inf
-    flat = logical_and(equal(a, 0.0), greater_equal(b, 0.0))
-    return where(flat, 0.0, g * y * log(where(flat, 1.0, a)))
-
-
 @elementwise(symbol="|x|")
 def abs(x):
     """y = |x|.  Slope 0 at 0."""
     return scalar.abs(x)
-
-
-@abs.vjp("x")
-def _(g, x):
-    return g * sign(x)
 
 
 @elementwise
@@ -142,30 +62,10 @@ def sign(x):
     return scalar.sign(x)
 
 
-@sign.vjp("x")
-def _(g, x):
-    return zero_or_nan(x)
-
-
-def _shared(g, a, b):
-    """What a side receives that was not chosen alone: half where a = b; NaN where one is NaN."""
-    return where(equal(a, b), g * 0.5, zero_or_nan(maximum(a, b)))
-
-
 @elementwise(symbol="max", method=False)
 def maximum(a, b):
     """y = max(a, b); NaN if either is.  Where a = b each side receives half of the gradient."""
     return scalar.maximum(a, b)
-
-
-@maximum.vjp("a")
-def _(g, a, b):
-    return where(greater(a, b), g, _shared(g, a, b))
-
-
-@maximum.vjp("b")
-def _(g, a, b):
-    return where(less(a, b), g, _shared(g, a, b))
 
 
 @elementwise(symbol="min", method=False)
@@ -174,34 +74,7 @@ def minimum(a, b):
     return scalar.minimum(a, b)
 
 
-@minimum.vjp("a")
-def _(g, a, b):
-    return where(less(a, b), g, _shared(g, a, b))
-
-
-@minimum.vjp("b")
-def _(g, a, b):
-    return where(greater(a, b), g, _shared(g, a, b))
-
-
 @elementwise
 def clip(x, low=-math.inf, high=math.inf):
     """y = min(max(x, low), high).  The gradient goes to x inside, else to the bound."""
     return scalar.minimum(scalar.maximum(x, low), high)
-
-
-@clip.vjp("x")
-def _(g, x, low, high):
-    return where(
-        logical_and(greater_equal(x, low), less_equal(x, high)), g, zero_or_nan(clip(x, low, high))
-    )
-
-
-@clip.vjp("low")
-def _(g, x, low, high):
-    return where(logical_and(less(x, low), less(low, high)), g, zero_or_nan(clip(x, low, high)))
-
-
-@clip.vjp("high")
-def _(g, x, low, high):
-    return where(greater(maximum(x, low), high), g, zero_or_nan(clip(x, low, high)))

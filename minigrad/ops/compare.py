@@ -68,22 +68,7 @@ def where(condition: bool, a, b):
     return scalar.where(condition, a, b)
 
 
-@where.vjp("a")
-def _(g, condition):
-    return where(condition, g, 0.0)
-
-
-@where.vjp("b")
-def _(g, condition):
-    return where(condition, 0.0, g)
-
-
 @elementwise(method=False)
 def zero_or_nan(x):
     """y = 0, or NaN where x is NaN: the slope of a constant piece, which must not hide a NaN."""
     return scalar.where(x == x, 0.0, x)
-
-
-@zero_or_nan.vjp("x")
-def _(g, x):
-    return zero_or_nan(x)

@@ -17,7 +17,7 @@ from .arithmetic import divide, float_power, multiply, square, subtract
 from .compare import equal, where
 from .exponential import exp, log1p, sqrt
 from .index import as_array, getitem
-from .matmul import matmul
+from .matrix import matmul
 from .reduce import max, sum
 from .view import astype, reshape, squeeze, transpose
 

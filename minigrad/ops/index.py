@@ -64,11 +64,6 @@ def _(shapes, index):
     return {"index": index if type(index) is int else plain_index(index)}
 
 
-@getitem.vjp("x")
-def _(g, x_shape, index):
-    return scatter(g, index, x_shape)
-
-
 @view(
     symbol="scatter",
     method=False,
@@ -82,11 +77,6 @@ def scatter(x, index, shape):
     y = np.zeros(shape, x.dtype)
     add_at(y, index, x)
     return y
-
-
-@scatter.vjp("x")
-def _(g, index):
-    return getitem(g, index)
 
 
 def add_at(y, index, x):

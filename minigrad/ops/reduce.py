@@ -7,9 +7,7 @@ from ..errors import ShapeError
 from ..kernels import reduce as kernels
 from ..kinds import reduce
 from ..op import sample
-from .arithmetic import maximum
-from .compare import equal, where, zero_or_nan
-from .view import broadcast_to, flip, reshape
+from .view import reshape
 
 # what sum, max and min are tested with
 _CALLS = [
@@ -41,11 +39,6 @@ def _(shapes, axis, keepdims):
     return _keep_axes(shapes, axis, keepdims)
 
 
-@sum.vjp("x")
-def _(g, x_shape, axis):
-    return broadcast_to(_spread(g, x_shape, axis), x_shape)
-
-
 @reduce(samples=_CALLS, errors=[*_REFUSED, (_EMPTY, "no max over an empty axis")])
 def max(x, axis=None, keepdims=False):
     """y = largest of x over `axis`; NaN if any is.  Equal largest elements share the gradient."""
@@ -57,11 +50,6 @@ def _(shapes, axis, keepdims):
     return _extremum("max", shapes, axis, keepdims)
 
 
-@max.vjp("x")
-def _(g, y, x, x_shape, axis):
-    return _share(g, y, x, x_shape, axis)
-
-
 @reduce(samples=_CALLS, errors=[*_REFUSED, (_EMPTY, "no min over an empty axis")])
 def min(x, axis=None, keepdims=False):
     """y = smallest of x over `axis`; NaN if any is.  Equal smallest elements share the gradient."""
@@ -71,11 +59,6 @@ def min(x, axis=None, keepdims=False):
 @min.check_params
 def _(shapes, axis, keepdims):
     return _extremum("min", shapes, axis, keepdims)
-
-
-@min.vjp("x")
-def _(g, y, x, x_shape, axis):
-    return _share(g, y, x, x_shape, axis)
 
 
 @reduce(
@@ -92,28 +75,11 @@ def _(shapes, axis):
     return {"axis": canonical_axis(axis, len(shapes[0]))}
 
 
-@cumsum.vjp("x")
-def _(g, axis):
-    return flip(cumsum(flip(g, axis), axis), axis)
-
-
 def _extremum(name, shapes, axis, keepdims):
     params = _keep_axes(shapes, axis, keepdims)
     if any(shapes[0][i] == 0 for i in params["axis"]):
         raise ShapeError(f"{name}: x is {list(shapes[0])}; there is no {name} over an empty axis.")
     return params
-
-
-def _spread(y, x_shape, axis):
-    """A reduced array with its axes put back as 1, so that it broadcasts against x."""
-    return y.reshape(tuple(1 if i in axis else n for i, n in enumerate(x_shape)))
-
-
-def _share(g, y, x, x_shape, axis):
-    y = _spread(y, x_shape, axis)
-    hit = where(equal(x, y), g.dtype.type(1), zero_or_nan(y))  # a row with a NaN is NaN throughout
-    ties = sum(hit, axis=axis, keepdims=True)
-    return hit * (_spread(g, x_shape, axis) / maximum(ties, 1.0))
 
 
 def sum_to(x, shape):

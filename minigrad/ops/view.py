@@ -49,11 +49,6 @@ def _(shapes, shape):
     return {"shape": new}
 
 
-@reshape.vjp("x")
-def _(g, x_shape):
-    return reshape(g, x_shape)
-
-
 @view(
     samples=[sample((3, 4)), sample((2, 3, 5), axes=(1, 2, 0)), sample((2, 3, 5), axes=(-1, 0, 1))],
     errors=[(sample((3, 4), axes=(0, 0)), "no order")],
@@ -76,12 +71,6 @@ def _(shapes, axes):
     return {"axes": order}
 
 
-@transpose.vjp("x")
-def _(g, axes):
-    # the method, as on arrays it costs a tenth of the op
-    return g.transpose(tuple(sorted(range(len(axes)), key=axes.__getitem__)))
-
-
 @view(
     samples=[sample((2, 3, 5), axis1=0, axis2=-1), sample((1, 3), axis1=1, axis2=1)],
     errors=[(sample((3, 4), axis1=0, axis2=2), "out of range")],
@@ -97,11 +86,6 @@ def _(shapes, axis1, axis2):
     return {"axis1": canonical_axis(axis1, n), "axis2": canonical_axis(axis2, n)}
 
 
-@swapaxes.vjp("x")
-def _(g, axis1, axis2):
-    return swapaxes(g, axis1, axis2)
-
-
 @view(
     samples=[sample((3, 4), axis=1), sample((3,), axis=-1), sample((), axis=0)],
     errors=[(sample((3,), axis=3), "out of range")],
@@ -114,11 +98,6 @@ def expand_dims(x, axis):
 @expand_dims.check_params
 def _(shapes, axis):
     return {"axis": canonical_axis(axis, len(shapes[0]) + 1, "expand_dims: axis")}
-
-
-@expand_dims.vjp("x")
-def _(g, x_shape):
-    return reshape(g, x_shape)
 
 
 @view(
@@ -144,11 +123,6 @@ def _(shapes, axis):
     return {"axis": axes}
 
 
-@squeeze.vjp("x")
-def _(g, x_shape):
-    return reshape(g, x_shape)
-
-
 @view(
     samples=[sample((3, 1), shape=(2, 3, 4)), sample((), shape=(2,)), sample((3,), shape=(3,))],
     errors=[(sample((3,), shape=(4,)), "does not broadcast")],
@@ -167,13 +141,6 @@ def _(shapes, shape):
     if not fits:
         raise ShapeError(f"broadcast_to: {list(old)} does not broadcast to {list(new)}.")
     return {"shape": new}
-
-
-@broadcast_to.vjp("x")
-def _(g, x_shape):
-    from .reduce import sum_to  # the two are each other's gradient
-
-    return sum_to(g, x_shape)
 
 
 @view(
@@ -202,16 +169,6 @@ def _(shapes, axis):
     return {"axis": axis}
 
 
-@concatenate.vjp("arrays")
-def _(g, arrays_shape, axis):
-    grads, start = [], 0
-    for shape in arrays_shape:
-        cut = (slice(None),) * axis + (slice(start, start + shape[axis]),)
-        grads.append(g[cut])
-        start += shape[axis]
-    return grads
-
-
 @view(
     variadic=True,
     samples=[sample((2, 3), (2, 3)), sample((3,), (3,), (3,), axis=-1), sample((), ())],
@@ -232,12 +189,6 @@ def _(shapes, axis):
     return {"axis": canonical_axis(axis, len(shapes[0]) + 1, "stack: axis")}
 
 
-@stack.vjp("arrays")
-def _(g, arrays_shape, axis):
-    cut = (slice(None),) * axis
-    return [g[(*cut, i)] for i in range(len(arrays_shape))]
-
-
 @view(
     samples=[sample((3, 4)), sample((3, 4), axis=0), sample((3, 4, 2), axis=(-1, 0))],
     errors=[(sample((3, 4), axis=2), "out of range")],
@@ -254,11 +205,6 @@ def _(shapes, axis):
     return {"axis": distinct_axes(axes, n, "flip: axis")}
 
 
-@flip.vjp("x")
-def _(g, axis):
-    return flip(g, axis)
-
-
 @view(
     samples=[sample((5,), shift=2, axis=0), sample((3, 4), shift=-7, axis=-1)],
     errors=[(sample((3, 4), shift=0.5, axis=0), "expected integers")],
@@ -271,11 +217,6 @@ def roll(x, shift, axis):
 @roll.check_params
 def _(shapes, shift, axis):
     return {"shift": _ints(shift, "roll: shift")[0], "axis": canonical_axis(axis, len(shapes[0]))}
-
-
-@roll.vjp("x")
-def _(g, shift, axis):
-    return roll(g, -shift, axis)
 
 
 @view(
@@ -316,12 +257,6 @@ def _(shapes, pad_width, value):
     return {"pad_width": tuple((int(a), int(b)) for a, b in widths), "value": float(value)}
 
 
-@pad.vjp("x")
-def _(g, x_shape, pad_width):
-    inside = zip(pad_width, x_shape, strict=True)
-    return g[tuple(slice(before, before + n) for (before, _), n in inside)]
-
-
 @view(samples=[sample((3, 4), dtype=np.float64), sample((2,), dtype="float64")])
 def astype(x, dtype):
     """The same values in another dtype; the gradient comes back in x's."""
@@ -331,8 +266,3 @@ def astype(x, dtype):
 @astype.check_params
 def _(shapes, dtype):
     return {"dtype": supported("astype", dtype)}
-
-
-@astype.vjp("x")
-def _(g, x_dtype):
-    return astype(g, x_dtype)

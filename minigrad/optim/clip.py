@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import versions
 from ..errors import NumericalError
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 Array = np.ndarray
 

@@ -17,7 +17,7 @@ import numpy as np
 from .. import checks, versions
 from ..checks import at_least_0, below_1
 from ..errors import GradientError, StateDictError, describe
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 Array = np.ndarray
 

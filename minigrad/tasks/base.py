@@ -20,7 +20,7 @@ from ..nn.cells import LSTMState
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..nn.rnn import GRU, LSTM, RNN
-from ..tensor import Tensor
+from ..tensors import Tensor
 from ..tree import map_leaves
 from ..untrusted import shortly
 

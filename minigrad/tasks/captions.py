@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import data, ops
 from ..nn import Linear, cross_entropy
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .base import TWO_SIDED, Settings, Task, first_state
 from .digits import flat, mistakes, neighbours, pixels_of, simplest
 from .writing import IGNORED, SymbolModel, following, write

@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import data
 from ..nn import EncoderDecoder, cross_entropy
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .alignments import picture, shaded
 from .base import Settings, Task, TaskError
 from .writing import IGNORED, following

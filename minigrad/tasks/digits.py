@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import data, ops
 from ..nn import Linear, Module, Sequential, cross_entropy
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .base import Settings, Task, TaskError, output_size, recurrent
 
 Array = np.ndarray

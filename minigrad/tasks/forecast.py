@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import data
 from ..nn import Linear, Module, huber_loss
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .base import Settings, Task, TaskError, output_size, recurrent
 
 Array = np.ndarray

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import data
 from ..nn import Embedding, Linear, Module, cross_entropy
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .base import Settings, Task, TaskError, output_size, recurrent
 from .writing import IGNORED
 

@@ -16,7 +16,7 @@ import numpy as np
 from .. import data
 from ..nn import Embedding, Linear, Module, cross_entropy
 from ..ops import softmax
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .base import Settings, Task, output_size, recurrent
 
 Array = np.ndarray

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import data, ops
 from ..nn import Embedding, cross_entropy
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .base import TWO_SIDED, Settings, Task, TaskError, first_state
 from .ngrams import NGram
 from .writing import IGNORED, SymbolModel, following, write

@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import data, ops
 from ..nn import Linear, Module, ctc_beam, ctc_greedy, ctc_loss
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .base import Settings, Task, output_size, recurrent
 
 Array = np.ndarray

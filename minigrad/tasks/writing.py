@@ -8,7 +8,7 @@ import numpy as np
 
 from ..nn import Embedding, Linear, Module, sample
 from ..tape import no_grad
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .base import Settings, output_size, recurrent
 
 Array = np.ndarray

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..errors import MinigradError
 from ..files import replacing
-from ..tensor import Tensor
+from ..tensors import Tensor
 from ..untrusted import DEPTH, MOST_TEXT, cause, open_regular, parse_json, reading, shortly, size_of
 
 Array = np.ndarray

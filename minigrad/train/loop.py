@@ -389,7 +389,7 @@ def _leaves(state: Any) -> Any:
 
 def _tree_of(stored: dict[str, Any]) -> Any:
     from ..nn.cells import LSTMState
-    from ..tensor import Tensor
+    from ..tensors import Tensor
 
     if "dict" in stored:
         return {k: _tree_of(v) for k, v in stored["dict"].items()}

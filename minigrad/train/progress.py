@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..printable import printable
+from ..escapes import printable
 
 if TYPE_CHECKING:
     from .loop import Run

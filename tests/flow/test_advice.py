@@ -11,7 +11,7 @@ from modes import each_mode
 import minigrad as mg
 from minigrad import nn
 from minigrad.flow import Recording
-from minigrad.flow.advice import stretch
+from minigrad.flow.advising import stretch
 
 
 def linear(W: Any, T: int = 30, mode: str = "fused", **options: Any) -> Recording:

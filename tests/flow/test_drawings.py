@@ -460,5 +460,5 @@ def test_steps_and_depth_are_refused_where_a_drawing_has_neither(what: Any, opti
 def test_a_notebook_without_an_engine_shows_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing = draw(nn.RNNCell(2, 2))
     assert drawing._repr_mimebundle_()["image/svg+xml"].count("<svg") == 1
-    monkeypatch.setattr("minigrad.flow.render.find_engine", lambda: None)
+    monkeypatch.setattr("minigrad.flow.engines.find_engine", lambda: None)
     assert drawing._repr_mimebundle_() == {"text/plain": drawing.dot}

@@ -312,7 +312,7 @@ def test_a_write_that_fails_leaves_the_earlier_page(
     def disk_full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("minigrad.flow.render.os.replace", disk_full)
+    monkeypatch.setattr("minigrad.flow.engines.os.replace", disk_full)
     with pytest.raises(OutputError, match=r"cannot write here .No space left"):
         explorer.to_html(network("rnn"), path, title="two")
     assert path.read_bytes() == before

@@ -12,7 +12,7 @@ from modes import MODES, each_mode
 import minigrad as mg
 from minigrad import data, nn
 from minigrad.flow import FlowError, Recording, summary
-from minigrad.flow.experiment import Outcome, Settings, run
+from minigrad.flow.comparison import Outcome, Settings, run
 
 KINDS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 T, B, H = 12, 2, 3
@@ -195,7 +195,7 @@ def test_backward_after_the_block_arrives_in_the_recording(rng: np.random.Genera
 
 
 @pytest.mark.parametrize("cell", ["lstm", "bilstm"])
-def test_the_experiment_finds_the_same_in_every_mode(cell: str) -> None:
+def test_the_comparison_finds_the_same_in_every_mode(cell: str) -> None:
     text, outcomes = data.shakespeare()[:3000], dict[str, Outcome]()
     for mode in MODES:
         settings = Settings(steps=T, hidden=6, batch=2, updates=3, embedding=4, mode=mode)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minigrad.flow import Drawing, NoEngineWarning, RenderError, find_engine
-from minigrad.flow.render import render, save
+from minigrad.flow.engines import render, save
 
 DOT = "digraph { a -> b }"
 

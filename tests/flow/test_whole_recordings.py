@@ -14,7 +14,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.flow import FlowError, Recording
-from minigrad.flow.explorer.networks import networks
+from minigrad.flow.explorer.network import networks
 from minigrad.flow.replay import Names
 from minigrad.tree import leaves
 

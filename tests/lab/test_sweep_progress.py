@@ -9,8 +9,8 @@ import pytest
 from minigrad.lab.sweep import parse
 from minigrad.lab.sweep.coordinator import to_row
 from minigrad.lab.sweep.local import shares
+from minigrad.lab.sweep.outcome import summary
 from minigrad.lab.sweep.progress import CLEAR, Progress
-from minigrad.lab.sweep.summary import summary
 
 
 class Terminal(io.StringIO):

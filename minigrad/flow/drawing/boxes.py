@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...compile.program import AFTER, BEFORE, STEP, Program, Value
-from .equations import ARITHMETIC, SYMBOLS
+from .parts import ARITHMETIC, SYMBOLS
 
 CHAINED = ("add", "multiply")  # a + (b + c) is one box
 EVEN = {*CHAINED, "maximum", "minimum", "equal", "not_equal", "logical_and", "logical_or"}

@@ -9,7 +9,7 @@ import numpy as np
 from ...tree import named_leaves
 from .colors import INK
 from .dot import Drawing, DrawingError, check_budget, html_caption, label, new_graph
-from .equations import Part, equations
+from .parts import Part, equations
 
 MAX_NODES = 120
 

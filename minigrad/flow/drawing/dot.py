@@ -1,6 +1,6 @@
 """What every drawing shares: DOT text that is the same on every run, escaped labels, one look.
 
-A Drawing is DOT text. In a notebook it shows itself; `save` renders it (see flow/render.py).
+A Drawing is DOT text. In a notebook it shows itself; `save` renders it (see flow/engines.py).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MinigradError
-from .. import render
-from ..render import FONT
+from .. import engines
+from ..engines import FONT
 from .colors import ARROW, INK, LINE, MUTED, PAPER, Scale, power_of_ten
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class Drawing:
         self.dot = dot
 
     def save(self, path: str | Path) -> Path:
-        """Writes .svg, .png, .gv, ... by suffix; returns what was written. See flow.render.save."""
-        return render.save(self.dot, path)
+        """Writes .svg, .png, .gv, ... by suffix; returns the path. See flow.engines.save."""
+        return engines.save(self.dot, path)
 
     def svg(self) -> str:
-        return render.render(self.dot, "svg").decode()
+        return engines.render(self.dot, "svg").decode()
 
     def _repr_svg_(self) -> str | None:  # for notebooks
-        return self.svg() if render.find_engine() else None
+        return self.svg() if engines.find_engine() else None
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         svg = self._repr_svg_()  # what a notebook shows where there is none is text/plain

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ...tape import Node, Tape
-from ...tensor import Tensor
+from ...tensors import Tensor
 from .colors import INK, LINE, MUTED, PAPER, Scale
 from .dot import Drawing, DrawingError, check_budget, html_caption, label, new_graph, scale_strip
-from .equations import SYMBOLS
+from .parts import SYMBOLS
 
 MAX_NODES = 300
 SMALL = 6  # arrays with this many elements are shown; of larger ones shape and norm

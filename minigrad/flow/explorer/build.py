@@ -21,7 +21,7 @@ from ...files import write_whole
 from ...untrusted import open_regular, reading
 from ..results import OutputError
 from . import data
-from .networks import networks
+from .network import networks
 
 HERE = Path(__file__).parent
 MARK = "<!-- minigrad explorer -->"  # in the head of every page, so that a newer may replace it

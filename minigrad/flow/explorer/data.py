@@ -16,7 +16,7 @@ import numpy as np
 from ..drawing.colors import BROKEN, STOPS, Scale
 from ..replay import FlowError
 from . import pack
-from .networks import ExplorerError, Network
+from .network import ExplorerError, Network
 
 Array = np.ndarray
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...flow import lyapunov
 from ...ops import matmul, tanh
-from ...tensor import tensor
+from ...tensors import tensor
 from . import charts, figures
 from .base import Claim, Data, Row, Source, Tell, column, different
 

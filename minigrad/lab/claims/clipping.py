@@ -14,7 +14,7 @@ import numpy as np
 
 from ...ops import sigmoid
 from ...optim import clip_grad_norm_
-from ...tensor import Tensor, tensor
+from ...tensors import Tensor, tensor
 from . import charts, figures
 from .base import Claim, Data, Row, Source, Tell, different, share, trained
 

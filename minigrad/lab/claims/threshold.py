@@ -15,7 +15,7 @@ import numpy as np
 
 from ...flow import jacobians
 from ...ops import matmul, sigmoid, tanh
-from ...tensor import tensor
+from ...tensors import tensor
 from . import charts, figures
 from .base import Claim, Data, Row, Source, Tell, column, different
 

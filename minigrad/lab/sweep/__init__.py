@@ -14,7 +14,7 @@ from .coordinator import Report, run
 from .errors import ClusterError, SweepError
 from .folder import open_for_reading
 from .local import LocalPool
-from .summary import summary
+from .outcome import summary
 
 __all__ = [
     "Cluster", "ClusterError", "Config", "LocalPool", "Report", "Run", "SweepError",

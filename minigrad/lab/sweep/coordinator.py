@@ -16,8 +16,8 @@ from .cluster import Cluster
 from .config import TRIAL, Config, Run, load
 from .folder import LOG, Folder, Row
 from .local import LocalPool, shares
+from .outcome import headline
 from .progress import Progress
-from .summary import headline
 
 CSV_EVERY_S = 10.0
 TRACEBACK = 8000  # characters of one that are kept

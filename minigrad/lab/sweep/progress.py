@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TextIO
 
-from ...printable import printable
+from ...escapes import printable
 
 BAR = 20
 CLEAR = "\r\x1b[2K"  # to the start of the line, and nothing on it

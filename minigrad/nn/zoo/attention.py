@@ -12,7 +12,7 @@ from ...compile.unroll import check_lengths
 from ...errors import DTypeError, ShapeError, describe
 from ...ops import expand_dims, sigmoid, softmax, split, sum, tanh
 from ...tape import tap
-from ...tensor import Tensor, as_tensor
+from ...tensors import Tensor, as_tensor
 from ..cells import LSTMCell, LSTMState
 from ..layers import linear
 

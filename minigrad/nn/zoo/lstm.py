@@ -8,7 +8,7 @@ import numpy as np
 
 from ...ops import sigmoid, split, tanh
 from ...tape import tap
-from ...tensor import Tensor
+from ...tensors import Tensor
 from ..cells import LSTMCell, LSTMState
 from ..layers import LayerNorm, linear
 

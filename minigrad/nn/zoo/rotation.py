@@ -14,7 +14,7 @@ from ... import checks
 from ...ops import concatenate, cos, exp, relu, sin, split, sqrt, square
 from ...random import default_generator
 from ...tape import tap
-from ...tensor import Tensor
+from ...tensors import Tensor
 from ..cells import Cell
 from ..layers import linear
 from ..module import Parameter

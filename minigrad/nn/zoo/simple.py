@@ -9,7 +9,7 @@ import numpy as np
 from ... import checks
 from ...ops import tanh
 from ...tape import tap
-from ...tensor import Tensor
+from ...tensors import Tensor
 from .. import init
 from ..cells import GatedCell, RNNCell
 from ..layers import linear

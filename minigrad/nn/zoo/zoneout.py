@@ -10,7 +10,7 @@ from ... import checks
 from ...ops import sigmoid, split, tanh
 from ...random import default_generator
 from ...tape import tap
-from ...tensor import Tensor
+from ...tensors import Tensor
 from ..cells import LSTMCell, LSTMState
 from ..layers import linear
 

@@ -11,7 +11,7 @@ import numpy as np
 from .autodiff import grad
 from .border import values
 from .errors import DTypeError, GradientError, NumericalError, describe
-from .tensor import Tensor, tensor
+from .tensors import Tensor, tensor
 
 Array = np.ndarray
 

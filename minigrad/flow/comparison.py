@@ -1,4 +1,4 @@
-"""The experiment behind `minigrad flow`: train cells on text, measure gradient flow before and
+"""What `minigrad flow` does: train cells on text, measure gradient flow before and
 after.
 
 Each cell is a character model: Embedding -> cell over time -> Linear. RNN, LSTM and GRU predict the
@@ -30,7 +30,7 @@ from ..nn.rnn import GRU, LSTM, RNN
 from ..ops import concatenate
 from ..optim import Adam, clip_grad_norm_
 from ..tape import no_grad
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .probes import Recording, record
 from .verdict import Thresholds
 

@@ -10,9 +10,6 @@ from ..errors import ShapeError
 from ..kernels.matmul import matmul as kernel
 from ..kinds import matmul_kind
 from ..op import sample
-from .arithmetic import multiply
-from .reduce import sum_to
-from .view import swapaxes
 
 
 @matmul_kind(
@@ -67,50 +64,3 @@ def _(shapes):
         if i != j and 1 not in (i, j):
             raise ShapeError(f"matmul: {list(a)} @ {list(b)}: the leading axes do not broadcast.")
     return {}
-
-
-# In these rules methods (g.reshape, b.T) stand for ops where both an array and a Tensor have them:
-# on arrays they cost a tenth.
-
-
-@matmul.vjp("a")
-def _(g, b, a_shape, b_shape):
-    dims = (len(a_shape), len(b_shape))
-    if dims == (2, 2):
-        return matmul(g, b.T)
-    if dims == (1, 2):
-        return matmul(b, g)
-    if dims[1] == 1:
-        return multiply(g.reshape((*g.shape, 1)), b)
-    left = _left(a_shape)
-    ga = matmul(_rows(g, left, b_shape), swapaxes(b, -1, -2))
-    return sum_to(ga, left).reshape(a_shape)
-
-
-@matmul.vjp("b")
-def _(g, a, a_shape, b_shape):
-    dims = (len(a_shape), len(b_shape))
-    if dims == (2, 2):
-        return matmul(a.T, g)
-    if dims == (1, 2):
-        return multiply(a.reshape((-1, 1)), g)
-    left, right = _left(a_shape), _right(b_shape)
-    if len(right) == 2:  # one product over all rows, rather than one for each leading index
-        rows = math.prod(left[:-1])
-        columns = a.reshape((rows, left[-1])).T
-        return matmul(columns, g.reshape((rows, right[-1]))).reshape(b_shape)
-    gb = matmul(swapaxes(a.reshape(left), -1, -2), _rows(g, left, right))
-    return sum_to(gb, right).reshape(b_shape)
-
-
-def _left(shape):
-    return (1, *shape) if len(shape) == 1 else shape
-
-
-def _right(shape):
-    return (*shape, 1) if len(shape) == 1 else shape
-
-
-def _rows(g, left, right):
-    """The output's gradient with the axes that a 1-D operand dropped put back."""
-    return g.reshape((*np.broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-1]))

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...nn.module import Module
 from ...tape import Node, Tape, listen, no_grad
-from ...tensor import Tensor
+from ...tensors import Tensor
 from ...tree import map_leaves, named_leaves
 
 SYMBOLS = {

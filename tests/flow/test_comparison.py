@@ -1,4 +1,4 @@
-"""The experiment of `minigrad flow`: honest tasks, exact measurements, repeatable results."""
+"""What `minigrad flow` does: honest tasks, exact measurements, repeatable results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from minigrad import data
 from minigrad.cli import main
 from minigrad.flow import summary
-from minigrad.flow.experiment import (
+from minigrad.flow.comparison import (
     CELLS,
     CharacterModel,
     Outcome,

@@ -20,9 +20,18 @@ from .tape import Node, check_finite, state, tick
 Array = np.ndarray
 
 _NO_PARAMS: dict[str, Any] = {}
-# the operators below are called often enough for a module attribute to show
-_add, _subtract, _multiply, _divide = ops.add, ops.subtract, ops.multiply, ops.divide
-_negative, _abs, _matmul, _getitem = ops.negative, ops.abs, ops.matmul, ops.getitem
+
+
+def _operator(op: Op, turned: bool = False) -> Callable[[Any, Any], Tensor]:
+    """The method that calls op(self, other); turned: op(other, self)."""
+
+    def operator(self: Tensor, other: Any) -> Tensor:
+        return apply(op, (self, other), _NO_PARAMS)
+
+    def reflected(self: Tensor, other: Any) -> Tensor:
+        return apply(op, (other, self), _NO_PARAMS)
+
+    return reflected if turned else operator
 
 
 class Tensor:
@@ -311,7 +320,7 @@ class Tensor:
         return border.function(function, args, kwargs)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(_getitem, (self,), {"index": index})
+        return apply(ops.getitem, (self,), {"index": index})
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if state.recording and self.requires_grad:
@@ -338,35 +347,16 @@ class Tensor:
         """Axes in another order: t.transpose(1, 0, 2), t.transpose((1, 0, 2)), or reversed."""
         return ops.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
-    def __matmul__(self, other: Any) -> Tensor:
-        return apply(_matmul, (self, other), _NO_PARAMS)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return apply(_matmul, (other, self), _NO_PARAMS)
-
-    def __add__(self, other: Any) -> Tensor:
-        return apply(_add, (self, other), _NO_PARAMS)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return apply(_add, (other, self), _NO_PARAMS)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return apply(_subtract, (self, other), _NO_PARAMS)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return apply(_subtract, (other, self), _NO_PARAMS)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return apply(_multiply, (self, other), _NO_PARAMS)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return apply(_multiply, (other, self), _NO_PARAMS)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return apply(_divide, (self, other), _NO_PARAMS)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return apply(_divide, (other, self), _NO_PARAMS)
+    __add__, __radd__ = _operator(ops.add), _operator(ops.add, turned=True)
+    __sub__, __rsub__ = _operator(ops.subtract), _operator(ops.subtract, turned=True)
+    __mul__, __rmul__ = _operator(ops.multiply), _operator(ops.multiply, turned=True)
+    __truediv__, __rtruediv__ = _operator(ops.divide), _operator(ops.divide, turned=True)
+    __matmul__, __rmatmul__ = _operator(ops.matmul), _operator(ops.matmul, turned=True)
+    __lt__, __le__ = _operator(ops.less), _operator(ops.less_equal)
+    __gt__, __ge__ = _operator(ops.greater), _operator(ops.greater_equal)
+    __eq__ = _operator(ops.equal)  # type: ignore[assignment]
+    __ne__ = _operator(ops.not_equal)  # type: ignore[assignment]
+    __hash__ = object.__hash__
 
     def __pow__(self, other: Any) -> Tensor:
         return ops.power(self, other)
@@ -375,36 +365,16 @@ class Tensor:
         return ops.power(other, self)
 
     def __neg__(self) -> Tensor:
-        return apply(_negative, (self,), _NO_PARAMS)
+        return apply(ops.negative, (self,), _NO_PARAMS)
 
     def __pos__(self) -> Tensor:
         return self
 
     def __abs__(self) -> Tensor:
-        return apply(_abs, (self,), _NO_PARAMS)
+        return apply(ops.abs, (self,), _NO_PARAMS)
 
     def __invert__(self) -> Tensor:
         return self.__array_ufunc__(np.invert, "__call__", self)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return ops.less(self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return ops.less_equal(self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return ops.greater(self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return ops.greater_equal(self, other)
-
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return ops.equal(self, other)
-
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return ops.not_equal(self, other)
-
-    __hash__ = object.__hash__
 
     def __getattr__(self, name: str) -> Any:
         """Only for names that are nowhere: the methods of ops (t.tanh()) are set on the class."""

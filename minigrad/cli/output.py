@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ..printable import printable
+from ..escapes import printable
 
 
 def say(
