@@ -177,6 +177,7 @@ class View(_Arrays):
     """Values moved, repeated or left out; none computed."""
 
     kind = "view"
+    cheap = True
 
 
 def _decorator(cls: type[Op]) -> Callable[..., Any]:

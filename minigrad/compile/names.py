@@ -22,9 +22,7 @@ def made_of(op: Op, inputs: Sequence[Any]) -> str:
         return ""
     if sum(map(len, names)) > _LONGEST:
         return ""
-    if op.name == "transpose":
-        return names[0].removesuffix(".T") if names[0].endswith(".T") else f"{names[0]}.T"
-    return f"[{' | '.join(names)}]" if op.name == "concatenate" else f"{op.name}({names[0]})"
+    return _written(op, names if op.notation else names[:1])
 
 
 def name_of(tensor: Tensor, depth: int = 3) -> str:
@@ -33,13 +31,14 @@ def name_of(tensor: Tensor, depth: int = 3) -> str:
         return tensor.name
     node = tensor._node
     names = [_name_of_input(i, depth - 1) for i in node.inputs]
-    if not names or not all(names):
-        return ""
-    if node.op.name == "transpose":
-        return f"{names[0]}.T"
-    if node.op.symbol in ("+", "−", "×", "÷") and len(names) == 2:
-        return f"{names[0]} {node.op.symbol} {names[1]}"
-    return f"{node.op.name}({', '.join(names)})"
+    return _written(node.op, names) if names and all(names) else ""
+
+
+def _written(op: Op, names: Sequence[str]) -> str:
+    """`W.T` or `b_ih + b_hh`, where the op says so; else `op(W, b)`."""
+    if not op.notation:
+        return f"{op.name}({', '.join(names)})"
+    return op.notation.format(*names, all=" | ".join(names)).removesuffix(".T.T")
 
 
 def _name_of_input(i: Any, depth: int) -> str:

@@ -15,7 +15,7 @@ from .compare import equal, greater, where, zero_or_nan
 from .exponential import exp, expm1
 
 
-@elementwise
+@elementwise(cheap=True)
 def tanh(x):
     """y = tanh(x).  Slope 1 / cosh(x)^2 <= 1: one source of vanishing gradients."""
     return scalar.tanh(x)
@@ -37,7 +37,7 @@ def _(g, x, y):
     return g * (-2.0 * tanh(x) * y)
 
 
-@elementwise(symbol="σ")
+@elementwise(symbol="σ", cheap=True)
 def sigmoid(x):
     """y = 1 / (1 + e^-x).  Slope sigmoid(x) sigmoid(-x) <= 1/4."""
     return scalar.sigmoid(x)
@@ -59,7 +59,7 @@ def _(g, x, y):
     return g * (-tanh(0.5 * x) * y)
 
 
-@elementwise
+@elementwise(cheap=True)
 def relu(x):
     """y = max(x, 0).  Slope 1 above 0, and 0 at 0 and below."""
     return scalar.maximum(x, 0.0)
@@ -70,7 +70,7 @@ def _(g, y):
     return where(greater(y, 0.0), g, zero_or_nan(y))
 
 
-@elementwise
+@elementwise(cheap=True)
 def leaky_relu(x, slope=0.01):
     """y = x if x > 0 else slope * x."""
     return scalar.where(x > 0.0, x, slope * x)

@@ -19,7 +19,7 @@ from .compare import (
 from .exponential import log
 
 
-@elementwise(symbol="+", method=False)
+@elementwise(symbol="+", method=False, notation="{0} + {1}", cheap=True)
 def add(a, b):
     """y = a + b.  The gradient passes to both sides unchanged: the short cut of the LSTM's cell."""
     return a + b
@@ -35,7 +35,7 @@ def _(g):
     return g
 
 
-@elementwise(symbol="−", method=False)
+@elementwise(symbol="−", method=False, notation="{0} − {1}", cheap=True)
 def subtract(a, b):
     """y = a - b."""
     return a - b
@@ -51,7 +51,7 @@ def _(g):
     return -g
 
 
-@elementwise(symbol="×", method=False)
+@elementwise(symbol="×", method=False, notation="{0} × {1}", cheap=True)
 def multiply(a, b):
     """y = a * b.  Each side scales the other's gradient: what a gate does."""
     return a * b
@@ -67,7 +67,7 @@ def _(g, a):
     return g * a
 
 
-@elementwise(symbol="÷", method=False, domain=(0.5, 3.0))
+@elementwise(symbol="÷", method=False, notation="{0} ÷ {1}", domain=(0.5, 3.0))
 def divide(a, b):
     """y = a / b.  Division by zero gives Inf or NaN, as in NumPy."""
     return a / b
@@ -83,7 +83,7 @@ def _(g, y, b):
     return -g * y / b
 
 
-@elementwise(symbol="−")
+@elementwise(symbol="−", cheap=True)
 def negative(x):
     """y = -x."""
     return -x
@@ -94,7 +94,7 @@ def _(g):
     return -g
 
 
-@elementwise(symbol="x²")
+@elementwise(symbol="x²", cheap=True)
 def square(x):
     """y = x * x."""
     return x * x
@@ -125,7 +125,7 @@ def _(g, y, a, b):
     return where(flat, 0.0, g * y * log(where(flat, 1.0, a)))
 
 
-@elementwise(symbol="|x|")
+@elementwise(symbol="|x|", cheap=True)
 def abs(x):
     """y = |x|.  Slope 0 at 0."""
     return scalar.abs(x)
@@ -136,7 +136,7 @@ def _(g, x):
     return g * sign(x)
 
 
-@elementwise
+@elementwise(cheap=True)
 def sign(x):
     """y = -1, 0 or 1.  Its gradient is 0 everywhere."""
     return scalar.sign(x)
@@ -152,7 +152,7 @@ def _shared(g, a, b):
     return where(equal(a, b), g * 0.5, zero_or_nan(maximum(a, b)))
 
 
-@elementwise(symbol="max", method=False)
+@elementwise(symbol="max", method=False, cheap=True)
 def maximum(a, b):
     """y = max(a, b); NaN if either is.  Where a = b each side receives half of the gradient."""
     return scalar.maximum(a, b)
@@ -168,7 +168,7 @@ def _(g, a, b):
     return where(less(a, b), g, _shared(g, a, b))
 
 
-@elementwise(symbol="min", method=False)
+@elementwise(symbol="min", method=False, cheap=True)
 def minimum(a, b):
     """y = min(a, b); NaN if either is.  Where a = b each side receives half of the gradient."""
     return scalar.minimum(a, b)
@@ -184,7 +184,7 @@ def _(g, a, b):
     return where(greater(a, b), g, _shared(g, a, b))
 
 
-@elementwise
+@elementwise(cheap=True)
 def clip(x, low=-math.inf, high=math.inf):
     """y = min(max(x, low), high).  The gradient goes to x inside, else to the bound."""
     return scalar.minimum(scalar.maximum(x, low), high)
