@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ShapeError, TraceError
 from ..op import MixesRows, Op
 from ..tape import state
-from .program import Value, freeze
+from .program import Value
 
 Shape = tuple[int, ...]
 
@@ -35,26 +35,17 @@ def mixed(op: Op, value: Value, hint: str) -> TraceError:
     )
 
 
-_FOLLOWED: dict[Any, Axis] = {}
-
-
 def follow(op: Op, values: Sequence[Value], params: dict[str, Any], out: Shape, rows: int) -> Axis:
     """The batch axis of op(values, **params), a view of shape `out`; rows is B."""
     v = values[0]
-    key = (op, tuple([w.shape for w in values]), v.batch, v.many, rows, freeze(params))
-    axis = _FOLLOWED.get(key)
-    if axis is None:
-        assert op.batch_rule is not None
-        known = {"at": v.batch, "many": v.many, "rows": rows, f"{op.inputs[0]}_shape": v.shape}
-        try:
-            found = op.batch_rule(*op.asked(op.batch_rule, **known, **params))
-        except MixesRows as why:
-            raise mixed(op, v, str(why)) from None
-        axis = Axis(*found) if isinstance(found, tuple) else Axis(found, v.many)
-        _check(op, values, params, out, rows, axis)
-        if len(_FOLLOWED) > 4096:
-            _FOLLOWED.clear()
-        _FOLLOWED[key] = axis
+    assert op.batch_rule is not None
+    known = {"at": v.batch, "many": v.many, "rows": rows, f"{op.inputs[0]}_shape": v.shape}
+    try:
+        found = op.batch_rule(*op.asked(op.batch_rule, **known, **params))
+    except MixesRows as why:
+        raise mixed(op, v, str(why)) from None
+    axis = Axis(*found) if isinstance(found, tuple) else Axis(found, v.many)
+    _check(op, values, params, out, rows, axis)
     return axis
 
 

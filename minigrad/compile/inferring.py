@@ -11,9 +11,7 @@ from ..errors import TraceError
 from ..op import Op
 from .program import Value, freeze
 
-_MOST = 4096
 _INFERRED: dict[Any, tuple[tuple[int, ...], np.dtype]] = {}
-_SAME: dict[Any, bool] = {}
 
 
 def infer(
@@ -31,7 +29,7 @@ def infer(
         arrays, _ = op.arrays(zeros)
         with np.errstate(all="ignore"):
             y = op.forward(arrays, params)
-        if len(_INFERRED) > _MOST:
+        if len(_INFERRED) > 4096:
             _INFERRED.clear()
         known = _INFERRED[key] = (y.shape, y.dtype)
     return known
@@ -42,20 +40,12 @@ def is_same(op: Op, v: Value, params: dict[str, Any]) -> bool:
 
     Raises TraceError if it is no view, and computes values.
     """
-    if op.assembles:
-        return False
-    key = (op, v.shape, freeze(params))
-    known = _SAME.get(key)
-    if known is None:
-        places = np.arange(1, v.size_here + 1).reshape(v.shape)
-        y = np.asarray(op.forward([places], params))
-        if y.size and not (y.dtype == places.dtype and y.min() >= 1 and y.max() <= places.size):
-            raise TraceError(
-                f"scan: {op.name} cannot be compiled: it was declared as a view, but not all "
-                f"that it returns are values of its input. Declare what puts values among new "
-                f"ones with @view(assembles=True), or run this cell with mode='tape'."
-            )
-        if len(_SAME) > _MOST:
-            _SAME.clear()
-        known = _SAME[key] = y.shape == v.shape and bool((y == places).all())
-    return known
+    places = np.arange(1, v.size_here + 1).reshape(v.shape)
+    y = np.asarray(op.forward([places], params))
+    if y.size and not (y.dtype == places.dtype and y.min() >= 1 and y.max() <= places.size):
+        raise TraceError(
+            f"scan: {op.name} cannot be compiled: it was declared as a view, but not all that it "
+            f"returns are values of its input. Declare what puts values among new ones with "
+            f"@view(assembles=True), or run this cell with mode='tape'."
+        )
+    return y.shape == v.shape and bool((y == places).all())

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..op import Op
-from ..tensor import Tensor, wrap
+from ..tape import Node
+from ..tensor import Tensor
 from .program import AFTER, Value
 
-_NOTHING = np.zeros(())
 _LONGEST = 60
 
 
@@ -25,13 +23,24 @@ def made_of(op: Op, inputs: Sequence[Any]) -> str:
     return _written(op, names if op.notation else names[:1])
 
 
-def name_of(tensor: Tensor, depth: int = 3) -> str:
+def name_of(tensor: Tensor) -> str:
     """What to call a weight: its name, or how it was made of others that have one."""
-    if tensor.name or tensor._node is None or not depth:
-        return tensor.name
-    node = tensor._node
-    names = [_name_of_input(i, depth - 1) for i in node.inputs]
-    return _written(node.op, names) if names and all(names) else ""
+    return tensor.name if tensor.name or tensor._node is None else _of_node(tensor._node, 3)
+
+
+def _of_node(node: Node, depth: int) -> str:
+    names = []
+    for i in node.inputs if depth else ():
+        if isinstance(i, Node):
+            name = _of_node(i, depth - 1)
+        elif i is None:  # a constant array
+            name = "..."
+        else:
+            name = i.name if isinstance(i, Tensor) else repr(i)
+        if not name:
+            return ""
+        names.append(name)
+    return _written(node.op, names) if names else ""
 
 
 def _written(op: Op, names: Sequence[str]) -> str:
@@ -39,11 +48,3 @@ def _written(op: Op, names: Sequence[str]) -> str:
     if not op.notation:
         return f"{op.name}({', '.join(names)})"
     return op.notation.format(*names, all=" | ".join(names)).removesuffix(".T.T")
-
-
-def _name_of_input(i: Any, depth: int) -> str:
-    if isinstance(i, (int, float)):
-        return repr(i)
-    if i is None:  # a constant array
-        return "..."
-    return name_of(i if isinstance(i, Tensor) else wrap(_NOTHING, i, True), depth)

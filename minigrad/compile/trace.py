@@ -142,7 +142,12 @@ class Trace:
         """An op on values with a batch axis; axis: (its place, its size / B) in the result."""
         at, many = axis
         value = Value(len(self.values), "op", shape, dtype, at, many, op, tuple(inputs))
-        value.from_x = all(v.from_x or v.stage == BEFORE for v in inputs if type(v) is Value)
+        from_x = True
+        for v in inputs:
+            if type(v) is Value and not v.from_x and v.stage is not BEFORE:
+                from_x = False
+                break
+        value.from_x = from_x
         return self._new(value)
 
     def outside(self, op: Op, inputs: Sequence[Any], params: dict[str, Any], stage: str) -> Value:

@@ -26,19 +26,20 @@ class Traced:
         self.init, self.xs = leaves(init), leaves(xs)
         if tapped:  # what is done with xs in this scan gets nodes of its own
             self.xs = [ops.reshape(t, t.shape) if t.requires_grad else t for t in self.xs]
-        for name, tensor in zip(_names(init, "carry"), self.init, strict=True):
+        named = [name for name, _ in named_leaves(init)]
+        for name, tensor in zip(named, self.init, strict=True):
             if tensor.ndim == 0 or tensor.shape[0] != rows:
                 raise ShapeError(
-                    f"scan: {name} is {tensor.dtype}{list(tensor.shape)}, but xs have {rows} rows; "
-                    f"every part of the state is (B, ...)."
+                    f"scan: {name or 'carry'} is {tensor.dtype}{list(tensor.shape)}, but xs have "
+                    f"{rows} rows; every part of the state is (B, ...)."
                 )
         carry = [
             trace.input("carry", t.shape, t.dtype, name)
-            for t, name in zip(self.init, _names(init, ""), strict=True)
+            for t, name in zip(self.init, named, strict=True)
         ]
         inputs = []
-        for t, name in zip(self.xs, _names(xs, "x"), strict=True):
-            tracer = trace.input("x", t.shape[1:], t.dtype, name)
+        for t, (name, _) in zip(self.xs, named_leaves(xs), strict=True):
+            tracer = trace.input("x", t.shape[1:], t.dtype, name or "x")
             trace.tensors[tracer._value] = t
             inputs.append(tracer)
         outer = switches.listeners
@@ -131,10 +132,6 @@ def _called(cell: Cell, state: Any, x: Any) -> tuple[Any, Any]:
             f"scan: the cell returned {type(result).__name__}; expected a pair (state, y)."
         )
     return result
-
-
-def _names(tree: Any, fallback: str) -> list[str]:
-    return [name or fallback for name, _ in named_leaves(tree)]
 
 
 def trace_step(cell: Cell, init: Any, x: Any) -> Traced:

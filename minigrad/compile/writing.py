@@ -8,7 +8,7 @@ is refused by its name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ..tape import state
 from ..tensor import Tensor, as_tensor
 from . import batch
 from .inferring import infer, is_same
-from .program import AFTER, BEFORE, STEP, Value
+from .program import AFTER, BEFORE, STEP, Value, freeze
 from .tracer import Abstract, Tracer, trace_of
 
 if TYPE_CHECKING:
@@ -82,9 +82,38 @@ def _no_sums(op: Op, values: Sequence[Any]) -> None:
 
 
 def _elementwise(trace: Trace, op: Any, inputs: list[Any]) -> Value:
+    return _alike(trace, op, inputs) or _broadcast(trace, op, inputs)
+
+
+def _alike(trace: Trace, op: Any, inputs: list[Any]) -> Value | None:
+    """The usual case, in few steps: floats of one type, and numbers; else None."""
+    first = None
+    for v in inputs:
+        if type(v) is not Value:
+            continue
+        if first is None:
+            first = v
+            if v.stage != STEP or v.dtype != trace.dtype:
+                return None
+        elif (
+            v.shape != first.shape or v.batch != first.batch or v.stage != STEP
+            or v.dtype != first.dtype
+        ):  # fmt: skip
+            return None
+    if first is None or op.bools:
+        return None
+    dtype = _MASK if op.masked else first.dtype
+    return trace.step(op, inputs, first.shape, dtype, (first.batch, first.many))
+
+
+def _broadcast(trace: Trace, op: Any, inputs: list[Any]) -> Value:
     values = [v for v in inputs if type(v) is Value]
-    masked = op.source.signature.endswith("b")
-    if op.bools and not masked and trace.forward and not any(v.dtype.kind == "f" for v in values):
+    if (
+        op.bools
+        and not op.masked
+        and trace.forward
+        and not any(v.dtype.kind == "f" for v in values)
+    ):
         _two_numbers(trace, op)
     if any(v.dtype.kind in "iu" for v in values) and all(v.from_x for v in values):
         # of integers of the input, such as `index != 0`: that is hoisted, as loops know none
@@ -97,7 +126,7 @@ def _elementwise(trace: Trace, op: Any, inputs: list[Any]) -> Value:
                 f"{op.name}: {name} is {v.type()} in a step; expected "
                 f"{'a mask' if wanted == 'b' else 'floats'}. Convert it with .astype first."
             )
-    dtype = _MASK if masked else trace.dtype
+    dtype = _MASK if op.masked else trace.dtype
     first = values[0]
     shape, row = first.shape, first.batch
     if row is not None and all(
@@ -174,20 +203,48 @@ def _view(trace: Trace, op: Op, values: list[Value], params: dict[str, Any], cut
     if op.variadic:
         values = _joined(trace, op, values)
     v = values[0]
+    types = tuple([(w.shape, w.dtype) for w in values])
+    key = (op, types, v.batch, v.many, trace.rows, freeze(params))
+    known = _VIEWS.get(key)
+    if known is None:
+        if len(_VIEWS) >= _MOST:
+            _VIEWS.clear()
+        known = _VIEWS[key] = _looked_at(trace, op, values, params)
+    if known.same:
+        return Tracer(trace, v, bool(cut))  # the input as it is
+    if known.axis is None:
+        return _cast(trace, op, v, params, known.dtype, cut)
+    value = trace.step(op, values, known.shape, known.dtype, known.axis)
+    value.params, value.cut = known.params, cut
+    return Tracer(trace, value)
+
+
+class _Look(NamedTuple):
+    """What a view makes of a type. axis: None where it changes the dtype."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    axis: batch.Axis | None
+    params: dict[str, Any]
+    same: bool = False
+
+
+_VIEWS: dict[Any, _Look] = {}
+_MOST = 4096
+
+
+def _looked_at(trace: Trace, op: Op, values: list[Value], params: dict[str, Any]) -> _Look:
+    v = values[0]
     shape, dtype = infer(op, values, params)
     if dtype != v.dtype:
-        return _cast(trace, op, v, params, dtype, cut)
+        return _Look(shape, dtype, None, params)
     axis = batch.follow(op, values, params, shape, trace.rows)
-    same = len(values) == 1 and is_same(op, v, params)
-    if same and axis == (v.batch, v.many):
-        return Tracer(trace, v, bool(cut))  # the input as it is
+    same = not op.assembles and is_same(op, v, params) and axis == (v.batch, v.many)
     if op.shaped:
         row = list(params[op.shaped])
         row[axis.at] = axis.many
         params = {**params, op.shaped: tuple(row)}
-    value = trace.step(op, values, shape, dtype, axis)
-    value.params, value.cut = params, cut
-    return Tracer(trace, value)
+    return _Look(shape, dtype, axis, params, same)
 
 
 def _joined(trace: Trace, op: Op, values: list[Value]) -> list[Value]:
