@@ -49,9 +49,8 @@ def grad(
     for i, g in enumerate(found):
         if g is None and not allow_unused:
             raise GradientError(
-                f"grad: the output does not depend on input {i}, {describe(wanted[i])}; leave "
-                "it out, or "
-                f"pass allow_unused=True to get None."
+                f"grad: the output does not depend on input {i}, {describe(wanted[i])}; leave it "
+                f"out, or pass allow_unused=True to get None."
             )
     results = [g if g is None or isinstance(g, Tensor) else wrap(g, None, False) for g in found]
     return results[0] if single else results

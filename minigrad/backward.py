@@ -66,16 +66,14 @@ def cotangent(where: str, output: Tensor, grad: Any, create_graph: bool) -> Any:
     """The gradient to start from: an array, or a Tensor if the backward pass is recorded."""
     if not isinstance(output, Tensor) or not output.requires_grad:
         raise GradientError(
-            f"{where}: the output does not depend on anything that requires a gradient; make "
-            "an input with "
-            f"requires_grad=True, and compute outside no_grad()."
+            f"{where}: the output does not depend on anything that requires a gradient; make an "
+            f"input with requires_grad=True, and compute outside no_grad()."
         )
     if grad is None:
         if output.size != 1:
             raise GradientError(
                 f"{where}: the output is {describe(output)}, and a gradient starts from one "
-                "number; "
-                f"reduce it first (for example .sum()), or pass a gradient of that shape."
+                f"number; reduce it first (for example .sum()), or pass a gradient of that shape."
             )
         grad = np.ones(output.shape, output.dtype)
     value = of_output(where, output, grad)
@@ -381,21 +379,15 @@ class _Delivered:
     """Who already has memory of a recorded gradient: y = a + b hands one Tensor to both."""
 
     def __init__(self, seeds: Sequence[Any]):
-        self._owners = {id(_owner(g._data)) for g in seeds if isinstance(g, Tensor)}
+        self._owners = {id(versions.owner(g._data)) for g in seeds if isinstance(g, Tensor)}
 
     def own(self, g: Tensor) -> Tensor:
         """g, or a copy if it is somebody else's already, or not to be written to."""
-        owner = _owner(g._data)
+        owner = versions.owner(g._data)
         if id(owner) in self._owners or not g._data.flags.writeable:
             return g * 1.0
         self._owners.add(id(owner))
         return g
-
-
-def _owner(array: Array) -> Array:
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def _show(node: Node, g: Any, backward: bool) -> Any:
@@ -455,8 +447,6 @@ def _accumulate(leaf: Tensor, g: Any, create_graph: bool) -> None:
 def _refuse_freed(node: Node) -> None:
     raise GradientError(
         f"backward: a second time through {node.where()}, but what it kept was freed by the "
-        "first. Call "
-        f"backward(retain_graph=True) the first time, add the losses and call it once, or "
-        "(truncated "
-        f"BPTT) detach() the state that is carried from one window to the next."
+        f"first. Call backward(retain_graph=True) the first time, add the losses and call it once, "
+        f"or (truncated BPTT) detach() the state that is carried from one window to the next."
     )

@@ -80,8 +80,7 @@ class Elementwise(Op):
         if array.dtype.kind != "f":
             raise DTypeError(
                 f"{self.name}: {name} is {describe(array)}; expected float32 or float64 and no "
-                "mixing "
-                f"with integers or booleans. Convert it first: {name}.astype(np.{dtype})."
+                f"mixing with integers or booleans. Convert it first: {name}.astype(np.{dtype})."
             )
         if dtype not in FLOATS:
             raise DTypeError(
@@ -263,7 +262,6 @@ def check_broadcast(name: str, arrays: Sequence[Array]) -> None:
     except ValueError:
         came = " and ".join(describe(a) for a in arrays)
         raise ShapeError(
-            f"{name}: shapes do not broadcast: {came}. Counted from the right, two axes must "
-            "be equal "
-            f"or one of them 1; reshape, transpose or expand_dims one side."
+            f"{name}: shapes do not broadcast: {came}. Counted from the right, two axes must be "
+            f"equal or one of them 1; reshape, transpose or expand_dims one side."
         ) from None

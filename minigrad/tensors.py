@@ -87,9 +87,8 @@ class Tensor:
         array = value._data if isinstance(value, Tensor) else np.asarray(value)
         if array.shape != self.shape:
             raise ShapeError(
-                f"data: this tensor is {describe(self)}, got {describe(array)}; assign the "
-                "same shape, or "
-                f"make a new tensor."
+                f"data: this tensor is {describe(self)}, got {describe(array)}; assign the same "
+                f"shape, or make a new tensor."
             )
         if is_lent(self, array):
             return  # the end of `t.data -= x`: already written
@@ -179,8 +178,7 @@ class Tensor:
     def __index__(self) -> int:
         if self.ndim or self.dtype.kind not in "iu":
             raise TypeError(
-                f"an index is one integer, this tensor is {describe(self)}; use t.item() or "
-                "t.astype(int)."
+                f"an index is one integer, this is {describe(self)}; use t.item() or t.astype(int)."
             )
         return int(self.item())
 
@@ -275,10 +273,7 @@ class Tensor:
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> HookHandle:
         """Calls hook(grad) once this tensor's gradient is complete; what it returns replaces it."""
-        if not self.requires_grad:
-            raise GradientError(
-                "register_hook: this tensor needs no gradient, none will ever arrive."
-            )
+        self._expect_gradient("register_hook")
         owner: Any = self if self._node is None else self._node
         attribute = "_hooks" if owner is self else "hooks"
         if getattr(owner, attribute) is None:
@@ -293,14 +288,15 @@ class Tensor:
         It is what flows on, after the hooks, in memory of its own. Raises GradientError if no
         gradient will ever arrive.
         """
-        if not self.requires_grad:
-            raise GradientError(
-                "retain_grad: this tensor needs no gradient, none will ever arrive."
-            )
+        self._expect_gradient("retain_grad")
         node = self._node
         if node is not None and all(kept() is not self for kept in node.retained):
             node.retained = (*node.retained, weakref.ref(self))
         return self
+
+    def _expect_gradient(self, who: str) -> None:
+        if not self.requires_grad:
+            raise GradientError(f"{who}: this tensor needs no gradient, none will ever arrive.")
 
     def zero_grad(self) -> None:
         self.grad = None

@@ -26,7 +26,8 @@ _edits: dict[int, tuple[int, weakref.ref]] = {}  # id of the owner of memory -> 
 latest = 0
 
 
-def _owner(array: Array) -> Array:
+def owner(array: Array) -> Array:
+    """The array whose memory this one is a view of; itself if it is none."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
@@ -43,14 +44,14 @@ def writable(t: Tensor) -> Array:
 def edited(array: Array) -> None:
     """Notes that `array`'s memory is being written to."""
     global latest
-    owner = _owner(array)
-    key = id(owner)
+    whole = owner(array)
+    key = id(whole)
     latest = tick()
 
     def forget(_: Any) -> None:
         _edits.pop(key, None)
 
-    _edits[key] = (latest, weakref.ref(owner, forget))
+    _edits[key] = (latest, weakref.ref(whole, forget))
 
 
 def check(node: Node) -> None:
@@ -59,7 +60,7 @@ def check(node: Node) -> None:
     To be asked only if `latest > node.position`.
     """
     for array, label in zip(node._saved or (), node.plan.names, strict=True):
-        when, _ = _edits.get(id(_owner(array)), (0, None))
+        when, _ = _edits.get(id(owner(array)), (0, None))
         if when > node.position:
             what = "its output" if label == "y" else f"its input {label!r}"
             raise GradientError(

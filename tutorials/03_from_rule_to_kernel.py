@@ -22,6 +22,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.op import REGISTRY
+from minigrad.ops import activations, gradients
 
 # %% [markdown]
 # ## One declaration
@@ -29,15 +30,17 @@ from minigrad.op import REGISTRY
 # This is all there is about `tanh` in minigrad:
 
 # %%
-source = inspect.getsource(inspect.getmodule(mg.sigmoid))
-start = source.index("def tanh")
-print(source[start : source.index("@", source.index("@tanh.vjp", start) + 1)].rstrip())
+declared = inspect.getsource(activations)
+start = declared.index("@elementwise\ndef tanh")
+print(declared[start : declared.index("@", start + 1)].rstrip())
+rules = inspect.getsource(gradients).splitlines()
+print(next(line for line in rules if line.startswith("tanh.vjp")))
 print(f"\n{len(REGISTRY)} ops are declared in this way")
 
 # %% [markdown]
-# The first function is the value, the second the **vjp** (vector-Jacobian product): given the
-# gradient `g` of the output, what is the gradient of the input? It may use the output `y`, so that
-# nothing is computed twice.
+# The function is the value, the line below it the **vjp** (vector-Jacobian product): given the
+# gradient `g` of the output, what is the gradient of the input? The slope of tanh is `sech2(x)`, an
+# op like tanh itself: $1 - y^2$ would be 0 as soon as $y$ rounds to 1.
 #
 # ## Why Python alone will not do
 #
