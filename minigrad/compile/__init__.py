@@ -7,8 +7,8 @@ codegen.py into text, kernel.py into machine code. scan.py is what a user calls.
 
 from .explain import Explanation
 from .program import Program, Value
+from .promise import pure
 from .records import Record
-from .remember import pure
 from .result import ScanResult
 from .scan import scan
 from .traced import trace_step

@@ -18,6 +18,7 @@ from .compiled import Compiled
 from .eager import leaves_behind
 from .padding import cell_name, unpadded
 from .program import Value
+from .promise import code_of
 from .result import Call, ScanResult
 from .taps import bare
 from .traced import Traced, listed
@@ -87,7 +88,7 @@ def _step(
     first = _traced(cell, init, xs, rows, bool(wanted), memory.wanted)
     taps = first.chosen(wanted, record)
     tensors = first.tensors()
-    code = remember.code_of(own)
+    code = code_of(own)
     compiled = _COMPILED.get(first.key(taps))
     if memory.wanted or compiled is None or code not in compiled.checked:
         apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,58 +21,12 @@ import numpy as np
 from ..axes import canonical_axes
 from ..errors import TraceError
 from .layout import Buffer, Item, Place, assembly, fit, view, whole
+from .lowered import Loop, Lowered, Product, flat, spread, squeeze
 from .passes.folding import ACCUMULATORS
 from .program import BEFORE, STEP, Program, Value, used
 from .views import assembles, is_view, rows_follow
 
 Shape = tuple[int, ...]
-
-
-@dataclass
-class Loop:
-    """for every index in `space`: the items, in order. `reduced` axes belong to folds in it."""
-
-    space: Shape
-    items: list[Item] = field(default_factory=list)
-    reduced: tuple[int, ...] | None = None
-
-    def computes(self, v: Value) -> bool:
-        return any(item.value is v and not item.fold for item in self.items)
-
-
-@dataclass
-class Product:
-    """out (+)= a @ weight for `inner` rows of k elements in each row of the batch."""
-
-    a: Place
-    weight: Value
-    out: Place
-    inner: int
-    k: int
-    n: int
-    adds: bool = False
-
-
-@dataclass
-class Lowered:
-    """What one step does, in order, and on which buffers.
-
-    early, late: products that no state runs through, done for a chunk of steps at once, before the
-    chunk (of inputs) and behind it (of stored values, for outputs).
-    """
-
-    steps: list[Loop | Product]
-    early: list[Product]
-    late: list[Product]
-    scratch: list[Buffer]
-    weights: dict[Value, Buffer]  # read element by element
-    packed: list[tuple[Value, bool]]  # factors of products; whether of early or late ones
-    before: list[Value]  # computed ahead of the loop
-
-
-def squeeze(shape: Shape) -> Shape:
-    """Without its axes of one element."""
-    return tuple(n for n in shape if n != 1)
 
 
 class Lowering:
@@ -212,7 +165,7 @@ class Lowering:
                 self._bring(i, loop, k, v.row)
         item = Item(v)
         if v in self.home:
-            item.stores.append(self._flat(self.home[v]))
+            item.stores.append(flat(self.home[v]))
         loop.items.append(item)
         self.items[v], self.where[v] = item, k
 
@@ -224,7 +177,7 @@ class Lowering:
         product = self.steps[k]
         assert isinstance(product, Product)
         home = self._home(v)
-        self.items[e].stores.append(self._flat(home))
+        self.items[e].stores.append(flat(home))
         self.scratch.remove(product.out.buffer)
         product.out, product.adds, self.where[v] = home, True, k
 
@@ -238,7 +191,7 @@ class Lowering:
         if i in self.where and self.where[i] == k and loop.computes(i):
             return
         place = self._memory(i)
-        loads = self._spread(place, row)
+        loads = spread(place, row)
         known = any(item.value is i and item.loads == loads for item in loop.items)
         if not known:
             loop.items.append(Item(i, loads=loads))
@@ -249,33 +202,13 @@ class Lowering:
             place = self._home(v)
             item = self.items.get(v)
             if item is not None:
-                flat = self._flat(place)
-                if flat not in item.stores:
-                    item.stores.append(flat)
+                there = flat(place)
+                if there not in item.stores:
+                    item.stores.append(there)
             return place
         if v not in self.places:
             self._load_weight(v)
         return self.places[v]
-
-    @staticmethod
-    def _flat(place: Place) -> Place:
-        """The place without its axes of one element."""
-        kept = [a for a, n in enumerate(place.shape) if n != 1]
-        return place._replace(
-            shape=tuple(place.shape[a] for a in kept), strides=tuple(place.strides[a] for a in kept)
-        )
-
-    @staticmethod
-    def _spread(place: Place, row: Shape) -> Place:
-        """The place, broadcast to `row`, without the axes in which that has one element."""
-        lead = len(row) - len(place.shape)
-        strides = [0] * lead + [
-            0 if n == 1 else s for n, s in zip(place.shape, place.strides, strict=True)
-        ]
-        kept = [a for a, n in enumerate(row) if n != 1]
-        return Place(
-            place.buffer, place.offset, tuple(row[a] for a in kept), tuple(strides[a] for a in kept)
-        )
 
     def _reduce(self, v: Value) -> None:
         assert v.op is not None
@@ -379,11 +312,11 @@ class Lowering:
         pieces, filled, number = assembly(v.op, v.params, [i.row for i in v.inputs], home)
         last = 0
         for place in filled:
-            flat = self._flat(place)
-            k = self._loop(flat.shape, 0)
+            there = flat(place)
+            k = self._loop(there.shape, 0)
             loop = self.steps[k]
             assert isinstance(loop, Loop)
-            loop.items.append(Item(None, stores=[flat], fill=number))
+            loop.items.append(Item(None, stores=[there], fill=number))
             last = max(last, k)
         for i, found in zip(v.inputs, pieces, strict=True):
             if len(found) == 1 and self.home.get(i) == found[0][1]:
@@ -392,7 +325,7 @@ class Lowering:
             source = self._memory(i) if not self._in_registers(i, found) else None
             for numbers, target in found:
                 if source is None:
-                    self.items[i].stores.append(self._flat(target))
+                    self.items[i].stores.append(flat(target))
                     last = max(last, self.where[i])
                 else:
                     part = fit(source.buffer, source.offsets().ravel()[numbers])
@@ -406,24 +339,24 @@ class Lowering:
     def _copy(self, v: Value, target: Place) -> int:
         """Stores v at `target`, too; returns the step that does."""
         if v in self.items and v in self.where and not self.items[v].fold:
-            self.items[v].stores.append(self._flat(target))
+            self.items[v].stores.append(flat(target))
             return self.where[v]
         return self._copy_place(self._memory(v), target, self._ready(v))
 
     def _copy_place(self, source: Place, target: Place, first: int) -> int:
-        flat = self._flat(target)
-        k = self._loop(flat.shape, first)
+        there = flat(target)
+        k = self._loop(there.shape, first)
         loop = self.steps[k]
         assert isinstance(loop, Loop)
-        name = Value(-1 - len(loop.items), "copy", flat.shape, source.buffer.dtype)
-        loads = self._spread(source, target.shape)
-        loop.items.append(Item(name, loads=loads, stores=[flat]))
+        name = Value(-1 - len(loop.items), "copy", there.shape, source.buffer.dtype)
+        loads = spread(source, target.shape)
+        loop.items.append(Item(name, loads=loads, stores=[there]))
         return k
 
     def _add(self, v: Value, target: Place) -> None:
         """Adds v to what lies at `target`."""
         if v in self.items and v in self.where and not self.items[v].fold:
-            self.items[v].adds.append(self._flat(target))
+            self.items[v].adds.append(flat(target))
             return
         if v in self.where and assembles(v):
             assert v.op is not None
@@ -432,9 +365,9 @@ class Lowering:
                 for i, ((_, place),) in zip(v.inputs, pieces, strict=True):
                     self._add(i, place)
                 return
-        flat = self._flat(target)
-        k = self._loop(flat.shape, self._ready(v))
+        there = flat(target)
+        k = self._loop(there.shape, self._ready(v))
         loop = self.steps[k]
         assert isinstance(loop, Loop)
-        name = Value(-1 - len(loop.items), "copy", flat.shape, v.dtype)
-        loop.items.append(Item(name, loads=self._spread(self._memory(v), v.row), adds=[flat]))
+        name = Value(-1 - len(loop.items), "copy", there.shape, v.dtype)
+        loop.items.append(Item(name, loads=spread(self._memory(v), v.row), adds=[there]))

@@ -1,8 +1,6 @@
 """Which traces are remembered: those of cells that somebody who knows has promised to be pure.
 
-A cell is traced whenever it is called; what a trace compiles to is found again by its content
-(`scan.compile_traced`). Nothing is guessed about a function: whether it would do the same once more
-is known only to who wrote it, and he says so with `mg.pure`, as `nn` does for its cells. Then the
+What a trace compiles to is found again by its content (`fused.compile_traced`). Of a pure cell the
 trace is skipped, too, on inputs of types that were seen before. Of a Module that is pure the
 attributes are compared at every call; of any pure cell, the Tensors that it reads are inputs of the
 program, so that their values may change.
@@ -10,140 +8,21 @@ program, so that their values may change.
 
 from __future__ import annotations
 
-import types
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from ..op import Op
 from ..tape import Node, no_grad, state
 from ..tensors import Tensor, apply
+from .attributes import Unwatched, attributes
+from .promise import is_pure
 
 _MOST = 16  # traces of one cell
-_LARGEST = 4096  # bytes of an array attribute that is compared by value
-_PLAIN = (type(None), bool, int, str, bytes)
 
-C = TypeVar("C", bound=Callable[..., Any])
-
-_CLASSES: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
-_CELLS: weakref.WeakKeyDictionary[Any, None] = weakref.WeakKeyDictionary()
 _KNOWN: weakref.WeakKeyDictionary[Any, dict[Any, Remembered | None]] = weakref.WeakKeyDictionary()
-
-
-def pure(cell: C) -> C:
-    """cell -> the same cell, with a promise: a step does the same ops on the same Tensors whenever
-    its inputs have the same types. Then `scan` need not trace it again at every call.
-
-    What may change nevertheless: the values of Tensors that the cell reads, as long as no Python
-    number is made of them (`.item()`, a branch), and the attributes of a Module: these are compared
-    at every call, lists, dicts and small arrays by what they hold. What may not: globals, closures
-    and class attributes, nor anything random. A promise that does not hold gives wrong results.
-
-    cell: a function, a Module, or a class of them; of a class exactly this one, not what derives
-        from it, and not once a method has been replaced. Modules that it holds have to be pure,
-        too. The cells of `mg.nn` are. `scan(...).explain()` tells whether a trace was used again.
-    Returns cell itself, so that it serves as a decorator.
-    Raises TypeError for a bound method, and for what is neither.
-
-    >>> @pure
-    ... def cell(h, x):
-    ...     h = (h + x).tanh()
-    ...     return h, h
-    """
-    if isinstance(cell, type):
-        _CLASSES[cell] = _definition(cell)
-        return cell
-    if isinstance(cell, types.MethodType) or not callable(cell):
-        raise TypeError(
-            f"pure: expected a function, a Module or a class, got a {type(cell).__name__}; of a "
-            f"method mark the object that has it, and give scan that."
-        )
-    try:
-        _CELLS[cell] = None
-    except TypeError:
-        raise TypeError(
-            f"pure: a {type(cell).__name__} cannot be a key of a dictionary or be referred to "
-            f"weakly; mark a function instead."
-        ) from None
-    return cell
-
-
-def _definition(cls: type) -> tuple[Any, ...]:
-    """What a class and those that it derives from define: other once something is replaced."""
-    return tuple([tuple(vars(c).values()) for c in cls.__mro__[:-1]])
-
-
-def is_pure(cell: Any) -> bool:
-    """Whether somebody promised it for this cell, or for its class as it was then."""
-    kind = type(cell)
-    if kind in _CLASSES and _CLASSES[kind] == _definition(kind):
-        return True
-    try:
-        return cell in _CELLS
-    except TypeError:
-        return False
-
-
-def code_of(cell: Any) -> Any:
-    """What a cell runs, apart from what it closes over: its code, or its class."""
-    return getattr(cell, "__code__", None) or type(cell)
-
-
-class _Unwatched(Exception):
-    """An attribute that may change without being seen."""
-
-
-def _content(value: Any, seen: list[Any], depth: int = 6) -> Any:
-    """An attribute as something to compare. seen: keeps alive what is compared by identity."""
-    kind = type(value)
-    if kind in _PLAIN or isinstance(value, (type, np.dtype, Op)):
-        return kind, value
-    if kind in (float, complex) or isinstance(value, np.generic):
-        return kind, repr(value)
-    if isinstance(value, Tensor):
-        seen.append(value)
-        return id(value), value._data.shape, value._data.dtype.char
-    if depth < 0:
-        raise _Unwatched("is nested too deeply")
-    if isinstance(value, (tuple, list, set, frozenset)):
-        return kind, tuple([_content(v, seen, depth - 1) for v in value])
-    if isinstance(value, dict):
-        return kind, tuple([(k, _content(v, seen, depth - 1)) for k, v in value.items()])
-    if isinstance(value, np.ndarray):
-        if value.nbytes > _LARGEST or value.dtype.hasobject:
-            raise _Unwatched(f"is an array of {value.nbytes} bytes, which may be edited")
-        return value.shape, value.dtype.str, value.tobytes()
-    if isinstance(value, np.random.Generator) or (callable(value) and _of_ours(value)):
-        seen.append(value)
-        return id(value)
-    if is_dataclass(value):
-        names = [f.name for f in fields(value)]
-        return kind, tuple([_content(getattr(value, n), seen, depth - 1) for n in names])
-    if not is_pure(value):
-        raise _Unwatched(f"is a {kind.__name__}, and not known to be pure")
-    seen.append(value)
-    attributes = getattr(value, "__dict__", {})
-    return id(value), _attributes(attributes, seen, depth - 1)
-
-
-def _of_ours(f: Any) -> bool:
-    """A function of minigrad's own: it depends on its arguments alone."""
-    module = f.__module__ if isinstance(f, types.FunctionType) else ""
-    return module.partition(".")[0] == "minigrad" and not f.__closure__
-
-
-def _attributes(mapping: dict[str, Any], seen: list[Any], depth: int = 6) -> tuple[Any, ...]:
-    found = []
-    for name, value in mapping.items():
-        try:
-            found.append((name, _content(value, seen, depth)))
-        except _Unwatched as why:
-            raise _Unwatched(f"its {name} {why}") from None
-    return tuple(found)
 
 
 class Recorder:
@@ -276,8 +155,8 @@ class Memory:
         self, cell: Any, wrapped: bool, init: Any, xs: Any, given: Sequence[Tensor], asked: Any
     ) -> None:
         try:
-            held = _attributes(getattr(cell, "__dict__", {}), self.seen)
-        except _Unwatched as why:
+            held = attributes(getattr(cell, "__dict__", {}), self.seen)
+        except Unwatched as why:
             self.why = str(why)
             return
         numbers: dict[int, int] = {}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from compile import test_cut, test_indices, test_pure, test_record, test_repeats
 
-from minigrad.compile import checks, compiled, fused, remember, reverse
+from minigrad.compile import checks, compiled, fused, promise, remember, reverse
 from minigrad.compile.tracer import Tracer
 
 
@@ -31,13 +31,13 @@ def test_indices_of_an_earlier_call_are_seen(monkeypatch: Any) -> None:
 
 
 def test_a_trace_used_again_after_an_attribute_changed_is_seen(monkeypatch: Any) -> None:
-    monkeypatch.setattr(remember, "_attributes", lambda *args: ())
+    monkeypatch.setattr(remember, "attributes", lambda *args: ())
     with pytest.raises(AssertionError):
         test_pure.test_a_trace_is_not_used_again_once_an_attribute_has_changed("an attribute")
 
 
 def test_a_class_trusted_after_its_method_was_replaced_is_seen(monkeypatch: Any) -> None:
-    monkeypatch.setattr(remember, "_definition", lambda cls: remember._CLASSES.get(cls))
+    monkeypatch.setattr(promise, "_definition", lambda cls: promise._CLASSES.get(cls))
     with pytest.raises(AssertionError):
         test_pure.test_a_class_whose_method_was_replaced_is_not_trusted("forward", monkeypatch)
 
