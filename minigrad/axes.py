@@ -57,3 +57,37 @@ def distinct_axes(
     if len(set(found)) != len(found):
         raise ShapeError(f"{what} {tuple(axes)} names an axis twice.")
     return found
+
+
+def next_axis(axis: Any) -> dict[str, Any]:
+    """The parameter `axis`, canonical, where there is one axis more in front.
+
+    >>> next_axis(1), next_axis((0, 2))
+    ({'axis': 2}, {'axis': (1, 3)})
+    """
+    return {"axis": tuple([a + 1 for a in axis]) if isinstance(axis, tuple) else axis + 1}
+
+
+def indexed(index: Any, ndim: int) -> list[tuple[int | None, Any, int | None]]:
+    """(axis of x or None, index item, axis of x[index] or None) for each part of a plain index.
+
+    >>> indexed((0, Ellipsis, None), 2)
+    [(0, 0, None), (1, slice(None, None, None), 0), (None, None, 1)]
+    """
+    items = list(index) if isinstance(index, tuple) else [index]
+    taken = sum(i is not None and i is not Ellipsis for i in items)
+    at = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
+    items[at : at + 1] = [slice(None)] * (ndim - taken)
+    found: list[tuple[int | None, Any, int | None]] = []
+    axis = place = 0
+    for item in items:
+        if item is None:
+            found.append((None, None, place))
+            place += 1
+        elif isinstance(item, slice):
+            found.append((axis, item, place))
+            axis, place = axis + 1, place + 1
+        else:
+            found.append((axis, item, None))
+            axis += 1
+    return found

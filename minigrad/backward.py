@@ -173,8 +173,6 @@ def _walk(
                 sums.add(id(inputs[i]), gx)
         if not retain_graph:
             node._saved = None
-            if node.op.kind == "scan":
-                node.op.release(node)
             if node.tape is None:
                 node.inputs = ()
     for leaf in leaves:
@@ -323,6 +321,8 @@ def _call_rules(node: Node, g: Any, saved: Sequence[Any]) -> list[tuple[int, Any
                 facts.append(node.params[key])
             elif what == "shapes":
                 facts.append([node.input_shape(i) for i in range(len(node.inputs))])
+            elif what == "dtypes":
+                facts.append([i.dtype for i in node.inputs])
             else:
                 facts.append(node.inputs[key].dtype if what == "dtype" else None)
         gx = p.fn(g, *facts)

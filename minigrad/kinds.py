@@ -31,6 +31,7 @@ class Elementwise(Op):
         if recorded is None or recorded.inputs != self.inputs:
             self._refuse("its body must compute something from every input")
         self.source = recorded
+        self.masked = recorded.signature.endswith("b")  # gives true or false
         self.plain = not self.bools
         self.short = self.plain and self.fixed
         self.loops = Loops(recorded)
@@ -176,6 +177,7 @@ class View(_Arrays):
     """Values moved, repeated or left out; none computed."""
 
     kind = "view"
+    cheap = True
 
 
 def _decorator(cls: type[Op]) -> Callable[..., Any]:

@@ -50,10 +50,20 @@ def sample(*shapes: tuple[int, ...], **params: Any) -> Sample:
     return Sample(shapes, params)
 
 
+class MixesRows(Exception):
+    """Raised by a batch rule: the op would mix the rows of a batch. Its text says how."""
+
+
+def mixes(why: str) -> NoReturn:
+    """For batch rules: `mixes("it turns the batch axis round")`."""
+    raise MixesRows(why)
+
+
 class Op:
     """A registered operation. Call it like a function; it works on Tensors, arrays and numbers."""
 
     kind = ""
+    cheap = False
     plain = False  # takes arrays of one float dtype and no parameters: apply() has a short way
     loops: dict[np.dtype, Callable[..., Any]]  # for that: dtype -> what computes it
 
@@ -69,6 +79,14 @@ class Op:
         self.samples: list[Sample] = options.pop("samples", [])
         self.errors: list[tuple[Sample, str]] = options.pop("errors", [])
         self.variadic: bool = options.pop("variadic", False)
+        # What the compiler of a step asks of an op:
+        self.cheap = options.pop("cheap", self.cheap)  # computed again rather than kept for BPTT
+        self.fold: Op | None = options.pop("fold", None)  # joins two parts of a reduction
+        self.identity: float | None = options.pop("identity", None)  # the reduction of nothing
+        self.assembles: bool = options.pop("assembles", False)  # a view with memory of its own
+        self.broadcasts: bool = options.pop("broadcasts", self.kind == "elementwise")
+        self.shaped: str = options.pop("shaped", "")  # the parameter that is the shape of y
+        self.notation: str = options.pop("notation", "")  # "{0} + {1}": what to call y
         n_inputs = options.pop("inputs", None)
         if options:
             self._refuse(f"unknown option {sorted(options)[0]!r}")
@@ -89,6 +107,9 @@ class Op:
         self.rules: dict[str, Callable[..., Any]] = {}
         self.plans = Plans(self)
         self.prepare: Callable[..., dict[str, Any]] | None = None
+        self.batch_rule: Callable[..., Any] | None = None
+        self.time_rule: Callable[..., dict[str, Any]] | None = None
+        self.expansion: Callable[..., Any] | None = None
         self.__doc__, self.__name__, self.__qualname__ = body.__doc__, self.name, self.name
         self.__module__ = body.__module__
         self.__wrapped__ = body  # gives inspect.signature and doctest what they look for
@@ -142,6 +163,41 @@ class Op:
         """Declares prepare(shapes, **params) -> params: checks them and makes them canonical."""
         self.prepare = prepare
         return prepare
+
+    def batch(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Declares where the axis of the batch goes, so that a view compiles in a step of `scan`.
+
+        rule(...) -> its place in the output, or (place, size / rows) where it is not only rows. It
+        names what it needs: `at`, its place in the input; `many`, its size / `rows` there; the
+        shape of the input, such as `x_shape`; or a parameter. Where rows would meet it calls
+        `mixes(why)`.
+        """
+        self.batch_rule = rule
+        return rule
+
+    def over_time(self, rule: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        """Declares the parameters that change where all inputs have an axis of time in front.
+
+        rule(...) -> the changed ones by name; it may ask for `steps`, the size of that axis.
+        """
+        self.time_rule = rule
+        return rule
+
+    def expand(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """Declares the op, in a step of `scan`, as an expression of other ops.
+
+        rule(inputs, parameters) -> what it computes; None: for these parameters as it is.
+        """
+        self.expansion = rule
+        return rule
+
+    def asked(self, rule: Callable[..., Any], **known: Any) -> list[Any]:
+        """What a rule of `batch` or `over_time` names, out of what is known."""
+        names = inspect.signature(rule).parameters
+        for name in names:
+            if name not in known:
+                self._refuse(f"a rule asks for {name!r}; it can have {', '.join(sorted(known))}")
+        return [known[name] for name in names]
 
     def validate(self) -> None:
         """Raises DeclarationError if a rule is missing or cannot be recorded."""
@@ -248,9 +304,6 @@ class Op:
         """(input, its gradient), for an op that is more than its rules (kind "scan")."""
         self._refuse("it has rules, and no way of its own to run backwards")
 
-    def release(self, node: Any) -> None:
-        """Lets go of what `pull` reads, when backward is through."""
-
     # -- differentiating -------------------------------------------------------------------------
 
     def _pullbacks(self, mask: int) -> list[Pullback]:
@@ -263,19 +316,34 @@ class Op:
                 found.append(Pullback(i, rule, tuple(inspect.signature(rule).parameters)[1:]))
         return found
 
-    def _facts(self, names: tuple[str, ...], kept: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
-        facts: list[tuple[str, Any]] = []
-        for name in names:
-            if name in kept:
-                facts.append(("saved", kept.index(name)))
-            elif name == "y" or name in self.inputs:
-                facts.append(("unused", None))  # a formula need not use all that its rule names
+    def facts(self, rule: Callable[..., Any]) -> list[tuple[str, Any]]:
+        """What a vjp rule asks for besides g, as (kind, key), in its order: ("y", None), ("input",
+        i), ("parameter", name), ("shape", i), ("dtype", i), or of a list of inputs ("shapes", 0).
+        """
+        found: list[tuple[str, Any]] = []
+        for name in list(inspect.signature(rule).parameters)[1:]:
+            if name == "y":
+                found.append(("y", None))
+            elif name in self.inputs:
+                found.append(("input", self.inputs.index(name)))
             elif name in self.defaults:
-                facts.append(("parameter", name))
+                found.append(("parameter", name))
             else:
                 stem, _, what = name.rpartition("_")
-                facts.append((f"{what}s" if self.variadic else what, self.inputs.index(stem)))
-        return tuple(facts)
+                found.append((f"{what}s" if self.variadic else what, self.inputs.index(stem)))
+        return found
+
+    def _kept_facts(self, p: Pullback, kept: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+        """The same where values are read from what a node keeps."""
+        found: list[tuple[str, Any]] = []
+        for name, (kind, key) in zip(p.names, self.facts(p.fn), strict=True):
+            if kind not in ("y", "input"):
+                found.append((kind, key))
+            elif name in kept:
+                found.append(("saved", kept.index(name)))
+            else:  # a formula need not use all that its rule names
+                found.append(("unused", None))
+        return tuple(found)
 
     def _made_plan(
         self,
@@ -286,7 +354,7 @@ class Op:
     ) -> Plan:
         needs = tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
         positions = tuple(-1 if n == "y" else self.inputs.index(n) for n in kept)
-        pullbacks = [p._replace(facts=self._facts(p.names, kept)) for p in pullbacks]
+        pullbacks = [p._replace(facts=self._kept_facts(p, kept)) for p in pullbacks]
         return Plan(needs, positions, kept, tuple(pullbacks), fused)
 
     def make_plan(self, mask: int) -> Plan:

@@ -22,10 +22,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import MinigradError
 
 if TYPE_CHECKING:
+    from .listener import Listener
     from .tape import Tape
-    from .tensors import Tensor
-
-Listener = Callable[[str, "Tensor", str], None]
 
 
 class _State(threading.local):

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import MinigradError, NumericalError, describe
+from .listener import EachTap, Listener
 from .memory import readable
-from .switches import Listener, Switch, state
+from .switches import Switch, state
 
 if TYPE_CHECKING:
     from .op import Op
@@ -250,15 +251,17 @@ def _not_finite(value: Any) -> str:
 def tap(name: str, tensor: Tensor) -> Tensor:
     """Marks a value by name ("h", "c", "f", ...) for whoever listens, and returns it."""
     for listener in state.listeners:
-        listener(name, tensor, state.scope)
+        listener.tap(name, tensor, state.scope)
     return tensor
 
 
 class listen(Switch):
-    """Calls listener(name, tensor, scope) for each `tap` inside."""
+    """Tells a `Listener` of what runs inside; a function is called for each tap, as
+    function(name, tensor, scope).
+    """
 
-    def __init__(self, listener: Listener):
-        self.listener = listener
+    def __init__(self, listener: Listener | Callable[[str, Tensor, str], None]):
+        self.listener = listener if isinstance(listener, Listener) else EachTap(listener)
 
     def switches(self) -> dict[str, Any]:
         return {"listeners": (*state.listeners, self.listener)}

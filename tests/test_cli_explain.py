@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from minigrad import cli, nn
-from minigrad.cli.explain import CELLS, pass_by_pass, run_scan
-from minigrad.compile import Program
+from minigrad.cli.explain import CELLS, run_scan
+from minigrad.compile.pipeline import PASSES
 
 TINY = ["--input", "2", "--hidden", "3", "--steps", "4", "--batch", "2"]
 
@@ -48,27 +48,27 @@ def test_source_prints_the_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["The kernels"].count("def shard(d, index):") == 2
 
 
-def test_passes_print_each_program_that_changed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_passes_are_listed_in_order_with_what_each_did(capsys: pytest.CaptureFixture[str]) -> None:
     found = sections(capsys, "gru", "--passes")
-    assert "getitem" in found["forward, as it was traced"]
-    assert found["forward, after push_slices"] != found["forward, as it was traced"]
-    assert found["forward, after prune"] == "changes nothing"
-    assert "kept %0" in found["forward, after push_slices"]
-    assert found["backward, after recompute"].startswith("backward step:")
+    lines = [line.split() for line in found["The passes"].splitlines()[::2]]
+    listed = [
+        (on, p.name) for on in ("step", "forward", "bptt", "backward") for p in PASSES if on in p.on
+    ]
+    assert [(on, name) for on, name, *_ in lines] == listed
+    says = [line.strip() for line in found["The passes"].splitlines()[1::2]]
+    assert set(says) == {p.says for p in PASSES}
+    assert "getitem" in found["forward, after push_slices"]
+    assert found["step, after prune"] == "changes nothing"
+    assert found["bptt, after recompute"].startswith("backward step:")
+    assert "stored: %" in found["forward, after keep"]
 
 
 def test_the_last_programs_of_the_passes_are_those_that_ran() -> None:
-    def ops(program: Program | None) -> list[str]:
-        assert program is not None
-        return sorted(v.op.name for v in program.body if v.op)
-
-    def cell() -> nn.GRUCell:
-        return nn.GRUCell(2, 3, generator=np.random.default_rng(0))
-
-    programs = [program.check() for _, program in pass_by_pass(cell(), 2, 2)]
-    ran = run_scan(cell(), 2, 4, 2, 0)
-    assert ops(programs[5]) == ops(ran._forward.program)
-    assert ops(programs[-1]) == ops(ran.backward_program)
+    ran = run_scan(nn.GRUCell(2, 3, generator=np.random.default_rng(0)), 2, 4, 2, 0)
+    last = {done.on: done.after for done in ran.passes}
+    assert last["step"] is ran.program
+    assert last["forward"] is ran._forward.program
+    assert last["backward"] is ran.backward_program
 
 
 @pytest.mark.parametrize(

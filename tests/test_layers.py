@@ -26,7 +26,7 @@ LAYERS = (
     {"kernels"},
     # helpers that know no op and no kernel
     {"errors", "axes", "checks", "dtypes", "files", "escapes", "random", "switches", "tree"}
-    | {"untrusted"},
+    | {"listener", "norms", "untrusted"},
 )
 LEVEL = {name: len(LAYERS) - i for i, layer in enumerate(LAYERS) for name in layer}
 
@@ -118,3 +118,66 @@ def test_a_planted_violation_is_caught(
 def test_imports_for_type_checkers_may_go_up(tmp_path: Path) -> None:
     (tmp_path / "tape.py").write_text("if TYPE_CHECKING:\n    from .flow import Record\n")
     assert violations(tmp_path) == []
+
+
+# -- inside a room ---------------------------------------------------------------------------------
+
+
+def graph(package: Path, room: Path) -> dict[str, set[str]]:
+    """module of a room -> the modules of that room that it imports."""
+    paths = {_module(package, path): path for path in sorted(room.rglob("*.py"))}
+    found: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        source = path.relative_to(package).with_suffix("").parts
+        targets: set[str] = set()
+        for node in runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = [*source[: len(source) - node.level], *(node.module or "").split(".")]
+                stem = ".".join(filter(None, base))
+                inside = {f"{stem}.{alias.name}" for alias in node.names}
+                targets |= (inside & paths.keys()) or ({stem} & paths.keys())
+        found[name] = targets - {name}
+    return found
+
+
+def _module(package: Path, path: Path) -> str:
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one import circle, in order; none: []."""
+    done: set[str] = set()
+
+    def walk(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for target in sorted(graph[name]):
+            if found := walk(target, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := walk(name, []))), [])
+
+
+ROOMS = [p.name for p in sorted(PACKAGE.iterdir()) if (p / "__init__.py").exists()]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_modules_of_a_room_import_each_other_in_a_circle(room: str) -> None:
+    assert " -> ".join(circle(graph(PACKAGE, PACKAGE / room))) == ""
+
+
+def test_a_planted_circle_is_caught(tmp_path: Path) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    (room / "__init__.py").write_text("from .a import f\n")
+    (room / "a.py").write_text("def f():\n    from . import b\n")
+    (room / "b.py").write_text("if TYPE_CHECKING:\n    from . import a\n")
+    assert circle(graph(tmp_path, room)) == []
+    (room / "b.py").write_text("from . import c\n")
+    (room / "c.py").write_text("from .a import f\n")
+    assert circle(graph(tmp_path, room)) == ["room.a", "room.b", "room.c", "room.a"]

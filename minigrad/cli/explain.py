@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import nn
-from ..compile import Explanation, Program, passes, scan, trace_step
-from ..compile.reverse import reverse
+from ..compile import Explanation, scan
 from ..ops import sum as sum_of
 from ..tensors import tensor
 from ..tree import leaves
@@ -48,7 +45,7 @@ def add(commands: Any) -> None:
     option("--steps", type=integer(1), default=20, help="T (default: %(default)s)")
     option("--batch", type=integer(1), default=4, help="B (default: %(default)s)")
     option("--seed", type=integer(0), default=0, help="of weights and input (default: %(default)s)")
-    option("--passes", action="store_true", help="print both programs after each pass, too")
+    option("--passes", action="store_true", help="print what each pass did, too")
     option("--source", action="store_true", help="print the generated kernels, too")
     # fmt: on
 
@@ -61,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
     _section("The step", ran.program)
     _section("Its backward step", ran.backward_program)
     if args.passes:
-        before: Program | None = None
-        for title, program in pass_by_pass(cell, args.input, args.batch):
-            same = before is not None and str(program) == str(before)
-            _section(title, "  changes nothing" if same else program)
-            before = program
+        _section("The passes", "\n".join(passes(ran)))
+        for done in ran.passes:
+            same = done.before is done.after or str(done.before) == str(done.after)
+            title = f"{done.on}, after {done.made_by.name}"
+            _section(title, "  changes nothing" if same else done.after)
     _section("What ran", ran)
     if args.source:
         _section("The kernels", ran.source)
@@ -92,24 +89,6 @@ def _name(cell: Any) -> None:
         parameter.name = name
 
 
-def pass_by_pass(cell: Any, inputs: int, batch: int) -> Iterator[tuple[str, Program]]:
-    """(which pass, the program after it), forward and then backward, as `scan` does them."""
-    dtype = next(cell.parameters()).dtype
-    traced = trace_step(cell, cell.init_state(batch), tensor(np.zeros((batch, inputs), dtype)))
-    trace, program = traced.trace, traced.program
-    yield "forward, as it was traced", program
-    program = passes.prune(program)
-    yield "forward, after prune", program
-    program, _ = passes.merge_products(trace, program)
-    yield "forward, after merge_products", program
-    wanted = [v for v in program.inputs if v.tensor is not None and v.tensor.requires_grad]
-    back, _ = reverse(trace, program, wanted)
-    inside = {*program.inputs, *program.body}
-    less = passes.recompute(back, program)
-    kept = {f"kept {v!r}": v for v in less.xs if v in inside}
-    for name, after in passes.trail(trace, replace(program, taps=kept)):
-        yield f"forward, after {name}", after
-    yield "backward, as reverse gives it", back
-    yield "backward, after recompute", less
-    for name, after in passes.trail(trace, less):
-        yield f"backward, after {name}", after
+def passes(ran: Explanation) -> list[str]:
+    """A line for each pass, in order: on which program, what it does, and what it did."""
+    return [f"{done}\n{'':<21}{done.made_by.says}" for done in ran.passes]

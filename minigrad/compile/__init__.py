@@ -7,9 +7,11 @@ codegen.py into text, kernel.py into machine code. scan.py is what a user calls.
 
 from .explain import Explanation
 from .program import Program, Value
+from .records import Record
 from .remember import pure
-from .result import Record, ScanResult
-from .scan import scan, trace_step
+from .result import ScanResult
+from .scan import scan
+from .traced import trace_step
 from .unroll import unroll
 
 __all__ = [

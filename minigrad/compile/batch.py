@@ -1,4 +1,4 @@
-"""Where the batch axis goes: the rule of every view and reduction, and of broadcasting.
+"""Where the batch axis goes: by the rule of a view, and in broadcasting.
 
 A step works on each row of the batch by itself. These functions follow the axis through the ops
 that move axes, and refuse what would mix rows.
@@ -6,22 +6,17 @@ that move axes, and refuse what would mix rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import ShapeError, TraceError
+from ..op import MixesRows, Op
+from ..tape import state
 from .program import Value
 
 Shape = tuple[int, ...]
-
-
-KNOWN = {  # views, of which `follow` says where the batch axis goes
-    "reshape", "transpose", "swapaxes", "expand_dims", "stack", "squeeze", "broadcast_to",
-    "concatenate", "roll", "flip", "pad", "getitem", "scatter", "astype",
-}  # fmt: skip
 
 
 class Axis(NamedTuple):
@@ -31,103 +26,52 @@ class Axis(NamedTuple):
     many: int = 1
 
 
-def mixes(op: str, value: Value, scope: str, hint: str) -> TraceError:
+def mixed(op: Op, value: Value, hint: str) -> TraceError:
     """The error for an op that would mix rows of the batch."""
-    where = f" (scope {scope})" if scope else ""
+    where = f" (scope {state.scope})" if state.scope else ""
     return TraceError(
-        f"scan: {op} of {value.type()}{where} would mix the rows of the batch, and a step may not: "
-        f"{hint}. Keep axis {value.batch} as it is, or run this cell with mode='tape'."
+        f"scan: {op.name} of {value.type()}{where} would mix the rows of the batch, and a step may "
+        f"not: {hint}. Keep axis {value.batch} as it is, or run this cell with mode='tape'."
     )
 
 
-def follow(op: str, v: Value, params: dict[str, Any], out: Shape, rows: int, scope: str) -> Axis:
-    """The batch axis of op(v, **params), a view of shape `out`; rows is B."""
-    at, many = _place(v)
-
-    def refuse(hint: str) -> TraceError:
-        return mixes(op, v, scope, hint)
-
-    def need(fits: bool, hint: str) -> None:
-        if not fits:
-            raise refuse(hint)
-
-    if op == "reshape":
-        return _reshaped(v, out, rows, refuse)
-    if op == "transpose":
-        return Axis(params["axes"].index(at), many)
-    if op == "swapaxes":
-        a, b = params["axis1"], params["axis2"]
-        return Axis({a: b, b: a}.get(at, at), many)
-    if op in ("expand_dims", "stack"):
-        return Axis(at + (params["axis"] <= at), many)
-    if op == "squeeze":
-        need(at not in params["axis"], "it drops the batch axis")
-        return Axis(at - sum(a < at for a in params["axis"]), many)
-    if op == "broadcast_to":
-        at += len(out) - len(v.shape)
-        need(out[at] == rows * many, "it repeats the batch axis")
-    elif op in ("concatenate", "roll"):
-        need(params["axis"] != at, "it works along the batch axis")
-    elif op == "flip":
-        need(at not in params["axis"], "it turns the batch axis round")
-    elif op == "pad":
-        need(params["pad_width"][at] == (0, 0), "it adds rows")
-    elif op in ("getitem", "scatter"):
-        shape = v.shape if op == "getitem" else out
-        for axis, item, place in indexed(params["index"], len(shape)):
-            source, target = (axis, place) if op == "getitem" else (place, axis)
-            if source == at and axis is not None:
-                whole = isinstance(item, slice) and _is_whole(item, shape[axis])
-                need(whole and target is not None, "it chooses among the rows")
-                return Axis(int(target), many)  # type: ignore[arg-type]
-        raise refuse("it chooses among the rows")
-    return Axis(at, many)
+def follow(op: Op, values: Sequence[Value], params: dict[str, Any], out: Shape, rows: int) -> Axis:
+    """The batch axis of op(values, **params), a view of shape `out`; rows is B."""
+    v = values[0]
+    assert op.batch_rule is not None
+    known = {"at": v.batch, "many": v.many, "rows": rows, f"{op.inputs[0]}_shape": v.shape}
+    try:
+        found = op.batch_rule(*op.asked(op.batch_rule, **known, **params))
+    except MixesRows as why:
+        raise mixed(op, v, str(why)) from None
+    axis = Axis(*found) if isinstance(found, tuple) else Axis(found, v.many)
+    _check(op, values, params, out, rows, axis)
+    return axis
 
 
-def _place(v: Value) -> tuple[int, int]:
-    assert v.batch is not None
-    return v.batch, v.many
+def _check(
+    op: Op, values: Sequence[Value], params: dict[str, Any], out: Shape, rows: int, axis: Axis
+) -> None:
+    """Raises TraceError if the rows of the batch do not lie where the op's rule says."""
+    at, many = axis
+    labels = (np.arange(rows) + 1) * 65537.25  # no number that an op would fill in
+    given = [_along(np.repeat(labels, v.many), v.shape, v.batch) for v in values]
+    fits = 0 <= at < len(out) and out[at] == rows * many
+    if fits:
+        y = op.forward([x.copy() for x in given], params)
+        wanted = np.broadcast_to(_along(np.repeat(labels, many), out, at), out)
+        fits = bool((y == wanted)[np.isin(y, labels)].all())
+    if not fits:
+        raise TraceError(
+            f"scan: {op.name} cannot be compiled: the rule @{op.name}.batch puts the rows of "
+            f"{values[0].type()} on axis {at} of {list(out)}, and they are not there. "
+            f"Correct it, or run this cell with mode='tape'."
+        )
 
 
-def _is_whole(item: slice, size: int) -> bool:
-    return item.indices(size) == (0, size, 1)
-
-
-def _reshaped(v: Value, out: Shape, rows: int, refuse: Any) -> Axis:
-    at, many = _place(v)
-    before, inside = math.prod(v.shape[:at]), many * math.prod(v.shape[at + 1 :])
-    # With one row several places would do: the axis stays where it is if it can.
-    for k in sorted(range(len(out)), key=lambda k: k != at):
-        size = out[k]
-        fits = size and math.prod(out[:k]) == before and size % rows == 0
-        if fits and inside % (size // rows) == 0:
-            return Axis(k, size // rows)
-    raise refuse(f"reshape to {list(out)} cuts across it")
-
-
-def indexed(index: Any, ndim: int) -> list[tuple[int | None, Any, int | None]]:
-    """(axis of x or None, index item, axis of x[index] or None) for each part of a plain index.
-
-    >>> indexed((0, Ellipsis, None), 2)
-    [(0, 0, None), (1, slice(None, None, None), 0), (None, None, 1)]
-    """
-    items = list(index) if isinstance(index, tuple) else [index]
-    taken = sum(i is not None and i is not Ellipsis for i in items)
-    at = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
-    items[at : at + 1] = [slice(None)] * (ndim - taken)
-    found: list[tuple[int | None, Any, int | None]] = []
-    axis = place = 0
-    for item in items:
-        if item is None:
-            found.append((None, None, place))
-            place += 1
-        elif isinstance(item, slice):
-            found.append((axis, item, place))
-            axis, place = axis + 1, place + 1
-        else:
-            found.append((axis, item, None))
-            axis += 1
-    return found
+def _along(labels: np.ndarray, shape: Shape, axis: int | None) -> np.ndarray:
+    assert axis is not None
+    return np.broadcast_to(labels.reshape(-1, *(1,) * (len(shape) - axis - 1)), shape)
 
 
 def broadcast(values: Sequence[Value]) -> tuple[Shape, Axis | None, tuple[int, ...]]:

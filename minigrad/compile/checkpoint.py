@@ -17,11 +17,10 @@ import numpy as np
 from ..backward import walk
 from ..errors import GradientError
 from ..memory import kept
-from ..plan import Plan
 from ..tape import Node, state, tick
 from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
-from . import node as nodes
+from .node import CHECKPOINTED, Pulled, Saved, output, scan_node
 from .outer import closed_over
 from .result import ScanResult
 
@@ -118,14 +117,21 @@ class _Segments:
                 gradients.append((i, part))
         return gradients
 
-    def recorded_backward(self, node: Node, g: Any) -> Any:
-        raise GradientError(
-            "scan: a second derivative through checkpoint= is not recorded; scan without "
-            "checkpoint, or with mode='tape'."
-        )
 
-    def release(self) -> None:
-        self.states, self.outer, self.arrays, self.weights = [], [], [], []
+def _backward(node: Node, g: dict[int, Array]) -> Pulled:
+    assert isinstance(node._saved, Saved)
+    segments: _Segments = node._saved.of
+    return segments.backward(node, g)
+
+
+def _recorded(node: Node, g: Any) -> Pulled:
+    raise GradientError(
+        "scan: a second derivative through checkpoint= is not recorded; scan without "
+        "checkpoint, or with mode='tape'."
+    )
+
+
+CHECKPOINTED.pulled, CHECKPOINTED.recorded = _backward, _recorded
 
 
 def _digest(final: Any, ys: Any) -> int:
@@ -182,28 +188,22 @@ def checkpointed(
     finals, ys = segments.forward()
     inputs = [*leaves(init), *leaves(xs), *segments.outer]
     needs = tuple(i for i, t in enumerate(inputs) if isinstance(t, Node) or t.requires_grad)
-    made = nodes.make_node(nodes.SCAN, inputs, {"run": segments}, ys[-1] if ys else finals[-1])
     states = [a for first in segments.states for a in first]
-    arrays = (*states, *segments.arrays, *(a for _, a in segments.weights))
-    made._saved = arrays
-    made.plan = Plan(needs, (), tuple("an array of the scan" for _ in arrays), (), ())
-    if state.tape is not None:
-        state.tape.record(made, ys[-1] if ys else finals[-1])
-
-    def output(a: Array, k: int) -> Tensor:
-        return nodes.output(made, k, a, bool(needs))
-
-    return _result(segments, finals, ys, output, explained)
+    saved = Saved([*states, *segments.arrays, *(a for _, a in segments.weights)], segments)
+    params = {"every": every, "steps": time, "reverse": reverse}
+    last = ys[-1] if ys else finals[-1]
+    made = scan_node(CHECKPOINTED, inputs, params, needs, saved, last)
+    return _result(segments, finals, ys, lambda a, k: output(made, k, a), explained)
 
 
 def _result(
     segments: _Segments,
     finals: Any,
     ys: Any,
-    output: Callable[[Array, int], Tensor],
+    made: Callable[[Array, int], Tensor],
     explained: Any,
 ) -> ScanResult:
-    outputs = [output(a, k) for k, a in enumerate([*finals, *ys])]
+    outputs = [made(a, k) for k, a in enumerate([*finals, *ys])]
     final = rebuild(segments.init, outputs[: len(finals)])
     return ScanResult(
         final,

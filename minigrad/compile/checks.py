@@ -30,9 +30,10 @@ def check_repeats(first: Any, second: Any, taps: dict[str, Value]) -> None:
     ):
         raise _differs(*_first_difference(first.trace.values, second.trace.values))
     for a, b in zip(first.trace.values, second.trace.values, strict=True):
-        if a.tensor is b.tensor or a.tensor is None or b.tensor is None:
+        one, other = first.trace.tensors.get(a), second.trace.tensors.get(b)
+        if one is other or one is None or other is None:
             continue
-        x, y = a.tensor._data, b.tensor._data
+        x, y = one._data, other._data
         if x is y or (x.ctypes.data == y.ctypes.data and x.strides == y.strides):
             continue
         if not np.array_equal(x, y, equal_nan=x.dtype.kind == "f"):

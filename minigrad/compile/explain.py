@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..kernels import jit
-from .compiled import Backward, Compiled, Forward
+from .bptt import Backward
+from .compiled import Compiled
+from .forward import Forward
 from .kernel import StepKernel
 from .lower import Loop, Product
+from .pipeline import Done
 from .program import AFTER, Program, Value, used
+
+if TYPE_CHECKING:
+    from .call import Ran
 
 
 class Explanation:
@@ -24,31 +30,41 @@ class Explanation:
     def __init__(
         self,
         compiled: Compiled,
-        forward: Forward,
+        ran: Ran,
         steps: int,
         rows: int,
         reverse: bool,
         wanted: tuple[int, ...],
-        ran: dict[str, Backward],
         came: str = "",
     ):
-        self._compiled, self._forward = compiled, forward
+        self._compiled, self._ran = compiled, ran
         self.steps, self.rows, self.reverse = steps, rows, reverse
-        self._wanted, self._ran, self.came = wanted, ran, came
+        self._wanted, self.came = wanted, came
 
     @property
     def program(self) -> Program:
         return self._compiled.program
 
     @property
+    def _forward(self) -> Forward:
+        return self._ran.kernel
+
+    @property
     def _backward(self) -> Backward | None:
         """The loop of BPTT, if it has run."""
-        return self._ran.get("backward")
+        back: Backward | None = self._ran.backward
+        return back
 
     @property
     def backward_program(self) -> Program | None:
         back = self._backward
         return None if back is None else back.program
+
+    @property
+    def passes(self) -> list[Done]:
+        """What each pass did: to the step, to what runs forward and, once it has run, to BPTT."""
+        back = self._backward
+        return [*self._compiled.done, *self._forward.done, *(back.done if back else ())]
 
     @property
     def source(self) -> str:

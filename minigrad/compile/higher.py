@@ -7,24 +7,43 @@ eager ops. All of that is recorded, and each scan can be differentiated in the s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .. import ops
 from ..tape import Node
-from ..tensors import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor, in_place_of, wrap
+from .call import Kept, zeros_like_y
 from .kernel import evaluate
+from .node import Pulled
 from .program import AFTER, STEP, Program, Value
 
-if TYPE_CHECKING:
-    from .node import Run
+
+class _Run:
+    """What a scan's node says of the call, and `scan` itself, which runs it again."""
+
+    def __init__(self, scan: Callable[..., Any], node: Node):
+        self.scan, self.node = scan, node
+        self.compiled, self.steps, self.rows, self.reverse = (
+            node.params[k] for k in ("compiled", "steps", "rows", "reverse")
+        )
+        saved: Kept = node._saved.of  # type: ignore[union-attr]
+        self.tensors = [  # one that has other values by now is put back to what it was
+            t if t._data is array else in_place_of(t, array)
+            for t, array in zip(saved.tensors, saved.arrays, strict=True)
+        ]
+        self.carries = len(self.compiled.program.carry)
+        self.dtype = next(t.dtype for t in self.tensors if t.dtype.kind == "f")
 
 
-def gradient_as_scan(run: Run, node: Node, g: dict[int, Tensor]) -> list[tuple[int, Tensor]]:
-    """(input, its gradient) for each input that needs one, as Tensors."""
-    forward = run.compiled.program
-    backward, wanted_xs = run.compiled.reverse(run.wanted, True, ())
+def gradient_as_scan(scan: Callable[..., Any], node: Node, g: dict[int, Tensor]) -> Pulled:
+    """BPTT as a scan of its own: (input, its gradient), as Tensors."""
+    run = _Run(scan, node)
+    forward: Program = run.compiled.program
+    wanted = tuple(i for i in node.plan.needs if i >= run.carries)
+    backward, _ = run.compiled.bptt(wanted, True, ())
     tensors = dict(zip(forward.inputs, run.tensors, strict=True))
     fixed = {v: t for v, t in tensors.items() if v in forward.weights}
     reads = _read_values(run, forward, backward, tensors, fixed)
@@ -32,11 +51,11 @@ def gradient_as_scan(run: Run, node: Node, g: dict[int, Tensor]) -> list[tuple[i
     known = dict(fixed)
     _sum_up(backward, kept, known, run.rows)
     found: dict[Value, Tensor] = {w: known[v] for w, v in backward.sums.items()}
-    for x, v in zip(wanted_xs, backward.ys, strict=True):
+    for x, v in zip(backward.gradients_of, backward.ys, strict=True):
         found[x] = kept[v]
     found |= dict(zip(forward.carry, first, strict=True))
-    gradients = []
-    for i in run.needs:
+    gradients: Pulled = []
+    for i in node.plan.needs:
         v = forward.inputs[i]
         if v in found:
             gradients.append((i, found[v].reshape(run.tensors[i].shape)))
@@ -65,15 +84,13 @@ def _as_in_step(t: Tensor, v: Value, rows: int, lead: int = 0) -> Tensor:
 
 
 def _read_values(
-    run: Run,
+    run: _Run,
     forward: Program,
     backward: Program,
     tensors: dict[Value, Tensor],
     fixed: dict[Value, Tensor],
 ) -> dict[Value, Tensor]:
     """(T, B, ...) of every value of the forward step that the backward step reads."""
-    from .scan import scan
-
     own = set(forward.inputs) | set(forward.body)
     reads = [v for v in backward.xs if v in own and v not in fixed]
     found = {v: tensors[v] for v in reads if v in forward.xs}
@@ -92,17 +109,17 @@ def _read_values(
 
     init = tuple(tensors[v] for v in forward.carry)
     xs = tuple(_rows_first(tensors[v], v, run.rows, 1) for v in forward.xs)
-    _, ys = scan(forward_step, init, xs or _steps(run), reverse=run.reverse)
+    _, ys = run.scan(forward_step, init, xs or _steps(run), reverse=run.reverse)
     return found | {v: _as_in_step(t, v, run.rows, 1) for v, t in zip(rest, ys, strict=True)}
 
 
-def _steps(run: Run) -> tuple[Tensor, ...]:
+def _steps(run: _Run) -> tuple[Tensor, ...]:
     """Something of T steps, for a cell that reads no input."""
     return (as_tensor(np.zeros((run.steps, run.rows, 1), run.dtype)),)
 
 
 def _scan_backward(
-    run: Run,
+    run: _Run,
     forward: Program,
     backward: Program,
     reads: dict[Value, Tensor],
@@ -110,14 +127,12 @@ def _scan_backward(
     g: dict[int, Tensor],
 ) -> tuple[list[Tensor], dict[Value, Tensor]]:
     """BPTT: the gradient of the first carry, and (T, B, ...) of what is needed of every step."""
-    from .scan import scan
-
     c = run.carries
     names = [v for v in backward.xs if v in reads]
     own = set(forward.inputs) | set(forward.body)
     dys = [v for v in backward.xs if v not in own]
     floats = [k for k, v in enumerate(forward.ys, start=c) if v.dtype.kind == "f"]
-    given = [g[k] if k in g else run.zeros_like_y(k - c) for k in floats]
+    given = [g[k] if k in g else wrap(zeros_like_y(run.node, k - c), None, False) for k in floats]
     summed = [
         i
         for v in backward.body
@@ -137,10 +152,11 @@ def _scan_backward(
             _rows_first(known[v], v, run.rows) for v in kept
         )
 
-    init = tuple(g[k] if k in g else run.zeros_like_carry(k) for k in range(c))
+    nothing = [wrap(np.zeros(t.shape, t.dtype), None, False) for t in run.tensors[:c]]
+    init = tuple(g.get(k, nothing[k]) for k in range(c))
     read = [*(reads[v] for v in names), *given]
     xs = tuple(_rows_first(t, v, run.rows, 1) for t, v in zip(read, [*names, *dys], strict=True))
-    first, ys = scan(backward_step, init, xs or _steps(run), reverse=not run.reverse)
+    first, ys = run.scan(backward_step, init, xs or _steps(run), reverse=not run.reverse)
     found = {v: _as_in_step(t, v, run.rows, 1) for v, t in zip(kept, ys, strict=True)}
     return list(first), found
 

@@ -6,25 +6,27 @@ is joined by `concatenate` is written to its place by whoever computes it. A red
 loop that computes its input.
 
 The schedule is greedy, in order of the program: each op goes into the first loop that has its shape
-and stands behind all that it needs from memory.
+and stands behind all that it needs from memory. What is decided about whole programs is decided by
+passes (`pipeline.py`): this file follows them.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..axes import canonical_axes
 from ..errors import TraceError
 from .layout import Buffer, Item, Place, assembly, fit, view, whole
+from .passes.folding import ACCUMULATORS
 from .program import BEFORE, STEP, Program, Value, used
+from .views import assembles, is_view, rows_follow
 
 Shape = tuple[int, ...]
-_ASSEMBLES = ("concatenate", "stack", "pad", "scatter")
 
 
 @dataclass
@@ -89,24 +91,21 @@ class Lowering:
         self.steps: list[Loop | Product] = []
         self.early: list[Product] = []
         self.late: list[Product] = []
-        self.given = {place.buffer for place in places.values() if place.buffer.at == "t"}
         self.scratch: list[Buffer] = []
         self.weights: dict[Value, Buffer] = {}
         self.packed: list[tuple[Value, bool]] = []
         self.where: dict[Value, int] = {}  # the step that computes a value
-        self.own: set[Value] = set()  # products that nobody has given a place
         self.home: dict[Value, Place] = {}  # where a computed value is stored, if it is
         self.copied: dict[Value, int] = {}  # the step that brings a product to its home
         self.items: dict[Value, Item] = {}
         self.since: dict[Value, int] = {}  # the first step that may read a view or a copy
         self.outputs, self.added = list(outputs), list(added)
         self.body = [v for v in program.body if v.stage == STEP]
-        self.read = Counter(i for v in program.body for i in v.inputs if type(i) is Value)
         self.numbers = itertools.count()
 
     def run(self) -> Lowered:
         self._choose_homes()
-        for v in self._ordered():
+        for v in self.body:
             self._lower(v)
         for v, place in self.outputs:
             if self.home.get(v) != place:
@@ -118,37 +117,22 @@ class Lowering:
             self.steps, self.early, self.late, self.scratch, self.weights, self.packed, before
         )
 
-    def _ordered(self) -> list[Value]:
-        """The body, each product as soon as it can be: one loop follows, not one on each side."""
-        waiting, inside = list(self.body), set(self.body)
-        found: dict[Value, None] = {}
-        while waiting:
-            ready = [v for v in waiting if all(i in found or i not in inside for i in v.inputs)]
-            products = [v for v in ready if v.op is not None and v.op.kind == "matmul"]
-            v = (products or ready)[0]
-            found[v] = None
-            waiting.remove(v)
-        return list(found)
-
     # -- where values go ---------------------------------------------------------------------------
 
     def _choose_homes(self) -> None:
-        computed = {v for v in self.body if not self._is_view(v)}
+        computed = {v for v in self.body if not is_view(v)}
         for v, place in self.outputs:
             if v in computed and v not in self.home:
                 self.home[v] = place
         for v in reversed(self.body):
-            if v.op is not None and v.op.name in _ASSEMBLES and v in computed:
+            if assembles(v) and v in computed:
+                assert v.op is not None
                 target = self._home(v)
                 shapes = [i.row for i in v.inputs]
                 pieces, _, _ = assembly(v.op, v.params, shapes, target)
                 for i, found in zip(v.inputs, pieces, strict=True):
                     if i in computed and i not in self.home and len(found) == 1:
                         self.home[i] = found[0][1]
-
-    @staticmethod
-    def _is_view(v: Value) -> bool:
-        return v.op is not None and v.op.kind == "view" and v.op.name not in _ASSEMBLES
 
     def _home(self, v: Value) -> Place:
         if v not in self.home:
@@ -160,7 +144,7 @@ class Lowering:
     def _load_weight(self, v: Value) -> None:
         if v.stage != BEFORE:
             raise TraceError(f"scan: {v!r} {v.type()} is not in memory; a bug of the compiler.")
-        if v.role == "op" and self._is_view(v):
+        if v.role == "op" and is_view(v):
             assert v.op is not None
             pieces = view(v.op, v.params, self._memory(v.inputs[0]))
             if len(pieces) == 1:
@@ -192,7 +176,7 @@ class Lowering:
             self._product(v)
         elif v.op.kind == "reduce":
             self._reduce(v)
-        elif v.op.name in _ASSEMBLES:
+        elif assembles(v):
             self._assemble(v)
         else:
             self._view(v)
@@ -208,7 +192,8 @@ class Lowering:
         )
 
     def _elementwise(self, v: Value) -> None:
-        if self._accumulates(v):
+        if v in self.program.onto:
+            self._accumulate(v)
             return
         space = squeeze(v.row)
         first = 0
@@ -231,23 +216,17 @@ class Lowering:
         loop.items.append(item)
         self.items[v], self.where[v] = item, k
 
-    def _accumulates(self, v: Value) -> bool:
-        """Whether v = e + product is done by the product, which adds to where e is stored."""
-        if v.op is None or v.op.name != "add":
-            return False
-        for p, e in (v.inputs, v.inputs[::-1]):
-            if p not in self.own or self.read[p] != 1 or e not in self.items or e.row != v.row:
-                continue
-            k, product = self.where[p], self.steps[self.where[p]]
-            if not isinstance(product, Product) or self.items[e].fold or self.where[e] >= k:
-                continue
-            home = self._home(v)
-            if home.dense and (product.inner == 1 or home.buffer.size == v.size):
-                self.items[e].stores.append(self._flat(home))
-                self.scratch.remove(product.out.buffer)
-                product.out, product.adds, self.where[v] = home, True, k
-                return True
-        return False
+    def _accumulate(self, v: Value) -> None:
+        """v = e + product: e is stored at its place, and the product adds to that."""
+        p = self.program.onto[v]
+        (e,) = (i for i in v.inputs if i is not p)
+        k = self.where[p]
+        product = self.steps[k]
+        assert isinstance(product, Product)
+        home = self._home(v)
+        self.items[e].stores.append(self._flat(home))
+        self.scratch.remove(product.out.buffer)
+        product.out, product.adds, self.where[v] = home, True, k
 
     def _ready(self, v: Value) -> int:
         if v in self.where:
@@ -299,7 +278,9 @@ class Lowering:
         )
 
     def _reduce(self, v: Value) -> None:
-        x, axes = v.inputs[0], v.params["axis"]
+        assert v.op is not None
+        x = v.inputs[0]
+        axes = canonical_axes(v.params["axis"], len(x.row))
         space = squeeze(x.row)
         numbers = np.cumsum([n != 1 for n in x.row]) - 1
         reduced = tuple(int(numbers[a]) for a in axes if x.row[a] != 1)
@@ -326,8 +307,7 @@ class Lowering:
         full = dict(zip(kept, strides, strict=True))
         over = [full.get(a, 0) for a, n in enumerate(x.row) if n != 1]
         place = Place(home.buffer, home.offset, space, tuple(over))
-        assert v.op is not None
-        loop.items.append(Item(x, stores=[place], fold=v.op.name))
+        loop.items.append(Item(x, stores=[place], fold=ACCUMULATORS[v.op.fold]))
         self.where[v] = k
 
     def _product(self, v: Value) -> None:
@@ -335,23 +315,14 @@ class Lowering:
         k, n = weight.shape
         place = self._memory(a)
         ready = self._ready(a)
-        rows = place.shape[:-1]
-        inner = int(np.prod(rows, dtype=np.int64))
-        usable = place.strides[-1] == 1 or k == 1
-        if inner > 1:
-            flat = self._flat(place._replace(shape=rows, strides=place.strides[:-1]))
-            step = flat.strides[-1] if flat.strides else k
-            usable &= place.buffer.rows and place.buffer.size == inner * step
-            usable &= len(flat.strides) <= 1 or all(
-                s == t * m
-                for s, t, m in zip(flat.strides, flat.strides[1:], flat.shape[1:], strict=False)
-            )
-        if not usable or not place.buffer.rows:
+        inner = int(np.prod(place.shape[:-1], dtype=np.int64))
+        if not rows_follow(place, k):
             buffer = Buffer(f"s{next(self.numbers)}", a.size, a.dtype)
             self.scratch.append(buffer)
             place = whole(buffer, a.row)
             ready = self._copy(a, place) + 1
-        if self._apart(v, Product(place, weight, place, inner, k, n)):
+        if v in self.program.early or v in self.program.late:
+            self._apart(v, Product(place, weight, place, inner, k, n))
             return
         self._pack(weight, False)
         home = self._home(v)
@@ -365,31 +336,20 @@ class Lowering:
             self.copied[v] = self._copy_place(out, home, len(self.steps))
             return
         assert ready <= len(self.steps)
-        if home.buffer in self.scratch and home.buffer.size == v.size:
-            self.own.add(v)
         self.steps.append(Product(place, weight, home, inner, k, n))
         self.where[v] = len(self.steps) - 1
 
-    def _apart(self, v: Value, product: Product) -> bool:
-        """Puts a product with the early or the late ones, if it is one of them."""
-        a = product.a.buffer
-        outputs = [place for w, place in self.outputs if w is v]
-        if a in self.given and v not in self.home:
+    def _apart(self, v: Value, product: Product) -> None:
+        """A product for a chunk of steps at once: ahead of them, or behind."""
+        self._pack(product.weight, True)
+        if v in self.program.early:
             buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype, "chunk")
             self.scratch.append(buffer)
             product.out = self.places[v] = whole(buffer, v.row)
             self.early.append(product)
-            self._pack(product.weight, True)
-            return True
-        added = any(w is v for w, _ in self.added)
-        if v in self.read or added or len(outputs) != 1 or a.at not in ("t", "before", "after"):
-            return False
-        (product.out,) = outputs
-        if product.out.buffer.at != "t" or not product.out.dense:
-            return False
-        self.late.append(product)
-        self._pack(product.weight, True)
-        return True
+        else:
+            product.out = self._home(v)
+            self.late.append(product)
 
     def _pack(self, weight: Value, apart: bool) -> None:
         if (weight, apart) not in self.packed:
@@ -465,9 +425,10 @@ class Lowering:
         if v in self.items and v in self.where and not self.items[v].fold:
             self.items[v].adds.append(self._flat(target))
             return
-        if v in self.where and v.op is not None and v.op.name in ("concatenate", "stack"):
-            pieces, _, _ = assembly(v.op, v.params, [i.row for i in v.inputs], target)
-            if all(len(found) == 1 for found in pieces):  # each where it is computed
+        if v in self.where and assembles(v):
+            assert v.op is not None
+            pieces, filled, _ = assembly(v.op, v.params, [i.row for i in v.inputs], target)
+            if not filled and all(len(found) == 1 for found in pieces):  # where it is computed
                 for i, ((_, place),) in zip(v.inputs, pieces, strict=True):
                     self._add(i, place)
                 return

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..op import Op
-from ..tensors import Tensor, wrap
+from ..tape import Node
+from ..tensors import Tensor
 from .program import AFTER, Value
 
-_NOTHING = np.zeros(())
 _LONGEST = 60
 
 
@@ -22,29 +20,31 @@ def made_of(op: Op, inputs: Sequence[Any]) -> str:
         return ""
     if sum(map(len, names)) > _LONGEST:
         return ""
-    if op.name == "transpose":
-        return names[0].removesuffix(".T") if names[0].endswith(".T") else f"{names[0]}.T"
-    return f"[{' | '.join(names)}]" if op.name == "concatenate" else f"{op.name}({names[0]})"
+    return _written(op, names if op.notation else names[:1])
 
 
-def name_of(tensor: Tensor, depth: int = 3) -> str:
+def name_of(tensor: Tensor) -> str:
     """What to call a weight: its name, or how it was made of others that have one."""
-    if tensor.name or tensor._node is None or not depth:
-        return tensor.name
-    node = tensor._node
-    names = [_name_of_input(i, depth - 1) for i in node.inputs]
-    if not names or not all(names):
-        return ""
-    if node.op.name == "transpose":
-        return f"{names[0]}.T"
-    if node.op.symbol in ("+", "−", "×", "÷") and len(names) == 2:
-        return f"{names[0]} {node.op.symbol} {names[1]}"
-    return f"{node.op.name}({', '.join(names)})"
+    return tensor.name if tensor.name or tensor._node is None else _of_node(tensor._node, 3)
 
 
-def _name_of_input(i: Any, depth: int) -> str:
-    if isinstance(i, (int, float)):
-        return repr(i)
-    if i is None:  # a constant array
-        return "..."
-    return name_of(i if isinstance(i, Tensor) else wrap(_NOTHING, i, True), depth)
+def _of_node(node: Node, depth: int) -> str:
+    names = []
+    for i in node.inputs if depth else ():
+        if isinstance(i, Node):
+            name = _of_node(i, depth - 1)
+        elif i is None:  # a constant array
+            name = "..."
+        else:
+            name = i.name if isinstance(i, Tensor) else repr(i)
+        if not name:
+            return ""
+        names.append(name)
+    return _written(node.op, names) if names else ""
+
+
+def _written(op: Op, names: Sequence[str]) -> str:
+    """`W.T` or `b_ih + b_hh`, where the op says so; else `op(W, b)`."""
+    if not op.notation:
+        return f"{op.name}({', '.join(names)})"
+    return op.notation.format(*names, all=" | ".join(names)).removesuffix(".T.T")

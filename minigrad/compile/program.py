@@ -37,9 +37,6 @@ from ..op import Op
 
 BEFORE, STEP, AFTER = "before", "step", "after"
 
-# Parameters that are the shape of the output, so that they hold the batch size.
-SHAPED = ("reshape", "broadcast_to", "scatter")
-
 
 class ProgramError(MinigradError, RuntimeError):
     """A Program that is not well formed: a bug of a pass, never of a user."""
@@ -50,14 +47,14 @@ class Value:
 
     shape: as the cell sees it; the axis `batch` (None: no batch axis) has B * many elements, `many`
     being 1 unless a reshape merged features into it. inputs: Values and Python numbers.
-    cut: positions of inputs that pass no gradient on (detach). tensor: what a "weight" stands for,
-    and, for what does not depend on the carry, the whole sequence (T, B, ...) once it is needed.
-    spread: whether eager ops read that, so that not all of its gradient comes from the step.
+    cut: positions of inputs that pass no gradient on (detach). from_x: whether it depends on xs and
+    weights alone, no state. An "x" with inputs is computed from these ahead of the loop, for all
+    steps at once (`passes/hoisting.py`).
     """
 
     __slots__ = (
         "batch", "cut", "dtype", "from_x", "index", "inputs", "many", "name", "op", "params",
-        "role", "scope", "shape", "spread", "stage", "tensor",
+        "role", "scope", "shape", "stage",
     )  # fmt: skip
 
     def __init__(
@@ -79,8 +76,6 @@ class Value:
         self.cut: tuple[int, ...] = ()
         self.from_x = role == "x"
         self.scope = self.name = ""
-        self.spread = False
-        self.tensor: Any = None
 
     @property
     def row(self) -> tuple[int, ...]:
@@ -88,6 +83,11 @@ class Value:
         if self.batch is None:
             return self.shape
         return (*self.shape[: self.batch], self.many, *self.shape[self.batch + 1 :])
+
+    @property
+    def size_here(self) -> int:
+        """Elements of all rows."""
+        return math.prod(self.shape)
 
     @property
     def size(self) -> int:
@@ -129,11 +129,11 @@ def freeze(value: Any) -> Any:
 
 def params_for(value: Value, batch: int) -> dict[str, Any]:
     """The parameters of the op with `batch` rows, for running it on arrays."""
-    if value.op is None or value.op.name not in SHAPED or value.batch is None:
+    if value.op is None or not value.op.shaped or value.batch is None:
         return value.params
-    shape = list(value.params["shape"])
+    shape = list(value.params[value.op.shaped])
     shape[value.batch] = value.many * batch
-    return {**value.params, "shape": tuple(shape)}
+    return {**value.params, value.op.shaped: tuple(shape)}
 
 
 @dataclass
@@ -143,6 +143,11 @@ class Program:
     body: the values that are computed, each after its inputs. sums: weight Value -> the "after"
     value that is its gradient (in the program of a backward step). taps: name -> value: marked by
     `mg.tap` in the cell, or, backwards, the norm of the gradient of what was marked.
+
+    What passes decide (`pipeline.py`): gradients_of: the xs of which the ys of a backward step are
+    the gradients. kept: what is stored for every step though it is no result, by the name that its
+    reader knows. early, late: products done for a chunk of steps at once, ahead of these and behind
+    them. onto: a sum -> the product in it, which adds itself to where the other term lies.
     """
 
     carry: list[Value]
@@ -153,6 +158,11 @@ class Program:
     ys: list[Value]
     sums: dict[Value, Value] = field(default_factory=dict)
     taps: dict[str, Value] = field(default_factory=dict)
+    gradients_of: list[Value] = field(default_factory=list)
+    kept: dict[Value, Value] = field(default_factory=dict)
+    early: list[Value] = field(default_factory=list)
+    late: list[Value] = field(default_factory=list)
+    onto: dict[Value, Value] = field(default_factory=dict)
     name: str = "step"
 
     @property
@@ -161,7 +171,16 @@ class Program:
 
     @property
     def results(self) -> list[Value]:
-        return [*self.carry_out, *self.ys, *self.sums.values(), *self.taps.values()]
+        own = [*self.carry_out, *self.ys, *self.sums.values(), *self.taps.values()]
+        return [*own, *self.kept.values()]
+
+    def whole_carries(self) -> list[bool]:
+        """For each state whether it is stored for all steps: where it is read before or after
+        one.
+        """
+        wanted = {*self.ys, *self.kept.values()}
+        pairs = zip(self.carry, self.carry_out, strict=True)
+        return [before in wanted or after in wanted for before, after in pairs]
 
     def __str__(self) -> str:
         lines = [f"{self.name}:"]
@@ -175,8 +194,7 @@ class Program:
                 arguments = [f"[{', '.join(arguments)}]"]
             arguments += [f"{k}={_short(p)}" for k, p in v.params.items()]
             text = f"  {v!r} = {v.op.name}({', '.join(arguments)})"
-            stage = "" if v.stage == STEP else f"  {v.stage} the loop"
-            lines.append(f"{text:<42} {v.type()}{stage}")
+            lines.append(f"{text:<42} {v.type()}{self._when(v)}")
         returned = [
             f"{what}: {', '.join(map(repr, values))}"
             for what, values in (("carry", self.carry_out), ("ys", self.ys))
@@ -184,8 +202,19 @@ class Program:
         ]
         returned += [f"d{w.name or w!r}: {v!r}" for w, v in self.sums.items()]
         returned += [f"{name}: {v!r}" for name, v in self.taps.items()]
+        if self.kept:
+            returned.append(f"stored: {', '.join(map(repr, dict.fromkeys(self.kept.values())))}")
         lines.append(f"  return {'; '.join(returned) or 'nothing'}")
         return "\n".join(lines)
+
+    def _when(self, v: Value) -> str:
+        """Where and how a value is computed, if not simply in every step."""
+        if v.stage != STEP:
+            return f"  {v.stage} the loop"
+        if v in self.early or v in self.late:
+            when = "ahead" if v in self.early else "behind"
+            return f"  for a chunk of steps, {when}"
+        return f"  {self.onto[v]!r} adds itself" if v in self.onto else ""
 
     def check(self) -> Program:
         """Raises ProgramError unless every value is defined before it is used, once, with a type
@@ -234,27 +263,3 @@ def used(results: Sequence[Value], inputs: Iterable[Value] = ()) -> list[Value]:
             found[id(v)] = v
             stack.extend(i for i in v.inputs if type(i) is Value)
     return sorted(found.values(), key=lambda v: v.index)  # a value is made after its inputs
-
-
-_INFERRED: dict[Any, tuple[tuple[int, ...], np.dtype]] = {}
-
-
-def infer(
-    op: Op, inputs: Sequence[Any], params: dict[str, Any]
-) -> tuple[tuple[int, ...], np.dtype]:
-    """(shape, dtype) of op(*inputs, **params), found by running it on zeros, once."""
-    types = tuple([(v.shape, v.dtype) if type(v) is Value else v for v in inputs])
-    key = (op.name, types, freeze(params))
-    known = _INFERRED.get(key)
-    if known is None:
-        zeros = [
-            np.broadcast_to(np.zeros((), v.dtype), v.shape) if type(v) is Value else v
-            for v in inputs
-        ]
-        arrays, _ = op.arrays(zeros)
-        with np.errstate(all="ignore"):
-            y = op.forward(arrays, params)
-        if len(_INFERRED) > 4096:
-            _INFERRED.clear()
-        known = _INFERRED[key] = (y.shape, y.dtype)
-    return known

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..tensors import Tensor
 from ..tree import leaves
-
-Array = np.ndarray
+from .records import Record
 
 
 @dataclass
 class Call:
-    """One scan that ran, for a listener that has a method `ran`: enough to run it again.
+    """One scan that ran, for listeners of whole scans: enough to run it again.
 
-    cell, xs: as they ran; with `lengths` see `scan.unpadded`. final, ys:
+    cell, xs: as they ran; with `lengths` see `padding.unpadded`. final, ys:
     what came out, apart: the gradient of `final` has no part that came by `ys`. weights: leaves
     that the cell reads and that need a gradient. truncate: as given to scan. began: the
     time on the tape's clock, before the first step.
@@ -36,34 +33,6 @@ class Call:
     @property
     def steps(self) -> int:
         return int(leaves(self.xs)[0].shape[0])
-
-
-class Record:
-    """What `scan(..., record=...)` kept of every step, in order of time.
-
-    values: name -> (T, B, ...), what `mg.tap(name, ...)` marked in the cell. gradients: name ->
-    |dL/d(value_t)| for each row, (T, B), once backward has passed the scan; norms: the same over
-    the whole batch, (T,), in float64.
-    """
-
-    def __init__(self) -> None:
-        self.values: dict[str, Array] = {}
-        self.gradients: dict[str, Array] = {}
-
-    @property
-    def norms(self) -> dict[str, Array]:
-        found = {}
-        for name, rows in self.gradients.items():
-            wide = rows.astype(np.float64)
-            peak = wide.max(axis=1, keepdims=True, initial=0.0)
-            scale = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
-            with np.errstate(over="ignore"):
-                found[name] = (scale * np.sqrt(((wide / scale) ** 2).sum(1, keepdims=True)))[:, 0]
-        return found
-
-    def __repr__(self) -> str:
-        read = ", ".join(self.values) or "nothing"
-        return f"<Record of {read}; gradients of {', '.join(self.gradients) or 'nothing yet'}>"
 
 
 class ScanResult(tuple):

@@ -6,14 +6,13 @@ forward step computed, and gives dL/dxs of the step and, summed over time, dL/dw
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .. import ops
+from ..axes import indexed
 from ..errors import DTypeError, GradientError
-from .batch import indexed
 from .program import AFTER, BEFORE, STEP, Program, Value, used
 from .trace import Trace, Tracer
 
@@ -24,17 +23,13 @@ def reverse(
     wanted: Iterable[Value],
     with_ys: bool = True,
     states: Iterable[str] = (),
-) -> tuple[Program, list[Value]]:
-    """The BPTT step of `program`, and the xs whose gradients are its ys.
+) -> Program:
+    """The BPTT step of `program`.
 
     wanted: the xs and weights whose gradients are asked for. with_ys: whether gradients of the ys
     come in, too, or only that of the last carry. states: names of taps whose gradient is shown.
     """
-    trace.forward = False
-    try:
-        return _Reverse(trace, program, wanted).run(with_ys, states)
-    finally:
-        trace.forward = True
+    return _Reverse(trace, program, wanted).run(with_ys, states)
 
 
 class _Reverse:
@@ -49,7 +44,7 @@ class _Reverse:
             ):
                 self.needs.add(id(v))
 
-    def run(self, with_ys: bool, states: Iterable[str]) -> tuple[Program, list[Value]]:
+    def run(self, with_ys: bool, states: Iterable[str]) -> Program:
         program, trace = self.program, self.trace
         for v in program.carry:
             if v.dtype.kind != "f":
@@ -91,8 +86,8 @@ class _Reverse:
                 sums[v] = self._total(v)._value
         results = [*carry_out, *(d for _, d in xs), *sums.values(), *taps.values()]
         own = [v for v in used(results) if v.index >= first]
-        reads = self._reads([*own, *results], first)
-        back = Program(
+        reads = self._reads(own, results, first)
+        return Program(
             carry=[t._value for t in carry],
             xs=[*(t._value for t in dys), *(v for v in reads if v.stage == STEP)],
             weights=[v for v in reads if v.stage == BEFORE],
@@ -101,9 +96,9 @@ class _Reverse:
             ys=[d for _, d in xs],
             sums=sums,
             taps=taps,
+            gradients_of=[v for v, _ in xs],
             name="backward step",
         )
-        return back, [v for v, _ in xs]
 
     def _shown(self, states: Iterable[str]) -> dict[int, list[str]]:
         """id of a value -> the taps of which it is the gradient.
@@ -118,13 +113,11 @@ class _Reverse:
                 shown.setdefault(id(left.get(v, v)), []).append(name)
         return shown
 
-    def _reads(self, values: Sequence[Value], first: int) -> list[Value]:
+    @staticmethod
+    def _reads(body: Sequence[Value], results: Sequence[Value], first: int) -> list[Value]:
         """Values of the forward step that the backward step reads."""
-        found: dict[int, Value] = {}
-        for v in values:
-            for i in (v, *v.inputs):
-                if type(i) is Value and i.index < first:
-                    found[id(i)] = i
+        read = [*(i for v in body for i in v.inputs if type(i) is Value), *results]
+        found = {id(i): i for i in read if i.index < first}
         return sorted(found.values(), key=lambda v: v.index)
 
     def _input(self, role: str, v: Value, like: Value) -> Tracer:
@@ -184,29 +177,23 @@ class _Reverse:
 
     def _facts(self, v: Value, rule: Any) -> list[Any]:
         """What a rule asks for besides g."""
-        op = v.op
-        assert op is not None
-        names = list(inspect.signature(rule).parameters)[1:]
-        facts: list[Any] = []
-        for name in names:
-            stem, _, what = name.rpartition("_")
-            if name == "y":
-                facts.append(Tracer(self.trace, v))
-            elif name in op.inputs:
-                k = op.inputs.index(name)
-                x = v.inputs[k]  # cut off in the step, so in its derivative, too
-                facts.append(Tracer(self.trace, x, k in v.cut) if type(x) is Value else x)
-            elif name in op.defaults:
-                facts.append(v.params[name])
-            elif op.variadic:
-                facts.append([i.shape if what == "shape" else i.dtype for i in v.inputs])
+        assert v.op is not None
+        found: list[Any] = []
+        for kind, key in v.op.facts(rule):
+            x = v.inputs[key] if type(key) is int else None
+            if kind == "y":
+                found.append(Tracer(self.trace, v))
+            elif kind == "input":  # cut off in the step, so in its derivative, too
+                found.append(Tracer(self.trace, x, key in v.cut) if type(x) is Value else x)
+            elif kind == "parameter":
+                found.append(v.params[key])
+            elif kind in ("shapes", "dtypes"):
+                found.append([i.shape if kind == "shapes" else i.dtype for i in v.inputs])
+            elif kind == "shape":
+                found.append(x.shape if type(x) is Value else ())
             else:
-                x = v.inputs[op.inputs.index(stem)]
-                if what == "shape":
-                    facts.append(x.shape if type(x) is Value else ())
-                else:
-                    facts.append(x.dtype if type(x) is Value else v.dtype)
-        return facts
+                found.append(x.dtype if type(x) is Value else v.dtype)
+        return found
 
     def _fitted(self, part: Any, x: Value) -> Tracer:
         if not isinstance(part, Tracer):  # a rule that gives a plain number
@@ -226,13 +213,9 @@ class _Reverse:
         return self._over_time(total)
 
     def _over_time(self, total: Value) -> Value:
-        trace = self.trace
-        op = ops.sum
-        value = Value(
-            len(trace.values), "op", total.shape, total.dtype, total.batch, total.many, op,
-            (total,), {"axis": (), "keepdims": True}, AFTER,
-        )  # fmt: skip
-        return trace._new(value)
+        params = {"axis": (), "keepdims": True}
+        axis = total.batch, total.many
+        return self.trace.after(ops.sum, (total,), total.shape, params, axis)
 
 
 def norm(g: Any) -> Any:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from ..listener import Listener
+
 
 def label(below: str, name: str, taken: Counter[tuple[str, str]]) -> tuple[str, str]:
     """(scope below the step's, name) of a tap; the second of a kind in a step is `h#2`."""
@@ -29,7 +31,7 @@ def bare(label: str) -> str:
     return label.rpartition("/")[2].partition("#")[0]
 
 
-class StepTaps:
+class StepTaps(Listener):
     """The taps of one step, in a scope, as they are heard; one value under one name counts once."""
 
     def __init__(self, scope: str):
@@ -38,7 +40,7 @@ class StepTaps:
         self._seen: set[tuple[str, int]] = set()
         self._values: list[tuple[tuple[str, str], Any]] = []
 
-    def hear(self, name: str, value: Any, scope: str) -> None:
+    def tap(self, name: str, value: Any, scope: str) -> None:
         if (name, id(value)) in self._seen:
             return
         self._seen.add((name, id(value)))

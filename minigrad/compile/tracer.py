@@ -16,7 +16,6 @@ from ..errors import TraceError
 from ..op import Op
 from ..tape import state
 from ..tensors import Tensor
-from . import hoist
 from .program import Value
 
 if TYPE_CHECKING:
@@ -89,7 +88,8 @@ class Tracer(Tensor):
         if not self._value.from_x:
             self._no_value("a check asked for its values", "check before the scan")
         self._trace.reads = "it reads the values of its input"
-        return hoist.whole(self._value, self._trace.rows).numpy()
+        values: Array = self._trace.whole(self._value).numpy()
+        return values
 
     def of_all_steps(self, name: str, function: Callable[[Array], Array]) -> Tracer:
         """function of the values of a part of the input, (T, B, ...), as an input of its own."""
@@ -163,9 +163,9 @@ for _name, _op in {
 def trace_of(args: Iterable[Any], params: dict[str, Any]) -> Trace:
     """The trace that a call on these arguments belongs to."""
     found = {id(a._trace): a._trace for a in args if isinstance(a, Tracer)}
-    index = params.get("index")
-    if isinstance(index, (Abstract, Tracer)):
-        found[id(index._trace)] = index._trace
+    for given in params.values():
+        if isinstance(given, (Abstract, Tracer)):
+            found[id(given._trace)] = given._trace
     if len(found) > 1:
         raise TraceError(
             "scan: a value of one scan's step is used in the step of another; pass it to the inner "

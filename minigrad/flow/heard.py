@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..tape import tick
 from ..tensors import Tensor
 from .places import descends
 from .replay import Replay
-from .taps import SequenceTaps, Series, Step
+from .taps import SequenceTaps, Series, Step, stacked_norms
 
 Array = np.ndarray
 Place = tuple[str, str]  # (scope below the step's, name)
@@ -89,6 +89,14 @@ class Run:
             return self.whole.steps()
         return dict(zip(labels(list(self.series)), self.series.values(), strict=True))
 
+    def per_sample(self, name: str, series: Series, steps: Sequence[int]) -> Array:
+        """|dL/d(value)| at these steps, (T, B) float64: of a compiled scan as the loop gave it."""
+        if self.whole is None:
+            return stacked_norms(series, steps)
+        found: Array | None = self.whole.record.gradients.get(name)
+        rows = next(iter(series.values())).values.shape[0]
+        return np.zeros((len(steps), rows)) if found is None else found[steps].astype(np.float64)
+
     @property
     def norms_known(self) -> bool:
         """Whether the norms that came with BPTT are those of all backward passes together."""
@@ -113,24 +121,6 @@ def listen_to(step: Step, tensor: Tensor, arrived: Callable[[], None]) -> None:
         arrived()
 
     tensor.register_hook(hook)
-
-
-def size_of(record: Any) -> int:
-    """Bytes of the arrays that a scan's record keeps alive."""
-    parts = getattr(record, "parts", [record])
-    roots = {
-        id(r): r.nbytes
-        for part in parts
-        for a in part.values.values()
-        if (r := _root(a)) is not None
-    }
-    return sum(roots.values())
-
-
-def _root(a: Any) -> Any:
-    while isinstance(getattr(a, "base", None), np.ndarray):
-        a = a.base
-    return a
 
 
 def _position(tensor: Tensor) -> int | None:

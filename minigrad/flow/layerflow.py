@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..norms import row_norms
 from . import weights
 from .advising import advice, reason
 from .replay import FlowError, Replay
-from .taps import row_norms
 from .verdict import Thresholds, Verdict, judge
 
 if TYPE_CHECKING:

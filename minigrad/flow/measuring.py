@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..norms import row_norms
 from ..tensors import Tensor
 from .histogram import Histogram
 from .layerflow import LayerFlow
-from .taps import row_norms
 
 Array = np.ndarray
 

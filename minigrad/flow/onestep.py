@@ -28,7 +28,7 @@ class OneStep:
         self.x = map_leaves(_own, x)
         heard = StepTaps(switches.scope)
         before = switches.switch(recording=True)
-        switches.listeners = (heard.hear,)
+        switches.listeners = (heard,)
         try:
             new, y = cell(self.state, self.x)
         finally:

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from ..autodiff import grad
 from ..compile.result import Call
+from ..listener import Listener
 from ..tape import listen
 from ..tensors import Tensor
 from ..tree import named_leaves
@@ -35,29 +37,29 @@ MEMORY = 4 << 30
 _active = threading.local()
 
 
-class _Listener:
+class _Listener(Listener):
     """What record() hands to `listen`: it hears taps one by one, or a compiled layer's at once,
     which modules are called, and what each scan read, so that it can be run again.
     """
 
+    whole_scans = True
+
     def __init__(self, recording: Recording):
         self.recording = recording
         self.states = recording.states  # whose gradients are wanted
-        self.entered = recording.places.entered
 
-    def __call__(self, name: str, tensor: Tensor, scope: str) -> None:
+    def tap(self, name: str, tensor: Tensor, scope: str) -> None:
         self.recording.hear(name, tensor, scope)
+
+    def entered(self, module: Any, name: str) -> AbstractContextManager[str]:
+        return self.recording.places.entered(module, name)
 
     def sequence(
         self, path: str, order: range, record: Any, made_by: dict[str, str], wants: bool
     ) -> Callable[[], None]:
-        """A scan in scope `path` has run its steps in this order; record holds values and, once the
-        returned function is called, norms of gradients.
-        """
         return self.recording.hear_sequence(path, SequenceTaps(order, record, made_by, wants))
 
     def ran(self, path: str, call: Call) -> None:
-        """A scan in scope `path`, compiled or on the tape."""
         self.recording.hear_call(path, call)
 
 

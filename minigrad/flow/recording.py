@@ -11,8 +11,9 @@ import numpy as np
 
 from ..compile.result import Call
 from ..compile.taps import bare
+from ..norms import row_norms
 from ..tensors import Tensor
-from .heard import Place, Run, listen_to, size_of
+from .heard import Place, Run, listen_to
 from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
 from .places import Places, at_step, both_directions, join
 from .replay import FlowError, Replay
@@ -22,9 +23,7 @@ from .taps import (
     Step,
     activation,
     bad_numbers,
-    row_norms,
     stacked,
-    stacked_norms,
 )
 from .verdict import Thresholds, Verdict, worst
 
@@ -126,7 +125,7 @@ class Recording(Mapping[str, LayerFlow]):
             return self.arrived  # hear_call says so
         run = self._begin(path, self.places.nameless(path), self.places.numbered(path))
         run.whole = taps
-        run.nbytes = size_of(taps.record)
+        run.nbytes = taps.record.nbytes
         self._bytes += run.nbytes
 
         def told() -> None:
@@ -260,10 +259,10 @@ class Recording(Mapping[str, LayerFlow]):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __str__(self) -> str:
-        from .reporting import report
+    printed: Callable[[Any], Any]  # its report; reporting.py, which reads recordings, says how
 
-        return str(report(self))
+    def __str__(self) -> str:
+        return str(type(self).printed(self))
 
     def __repr__(self) -> str:
         missing = f"; missing: {'; '.join(m)}" if (m := self.missing) else ""
@@ -345,7 +344,9 @@ class Recording(Mapping[str, LayerFlow]):
         if again:
             per_sample = run.replay.per_sample(list(states))  # type: ignore[union-attr]
         else:
-            per_sample = {name: stacked_norms(series, steps) for name, series in states.items()}
+            per_sample = {
+                name: run.per_sample(name, series, steps) for name, series in states.items()
+            }
         heard = {n: s for n, s in states.items() if any(x.gradient is not None for x in s.values())}
         every = [step for series in states.values() for step in series.values()]
         return LayerFlow(

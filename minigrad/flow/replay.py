@@ -23,15 +23,16 @@ import numpy as np
 
 from ..backward import walk
 from ..compile.outer import Target
+from ..compile.padding import unpadded
 from ..compile.result import Call
-from ..compile.scan import scan, unpadded
+from ..compile.scan import scan
 from ..errors import MinigradError, TraceError
+from ..norms import row_norms
 from ..tape import no_grad
 from ..tape import state as switches
 from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from .onestep import OneStep
-from .taps import row_norms
 
 Array = np.ndarray
 

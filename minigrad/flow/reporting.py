@@ -103,6 +103,9 @@ def report(what: Recording | Mapping[str, Recording], blocks: str = BLOCKS) -> R
     return Report(recordings, blocks)
 
 
+Recording.printed = report
+
+
 def _notes(layer: LayerFlow) -> list[str]:
     """Gates with time constants, dead units, NaN and Inf, and what to try."""
     if layer.forward_only:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..norms import row_norms
+
 Array = np.ndarray
 
 # Share of the range of a sigmoid or tanh beyond which its slope is below a tenth of its maximum.
@@ -69,7 +71,7 @@ class SequenceTaps(NamedTuple):
             for t in self.order:
                 step = series[t] = Step(values[t], self.made_by[name], self.wants)
                 if gradients is not None:
-                    step.per_sample = gradients[t].astype(np.float64)
+                    step.per_sample = gradients[t]
         return found
 
 
@@ -111,20 +113,6 @@ def bad_numbers(series: Series) -> tuple[int, int]:
 def _rows(x: Array) -> Array:
     """(B, n): what comes before the last axis are rows."""
     return x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
-
-
-def row_norms(x: Array) -> Array:
-    """Euclidean norm over the last axis, float64, one for each row of what comes before it.
-
-    Each row is scaled by its largest element: squares neither underflow nor overflow. NaN and Inf
-    stay.
-    """
-    rows = np.abs(np.asarray(x, dtype=np.float64))
-    rows = _rows(rows)
-    peak = rows.max(axis=1, initial=0.0, keepdims=True)
-    scale = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
-    with np.errstate(over="ignore"):
-        return (scale * np.sqrt(np.sum((rows / scale) ** 2, axis=1, keepdims=True)))[:, 0]
 
 
 def activation(step: Step) -> tuple[float, float, float]:

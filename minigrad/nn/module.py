@@ -77,8 +77,7 @@ class Module:
         name = self.scope_name
         with ExitStack() as stack:
             for listener in switches.listeners:
-                if (entered := getattr(listener, "entered", None)) is not None:
-                    name = stack.enter_context(entered(self, name))
+                name = stack.enter_context(listener.entered(self, name))
             if name:
                 stack.enter_context(scope(name))
             return self.forward(*args, **kwargs)

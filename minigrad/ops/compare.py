@@ -8,61 +8,61 @@ from .. import scalar
 from ..kinds import elementwise
 
 
-@elementwise(symbol="=", differentiable=False, method=False, integers=np.equal)
+@elementwise(symbol="=", differentiable=False, method=False, integers=np.equal, cheap=True)
 def equal(a, b):
     """y = (a == b), a mask."""
     return a == b
 
 
-@elementwise(symbol="≠", differentiable=False, method=False, integers=np.not_equal)
+@elementwise(symbol="≠", differentiable=False, method=False, integers=np.not_equal, cheap=True)
 def not_equal(a, b):
     """y = (a != b), a mask."""
     return a != b
 
 
-@elementwise(symbol="<", differentiable=False, method=False, integers=np.less)
+@elementwise(symbol="<", differentiable=False, method=False, integers=np.less, cheap=True)
 def less(a, b):
     """y = (a < b), a mask."""
     return a < b
 
 
-@elementwise(symbol="≤", differentiable=False, method=False, integers=np.less_equal)
+@elementwise(symbol="≤", differentiable=False, method=False, integers=np.less_equal, cheap=True)
 def less_equal(a, b):
     """y = (a <= b), a mask."""
     return a <= b
 
 
-@elementwise(symbol=">", differentiable=False, method=False, integers=np.greater)
+@elementwise(symbol=">", differentiable=False, method=False, integers=np.greater, cheap=True)
 def greater(a, b):
     """y = (a > b), a mask."""
     return a > b
 
 
-@elementwise(symbol="≥", differentiable=False, method=False, integers=np.greater_equal)
+@elementwise(symbol="≥", differentiable=False, method=False, integers=np.greater_equal, cheap=True)
 def greater_equal(a, b):
     """y = (a >= b), a mask."""
     return a >= b
 
 
-@elementwise(symbol="and", differentiable=False, method=False)
+@elementwise(symbol="and", differentiable=False, method=False, cheap=True)
 def logical_and(a: bool, b: bool):
     """y = a and b, on masks."""
     return a & b
 
 
-@elementwise(symbol="or", differentiable=False, method=False)
+@elementwise(symbol="or", differentiable=False, method=False, cheap=True)
 def logical_or(a: bool, b: bool):
     """y = a or b, on masks."""
     return a | b
 
 
-@elementwise(symbol="not", differentiable=False, method=False)
+@elementwise(symbol="not", differentiable=False, method=False, cheap=True)
 def logical_not(a: bool):
     """y = not a, on masks."""
     return ~a
 
 
-@elementwise(symbol="?:", method=False)
+@elementwise(symbol="?:", method=False, cheap=True)
 def where(condition: bool, a, b):
     """y = a where the mask `condition` holds, else b.  The gradient follows the choice."""
     return scalar.where(condition, a, b)

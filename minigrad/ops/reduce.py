@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from ..axes import canonical_axes, canonical_axis
+import functools
+import math
+
+import numpy as np
+
+from ..axes import canonical_axes, canonical_axis, next_axis
 from ..errors import ShapeError
 from ..kernels import reduce as kernels
 from ..kinds import reduce
 from ..op import sample
-from .view import reshape
+from .arithmetic import add, maximum, minimum
+from .compare import where
+from .view import expand_dims, reshape
 
 # what sum, max and min are tested with
 _CALLS = [
@@ -28,7 +35,7 @@ def _keep_axes(shapes, axis, keepdims):
     return {"axis": canonical_axes(axis, len(shapes[0])), "keepdims": bool(keepdims)}
 
 
-@reduce(symbol="Σ", samples=_CALLS, errors=_REFUSED)
+@reduce(symbol="Σ", fold=add, identity=0.0, samples=_CALLS, errors=_REFUSED)
 def sum(x, axis=None, keepdims=False):
     """y = sum of x over `axis` (an int, a tuple, or None for all)."""
     return kernels.sum(x, axis, keepdims)
@@ -39,7 +46,12 @@ def _(shapes, axis, keepdims):
     return _keep_axes(shapes, axis, keepdims)
 
 
-@reduce(samples=_CALLS, errors=[*_REFUSED, (_EMPTY, "no max over an empty axis")])
+@reduce(
+    fold=maximum,
+    identity=-math.inf,
+    samples=_CALLS,
+    errors=[*_REFUSED, (_EMPTY, "no max over an empty axis")],
+)
 def max(x, axis=None, keepdims=False):
     """y = largest of x over `axis`; NaN if any is.  Equal largest elements share the gradient."""
     return kernels.max(x, axis, keepdims)
@@ -50,7 +62,12 @@ def _(shapes, axis, keepdims):
     return _extremum("max", shapes, axis, keepdims)
 
 
-@reduce(samples=_CALLS, errors=[*_REFUSED, (_EMPTY, "no min over an empty axis")])
+@reduce(
+    fold=minimum,
+    identity=math.inf,
+    samples=_CALLS,
+    errors=[*_REFUSED, (_EMPTY, "no min over an empty axis")],
+)
 def min(x, axis=None, keepdims=False):
     """y = smallest of x over `axis`; NaN if any is.  Equal smallest elements share the gradient."""
     return kernels.min(x, axis, keepdims)
@@ -73,6 +90,23 @@ def cumsum(x, axis=-1):
 @cumsum.check_params
 def _(shapes, axis):
     return {"axis": canonical_axis(axis, len(shapes[0]))}
+
+
+@cumsum.expand
+def _(x, axis):
+    """As a masked sum: y_i = sum of x_j over j <= i."""
+    later = len(x.shape) - 1 - axis
+    return sum(where(_up_to(x.shape[axis], later), expand_dims(x, axis), 0.0), axis=axis + 1)
+
+
+@functools.cache
+def _up_to(n, later):
+    """mask[i, j] = j <= i, with `later` axes of one element behind."""
+    return (np.arange(n)[:, None] >= np.arange(n)).reshape(n, n, *(1,) * later)
+
+
+for _op in (sum, max, min):
+    _op.over_time(next_axis)
 
 
 def _extremum(name, shapes, axis, keepdims):

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import versions
 from ..errors import NumericalError
+from ..norms import joint_norm
 from ..tensors import Tensor
 
 Array = np.ndarray
@@ -42,7 +43,7 @@ def clip_grad_norm_(
             f"{norm_type}."
         )
     grads = _gradients(params)
-    peak, ratio = _norm([g._data for g in grads], norm_type)
+    peak, ratio = joint_norm([g._data for g in grads], norm_type)
     norm = peak * ratio
     if not np.isfinite(peak):
         if error_if_nonfinite:
@@ -72,13 +73,3 @@ def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> No
 def _gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
     params = [params] if isinstance(params, Tensor) else params
     return [p.grad for p in params if p.grad is not None]
-
-
-def _norm(grads: list[Array], p: float) -> tuple[float, float]:
-    """(largest |g|, the p-norm of all the gradients together divided by that)."""
-    peaks = [np.max(np.abs(g), initial=0.0) for g in grads]
-    peak = float(np.max(peaks, initial=0.0))  # NaN if any is: Python's max() may miss one
-    if p == np.inf or peak == 0.0 or not np.isfinite(peak):
-        return peak, 1.0
-    powers = [np.sum((np.abs(g, dtype=np.float64) / peak) ** p) for g in grads]
-    return peak, float(np.sum(powers) ** (1 / p))

@@ -14,14 +14,14 @@ from compile.agree import PLAIN, assert_agree, small_parts
 from compile.test_scan import leaf
 
 import minigrad as mg
-from minigrad.compile import codegen, compiled, kernel, lower, nest, passes, reverse
-from minigrad.compile import scan as scan_function
+from minigrad.compile import bptt, codegen, fused, kernel, lower, nest, reverse
+from minigrad.compile.passes import sharing, slicing
 from minigrad.compile.program import ProgramError
 from minigrad.tree import leaves
 
 pytestmark = pytest.mark.skipif(not PLAIN, reason="each fault would compile kernels of its own")
 
-COMPILED = sys.modules[scan_function.__module__]._COMPILED
+COMPILED = fused._COMPILED
 
 
 @pytest.fixture(autouse=True)
@@ -172,16 +172,16 @@ FAULTS: dict[str, Callable[[], Any]] = {
         lower.Lowering, "_copy_place", every(3, beside)
     ),
     "equal ops with different parameters are shared": lambda: replaced(
-        passes, "freeze", lambda real: lambda value: None
+        sharing, "freeze", lambda real: lambda value: None
     ),
     "slices keep their place when they move": lambda: replaced(
-        passes, "_for_operand", every(1, unmoved)
+        slicing, "_for_operand", every(1, unmoved)
     ),
     "a detached value passes its gradient on": lambda: replaced(
-        sys.modules["minigrad.compile.trace"].Tracer, "detach", lambda real: lambda self: self
+        sys.modules["minigrad.compile.tracer"].Tracer, "detach", lambda real: lambda self: self
     ),
     "parts of a gradient are lost": lambda: replaced(reverse._Reverse, "_add", every(1, lost)),
-    "a sum over time is twice what it is": lambda: replaced(compiled, "by_time", every(1, doubled)),
+    "a sum over time is twice what it is": lambda: replaced(bptt, "by_time", every(1, doubled)),
     "a gradient of the last state does not arrive": lambda: replaced(
         kernel.StepKernel, "run", every(1, without_the_last)
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,19 +9,16 @@ import numpy as np
 import pytest
 from compile import test_cut, test_indices, test_pure, test_record, test_repeats
 
-from minigrad.compile import checks, remember, reverse
-from minigrad.compile import scan as scan_function
+from minigrad.compile import checks, compiled, fused, remember, reverse
 from minigrad.compile.tracer import Tracer
-
-scan_module = sys.modules[scan_function.__module__]
 
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """No program with a fault is left for another test."""
-    scan_module._COMPILED.clear()
+    fused._COMPILED.clear()
     yield
-    scan_module._COMPILED.clear()
+    fused._COMPILED.clear()
 
 
 def test_indices_of_an_earlier_call_are_seen(monkeypatch: Any) -> None:
@@ -59,21 +55,14 @@ def test_a_cut_passed_on_as_uncut_is_seen(monkeypatch: Any) -> None:
 
 
 def test_a_gradient_of_a_tap_that_leaves_out_eager_ops_is_seen(monkeypatch: Any, rng: Any) -> None:
-    real = scan_module.Traced.__init__
-
-    def forgetful(self: Any, *args: Any) -> None:
-        real(self, *args)
-        for v in self.taps.values():
-            v.spread = False
-
-    monkeypatch.setattr(scan_module.Traced, "__init__", forgetful)
+    monkeypatch.setattr(compiled, "read_ahead", lambda program: set())
     with pytest.raises(AssertionError):
         test_record.test_every_tapped_value_has_the_gradient_that_the_tape_gives_it({}, rng)
 
 
 def test_side_effects_that_nobody_looks_for_are_seen(monkeypatch: Any) -> None:
-    monkeypatch.setattr(scan_module, "check_repeats", lambda *args: None)
-    assert checks.check_repeats is not scan_module.check_repeats
+    monkeypatch.setattr(fused, "check_repeats", lambda *args: None)
+    assert checks.check_repeats is not fused.check_repeats
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         test_repeats.test_what_changes_from_trace_to_trace_is_refused_and_named(
             test_repeats._mask, "multiply"

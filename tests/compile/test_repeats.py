@@ -56,7 +56,7 @@ def _order(h: Any, x: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize(("cell", "op"), [
     (_mask, "what multiply reads"), (_dropout, "what multiply reads"), (_number, "multiply"),
     (_python, "add"), (_counter, "divide"), (_clock, "multiply"),
-    (_weights, "what is computed ahead of the loop"),
+    (_weights, "what matmul reads"),
     (_order, "add|multiply"),
 ])  # fmt: skip
 def test_what_changes_from_trace_to_trace_is_refused_and_named(cell: Any, op: str) -> None:

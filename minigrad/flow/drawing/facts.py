@@ -19,7 +19,8 @@ class Facts:
 
     loops: value -> the loop that computes it; sizes: how many elements of a row each loop visits.
     stored: values that are kept for BPTT; partly: of those, which in part only. states: what the
-    carries are called. read: for the ys of a backward step, whose gradients they are.
+    carries are called. read: for the ys of a backward step, whose gradients they are. passes: what
+    each pass of the compiler did that changed something, counted.
     """
 
     title: str = ""
@@ -30,6 +31,7 @@ class Facts:
     states: Mapping[Value, str] = field(default_factory=dict)
     read: Sequence[Value] = ()
     reverse: bool = False
+    passes: Sequence[str] = ()
 
 
 def of_program(program: Program) -> Facts:
@@ -54,7 +56,7 @@ def of_scan(explanation: Explanation) -> list[tuple[Program, Facts]]:
         "forward", loops, _sizes(forward.kernel.lowered.steps),
         {v for v, parts in stored.items() if any(parts)},
         {v for v, parts in stored.items() if any(parts) and not all(parts)},
-        states, (), explanation.reverse,
+        states, (), explanation.reverse, passes_of(explanation, "step", "forward"),
     )  # fmt: skip
     panels = [(program, facts)]
     if back is not None:
@@ -64,9 +66,16 @@ def of_scan(explanation: Explanation) -> list[tuple[Program, Facts]]:
         facts = Facts(
             "BPTT, from the last step to the first", {v: k[0] for v, k in _loops(steps).items()},
             _sizes(steps), stored_reads(back.program), (), states, back.xs, explanation.reverse,
+            passes_of(explanation, "bptt", "backward"),
         )  # fmt: skip
         panels.append((back.program, facts))
     return panels
+
+
+def passes_of(explanation: Explanation, *programs: str) -> list[str]:
+    """`merge: matmul 2 -> 1` for each pass that changed one of these programs, in order."""
+    done = [d for d in explanation.passes if d.on in programs and d.changed]
+    return [f"{d.made_by.name}: {d.changed}" for d in done]
 
 
 def _states(program: Program) -> dict[Value, str]:

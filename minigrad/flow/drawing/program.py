@@ -87,7 +87,7 @@ class _Step:
         self.boxes = Boxes(program, pinned, facts.loops, self.name)
         with graph.subgraph(name=f"cluster_{prefix}") as outer:
             look = (
-                dict(color="#c3c9d4", label=label(facts.title))
+                dict(color="#c3c9d4", label=label("\n".join([facts.title, *facts.passes])))
                 if facts.title
                 else dict(color=PAPER)
             )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...norms import row_norms
 from ..drawing.colors import BROKEN, STOPS, Scale
 from ..replay import FlowError
 from . import pack
@@ -37,7 +38,7 @@ def to_dict(shown: Sequence[Network], title: str = "", sample: int = 0) -> dict[
     norms = [norm for n in shown for layer in n.layers() for norm in layer.norms.values()]
     for recording in (recording for network in shown for recording in network.moments.values()):
         if (inputs := _if_known(recording, "inputs")) is not None:
-            norms.append(_over_batch(inputs))
+            norms.append(row_norms(inputs))
     scale = Scale.around(np.concatenate(norms) if norms else [])
     return {
         "title": title,
@@ -172,7 +173,7 @@ def _inputs(recording: Any, sample: int) -> dict[str, Any] | None:
     steps = sorted({int(t) for layer in recording.values() for t in layer.steps})
     return {
         "steps": steps[: len(norms)],
-        "norms": pack.numbers(_over_batch(norms)[: len(steps)]),
+        "norms": pack.numbers(row_norms(norms)[: len(steps)]),
         "one": pack.numbers(norms[: len(steps), min(sample, norms.shape[1] - 1)]),
     }
 
@@ -225,10 +226,3 @@ def _source(layer: Any, name: str) -> int:
     """The entry where the gradient of a state enters: the last that is not zero; -1 if none is."""
     reached = np.flatnonzero(layer.norms[name] != 0)
     return int(reached[-1]) if reached.size else -1
-
-
-def _over_batch(norms: Array) -> Array:
-    """(T, B) norms -> (T,), scaled so that no square underflows."""
-    peak = np.abs(norms).max(axis=1, initial=0.0, keepdims=True)
-    scale = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
-    return (scale * np.sqrt(((norms / scale) ** 2).sum(axis=1, keepdims=True)))[:, 0]

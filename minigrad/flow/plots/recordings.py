@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...norms import norm
 from ..drawing.colors import PAPER
 from ..tables import steps as in_steps
 from ..verdict import Fit, Verdict
@@ -175,9 +176,7 @@ def _one_row(values: Array, row: int | None, what: str) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
             if what == "value":
                 return values.mean(axis=1)
-            peak = np.max(np.abs(values), axis=1, keepdims=True, initial=0.0)
-            scale = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
-            return scale[:, 0] * np.sqrt(((values / scale) ** 2).sum(axis=1))
+            return norm(values, axis=1)[:, 0]
     if not -values.shape[1] <= row < values.shape[1]:
         raise PlotError(f"heatmap: row {row} of a batch of {values.shape[1]}; rows count from 0.")
     return values[:, row]

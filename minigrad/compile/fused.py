@@ -1,0 +1,138 @@
+"""mode="fused": the step of a cell, compiled or found again, on the Tensors of one call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..tape import state as switches
+from ..tape import tick
+from ..tensors import Tensor, wrap
+from ..tree import leaves, map_leaves, rebuild
+from . import remember
+from .call import Run
+from .checks import check_repeats, warn_of_numbers
+from .compiled import Compiled
+from .eager import leaves_behind
+from .padding import cell_name, unpadded
+from .program import Value
+from .result import Call, ScanResult
+from .taps import bare
+from .traced import Traced, listed
+from .unroll import Cell, unroll
+
+_COMPILED: dict[Any, Compiled] = {}
+_MOST = 512  # programs; each holds its kernels
+
+
+def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any) -> ScanResult:
+    """scan(cell, init, xs) as compiled loops; rows is B."""
+    given = [*leaves(init), *leaves(xs)]
+    began = tick()
+    listeners = switches.listeners
+    wanted: Any = True if record is True or listeners else listed(record)
+    step = _step(cell, init, xs, given, rows, wanted, record)
+    states = set(step.taps) if record is True else set(listed(record))
+    for listener in listeners:  # those of whole sequences say what they want the gradient of
+        states |= {name for name in step.taps if bare(name) in listener.states}
+    for name in step.taps if record is True else listed(record):
+        if why := step.compiled.refused.get(name):
+            raise ValueError(f"scan: record={name!r}, but it {why}.")
+    tensors = step.compiled.tensors(step.tensors, rows)
+    run = Run(step.compiled, tensors, given[-1].shape[0], rows, reverse, step.taps, states)
+    finals, ys = run.run()
+    if switches.anomaly and not all(_finite(t) for t in (*finals, *ys)):
+        unroll(cell, init, xs, None, reverse)  # which names the op and the step
+    final, y = rebuild(step.final, finals), rebuild(step.ys, ys)
+    if listeners:
+        run.tell(listeners, switches.scope)
+    if any(listener.whole_scans for listener in listeners):
+        weights = leaves_behind(tensors, given, began)
+        for listener in listeners:
+            listener.ran(switches.scope, Call(cell, init, xs, reverse, final, y, weights, began))
+    return ScanResult(
+        final,
+        y,
+        run.ran.record if record else None,
+        run.explanation(step.came),
+    )
+
+
+class _Step(NamedTuple):
+    """A step as one call runs it."""
+
+    compiled: Compiled
+    tensors: list[Tensor]  # the inputs of its program
+    final: Any  # trees that stand for what it returns
+    ys: Any
+    taps: dict[str, Value]
+    came: str  # from where: traced or remembered, and why
+
+
+def _step(
+    cell: Cell, init: Any, xs: Any, given: list[Tensor], rows: int, wanted: Any, record: Any
+) -> _Step:
+    """The step of a cell, compiled: traced now, or remembered where that is promised to be safe."""
+    own = unpadded(cell) or cell
+    asked = wanted, record is True
+    memory = remember.Memory(own, own is not cell, init, xs, given, asked)
+    if memory.found is not None:
+        known = memory.found
+        return _Step(
+            known.compiled, known.again(given), *known.outputs, known.taps,
+            "reused: the cell is pure, and nothing that it holds has changed",
+        )  # fmt: skip
+    first = _traced(cell, init, xs, rows, bool(wanted), memory.wanted)
+    taps = first.chosen(wanted, record)
+    tensors = first.tensors()
+    code = remember.code_of(own)
+    compiled = _COMPILED.get(first.key(taps))
+    if memory.wanted or compiled is None or code not in compiled.checked:
+        apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own
+        n = len(leaves(init))
+        again = rebuild(init, apart[:n]), rebuild(xs, apart[n:])
+        second = _traced(cell, *again, rows, bool(wanted), True)
+        check_repeats(first, second, taps)
+        if compiled is None:
+            warn_of_numbers(cell_name(cell), own, code, first.trace.values)
+            compiled = compile_traced(first, cell_name(cell), taps)
+        compiled.checked.add(code)
+        if memory.wanted:
+            outputs = _places(first.final), _places(first.ys)
+            runs = (first, tensors, given), (second, second.tensors(), apart)
+            memory.learn(compiled, runs, outputs, taps)
+    return _Step(compiled, tensors, first.final, first.ys, taps, f"traced: {memory.why}")
+
+
+def _places(tree: Any) -> Any:
+    """The tree without what is in it."""
+    return map_leaves(lambda _: 0, tree)
+
+
+def _traced(cell: Cell, init: Any, xs: Any, rows: int, tapped: bool, noted: bool) -> Traced:
+    """A trace; tapped: of which taps are kept; noted: with the eager ops that the cell ran."""
+    if not noted:
+        return Traced(cell, init, xs, rows, tapped)
+    recorder = remember.Recorder()
+    with recorder.listening():
+        traced = Traced(cell, init, xs, rows, tapped)
+    traced.eager = recorder.nodes
+    return traced
+
+
+def _finite(t: Tensor) -> bool:
+    return t.dtype.kind != "f" or bool(np.isfinite(t._data).all())
+
+
+def compile_traced(traced: Traced, name: str, taps: dict[str, Value]) -> Compiled:
+    """What the compiler made, or makes now, of a trace."""
+    key = traced.key(taps)
+    found = _COMPILED.get(key)
+    if found is None:
+        if len(_COMPILED) >= _MOST:
+            _COMPILED.clear()
+        program = replace(traced.program, taps=dict(taps))
+        found = _COMPILED[key] = Compiled(traced.trace, program, name)
+    return found

@@ -1,0 +1,135 @@
+"""What is kept of every step of a scan: by a compiled one, by one on the tape, or by several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..errors import describe
+from ..norms import row_norms
+from ..tape import listen, state
+from ..tensors import Tensor
+from .taps import StepTaps
+
+Array = np.ndarray
+
+
+class Record:
+    """What `scan(..., record=...)` kept of every step, in order of time.
+
+    values: name -> (T, B, ...), what `mg.tap(name, ...)` marked in the cell. gradients: name ->
+    |dL/d(value_t)| for each row, (T, B), once backward has passed the scan; norms: the same over
+    the whole batch, (T,), in float64.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+
+    @property
+    def norms(self) -> dict[str, Array]:
+        return {name: row_norms(rows) for name, rows in self.gradients.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays that its values keep alive."""
+        roots = [_root(a) for a in self.values.values()]
+        return sum({id(r): r.nbytes for r in roots}.values())
+
+    def __repr__(self) -> str:
+        read = ", ".join(self.values) or "nothing"
+        return f"<Record of {read}; gradients of {', '.join(self.gradients) or 'nothing yet'}>"
+
+
+def _root(a: Array) -> Array:
+    while isinstance(a.base, np.ndarray):
+        a = a.base
+    return a
+
+
+class JoinedRecord(Record):
+    """The records of windows, one after the other."""
+
+    def __init__(self, parts: Sequence[Record]):
+        self.parts = list(parts)
+
+    @property
+    def values(self) -> dict[str, Array]:  # type: ignore[override]
+        return {n: np.concatenate([p.values[n] for p in self.parts]) for n in self.parts[0].values}
+
+    @property
+    def gradients(self) -> dict[str, Array]:  # type: ignore[override]
+        names = {n for p in self.parts for n in p.gradients}
+        found = {}
+        for n in sorted(names):
+            known = next(p.gradients[n] for p in self.parts if n in p.gradients)
+            found[n] = np.concatenate([
+                p.gradients.get(n, np.zeros((len(p.values[n]), known.shape[1]), known.dtype))
+                for p in self.parts
+            ])  # fmt: skip
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+
+class TapeRecord:
+    """record= with mode="tape": the same arrays, put together from every step's taps."""
+
+    def __init__(self, names: Any, reverse: bool, steps: int, rows: int):
+        self.names = None if names is True else {names} if isinstance(names, str) else set(names)
+        self.reverse, self.steps, self.rows = reverse, steps, rows
+        self.values: dict[str, list[Array]] = {}
+        self.record = Record()
+        self._steps: dict[str, StepTaps] = {}
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        self._around = f"{state.scope}/" if state.scope else ""
+        with listen(self._hear):
+            yield
+        for step in self._steps.values():
+            for name, tensor in step.named().items():
+                if self.names is None or name in self.names:
+                    self._keep(name, tensor)
+        self._steps.clear()
+        for name, steps in self.values.items():
+            if len(steps) != self.steps:
+                raise ValueError(
+                    f"scan: record={name!r}, but it is tapped in {len(steps)} of {self.steps} "
+                    f"steps; tap it in every one."
+                )
+            ordered = steps[::-1] if self.reverse else steps
+            self.record.values[name] = np.stack(ordered)
+
+    def _hear(self, name: str, tensor: Tensor, scope: str) -> None:
+        step = self._around + scope[len(self._around) :].partition("/")[0]
+        self._steps.setdefault(step, StepTaps(step)).tap(name, tensor, scope)
+
+    def _keep(self, name: str, tensor: Tensor) -> None:
+        if tensor.ndim == 0 or tensor.shape[0] != self.rows:
+            if self.names is None:
+                return
+            raise ValueError(
+                f"scan: record={name!r}, but it is {describe(tensor)}, without a row (axis 0) for "
+                f"each of the batch."
+            )
+        steps = self.values.setdefault(name, [])
+        k = len(steps)
+        steps.append(tensor.numpy())
+        if tensor.requires_grad:
+            tensor.register_hook(self._arrival(name, self.steps - 1 - k if self.reverse else k))
+
+    def _arrival(self, name: str, t: int) -> Callable[[Tensor], None]:
+        """A hook that notes the norms of the gradient at one step."""
+
+        def arrived(g: Tensor) -> None:
+            shape = self.steps, self.rows
+            table = self.record.gradients.setdefault(name, np.zeros(shape, g.dtype))
+            table[t] = row_norms(g._data.reshape(self.rows, -1), g.dtype)
+
+        return arrived
