@@ -151,10 +151,10 @@ for name in ("softsign", "wrong"):
 # ## Inside the package
 #
 # The same declaration, put into a file of `minigrad/ops/`, its name into `ops/__init__.py` and its
-# rule into the table of `ops/gradients.py`, `softsign.vjp(x=lambda g, y: ...)`, is a public
-# function with a Tensor method, and the tests find it by themselves: every op in the
-# registry is checked against finite differences in both dtypes, twice differentiated, broadcast,
-# with the sample inputs and the domain that ride on its declaration
+# rule into the table of `ops/gradients.py`, as `softsign.vjp(x=lambda g, y: ...)`, is a public
+# function with a Tensor method, and the tests find it by themselves: every op in the registry is
+# checked against finite differences in both dtypes, twice differentiated, broadcast, with the
+# sample inputs and the domain that ride on its declaration
 # (`@elementwise(domain=(0.1, 5.0))`). Reductions, products and views are declared alike; see
 # `CONTRIBUTING.md`.
 #
