@@ -1,0 +1,361 @@
+"""What Numba lacks, a few lines of LLVM each: functions for kernels, on float32 and float64.
+
+    fma(x, y, z)              x * y + z, rounded once where the CPU has an instruction for it
+    copysign sqrt floor absolute sin cos pow
+    select(condition, x, y)   x if condition else y, without a branch: both are evaluated
+    like(x, 2.0)              a number in the type of x, as Numba's literals are float64
+    pick(x, 2.0, 3.0)         the first if x has 32 bits, the second if it has 64
+    bits(x), floats(i)        the bits of a float as an integer of the same size, and back
+    polynomial(single, double)     a function of x by Horner's scheme, highest power first
+    wide()                    let LLVM use the CPU's widest vectors in the function that calls this
+    prefetch(a, i)            a[i] will be read soon
+    stack(64, np.float32)     room for so many numbers in the caller's frame, for `array`
+    array(p, shape, np.float32)    what lies at an address (or `stack`) as a C-contiguous array
+    row(a, i)                 a[i] of a C-contiguous 2-D array, known to be contiguous
+    call(address, p, i)       the C function "void(i64, i64)" at an address; `caller` makes others
+    forget_flags()            of floating-point errors
+
+A float literal joins in as the type of the other arguments. Each has a plain Python meaning, on
+numbers and NumPy arrays, which is what runs under NUMBA_DISABLE_JIT=1. With NUMBA_BOUNDSCHECK=1 a
+row is a[i], so that Numba checks it.
+"""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+import ctypes
+import math
+import platform
+import struct
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from minigrad.kernels import host
+from minigrad.kernels.jit import mode
+
+PLAIN, CHECKED = mode() == "plain", mode() == "checked"
+_I8, _I32, _I64 = (ir.IntType(size) for size in (8, 32, 64))
+
+
+def _native(plain):
+    """Decorator of an intrinsic's definition: `plain` is its meaning without JIT."""
+    return lambda define: plain if PLAIN else intrinsic(define)
+
+
+def _float_of(*kinds):
+    """The type that floats of these types meet in: of literals, which are float64, no notice."""
+    floats = [kind for kind in kinds if isinstance(kind, types.Float)]
+    return min(floats, key=lambda kind: kind.bitwidth) if floats else None
+
+
+def _llvm(name, arity, plain):
+    """The function `llvm.<name>` of so many floats."""
+
+    def generate(context, builder, signature, args):
+        kind = args[0].type
+        symbol = f"llvm.{name}.f{signature.return_type.bitwidth}"
+        form = ir.FunctionType(kind, [kind] * arity)
+        return builder.call(cgutils.get_or_insert_function(builder.module, form, symbol), args)
+
+    def rule(*kinds):
+        real = _float_of(*kinds)
+        return real and (real(*[real] * arity), generate)
+
+    def one(typing, x):
+        return rule(x)
+
+    def two(typing, x, y):
+        return rule(x, y)
+
+    def three(typing, x, y, z):
+        return rule(x, y, z)
+
+    return _native(plain)((one, two, three)[arity - 1])
+
+
+def _plain_fma(x, y, z):
+    if np.result_type(x) == np.float32:
+        wide = np.multiply(x, y, dtype=np.float64) + z  # the product is exact
+        return np.float32(wide) if np.ndim(wide) == 0 else wide.astype(np.float32)
+    return x * y + z
+
+
+fma = _llvm("fmuladd", 3, _plain_fma)
+copysign = _llvm("copysign", 2, np.copysign)
+sqrt = _llvm("sqrt", 1, np.sqrt)
+floor = _llvm("floor", 1, np.floor)
+absolute = _llvm("fabs", 1, np.abs)
+sin = _llvm("sin", 1, np.sin)
+cos = _llvm("cos", 1, np.cos)
+pow = _llvm("pow", 2, np.power)
+
+
+@_native(lambda condition, x, y: np.where(condition, x, y)[()])
+def select(typing, condition, x, y):
+    """x where the condition holds, else y."""
+
+    def generate(context, builder, signature, args):
+        return builder.select(*args)
+
+    kind = _float_of(x, y) or typing.unify_types(x, y)
+    return kind(types.boolean, kind, kind), generate
+
+
+@_native(lambda x, number: np.asarray(x).dtype.type(number))
+def like(typing, x, number):
+    """The number in the type of x."""
+
+    def generate(context, builder, signature, args):
+        return args[1]
+
+    return x(x, x), generate
+
+
+@_native(lambda x, single, double: np.asarray(x).dtype.type(_sized(x, single, double)))
+def pick(typing, x, single, double):
+    """The first number or the second, in the type of x: of 32 bits or of 64."""
+
+    def generate(context, builder, signature, args):
+        return args[1 if signature.return_type.bitwidth == 32 else 2]
+
+    return x(x, x, x), generate
+
+
+def _sized(x, single, double):
+    return single if np.asarray(x).dtype.itemsize == 4 else double
+
+
+def _plain_cast(kinds):
+    return lambda x: np.asarray(x).view(kinds[np.asarray(x).dtype.itemsize])[()]
+
+
+@_native(_plain_cast({4: np.int32, 8: np.int64}))
+def bits(typing, x):
+    """The bits of a float, as an integer."""
+
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(signature.return_type.bitwidth))
+
+    return {32: types.int32, 64: types.int64}[x.bitwidth](x), generate
+
+
+@_native(_plain_cast({4: np.float32, 8: np.float64}))
+def floats(typing, i):
+    """The float of these bits."""
+
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+    return {32: types.float32, 64: types.float64}[i.bitwidth](i), generate
+
+
+def polynomial(single, double):
+    """A function x -> c[0] x**n + ... + c[n], with the coefficients of float32 or of float64."""
+
+    def plain(x):
+        coefficients = [like(x, c) for c in _sized(x, single, double)]
+        total = coefficients[0]
+        for c in coefficients[1:]:
+            total = fma(total, x, c)
+        return total
+
+    @_native(plain)
+    def horner(typing, x):
+        def generate(context, builder, signature, args):
+            kind = args[0].type
+            symbol = f"llvm.fmuladd.f{x.bitwidth}"
+            form = ir.FunctionType(kind, [kind] * 3)
+            multiply_add = cgutils.get_or_insert_function(builder.module, form, symbol)
+            first, *rest = (kind(c) for c in rounded)
+            for c in rest:
+                first = builder.call(multiply_add, [first, args[0], c])
+            return first
+
+        # llvmlite prints a float as it is: it has to be one of the type.
+        coefficients = single if x.bitwidth == 32 else double
+        form = f"{len(coefficients)}{'f' if x.bitwidth == 32 else 'd'}"
+        rounded = struct.unpack(form, struct.pack(form, *coefficients))
+        return x(x), generate
+
+    return horner
+
+
+@_native(lambda: None)
+def wide(typing):
+    """The caller may use the widest vectors: of 512 bits, LLVM would take half."""
+
+    def generate(context, builder, signature, args):
+        set.add(builder.function.attributes, f'"prefer-vector-width"="{host.vector_bits()}"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@_native(lambda: None)
+def forget_flags(typing):
+    """NumPy reads the flags after a generalised ufunc; Inf and NaN are no reason to warn.
+
+    A tenth of the time of C's feclearexcept, where x86 lets us.
+    """
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    errors, all_flags = 0b011101, 0b111111  # without and with "inexact" and "denormal", in MXCSR
+
+    def generate(context, builder, signature, args):
+        if not x86:
+            form = ir.FunctionType(_I32, [_I32])
+            clear = cgutils.get_or_insert_function(builder.module, form, "feclearexcept")
+            builder.call(clear, [_I32(31)])
+            return context.get_dummy_value()
+        place = cgutils.alloca_once(builder, _I32)
+        at = builder.bitcast(place, _I8.as_pointer())
+        form = ir.FunctionType(ir.VoidType(), [at.type])
+        read, write = (
+            cgutils.get_or_insert_function(builder.module, form, f"llvm.x86.sse.{name}")
+            for name in ("stmxcsr", "ldmxcsr")
+        )
+        builder.call(read, [at])
+        state = builder.load(place)
+        with cgutils.if_unlikely(
+            builder, builder.icmp_signed("!=", builder.and_(state, _I32(errors)), _I32(0))
+        ):
+            builder.store(builder.and_(state, _I32(~all_flags)), place)
+            builder.call(write, [at])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def _data(context, builder, kind, value):
+    """Code generation: an array's machine pointer."""
+    return cgutils.create_struct_proxy(kind)(context, builder, value=value).data
+
+
+@_native(lambda a, i: None)
+def prefetch(typing, a, i):
+    """a[i], of a contiguous array, will be read soon."""
+
+    def generate(context, builder, signature, args):
+        place = builder.gep(_data(context, builder, a, args[0]), [args[1]])
+        place = builder.bitcast(place, _I8.as_pointer())
+        form = ir.FunctionType(ir.VoidType(), [place.type, _I32, _I32, _I32])
+        ask = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+        builder.call(ask, [place, _I32(0), _I32(3), _I32(1)])  # to read, keep in all caches, data
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp), generate
+
+
+def _element(dtype):
+    """The Numba type that `np.float32` or `float32` names in a kernel."""
+    return getattr(dtype, "dtype", None) or dtype.instance_type
+
+
+@_native(lambda count, dtype: np.empty(count, dtype))
+def stack(typing, count, dtype):
+    """Room in the caller's frame; `count` is a literal or a constant."""
+    element = _element(dtype)
+
+    def generate(context, builder, signature, args):
+        with builder.goto_entry_block():  # cgutils.alloca_once would fill it with zeros
+            kind = context.get_data_type(element)
+            place = builder.alloca(ir.ArrayType(kind, count.literal_value))
+        place.align = 64
+        return builder.bitcast(place, kind.as_pointer())
+
+    if not isinstance(count, types.IntegerLiteral):  # Numba asks again, with a literal
+        return None
+    return types.CPointer(element)(count, dtype), generate
+
+
+@intrinsic
+def _pointer(typing, p, dtype):
+    """An address or a pointer as a pointer to elements of `dtype`."""
+    element = _element(dtype)
+
+    def generate(context, builder, signature, args):
+        wanted = context.get_value_type(signature.return_type)
+        if isinstance(signature.args[0], types.Integer):
+            return builder.inttoptr(args[0], wanted)
+        return builder.bitcast(args[0], wanted)
+
+    return types.CPointer(element)(
+        types.int64 if isinstance(p, types.Integer) else p, dtype
+    ), generate
+
+
+@intrinsic
+def _row_pointer(typing, a, i):
+    """The place of a[i, 0]. Not by way of an integer: LLVM would not know what it points into."""
+
+    def generate(context, builder, signature, args):
+        fields = cgutils.create_struct_proxy(a)(context, builder, value=args[0])
+        columns = builder.extract_value(fields.shape, 1)
+        return builder.gep(fields.data, [builder.mul(args[1], columns)])
+
+    return types.CPointer(a.dtype)(a, types.intp), generate
+
+
+def array(p, shape, dtype):
+    """What lies at an address, or in `stack`, as a C-contiguous array."""
+    return carray(_pointer(p, dtype), shape)
+
+
+def row(a, i):
+    """a[i] of a C-contiguous 2-D array."""
+    return carray(_row_pointer(a, i), a.shape[1])
+
+
+def _plain_array(p, shape, dtype):
+    dtype = np.dtype(dtype if isinstance(dtype, (type, np.dtype)) else str(dtype))
+    shape = (shape,) if np.ndim(shape) == 0 else tuple(shape)
+    if isinstance(p, np.ndarray):
+        memory = p
+    else:
+        memory = (ctypes.c_char * (math.prod(shape) * dtype.itemsize)).from_address(p)
+    return np.ndarray(shape, dtype, memory)
+
+
+inner = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of njit
+
+if PLAIN:
+    array = _plain_array
+else:
+    array = njit(**inner)(array)
+if PLAIN or CHECKED:
+    row = njit(**inner)(lambda a, i: a[i])
+else:
+    row = njit(**inner)(row)
+
+
+def caller(result, *parameters):
+    """A function (address, *arguments): a call of the C function at the address.
+
+    result, parameters: Numba's types, `caller(types.int64, types.int64)`.
+    """
+    kinds = {types.void: None, types.int32: ctypes.c_int32, types.int64: ctypes.c_int64}
+
+    def plain(address, *arguments):
+        form = ctypes.CFUNCTYPE(kinds[result], *(kinds[kind] for kind in parameters))
+        return form(address)(*arguments)
+
+    def generate(context, builder, signature, args):
+        returned = context.get_value_type(result) if result != types.void else ir.VoidType()
+        form = ir.FunctionType(returned, [context.get_value_type(kind) for kind in parameters])
+        function = builder.inttoptr(args[0], form.as_pointer())
+        found = builder.call(function, cgutils.unpack_tuple(builder, args[1]))
+        return context.get_dummy_value() if result == types.void else found
+
+    @_native(plain)
+    def called(typing, address, *arguments):
+        rest = types.StarArgTuple.from_types(parameters)
+        return result(types.int64, rest), generate
+
+    return called
+
+
+call = caller(types.void, types.int64, types.int64)
