@@ -91,7 +91,7 @@ class Generator:
             real=self.dtype.name, lanes=self.lanes, shards=HEAD.index("shards"),
             simd=", ".join(filter(None, ["Mask, Vec, constant", used(_SIMD)])),
             steps=used(_STEPS) or "spread",
-            maths=f"from minigrad.kernels.vectormath import {maths}\n" if maths else "",
+            maths=f"from minigrad.kernels.vectormath_simd import {maths}\n" if maths else "",
         ) + body  # fmt: skip
 
     def _shard(self) -> None:

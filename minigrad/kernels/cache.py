@@ -26,6 +26,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -36,6 +37,7 @@ from minigrad.files import replacing
 from minigrad.kernels import limit, trust
 
 _MAGIC = b"minigrad kernel 1\n"
+_NUMBA = "__pycache__"  # where Numba keeps the machine code of a file
 _DIGITS = 24  # of a key: no time stamp and no other tool's hash in a file name is as long as that
 _OURS = re.compile(rf"(\w+-[0-9a-f]{{{_DIGITS}}})\.(?:o|py)")
 _TEMPORARY = re.compile(rf"\.{_OURS.pattern}\.(?:[0-9a-f]{{16}}|\d+\.\d+)")  # or of 0.1
@@ -123,6 +125,60 @@ def _unpack(data: bytes) -> tuple[list[str], bytes] | None:
     return (needs, code) if listed else None
 
 
+def whole(stem: str) -> Path | None:
+    """The folder with a whole kernel that only this user or root can have written, or None.
+
+    Numba looks into a folder only if it can write there: from another one, files are copied.
+    """
+    for place in _places():
+        try:
+            kept = _checked(place, stem)
+        except (OSError, ValueError):  # not there, gone meanwhile, or not ours to read
+            continue
+        if kept is None:
+            continue
+        if os.access(place / _NUMBA, os.W_OK):
+            return place
+        for name in kept:
+            copy = _private() / name
+            copy.parent.mkdir(mode=0o700, exist_ok=True)
+            shutil.copy2(place / name, copy)  # with its time, by which an older Numba goes
+        return _private()
+    return None
+
+
+def _checked(place: Path, stem: str) -> list[str] | None:
+    """The names of a kernel's files, if all of them are what was written."""
+    data = trust.read(place, f"{stem}.sums")
+    if data is None:
+        return None
+    sums = json.loads(data)
+    if not isinstance(sums, dict) or f"{stem}.py" not in sums:
+        return None
+    for name, digest in sums.items():
+        folder, _, file = name.rpartition("/")
+        if folder not in ("", _NUMBA) or not file.startswith(f"{stem}."):
+            return None
+        found = trust.read(place / folder, file)
+        if found is None or hashlib.sha256(found).hexdigest() != digest:
+            return None
+    return list(sums)
+
+
+def seal(path: Path) -> None:
+    """Notes what a kernel's text at `path` and Numba's files beside it are, for `whole`."""
+    place, stem = path.parent, path.stem
+    with suppress(OSError):
+        sums, size = {}, 0
+        for file in (path, *sorted((place / _NUMBA).glob(f"{stem}.*.nb[ic]"))):
+            file.chmod(0o644)  # not as the umask says: what a group may write is not loaded
+            data = file.read_bytes()
+            sums[str(file.relative_to(place).as_posix())] = hashlib.sha256(data).hexdigest()
+            size += len(data)
+        _write(place, f"{stem}.sums", json.dumps(sums).encode())
+        _keep_within_limit(place, size)
+
+
 def store(name: str, data: bytes) -> Path | None:
     """Write a file whole or not at all; returns its path, or None where nothing can be written."""
     with suppress(OSError):
@@ -154,6 +210,8 @@ def store_object(stem: str, needs: list[str], code: bytes) -> None:
 
 
 def _write(place: Path, name: str, data: bytes) -> Path:
+    if name.endswith(".py"):  # Numba would make the folder as the umask says
+        (place / _NUMBA).mkdir(mode=0o700, exist_ok=True)
     # Not as the umask says: what a group may write is not loaded.
     with replacing(place / name, mode=0o644, durable=False, follow=False) as file:
         file.write(data)

@@ -115,7 +115,7 @@ def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
         f"from minigrad.kernels.simd import {', '.join(['Mask', 'Vec', 'constant', *simd])}",
     ]
     if maths:
-        text.append(f"from minigrad.kernels.vectormath import {', '.join(maths)}")
+        text.append(f"from minigrad.kernels.vectormath_simd import {', '.join(maths)}")
     text += [
         "",
         f"V = Vec({dtype.name}, {lanes})",

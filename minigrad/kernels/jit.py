@@ -66,7 +66,7 @@ LOOP = "void(ptr*, i64*, i64*)"
 
 # The files of this package that shape every kernel.
 _HELPERS = (
-    "compiler.py",
+    "front.py",
     "integers.py",
     "loader.py",
     "memory.py",
@@ -74,7 +74,7 @@ _HELPERS = (
     "simd.py",
     "lanes.py",
     "steps.py",
-    "vectormath.py",
+    "vectormath_simd.py",
 )
 
 
@@ -205,7 +205,7 @@ def build(
         )
     links = links or {}
     if not _surroundings.cache_info().currsize:
-        _undisturbed(_surroundings)  # asks LLVM what CPU this is
+        undisturbed(_surroundings)  # asks LLVM what CPU this is
     listed = repr((sorted(exports.items()), sorted(links)))
     key = objects.key(name, text if code is None else code, listed, mode(), *_surroundings())
 
@@ -214,14 +214,14 @@ def build(
             _kernels[key] = _obtain(name, key, text, dict(exports), links)
 
     if key not in _kernels:
-        _undisturbed(once)
+        undisturbed(once)
     return _kernels[key]
 
 
 _STACK = 16 << 20  # for LLVM, whatever a program has set for threads of its own
 
 
-def _undisturbed(work: Callable[[], object]) -> None:
+def undisturbed(work: Callable[[], object]) -> None:
     """work() under the lock, cut short by no handler of a signal: they run in the main thread only.
 
     A Numba that was half imported, or stopped while it fills its tables, fails for good. So work
@@ -255,7 +255,7 @@ def _undisturbed(work: Callable[[], object]) -> None:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Numba makes a million objects that stay: a seventh of its time went into looking at them."""
     was_on = gc.isenabled()
     gc.disable()
@@ -280,8 +280,8 @@ def _obtain(
         # RuntimeError is LLVM's word for a file that is whole and yet no object code.
         with suppress(RuntimeError):
             return Kernel(stem, exports, loader.load(name, list(exports), *found, links))
-    with _no_garbage_collection():
-        from minigrad.kernels import compiler
+    with no_garbage_collection():
+        from minigrad.kernels import front as compiler
 
         code, needs = compiler.compile_source(name, text, path, exports, links)
     objects.store_object(stem, needs, code)

@@ -31,7 +31,7 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, register_model
 
-from minigrad.kernels.compiler import numba_type
+from minigrad.kernels.front import numba_type
 from minigrad.kernels.jit import mode, parse_signature
 from minigrad.kernels.loader import ERROR_SYMBOL, symbol_of
 
