@@ -60,8 +60,11 @@ _OPTIONS = {"error_model": "numpy", "cache": True}  # NumPy's: a check at each d
 class Kernel:
     """What `build` made: `kernel["entry"]` is an address."""
 
-    def __init__(self, path: Path, signatures: dict[str, str], functions: dict[str, Any]):
+    def __init__(
+        self, path: Path, module: ModuleType, signatures: dict[str, str], functions: dict[str, Any]
+    ):
         self.path = path  # of the text
+        self.module = module
         self.signatures = signatures
         self.functions = functions  # cfuncs; njit functions if checked, Python's without JIT
         self.found = False  # in the cache, rather than compiled by this process
@@ -122,7 +125,7 @@ def _obtain(name: str, key: str, text: str, entries: dict[str, str], title: str)
     if mode() == "plain":
         path = files.store(f"{stem}.py", text.encode()) or Path(f"<{stem}.py>")
         module = _run(stem, text, path)
-        return Kernel(path, entries, {entry: getattr(module, entry) for entry in entries})
+        return Kernel(path, module, entries, {entry: getattr(module, entry) for entry in entries})
     place = files.whole(stem)
     with no_garbage_collection(), _telling("" if place else title):
         if place is None:
@@ -132,8 +135,8 @@ def _obtain(name: str, key: str, text: str, entries: dict[str, str], title: str)
             text = path.read_text(
                 encoding="utf-8"
             )  # may have other comments, and other line numbers
-        compiled = _compile(name, stem, text, path, entries)
-    kernel = Kernel(path or Path(f"<{stem}.py>"), entries, compiled)
+        module, compiled = _compile(name, stem, text, path, entries)
+    kernel = Kernel(path or Path(f"<{stem}.py>"), module, entries, compiled)
     kernel.found = place is not None and all(map(_was_found, compiled.values()))
     if path is not None and not kernel.found:
         files.seal(path)
@@ -151,7 +154,7 @@ def _run(stem: str, text: str, path: Path) -> ModuleType:
 
 def _compile(
     name: str, stem: str, text: str, path: Path | None, entries: dict[str, str]
-) -> dict[str, Any]:
+) -> tuple[ModuleType, dict[str, Any]]:
     import numba
     from numba.core.errors import NumbaError
 
@@ -172,7 +175,7 @@ def _compile(
                 raise KernelError(
                     f"build: Numba refuses '{entry}' of kernel '{name}' ({path}): {error}"
                 ) from error
-    return found
+    return module, found
 
 
 def _was_found(function: Any) -> bool:

@@ -13,6 +13,7 @@
     array(p, shape, np.float32)    what lies at an address (or `stack`) as a C-contiguous array
     row(a, i)                 a[i] of a C-contiguous 2-D array, known to be contiguous
     call(address, p, i)       the C function "void(i64, i64)" at an address; `caller` makes others
+    static()                  the address of a word of the kernel's own, 0 when it is loaded
     forget_flags()            of floating-point errors
 
 A float literal joins in as the type of the other arguments. Each has a plain Python meaning, on
@@ -228,6 +229,21 @@ def forget_flags(typing):
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@_native(lambda: 0)
+def static(typing):
+    """The address of 8 bytes of the kernel's own, which last as long as it is loaded."""
+
+    def generate(context, builder, signature, args):
+        module, symbol = builder.module, "minigrad.static"
+        word = module.globals.get(symbol)
+        if word is None:
+            word = cgutils.add_global_variable(module, _I64, symbol)
+            word.linkage, word.initializer = "internal", _I64(0)
+        return builder.ptrtoint(word, _I64)
+
+    return types.int64(), generate
 
 
 def _data(context, builder, kind, value):

@@ -1,0 +1,151 @@
+"""The kernel between NumPy and an elementwise loop: operands of any step, by chunks, by threads.
+
+A loop over contiguous arrays of whole blocks has no rest of its own, so LLVM's vectors do it all.
+`drive` makes such arrays: operands that are contiguous are used in place, others are copied to
+`room`, some elements at a time, and so is the end of an array that is less than a block.
+"""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+from numba import int8, int32, int64, njit, types
+
+from minigrad.kernels.intrinsics import array, caller, inner, stack, static
+
+MOST_OPERANDS = 32
+OWN = MOST_OPERANDS + 1  # words: addresses, and a number of elements
+ROOM = 2048  # bytes of an operand that are copied at once: all of them stay in L1
+ROOMS = MOST_OPERANDS * ROOM // 8  # words
+PART = 32768  # elements a thread takes: 2 us of the cheapest work, as long as the pool's start
+
+# The words of a loop's table; the size of an element of each operand follows.
+DRIVE, SHARE, PARALLEL_FOR, THREADS, LOOP, INPUTS, OPERANDS, BLOCK, CHUNK, SIZES = range(10)
+
+run = caller(types.int32, *[types.int64] * 5)  # loop(0, places, n, 0, 0), see elementwise.py
+run_drive = caller(types.void, *[types.int64] * 4)
+parallel_for = caller(types.void, *[types.int64] * 3)
+thread_count = caller(types.int64)
+helper = njit(**inner)
+
+
+@helper
+def serve(args, dims, steps):
+    """What else a loop is called for: by NumPy, and once with its table (dims = 0) to keep."""
+    kept = array(static(), 1, int64)
+    if dims == 0:
+        kept[0] = args
+    else:
+        table = kept[0]
+        run_drive(array(table, 1, int64)[DRIVE], table, args, dims, steps)
+
+
+@helper
+def gather(room, address, step, n, size, block):
+    """n elements, `step` bytes apart, to `room`; and zeros up to a block."""
+    if size == 4:
+        copy(array(room, block, int32), address, step, n, int32)
+    elif size == 8:
+        copy(array(room, block, int64), address, step, n, int64)
+    else:
+        copy(array(room, block, int8), address, step, n, int8)
+
+
+@helper
+def copy(to, address, step, n, dtype):
+    """to[:n] = the elements at an address; `to` may have more."""
+    if step == to.itemsize:
+        x = array(address, n, dtype)
+        for i in range(n):
+            to[i] = x[i]
+    else:
+        for i in range(n):
+            to[i] = array(address + i * step, 1, dtype)[0]
+    for i in range(n, to.size):
+        to[i] = 0
+
+
+@helper
+def scatter(address, step, room, n, size):
+    """n elements from `room` to places `step` bytes apart."""
+    if size == 4:
+        place(address, step, array(room, n, int32), int32)
+    elif size == 8:
+        place(address, step, array(room, n, int64), int64)
+    else:
+        place(address, step, array(room, n, int8), int8)
+
+
+@helper
+def place(address, step, x, dtype):
+    """The elements of x to an address."""
+    if step == x.itemsize:
+        to = array(address, x.size, dtype)
+        for i in range(x.size):
+            to[i] = x[i]
+    else:
+        for i in range(x.size):
+            array(address + i * step, 1, dtype)[0] = x[i]
+
+
+def share(job_, index):
+    """One thread's part of a long loop. It changes nothing about an element, nor its bits."""
+    job = array(job_, 5, int64)
+    n, size = job[3], job[4]
+    table = array(job[0], SIZES, int64)
+    args, steps = array(job[1], table[OPERANDS], int64), array(job[2], table[OPERANDS], int64)
+    start = index * size
+    if start < n:
+        own = array(stack(OWN, int64), OWN, int64)
+        for k in range(table[OPERANDS]):
+            own[k] = args[k] + start * steps[k]
+        own[MOST_OPERANDS] = min(size, n - start)
+        run_drive(
+            table[DRIVE], job[0], own.ctypes.data, own.ctypes.data + 8 * MOST_OPERANDS, job[2]
+        )
+
+
+def drive(table_, args, dims, steps):
+    """The elementwise loop of a table over `dims` elements of each operand."""
+    n = array(dims, 1, int64)[0]
+    table = array(table_, SIZES, int64)
+    operands, block, most = table[OPERANDS], table[BLOCK], table[CHUNK]
+    if n > PART:
+        threads = thread_count(table[THREADS])
+        parts = -(-n // (PART * threads)) * threads
+        size = -(-n // (64 * parts)) * 64  # of a part: whole blocks
+        job = array(stack(5, int64), 5, int64)
+        job[0], job[1], job[2], job[3], job[4] = table_, args, steps, n, size
+        parallel_for(table[PARALLEL_FOR], table[SHARE], job.ctypes.data, parts)
+        return
+    at, step = array(args, operands, int64), array(steps, operands, int64)
+    sizes = array(table_ + 8 * SIZES, operands, int64)
+    room = array(stack(ROOMS, int64), ROOMS, int64)
+    rooms = room.ctypes.data
+    places = array(stack(MOST_OPERANDS, int64), MOST_OPERANDS, int64)
+    direct = array(stack(MOST_OPERANDS, int64), MOST_OPERANDS, int64)
+    whole = True
+    for k in range(operands):
+        direct[k] = step[k] == sizes[k]
+        for i in range(table[INPUTS] if k >= table[INPUTS] else 0):
+            if at[i] == at[k]:  # in place: LLVM's vectors want results apart from operands
+                direct[k] = False
+        whole = whole and direct[k]
+    start = 0
+    while start < n:
+        left = n - start
+        m = left if left < block else (left if whole else min(left, most)) // block * block
+        for k in range(operands):
+            places[k] = at[k] + start * step[k]
+            if m < block or not direct[k]:
+                places[k] = rooms + k * ROOM
+                if k < table[INPUTS] and (step[k] or not start):
+                    now = m if step[k] else min(max(n, block), most)
+                    gather(
+                        places[k], at[k] + start * step[k], step[k], now, sizes[k], max(now, block)
+                    )
+        run(table[LOOP], 0, places.ctypes.data, max(m, block), 0, 0)
+        for k in range(table[INPUTS], operands):
+            if m < block or not direct[k]:
+                scatter(at[k] + start * step[k], step[k], rooms + k * ROOM, m, sizes[k])
+        start += m
