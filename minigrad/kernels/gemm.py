@@ -28,6 +28,7 @@ from numba import int64, njit, types
 from minigrad.kernels import host
 from minigrad.kernels.intrinsics import caller, external, inner, prefetch
 from minigrad.kernels.microkernel import (
+    LEFT,
     ROWS,
     VECTORS,
     itemsize,
@@ -199,4 +200,4 @@ def tallest(a_row):
     """Rows of a tile at most: those a page apart fall on the same lines of an L1 cache, which has
     room for WAYS of them.
     """
-    return WAYS if a_row % PAGE == 0 else 2 * ROWS
+    return WAYS if a_row % PAGE == 0 else LEFT

@@ -37,7 +37,7 @@ _POINTER, _VOID = _I8.as_pointer(), ir.VoidType()
 WIDTHS = 1, 2, 4, 8  # vectors in a row of a tile
 ROWS = 12 if platform.machine() in ("arm64", "aarch64") or host.vector_bits() == 512 else 6
 HEIGHTS = 1, 2, 3, 4, 5, 6, 8, 10, 12
-LEFT = 2 * ROWS  # rows still to do at which the next tile may be chosen with those behind it in mind
+LEFT = 2 * ROWS - 1  # rows yet to do from which on a tile is chosen with those behind it in mind
 VECTORS = 2  # ROWS x VECTORS accumulators leave registers for a row of b, of 32 or of 16
 
 
@@ -258,15 +258,15 @@ def column(typing, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, a
             for place, offset in ((a, builder.mul(i, a_row)), (b, 0), (c, builder.mul(i, c_row)))
         )
         left = _least(builder, builder.sub(m, i), height)
-        cases = builder.switch(builder.add(builder.mul(vectors, _I64(LEFT)), left), impossible)
+        cases = builder.switch(builder.add(builder.mul(vectors, _I64(LEFT + 1)), left), impossible)
         builder.position_at_end(done)
         rows = builder.phi(_I64)
         for v in WIDTHS:
             for r in heights(v):
                 tile = _tile(builder.module, real, r, v)
                 builder.position_at_end(builder.append_basic_block(f"tile_{r}x{v}"))
-                for count in (n for n in range(1, LEFT) if first_height(n, v) == r):
-                    cases.add_case(_I64(LEFT * v + count), builder.block)
+                for count in (n for n in range(1, LEFT + 1) if first_height(n, v) == r):
+                    cases.add_case(_I64((LEFT + 1) * v + count), builder.block)
                 builder.call(tile, [a_at, a_row, a_col, b_at, b_row, c_at, c_row, k, add])
                 rows.add_incoming(_I64(r), builder.block)
                 builder.branch(done)
