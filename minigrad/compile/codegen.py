@@ -21,7 +21,7 @@ from .nest import Nest, Text, places, pointer, times
 # The first words of a description.
 HEAD = (
     "steps", "rows", "first", "step", "before", "after", "low_rows", "vectors", "shards",
-    "chunk", "wide",
+    "chunk", "wide", "table",
 )  # fmt: skip
 
 _PROLOGUE = """\
@@ -38,7 +38,7 @@ V = Vec(REAL, {lanes})
 B = Mask({lanes})
 c = constant(V)
 product = external(
-    "minigrad_product", "void(ptr, i64, ptr, ptr, i64, i64, i64, i64, i64, i64)"
+    "minigrad_product", "void(i64, ptr, i64, ptr, ptr, i64, i64, i64, i64, i64, i64)"
 )
 parallel_for = external("minigrad_parallel_for", "void(ptr, ptr, i64)")
 run_shard = external("minigrad_shard", "void(ptr, i64)")
@@ -168,7 +168,7 @@ class Generator:
         vectors = "wide" if chunk else "vectors"
         k = self.lowered.packed.index((p.weight, chunk))
         self.text.add(f"product(  # {p.weight.name or repr(p.weight)}")
-        self.text.add(f"    {places[0]}, {_pack(k)},")
+        self.text.add(f"    table, {places[0]}, {_pack(k)},")
         self.text.add(
             f"    {places[1]}, (high - low){many}, {p.k}, {p.n}, {vectors}, {int(p.adds)})"
         )

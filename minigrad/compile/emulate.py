@@ -100,7 +100,7 @@ def _names(real: Any) -> dict[str, Any]:
         return lambda number: np.full(kind.lanes, float(number), kind.dtype)
 
     def product(
-        a: int, a_row: int, b: int, c: int, c_row: int,
+        table: int, a: int, a_row: int, b: int, c: int, c_row: int,
         m: int, k: int, n: int, vectors: int, add: int,
     ) -> None:  # fmt: skip
         left = _strided(a, (m, k), a_row, real)

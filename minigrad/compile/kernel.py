@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import arena, host, jit, matmul, threads
-from ..kernels.matmul import panel_vectors, tile
+from ..kernels.matmul import panel_vectors
 from .codegen import EXPORTS, EXTRA, Generator, bare
 from .layout import Buffer
 from .lower import Loop, Lowered, Product
@@ -38,7 +38,6 @@ class StepKernel:
         self.buffers = list(named.values())
         floats = [b.dtype for b in self.buffers if b.dtype.kind == "f"]
         self.dtype = floats[0] if floats else np.dtype(np.float32)
-        self.tile = tile(self.dtype)
         read = {b: v for v, b in lowered.weights.items()}
         self.order = [(b.name, read.get(b)) for b in self.buffers]
         products = [s.inner for s in lowered.steps if isinstance(s, Product)]
@@ -58,7 +57,9 @@ class StepKernel:
     @cached_property
     def built(self) -> Any:
         """What `jit.build` made of it."""
-        links = threads.links() | {"minigrad_product": matmul.panels(self.dtype)["product"]}
+        links = threads.links() | {
+            "minigrad_product": matmul._panels(self.dtype)["product"]
+        }
         return jit.build(f"scan_{self.name}", self.text, EXPORTS, links, bare(self.text))
 
     @cached_property
@@ -101,14 +102,15 @@ class StepKernel:
         shards = self.shards(steps, rows)
         share = -(-rows // shards)
         shards = -(-rows // share)
-        vectors = panel_vectors(self.tile, share * self.inner)
+        vectors = panel_vectors(share * self.inner)
         # Of one shard the rows of several steps follow one another: products of many rows.
         chunk = min(steps, -(-_CHUNK_ROWS // rows)) if shards == 1 else 1
-        wide = panel_vectors(self.tile, share * chunk * self.inner_apart)
+        wide = panel_vectors(share * chunk * self.inner_apart)
         down = reverse != backwards
         words = [
             steps, rows, steps - 1 if down else 0, -1 if down else 1,
             int(reverse), int(not reverse), share, vectors, shards, chunk, wide,
+            matmul.table(self.dtype),
         ]  # fmt: skip
         storage.block(
             (b.name, (chunk * rows if b.at else rows, b.size), b.dtype)
@@ -126,25 +128,10 @@ class StepKernel:
             else:
                 words.append(addresses[name])
         for value, apart in self.lowered.packed:
-            panels = self.pack(weights[value], wide if apart else vectors)
+            panels = matmul.packed(weights[value], wide if apart else vectors)
             alive.append(panels)
             words.append(address(panels))
         self.call(np.array(words, np.int64))
-
-    def pack(self, weight: Array, vectors: int) -> Array:
-        """A factor of products as panels (kernels/panels.py)."""
-        k, n = weight.shape
-        if jit.mode() == "plain":
-            return np.ascontiguousarray(weight)
-        width = vectors * self.tile.lanes
-        panels = arena.empty((-(-n // width) * width * k,), weight.dtype)
-        _packer(self.dtype)(address(panels), address(weight), *weight.strides, k, n, vectors)
-        return panels
-
-
-@cache
-def _packer(dtype: np.dtype) -> Any:
-    return matmul.panels(dtype).function("pack_panels")
 
 
 def _cost(step: Loop | Product) -> int:

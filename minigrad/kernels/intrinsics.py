@@ -374,4 +374,21 @@ def caller(result, *parameters):
     return called
 
 
+def external(name, result, *parameters):
+    """The function of the C library of this name, with Numba's types."""
+
+    def generate(context, builder, signature, args):
+        returned = context.get_value_type(result) if result != types.void else ir.VoidType()
+        form = ir.FunctionType(returned, [context.get_value_type(kind) for kind in parameters])
+        function = cgutils.get_or_insert_function(builder.module, form, name)
+        found = builder.call(function, cgutils.unpack_tuple(builder, args[0]))
+        return context.get_dummy_value() if result == types.void else found
+
+    @_native(None)
+    def called(typing, *arguments):
+        return result(types.StarArgTuple.from_types(parameters)), generate
+
+    return called
+
+
 call = caller(types.void, types.int64, types.int64)

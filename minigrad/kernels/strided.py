@@ -25,7 +25,6 @@ DRIVE, SHARE, PARALLEL_FOR, THREADS, LOOP, INPUTS, OPERANDS, BLOCK, CHUNK, SIZES
 run = caller(types.int32, *[types.int64] * 5)  # loop(0, places, n, 0, 0), see elementwise.py
 run_drive = caller(types.void, *[types.int64] * 4)
 parallel_for = caller(types.void, *[types.int64] * 3)
-thread_count = caller(types.int64)
 helper = njit(**inner)
 
 
@@ -111,7 +110,7 @@ def drive(table_, args, dims, steps):
     table = array(table_, SIZES, int64)
     operands, block, most = table[OPERANDS], table[BLOCK], table[CHUNK]
     if n > PART:
-        threads = thread_count(table[THREADS])
+        threads = array(table[THREADS], 1, int64)[0]
         parts = -(-n // (PART * threads)) * threads
         size = -(-n // (64 * parts)) * 64  # of a part: whole blocks
         job = array(stack(5, int64), 5, int64)
