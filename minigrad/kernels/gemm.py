@@ -188,7 +188,16 @@ def block(d, real):
                     left = matrix(own, rows, size, depth, tall * size, real)
                 place = part(c, i, rows, n0, columns)
                 multiply(
-                    d[COLUMN], left, first, depth * row, row, here, place, least(k0, 1), height, real
+                    d[COLUMN],
+                    left,
+                    first,
+                    depth * row,
+                    row,
+                    here,
+                    place,
+                    least(k0, 1),
+                    height,
+                    real,
                 )
             n0 += columns
     if wide:

@@ -151,7 +151,9 @@ def write(typing, p, words):
 
     def generate(context, builder, signature, args):
         for i, word in enumerate(cgutils.unpack_tuple(builder, args[1])):
-            builder.store(word, builder.inttoptr(builder.add(args[0], _I64(8 * i)), word.type.as_pointer()))
+            builder.store(
+                word, builder.inttoptr(builder.add(args[0], _I64(8 * i)), word.type.as_pointer())
+            )
         return context.get_dummy_value()
 
     return types.void(types.int64, types.UniTuple(types.int64, len(words))), generate
