@@ -81,6 +81,7 @@ class _Pool:
         text = jit.source(path, SIG_BLOCK=int(getattr(signal, "SIG_BLOCK", 0)))
         kernel = jit.build("pool", text, _EXPORTS, {"minigrad_pool": start, **functions})
         self.links = {f"minigrad_{name}": kernel[name] for name in ("parallel_for", "thread_count")}
+        self.parallel_for = kernel.function("parallel_for")
         self.hold, self.release, self.forget = map(kernel.function, ("hold", "release", "forget"))
         self.words[_THREADS] = count if self.threaded else 1
         self.owner = os.getpid()
@@ -146,6 +147,13 @@ def links() -> dict[str, int]:
             if _pool is None:
                 _pool = _Pool(_wanted())
     return _pool.links
+
+
+def parallel_for(f: int, argument: int, count: int) -> None:
+    """Calls the C function "void(i64, i64)" at f with (argument, i), i < count, on all threads."""
+    links()
+    assert _pool is not None
+    _pool.parallel_for(f, argument, count)
 
 
 def get_num_threads() -> int:
