@@ -135,6 +135,16 @@ def _checked(place: Path, stem: str) -> list[str] | None:
     return list(sums)
 
 
+def begin(stem: str, text: bytes) -> Path | None:
+    """Keeps the text of a kernel; and nothing is left there that Numba would take for its own."""
+    path = store(f"{stem}.py", text)
+    if path is not None:
+        for file in (path.parent / _NUMBA).glob(f"{stem}.*"):
+            with suppress(OSError):
+                file.unlink()
+    return path
+
+
 def seal(path: Path) -> None:
     """Notes what a kernel's text at `path` and Numba's files beside it are, for `whole`."""
     place, stem = path.parent, path.stem

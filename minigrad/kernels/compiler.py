@@ -135,7 +135,7 @@ def _obtain(name: str, key: str, text: str, entries: dict[str, str], title: str)
         path = place / f"{stem}.py"
         text = path.read_text(encoding="utf-8")  # may have other comments, so other line numbers
     else:
-        path = files.store(f"{stem}.py", text.encode())
+        path = files.begin(stem, text.encode())
     with no_garbage_collection(), _telling("" if place else title):
         try:
             module, functions = _compile(name, stem, text, path, entries)

@@ -141,8 +141,8 @@ def across_sum(args, dims, steps, dtype):
                         parts[j] += x[j]
                 add_exactly(totals, slips, parts, count)
             for j in range(count):
-                totals[j] = whole(totals[j], slips[j])
-            give(at[1] + item * step[1] + left * step[4], step[4], totals, count, dtype)
+                at_j = at[1] + item * step[1] + (left + j) * step[4]
+                array(at_j, 1, dtype)[0] = whole(totals[j], slips[j])
     forget_flags()
 
 
@@ -165,16 +165,9 @@ def across_extreme(args, dims, steps, dtype, sign):
                 for j in range(count):
                     best[j] = maximum(best[j], flip * x[j]) if k else flip * x[j]
             for j in range(count):
-                best[j] = flip * best[j]
-            give(at[1] + item * step[1] + left * step[4], step[4], best, count, dtype)
+                at_j = at[1] + item * step[1] + (left + j) * step[4]
+                array(at_j, 1, dtype)[0] = flip * best[j]
     forget_flags()
-
-
-@fold
-def give(address, step, y, count, dtype):
-    """The first elements of y to places `step` bytes apart."""
-    for j in range(count):
-        array(address + j * step, 1, dtype)[0] = y[j]
 
 
 @fold

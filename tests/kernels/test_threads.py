@@ -57,9 +57,7 @@ class Counting:
     def run_nested(self, words):
         """The same for each row of an array, in a job of jobs."""
         job = np.array([self.pool, self.kernel["count"], 0, *(w.ctypes.data for w in words)])
-        self.kernel.function("run")(
-            self.pool, self.kernel["nested"], job.ctypes.data, len(words)
-        )
+        self.kernel.function("run")(self.pool, self.kernel["nested"], job.ctypes.data, len(words))
 
 
 @pytest.fixture
