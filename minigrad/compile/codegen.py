@@ -168,7 +168,7 @@ class Generator:
         x, y = (self._block(*place, p.inner, chunk) for place in ((p.a, p.k), (p.out, p.n)))
         y_name, x_name = self.base(p.out.buffer), self.base(p.a.buffer)
         self.text.add(f"# {y_name} {'+=' if p.adds else '='} {x_name} @ {w}")
-        arguments = ["multiply", x, w, y, "wide" if chunk else "vectors", str(int(p.adds))]
+        arguments = ["multiply", x, w, y, f"{'wide' if chunk else 'vectors'}, {int(p.adds)}"]
         self.text.lines.append(_wrapped("product(", arguments, ")", self.text.depth))
 
     def _block(self, place: Place, columns: int, inner: int, chunk: bool) -> str:
