@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 import pytest
 
-from minigrad.kernels import jit, threads
+from minigrad.kernels import threads
 from minigrad.kernels.compiler import build
 from minigrad.kernels.matmul import matmul
 
