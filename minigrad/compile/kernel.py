@@ -57,9 +57,8 @@ class StepKernel:
     @cached_property
     def built(self) -> Any:
         """What `jit.build` made of it."""
-        links = threads.links() | {
-            "minigrad_product": matmul._panels(self.dtype)["product"]
-        }
+        matmul.table(self.dtype)
+        links = threads.links() | {"minigrad_product": int(matmul._table(self.dtype)[5])}
         return jit.build(f"scan_{self.name}", self.text, EXPORTS, links, bare(self.text))
 
     @cached_property
