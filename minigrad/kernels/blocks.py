@@ -10,10 +10,21 @@ from __future__ import annotations
 
 from numba import int64, njit, types
 
-from minigrad.kernels.gemm import DEPTH, REGISTER, WORDS, block, free, malloc
+from minigrad.kernels.gemm import (
+    BLOCK,
+    DEPTH,
+    PARALLEL_FOR,
+    REGISTER,
+    TABLE_WORDS,
+    THREAD_COUNT,
+    WORDS,
+    block,
+    entry,
+    free,
+    malloc,
+)
 from minigrad.kernels.intrinsics import CHECKED, array, call, caller, forget_flags, inner, static
 from minigrad.kernels.microkernel import ROWS, VECTORS, itemsize, least, matrix, scratch, up, write
-from minigrad.kernels.panels import BLOCK, COLUMN, PARALLEL_FOR, TABLE, THREAD_COUNT
 
 SPLIT = 1 << 20  # multiply-adds worth a second thread: 20 us, some ten times what its start takes
 BYTES = 8 * WORDS  # of a description
@@ -21,7 +32,7 @@ BYTES = 8 * WORDS  # of a description
 parallel_for = caller(types.void, types.int64, types.int64, types.int64)
 
 
-@njit(**inner)
+@entry
 def matmul(args_, dims_, steps_, real):
     """An inner loop of NumPy's; called once before with its table and without dims."""
     kept = array(static(), 1, int64)
@@ -29,7 +40,7 @@ def matmul(args_, dims_, steps_, real):
         kept[0] = args_
         return
     args, dims, steps = array(args_, 3, int64), array(dims_, 4, int64), array(steps_, 9, int64)
-    table = array(kept[0], TABLE, int64)
+    table = array(kept[0], TABLE_WORDS, int64)
     a, b, c = args[0], args[1], args[2]
     items, m, k, n = dims[0], dims[1], dims[2], dims[3]
     a_item, b_item, c_item = steps[0], steps[1], steps[2]
@@ -70,7 +81,7 @@ def matmul(args_, dims_, steps_, real):
         a, b, a_item, b_item, m, n = b, a, b_item, a_item, n, m
         a_row, a_col, b_row, b_col, c_row, c_col = b_col, b_row, a_col, a_row, c_col, c_row
 
-    m_part, n_part, m_parts, n_parts = m, n, int64(1), int64(1)
+    m_part, n_part, parts = m, n, items
     threads = array(table[THREAD_COUNT], 1, int64)[0] if items * m * n * k >= SPLIT else 1
     if (threads > 1) & (items < 4 * threads):
         wanted, width = up(threads, items), VECTORS * lanes
@@ -82,27 +93,51 @@ def matmul(args_, dims_, steps_, real):
             m_parts = least(wanted, up(m, 4 * ROWS))
             n_parts = least(up(wanted, m_parts), up(n, width))
         m_part, n_part = up(m, m_parts), up(n, n_parts * width) * width
-        m_parts, n_parts = up(m, m_part), up(n, n_part)
+        parts *= up(m, m_part) * up(n, n_part)
 
-    parts = items * m_parts * n_parts
-    own, d = scratch(BYTES), int64(0)
+    own = scratch(BYTES)
     memory = malloc(parts * BYTES) if threads > 1 else own
-    for part in range(parts):
-        d = memory + part * BYTES if threads > 1 else own
-        item, row, column = part // (m_parts * n_parts), part // n_parts % m_parts, part % n_parts
-        row, column = row * m_part, column * n_part
-        write(d, (
-            least(m_part, m - row), least(n_part, n - column), k,
-            a + item * a_item + row * a_row, a_row, a_col,
-            b + item * b_item + column * b_col, b_row, b_col,
-            c + item * c_item + row * c_row + column * c_col, c_row, c_col, table[COLUMN],
-        ))  # fmt: skip
-        if CHECKED:
-            block(array(d, WORDS, int64), real)
-        elif threads <= 1:
-            call(table[BLOCK], d, 0)
+    d = memory
+    for item in range(items):
+        row = int64(0)
+        while row < m:
+            column = int64(0)
+            while column < n:
+                write(d, (
+                    least(m_part, m - row), least(n_part, n - column), k,
+                    a + item * a_item + row * a_row, a_row, a_col,
+                    b + item * b_item + column * b_col, b_row, b_col,
+                    c + item * c_item + row * c_row + column * c_col, c_row, c_col, kept[0],
+                ))  # fmt: skip
+                if threads > 1:
+                    d += BYTES
+                else:
+                    run_block(table[BLOCK], d, real)
+                column += n_part
+            row += m_part
     if threads > 1:
-        if not CHECKED:
-            parallel_for(table[PARALLEL_FOR], table[BLOCK], memory, parts)
+        run_blocks(table, memory, parts, real)
         free(memory)
     forget_flags()
+
+
+@njit(**inner)
+def run_block(function, d, real):
+    call(function, d, 0)
+
+
+@njit(**inner)
+def run_blocks(table, d, count, real):
+    parallel_for(table[PARALLEL_FOR], table[BLOCK], d, count)
+
+
+if CHECKED:  # where nothing is called by address: the error would not reach the caller
+
+    @njit(**inner)
+    def run_block(function, d, real):
+        block(d, real)
+
+    @njit(**inner)
+    def run_blocks(table, d, count, real):
+        for i in range(count):
+            block(d + i * BYTES, real)

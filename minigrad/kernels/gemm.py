@@ -1,10 +1,17 @@
 """c (+)= a @ b for blocks of rows and columns, over the tiles of microkernel.py.
 
-    block(d, real)          the product that the words d[M], d[N], ... describe; real: float32
-    multiply(...)           c (+)= a @ b where b is there as panels
-    pack(b, p, step, width) b as panels at addresses p, p + step, ...: each a contiguous (k, width) of
-                            the next columns of b, zeros past the last
-    move(y, x, add)         y (+)= x, matrices with any steps
+    block(d, real)       the product that the words at an address describe: M, N, K, ...
+    multiply(table, a, .., first, step, row, c, .., m, k, n, width, height, add, real)
+        c (+)= a @ b where b is there as panels of `width` columns: the first at an address, each
+        `step` after the one before, with rows `row` apart. height: the most rows of a tile
+    pack(table, p, step, width, b, .., k, n, real)
+        b as such panels, each a contiguous (k, width), with zeros past the last column
+    move(table, y, .., x, .., rows, columns, add, real)
+        y (+)= x
+
+A matrix is an address and the steps of its two axes in bytes, any steps; real is its element type.
+Each of these is compiled once, as a C function, and called by its address in a table (`linked`);
+with NUMBA_BOUNDSCHECK=1 they are plain calls, so that an IndexError reaches the caller.
 
 How a block goes. k is cut every DEPTH, so that a panel of b (DEPTH x WIDTH) stays close. Panels
 with contiguous rows are read where they lie; others are packed first, one at a time. Numbers of a
@@ -15,8 +22,6 @@ strip of b is packed first, and each tile of a, packed too, meets all of its pan
 An element of c is one chain of multiply-adds over each DEPTH, then the sum over these, in order.
 Tiles, packing, parts and the number of rows change speed, but not a single bit: x[:1] @ w equals
 (x @ w)[:1].
-
-The tiles are in a kernel of their own, called by address: compiled once, not in every caller.
 """
 
 # mypy: allow-untyped-defs
@@ -26,25 +31,30 @@ from __future__ import annotations
 from numba import int64, njit, types
 
 from minigrad.kernels import host
-from minigrad.kernels.intrinsics import caller, external, inner, prefetch
+from minigrad.kernels.intrinsics import array, external, inner, prefetch
 from minigrad.kernels.microkernel import (
     LEFT,
     ROWS,
     VECTORS,
+    address,
     itemsize,
     least,
+    linked,
     matrix,
     part,
     scratch,
-    separate,
     square,
+    tiles,
     up,
     vector,
 )
 
+# The words of a table: addresses of what is compiled for an element type.
+COLUMN, MOVE, PACK, MULTIPLY, BLOCK, PRODUCT, PARALLEL_FOR, THREAD_COUNT, TABLE_WORDS = range(9)
+
 # The words of a description; all steps are in bytes.
 M, N, K, A, A_ROW, A_COL, B, B_ROW, B_COL, C, C_ROW, C_COL = range(12)
-COLUMN = 12  # the address of the compiled `column` of microkernel.py
+TABLE = 12
 WORDS = 13
 
 REGISTER = host.vector_bits() // 8  # bytes
@@ -62,17 +72,21 @@ A_BYTES = DEPTH * max(ROWS * 8, REGISTER)
 
 malloc = external("malloc", types.int64, types.int64)
 free = external("free", types.void, types.int64)
-run_column = caller(types.void, *[types.int64] * 12)
+entry = njit(**inner, inline="always")  # of the C function that is all it is for
 
 
-@njit(**inner)
-def move(y, x, add):
-    """y (+)= x."""
-    separate()
+@entry
+def column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, real):
+    tiles(a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, real)
+
+
+@entry
+def move(table, y_, y_row, y_col, x_, x_row, x_col, rows, columns, add, real):
+    y = matrix(y_, rows, y_row, columns, y_col, real)
+    x = matrix(x_, rows, x_row, columns, x_col, real)
     size = itemsize(y)
-    if y.strides[1] != size or x.strides[1] == size:
-        y, x = y.T, x.T
-    rows, columns = y.shape
+    if (y_row == size) & (x_col == size):
+        y, x, rows, columns = y.T, x.T, columns, rows
     squares = 4 if (y.strides[1] == size) & (x.strides[0] == size) else 0
     whole_rows, whole_columns = rows // 4 * squares, columns // 4 * squares
     for i in range(0, whole_rows, 4):
@@ -83,66 +97,76 @@ def move(y, x, add):
             y[i, j] = y[i, j] + x[i, j] if add else x[i, j]
 
 
-@njit(**inner)
-def pack(b, p, step, width, real):
-    """b as panels."""
-    separate()
-    k, n = b.shape
-    size, set_it = itemsize(b), int64(0)
-    if b.strides[1] == size:
+@entry
+def pack(table, p, step, width, b_, b_row, b_col, k, n, real):
+    b = matrix(b_, k, b_row, n, b_col, real)
+    size = itemsize(b)
+    row = width * size
+    if b_col == size:
         for r in range(k):
-            prefetch(b, (r + AHEAD) * b.strides[0] // size)
-            source, to = b.ctypes.data + r * b.strides[0], p + r * width * size
-            for j in range(0, n, width):
-                for v in range(0, width * size, REGISTER):
-                    vector(to + v, source + j * size + v, n - j - v // size, real)
+            prefetch(b, (r + AHEAD) * b_row // size)
+            source, to, left = b_ + r * b_row, p + r * row, n
+            while left > 0:
+                for v in range(0, row, REGISTER):
+                    vector(to + v, source + v, left, real)
+                    left -= REGISTER // size
                 to += step
+                source += row
         return
     for j in range(0, n, width):
         columns = least(width, n - j)
-        panel = matrix(p, k, width * size, width, size, real)
-        move(part(panel, 0, k, 0, columns), part(b, 0, k, j, columns), set_it)
+        part(b, 0, k, j, columns)
+        run_move(table, p, row, size, b_ + j * b_col, b_row, b_col, k, columns, 0, real)
+        panel = matrix(p, k, row, width, size, real)
         for r in range(k):
             for q in range(columns, width):
                 panel[r, q] = 0
         p += step
 
 
-@njit(**inner)
-def multiply(column, a, first, step, row, width, c, add, height, real):
-    """c (+)= a @ b: panels of b `step` bytes apart, the first at an address, with rows `row` apart.
-
-    height: the most rows of a tile.
-    """
-    separate()
-    m, n = c.shape
-    size, own = itemsize(a), scratch(OWN_BYTES)
-    for j in range(0, n, width):
+@entry
+def multiply(
+    table, a_, a_row, a_col, first, step, row, c_, c_row, c_col, m, k, n, width, height, add, real
+):
+    a, c = matrix(a_, m, a_row, k, a_col, real), matrix(c_, m, c_row, n, c_col, real)
+    size, own, j = itemsize(a), scratch(OWN_BYTES), int64(0)
+    while j < n:  # range would divide, as Numba counts its turns
         columns = least(width, n - j)
         vectors = up(columns * size, REGISTER)
         if vectors > 2:
             vectors = 8 if vectors > 4 else 4
-        direct = (c.strides[1] == size) & (columns * size == vectors * REGISTER)
+        direct = (c_col == size) & (columns * size == vectors * REGISTER)
         at_once = m if direct else OWN_ROWS
-        for i in range(0, m, at_once):
+        to_row, i = c_row if direct else vectors * REGISTER, int64(0)
+        while i < m:
             rows = least(at_once, m - i)
-            left, place = part(a, i, rows, 0, a.shape[1]), part(c, i, rows, j, columns)
-            to = place if direct else matrix(own, rows, vectors * REGISTER, columns, size, real)
+            left, place = address(part(a, i, rows, 0, k)), address(part(c, i, rows, j, columns))
+            to = place if direct else own
             run_column(
-                column, left.ctypes.data, a.strides[0], a.strides[1], first, row,
-                to.ctypes.data, to.strides[0], a.shape[1], rows, vectors, height, add * direct,
+                table, left, a_row, a_col, first, row, to, to_row, k, rows, vectors, height,
+                add * direct, real,
             )  # fmt: skip
             if not direct:
-                move(place, to, add)
+                run_move(table, place, c_row, c_col, own, to_row, size, rows, columns, add, real)
+            i += at_once
+        j += width
         first += step
 
 
-@njit(**inner)
-def block(d, real):
-    """c = a @ b."""
-    m, n, k, b_row, b_col = d[M], d[N], d[K], d[B_ROW], d[B_COL]
-    a = matrix(d[A], m, d[A_ROW], k, d[A_COL], real)
-    c = matrix(d[C], m, d[C_ROW], n, d[C_COL], real)
+run_column, run_move = linked(COLUMN, column), linked(MOVE, move)
+run_pack, run_multiply = linked(PACK, pack), linked(MULTIPLY, multiply)
+
+
+@entry
+def block(words, real):
+    d = array(words, WORDS, int64)
+    table, m, n, k = d[TABLE], d[M], d[N], d[K]
+    a_row, a_col, b_row, b_col, c_row, c_col = (
+        d[A_ROW], d[A_COL], d[B_ROW], d[B_COL], d[C_ROW], d[C_COL]
+    )  # fmt: skip
+    a = matrix(d[A], m, a_row, k, a_col, real)
+    b = matrix(d[B], k, b_row, n, b_col, real)
+    c = matrix(d[C], m, c_row, n, c_col, real)
     size = itemsize(a)
     lanes, most_depth = REGISTER // size, DEPTH if size == 4 else DEPTH_OF_DOUBLES
 
@@ -154,14 +178,13 @@ def block(d, real):
     while (vectors > 1) & (vectors * lanes >= 2 * n):
         vectors //= 2
     width, packed_width = vectors * lanes, least(vectors, VECTORS) * lanes
-    height = tallest(d[A_ROW])
 
     large, few = m * least(k, most_depth) * size > LARGE, m <= 64
     far = across & (k * n * size > (FAR if few else LARGE)) & (vectors <= VECTORS)
-    flat = d[A_ROW] == size  # a is k-major: read from afar, its tiles are but pieces of lines
+    flat = a_row == size  # a is k-major: read from afar, its tiles are but pieces of lines
     wide = (large | far) & (n >= (2 if flat else 8) * width)
-    strip, rest, memory, own = width, packed_width, scratch(PANEL_BYTES), scratch(A_BYTES)
-    at_once = m  # rows
+    strip, rest, at_once, height = width, packed_width, m, tallest(a_row)
+    memory, own = scratch(PANEL_BYTES), scratch(A_BYTES)
     if wide:
         strip = rest = STRIP // 4 if few else STRIP
         at_once = up(m, up(m, ROWS))
@@ -169,36 +192,30 @@ def block(d, real):
         memory = malloc(most_depth * STRIP * size)
 
     for k0 in range(0, k, most_depth):
-        depth = least(most_depth, k - k0)
-        n0 = int64(0)
+        depth, n0 = least(most_depth, k - k0), int64(0)
         while n0 < n:
             columns = strip if strip <= n - n0 else least(rest, n - n0)
-            first, row, here = d[B] + k0 * b_row + n0 * b_col, b_row, width
+            first, row, here = address(part(b, k0, depth, n0, columns)), b_row, width
             if wide | (not across) | (columns % lanes != 0):
                 here, row = packed_width, packed_width * size
-                b = matrix(first, depth, b_row, columns, b_col, real)
+                run_pack(
+                    table, memory, depth * row, here, first, b_row, b_col, depth, columns, real
+                )
                 first = memory
-                pack(b, first, depth * row, here, real)
-            for i in range(0, m, at_once):
+            i = int64(0)
+            while i < m:
                 rows = least(at_once, m - i)
-                left = part(a, i, rows, k0, depth)
+                left, left_row, left_col = address(part(a, i, rows, k0, depth)), a_row, a_col
                 if wide:
                     tall = up(rows, lanes) * lanes
-                    pack(left.T, own, int64(0), tall, real)
-                    left = matrix(own, rows, size, depth, tall * size, real)
-                place = part(c, i, rows, n0, columns)
-                multiply(
-                    d[COLUMN],
-                    left,
-                    first,
-                    depth * row,
-                    row,
-                    here,
-                    place,
-                    least(k0, 1),
-                    height,
-                    real,
-                )
+                    run_pack(table, own, 0, tall, left, a_col, a_row, depth, rows, real)
+                    left, left_row, left_col = own, size, tall * size
+                place = address(part(c, i, rows, n0, columns))
+                run_multiply(
+                    table, left, left_row, left_col, first, depth * row, row, place, c_row, c_col,
+                    rows, depth, columns, here, height, least(k0, 1), real,
+                )  # fmt: skip
+                i += at_once
             n0 += columns
     if wide:
         free(memory)

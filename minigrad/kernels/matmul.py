@@ -25,37 +25,44 @@ Array = np.ndarray
 
 _LARGE = 1 << 17  # elements of a result whose memory is worth keeping: see arena.py
 
-# What is compiled for an element type, REAL.
-_TILES = """\
+# What is compiled for an element type, REAL: the pieces that all products are made of, ...
+_GEMM = """\
 from numba import REAL
-from minigrad.kernels import microkernel
+from minigrad.kernels import gemm
 
-def column(a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add):
-    microkernel.column(
-        a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, REAL
+def column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add):
+    gemm.column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, REAL)
+
+def move(table, y, y_row, y_col, x, x_row, x_col, rows, columns, add):
+    gemm.move(table, y, y_row, y_col, x, x_row, x_col, rows, columns, add, REAL)
+
+def pack(table, p, step, width, b, b_row, b_col, k, n):
+    gemm.pack(table, p, step, width, b, b_row, b_col, k, n, REAL)
+
+def multiply(table, a, a_row, a_col, p, step, row, c, c_row, c_col, m, k, n, width, height, add):
+    gemm.multiply(
+        table, a, a_row, a_col, p, step, row, c, c_row, c_col, m, k, n, width, height, add, REAL
     )
 """
-_BLOCKS = """\
-from numba import REAL, int64
+# ... what `matmul` needs, ...
+_MATMUL = """\
+from numba import REAL
 from minigrad.kernels import blocks, gemm
-from minigrad.kernels.intrinsics import array
 
 def block(words, index):
-    gemm.block(array(words + index * 8 * gemm.WORDS, gemm.WORDS, int64), REAL)
+    gemm.block(words + index * 8 * gemm.WORDS, REAL)
 
 def matmul(context, args, dims, steps, auxiliary):
     blocks.matmul(args, dims, steps, REAL)
     return 0
 """
-_PANELS = """\
+# ... and what compiled loops need.
+_PRODUCT = """\
 from numba import REAL
 from minigrad.kernels import panels
 
-def pack_panels(to, b, b_row, b_col, k, n, vectors):
-    panels.pack_panels(to, b, b_row, b_col, k, n, vectors, REAL)
-
-def product(table, a, a_row, to, c, c_row, m, k, n, vectors, add):
-    panels.run(table, a, a_row, to, c, c_row, m, k, n, vectors, add, REAL)
+def product(table, a, a_row, p, c, c_row, m, k, n, vectors, add):
+    panels.multiply_rows(table, a, a_row, p, c, c_row, m, k, n, vectors, add, REAL)
 """
 
 
@@ -69,19 +76,24 @@ def _words(count: int) -> str:
 
 
 @cache
-def _table(dtype: np.dtype) -> Array:
-    """Addresses for kernels of an element type, in the order of panels.py."""
-    links = threads.links()
-    column = _built("tiles", _TILES, dtype, column=_words(12))["column"]
-    pool = links["minigrad_parallel_for"], links["minigrad_thread_count"]
-    return np.array([column, 0, 0, *pool], np.int64)
+def _gemm(dtype: np.dtype) -> Kernel:
+    entries = {"column": 13, "move": 10, "pack": 9, "multiply": 16}
+    return _built("gemm", _GEMM, dtype, **{name: _words(n) for name, n in entries.items()})
 
 
 @cache
-def _panels(dtype: np.dtype) -> Kernel:
-    kernel = _built("panels", _PANELS, dtype, pack_panels=_words(7), product=_words(11))
-    _table(dtype)[2] = kernel["product"]
-    return kernel
+def _table(dtype: np.dtype) -> Array:
+    """Addresses for kernels of an element type, in the order of gemm.py; some come later."""
+    kernel, links = _gemm(dtype), threads.links()
+    pieces = [kernel[name] for name in ("column", "move", "pack", "multiply")]
+    pool = links["minigrad_parallel_for"], links["minigrad_thread_count"]
+    return np.array([*pieces, 0, 0, *pool], np.int64)
+
+
+@cache
+def _product(dtype: np.dtype) -> None:
+    """Puts the address of `product` in the table."""
+    _table(dtype)[5] = _built("product", _PRODUCT, dtype, product=_words(11))["product"]
 
 
 def table(dtype: Any) -> int:
@@ -89,8 +101,8 @@ def table(dtype: Any) -> int:
     if jit.mode() == "plain":
         return 0
     dtype = np.dtype(dtype)
-    _panels(dtype)
-    return _table(dtype).ctypes.data
+    _product(dtype)
+    return int(_table(dtype).ctypes.data)
 
 
 def panel_vectors(rows: int) -> int:
@@ -109,16 +121,17 @@ def packed(b: Array, vectors: int) -> Array:
     k, n = b.shape
     width = vectors * REGISTER // b.itemsize
     panels = arena.empty((-(-n // width) * width * k,), b.dtype)
-    pack = _panels(b.dtype).function("pack_panels")
-    pack(arena.address(panels), arena.address(b), *b.strides, k, n, vectors)
+    pack, to = _gemm(b.dtype).function("pack"), arena.address(panels)
+    step = k * width * b.itemsize
+    pack(_table(b.dtype).ctypes.data, to, step, width, arena.address(b), *b.strides, k, n)
     return panels
 
 
 def _gufunc(dtype: np.dtype) -> Callable[..., Array]:
     """(m?,k),(k,n?)->(m?,n?)"""
     addresses = _table(dtype)
-    kernel = _built("matmul", _BLOCKS, dtype, block=_words(2), matmul=LOOP)
-    addresses[1] = kernel["block"]
+    kernel = _built("matmul", _MATMUL, dtype, block=_words(2), matmul=LOOP)
+    addresses[4] = kernel["block"]
     loop = kernel.function("matmul")
     loop(0, addresses.ctypes.data, 0, 0, 0)
     if jit.mode() == "checked":
@@ -150,7 +163,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         a, b = (x.copy() if np.may_share_memory(x, out) else x for x in (a, b))
         return _products[a.dtype](a, b, out)
     except KeyError:
-        _products[a.dtype] = _product(a.dtype)
+        _products[a.dtype] = _function(a.dtype)
         return matmul(a, b, out)
     except TypeError:
         raise DTypeError(
@@ -161,7 +174,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         raise ShapeError(f"matmul: {describe(a)} @ {describe(b)} does not fit: {error}.") from None
 
 
-def _product(dtype: np.dtype) -> Callable[..., Array]:
+def _function(dtype: np.dtype) -> Callable[..., Array]:
     if dtype.char not in "fd":
         raise DTypeError(f"matmul: expected float32 or float64, came {dtype}; convert it first.")
     return _plain if jit.mode() == "plain" else _gufunc(dtype)

@@ -20,6 +20,7 @@ With NUMBA_BOUNDSCHECK=1 the corners of each `part` are looked at first, which N
 
 from __future__ import annotations
 
+import inspect
 import platform
 from functools import cache
 
@@ -50,7 +51,7 @@ def heights(vectors):
 @cache
 def first_height(left, vectors):
     """Rows of the first tile for `left` rows, such that all of them take the least time."""
-    return min(heights(vectors), key=lambda rows: _cycles(rows, left, vectors))
+    return min(reversed(heights(vectors)), key=lambda rows: _cycles(rows, left, vectors))
 
 
 @cache
@@ -58,7 +59,7 @@ def _cycles(rows, left, vectors):
     """Of a step of k, over all tiles if the first has so many rows; two multiply-adds a cycle."""
     if rows > left:
         return float("inf")
-    own = max(4, rows * vectors / 2) + 1  # 4: how long one takes; 1: for reading b again
+    own = max(5, rows * vectors / 2) + 1  # 5: how long one takes; 1: for reading b again
     rest = left - rows
     return own + (_cycles(first_height(rest, vectors), rest, vectors) if rest else 0)
 
@@ -89,6 +90,17 @@ def matrix(typing, p, rows, row_step, columns, column_step, dtype):
 def itemsize(typing, a):
     """Bytes of a number of an array, a constant."""
     return types.int64(a), lambda context, builder, signature, args: _I64(a.dtype.bitwidth // 8)
+
+
+@intrinsic
+def address(typing, a):
+    """Of an array's first number. a.ctypes.data is the same, and counts references."""
+
+    def generate(context, builder, signature, args):
+        data = cgutils.create_struct_proxy(a)(context, builder, value=args[0]).data
+        return builder.ptrtoint(data, _I64)
+
+    return types.int64(a), generate
 
 
 @intrinsic
@@ -159,15 +171,30 @@ def write(typing, p, words):
     return types.void(types.int64, types.UniTuple(types.int64, len(words))), generate
 
 
-@intrinsic
-def separate(typing):
-    """The function that calls this is not copied into its callers: each would optimise it again."""
+def linked(word, function):
+    """function(table, *whole numbers, real) as a call of the C function made of it, whose address is
+    that word of the table; of the function itself where errors have to reach the caller.
+    """
+    if CHECKED:
+        return function
+    count = len(inspect.signature(function).parameters) - 1  # of words
 
-    def generate(context, builder, signature, args):
-        set.add(builder.function.attributes, "noinline")
-        return context.get_dummy_value()
+    @intrinsic
+    def called(typing, table, *arguments):
+        def generate(context, builder, signature, args):
+            place = _at(builder, builder.inttoptr(args[0], _POINTER), 8 * word)
+            found = builder.load(builder.bitcast(place, _I64.as_pointer()))
+            kind = ir.FunctionType(_VOID, [_I64] * count)
+            *words, _ = cgutils.unpack_tuple(builder, args[1])
+            builder.call(builder.inttoptr(found, kind.as_pointer()), [args[0], *words])
+            return context.get_dummy_value()
 
-    return types.void(), generate
+        if len(arguments) == 1 and isinstance(arguments[0], types.BaseTuple):
+            arguments = arguments[0].types  # Numba asks again, with the tuple that it made of them
+        rest = types.StarArgTuple.from_types([types.int64] * (count - 1) + [arguments[-1]])
+        return types.void(types.int64, rest), generate
+
+    return called
 
 
 # -- whole numbers: Numba takes ten times as long to compile min(x, y) and -(-x // y) ---------------
@@ -242,7 +269,7 @@ def _llvm(module, name, result, *kinds):
 
 
 @intrinsic
-def column(typing, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, dtype):
+def tiles(typing, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, dtype):
     """c (+)= a @ b, see above."""
     number = _element(dtype)
 
