@@ -24,6 +24,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from minigrad.kernels.gemm import PRODUCT
 from minigrad.kernels.intrinsics import (
     CHECKED,
     PLAIN,
@@ -34,7 +35,6 @@ from minigrad.kernels.intrinsics import (
     places,
     wide,
 )
-from minigrad.kernels.panels import PRODUCT
 from minigrad.kernels.vectormath import maximum, minimum
 
 _I64 = ir.IntType(64)
