@@ -32,7 +32,9 @@ class Forward:
         for k, (before, after, full) in enumerate(pairs):
             ats = ("before", "after") if full else ("even", "odd")
             first, last = (
-                Buffer(f"carry{k}", before.size, before.dtype, at, comment=before.name)
+                Buffer(
+                    f"carry{k}", before.size, before.dtype, at, comment=before.name or after.name
+                )
                 for at in ats
             )
             self.carry.append(first)

@@ -1,16 +1,17 @@
-"""exp, log, tanh, sigmoid and their kin on vectors, in float32 and float64. Numba side.
+"""exp, log, tanh, sigmoid and their kin, in float32 and float64, as LLVM can vectorise them.
 
-    from minigrad.kernels.vectormath import exp, tanh    # in a kernel source: exp(x), x a Vec
+    from minigrad.kernels.vectormath import exp, tanh    # in a kernel: exp(x), x a number
 
-Each is written once, on Values (values.py). Calling one emits its instructions in place, so
-several of them mix in one fused loop at full vector width. The polynomials are our own, fitted
-by Remez's algorithm (tools/minimax.py prints them): Numba's wheels have no vector maths library.
-Errors stay below 4 ulp (most
-below 2.5; ndtr 5) over the whole domain, denormals included; signs of zero,
-Inf and NaN are exact. tests/kernels/test_vectormath.py measures it against mpmath.
+Each is a function of one number without a branch, so that a loop over them runs at full vector
+width. The polynomials are our own, fitted by Remez's algorithm (tools/minimax.py prints them):
+Numba's wheels have no vector maths library. Errors stay below 4 ulp (most below 2.5; ndtr 5) over
+the whole domain, denormals included; signs of zero, Inf and NaN are exact.
+tests/kernels/test_vectormath.py measures it against mpmath.
 
 Denormal numbers are kept, never flushed to zero: a gradient must be seen to vanish gradually. On
 Zen 4 a loop over nothing but denormals takes at most twice as long; other CPUs may pay more.
+
+Under NUMBA_DISABLE_JIT=1 they take NumPy arrays, too; what NumPy has is NumPy's then.
 """
 
 # mypy: allow-untyped-defs
@@ -19,14 +20,29 @@ from __future__ import annotations
 
 import math
 
-from minigrad.kernels import simd, values
-from minigrad.kernels.simd import abs, isnan
-from minigrad.kernels.values import fma, polynomial, select
+import numpy as np
+from numba import njit
+
+from minigrad.kernels import intrinsics
+from minigrad.kernels.intrinsics import (
+    absolute,
+    bits,
+    copysign,
+    floats,
+    floor,
+    fma,
+    inner,
+    like,
+    pick,
+    polynomial,
+    select,
+    sqrt,
+)
 
 LN2 = math.log(2.0)
 # In two parts, the first with so few bits that a product with an exponent is exact.
-_LN2_32 = (0.693359375, LN2 - 0.693359375)
-_LN2_64 = (0.6931471803691238, 1.9082149292705877e-10)
+_HIGH_32, _LOW_32 = 0.693359375, LN2 - 0.693359375
+_HIGH_64, _LOW_64 = 0.6931471803691238, 1.9082149292705877e-10
 
 # Coefficients for float32 and float64, of the highest power first.
 _EXPM1_32 = (
@@ -147,191 +163,241 @@ _TAIL_64 = (
 )
 
 
-def _pick(x, single, double):
-    return double if x.double else single
+scalar = njit(**inner)
+
+_expm1_polynomial = polynomial(_EXPM1_32, _EXPM1_64)
+_log_polynomial = polynomial(_LOG_32, _LOG_64)
+_erf_polynomial = polynomial(_ERF_32, _ERF_64)
+_erfc_polynomial = polynomial(_ERFC_32, _ERFC_64)
+_tail_polynomial = polynomial(_TAIL_32, _TAIL_64)
 
 
-def _scaled(y, k):
-    """y * 2**k for integers k, in two steps: 2**k alone may overflow or lose a denormal's bits."""
-    half = k >> 1
-    return y * _power(half) * _power(k - half)
+@scalar
+def isnan(x):
+    """True where x is NaN."""
+    return x != x
 
 
-def _power(k):
-    """2**k, for integers k in the range of normal exponents."""
-    return ((k + _pick(k, 127, 1023)) << _pick(k, 23, 52)).floats()
+@scalar
+def sign(x):
+    """-1, 0 or 1; NaN of NaN."""
+    zero, one = like(x, 0.0), like(x, 1.0)
+    return select(x > zero, one, select(x < zero, -one, select(x == zero, zero, x)))
 
 
-def _reduced(x):
-    """(k, r) with x = k ln 2 + r, k an integer, |r| <= ln(2) / 2.
-
-    Adding 1.5 * 2**23 (2**52) rounds to a whole number and leaves it in the lowest bits, which
-    saves the conversion, and is harmless for NaN, whose conversion would be undefined.
-    """
-    magic = x.constant(_pick(x, 1.5 * 2.0**23, 1.5 * 2.0**52))
-    shifted = fma(x, 1.0 / LN2, magic)
-    k = shifted - magic
-    high, low = _pick(x, _LN2_32, _LN2_64)
-    r = fma(k, -low, fma(k, -high, x))
-    return shifted.bits() - magic.bits(), r
+@scalar
+def maximum(x, y):
+    """The larger one; NaN if either is."""
+    return select((x > y) | (x != x), x, y)
 
 
-def _expm1_reduced(r):
-    """e**r - 1 for |r| <= ln(2) / 2: r + r**2 q(r), relative error 2**-26 (2**-55)."""
-    return fma(r * r, polynomial(r, *_pick(r, _EXPM1_32, _EXPM1_64)), r)
+@scalar
+def minimum(x, y):
+    """The smaller one; NaN if either is."""
+    return select((x < y) | (x != x), x, y)
 
 
+@scalar
 def _clamped(x, low, high):
     """x between two numbers; NaN stays NaN."""
     x = select(x > high, high, x)
     return select(x < low, low, x)
 
 
+@scalar
+def _power(k):
+    """2**k, for integers k in the range of normal exponents."""
+    return floats(like(k, (k + pick(k, 127, 1023)) << pick(k, 23, 52)))
+
+
+@scalar
+def _scaled(y, k):
+    """y * 2**k for integers k, in two steps: 2**k alone may overflow or lose a denormal's bits."""
+    half = like(k, k >> 1)
+    return y * _power(half) * _power(like(k, k - half))
+
+
+@scalar
+def _reduced(x):
+    """(k, r) with x = k ln 2 + r, k an integer, |r| <= ln(2) / 2.
+
+    Adding 1.5 * 2**23 (2**52) rounds to a whole number and leaves it in the lowest bits, which
+    saves the conversion, and is harmless for NaN, whose conversion would be undefined.
+    """
+    magic = pick(x, 1.5 * 2.0**23, 1.5 * 2.0**52)
+    shifted = fma(x, 1.0 / LN2, magic)
+    k = shifted - magic
+    r = fma(k, -pick(x, _HIGH_32, _HIGH_64), x)
+    r = fma(k, -pick(x, _LOW_32, _LOW_64), r)
+    whole = bits(shifted)
+    return like(whole, whole - bits(magic)), r
+
+
+@scalar
+def _expm1_reduced(r):
+    """e**r - 1 for |r| <= ln(2) / 2: r + r**2 q(r), relative error 2**-26 (2**-55)."""
+    return fma(r * r, _expm1_polynomial(r), r)
+
+
+@scalar
 def exp(x):
     """e**x: Inf above 88.7 (709.8), denormal below -87.3 (-708.4), 0 below -104 (-746)."""
-    k, r = _reduced(_clamped(x, *_pick(x, (-105.0, 89.0), (-750.0, 710.0))))
-    return _scaled(_expm1_reduced(r) + 1.0, k)
+    k, r = _reduced(_clamped(x, pick(x, -105.0, -750.0), pick(x, 89.0, 710.0)))
+    return _scaled(_expm1_reduced(r) + like(x, 1.0), k)
 
 
+@scalar
 def expm1(x):
     """e**x - 1, accurate near 0."""
-    k, r = _reduced(_clamped(x, *_pick(x, (-30.0, 89.0), (-50.0, 710.0))))
-    power = _power(k - 1)  # half of 2**k, which may overflow where the result does not
-    y = fma(power, _expm1_reduced(r), power - 0.5) * 2.0
-    return select(abs(x) < _pick(x, 2.0**-26, 2.0**-55), x, y)
+    k, r = _reduced(_clamped(x, pick(x, -30.0, -50.0), pick(x, 89.0, 710.0)))
+    power = _power(like(k, k - 1))  # half of 2**k, which may overflow where the result does not
+    y = fma(power, _expm1_reduced(r), power - like(x, 0.5)) * like(x, 2.0)
+    return select(absolute(x) < pick(x, 2.0**-26, 2.0**-55), x, y)
 
 
+@scalar
 def log(x):
     """ln x: -Inf at 0, NaN below."""
-    tiny = x < _pick(x, 2.0**-126, 2.0**-1022)
-    normal = select(tiny, x * _pick(x, 2.0**24, 2.0**54), x)
-    shift = select(tiny, x.constant(_pick(x, -24.0, -54.0)), 0.0)
+    zero = like(x, 0.0)
+    tiny = x < pick(x, 2.0**-126, 2.0**-1022)
+    normal = select(tiny, x * pick(x, 2.0**24, 2.0**54), x)
+    shift = select(tiny, pick(x, -24.0, -54.0), zero)
     y = _log_normal(normal, shift)
-    y = select(x == math.inf, x, y)
-    y = select(x == 0.0, -math.inf, y)
-    return select((x < 0.0) | isnan(x), math.nan, y)
+    y = select(x == like(x, math.inf), x, y)
+    y = select(x == zero, like(x, -math.inf), y)
+    return select((x < zero) | (x != x), like(x, math.nan), y)
 
 
+@scalar
 def _log_normal(x, shift):
     """ln(x * 2**shift) for normal x > 0.
 
     x = 2**k (1 + f), 1 + f within sqrt(1/2) ... sqrt(2), and with s = f / (2 + f)
     ln(1 + f) = 2 s + s z p(z), z = s**2, relative error of p: 2**-30 (2**-59).
     """
-    root = x.constant(math.sqrt(0.5)).bits()
-    bits = x.bits()
-    k = (bits - root) >> _pick(x, 23, 52)
-    f = (bits - (k << _pick(x, 23, 52))).floats() - 1.0
-    k = k.number() + shift
-    s = f / (f + 2.0)
+    root = bits(like(x, math.sqrt(0.5)))
+    whole = bits(x)
+    power = pick(whole, 23, 52)
+    steps = like(whole, like(whole, whole - root) >> power)
+    f = floats(like(whole, whole - (steps << power))) - like(x, 1.0)
+    k = like(x, steps) + shift
+    s = f / (f + like(x, 2.0))
     z = s * s
-    p = z * polynomial(z, *_pick(x, _LOG_32, _LOG_64))
-    half = f * f * 0.5
-    high, low = _pick(x, _LN2_32, _LN2_64)
-    small = fma(s, half + p, k * low)
-    return fma(k, high, f - (half - small))
+    p = z * _log_polynomial(z)
+    half = f * f * like(x, 0.5)
+    small = fma(s, half + p, k * pick(x, _LOW_32, _LOW_64))
+    return fma(k, pick(x, _HIGH_32, _HIGH_64), f - (half - small))
 
 
+@scalar
 def log1p(x):
     """ln(1 + x), accurate near 0: -Inf at -1, NaN below."""
-    u = x + 1.0
-    lost = x - (u - 1.0)  # what rounding took from 1 + x
-    y = _log_normal(u, 0.0) + lost / u
-    y = select(abs(x) < _pick(x, 2.0**-25, 2.0**-54), x, y)
-    y = select(x == math.inf, x, y)
-    y = select(x == -1.0, -math.inf, y)
-    return select((x < -1.0) | isnan(x), math.nan, y)
+    one = like(x, 1.0)
+    u = x + one
+    lost = x - (u - one)  # what rounding took from 1 + x
+    y = _log_normal(u, like(x, 0.0)) + lost / u
+    y = select(absolute(x) < pick(x, 2.0**-25, 2.0**-54), x, y)
+    y = select(x == like(x, math.inf), x, y)
+    y = select(x == -one, like(x, -math.inf), y)
+    return select((x < -one) | (x != x), like(x, math.nan), y)
 
 
+@scalar
 def tanh(x):
     """tanh x = m / (m + 2), m = e**(2|x|) - 1, with the sign of x."""
-    t = abs(x)
-    t = select(t > _pick(x, 10.0, 20.0), _pick(x, 10.0, 20.0), t)
+    t = absolute(x)
+    end = pick(x, 10.0, 20.0)
+    t = select(t > end, end, t)
     k, r = _reduced(t + t)
     power = _power(k)
-    m = fma(power, _expm1_reduced(r), power - 1.0)
-    return values.intrinsic_call("copysign", m / (m + 2.0), x)
+    m = fma(power, _expm1_reduced(r), power - like(x, 1.0))
+    return copysign(m / (m + like(x, 2.0)), x)
 
 
+@scalar
 def sigmoid(x):
     """1 / (1 + e**-x), written with e**-|x| so that neither side overflows or cancels."""
-    e = exp(-abs(x))
-    return select(x < 0.0, e, 1.0) / (e + 1.0)
+    e = exp(-absolute(x))
+    one = like(x, 1.0)
+    return select(x < like(x, 0.0), e, one) / (e + one)
 
 
+@scalar
 def sech2(x):
     """1 - tanh(x)**2 = 4 e / (1 + e)**2, e = e**(-2|x|), the slope of tanh: no difference."""
-    t = abs(x)
-    k, r = _reduced(_clamped(t * -2.0, *_pick(x, (-110.0, 0.0), (-755.0, 0.0))))
-    four = _scaled(_expm1_reduced(r) + 1.0, k + 2)  # 4 e is normal where e is a denormal already
-    low = fma(four, 0.25, 1.0)
+    t = absolute(x) * like(x, -2.0)
+    k, r = _reduced(_clamped(t, pick(x, -110.0, -755.0), like(x, 0.0)))
+    one = like(x, 1.0)
+    # 4 e is normal where e is a denormal already.
+    four = _scaled(_expm1_reduced(r) + one, like(k, k + 2))
+    low = fma(four, 0.25, one)
     return four / (low * low)
 
 
+@scalar
 def sigmoid_slope(x):
     """sigmoid(x) sigmoid(-x) = e / (1 + e)**2, e = e**-|x|: exactly even."""
-    e = exp(-abs(x))
-    low = e + 1.0
+    e = exp(-absolute(x))
+    low = e + like(x, 1.0)
     return e / (low * low)
 
 
+@scalar
 def gauss(x):
     """e**(-x**2), the slope of erf but for a factor."""
-    return _bell(x, 1.0, _pick(x, 11.0, 28.0))
+    return _bell(x, like(x, 1.0), pick(x, 11.0, 28.0))
 
 
+@scalar
 def bell(x):
     """e**(-x**2 / 2), the slope of ndtr but for a factor."""
-    return _bell(x, 0.5, _pick(x, 15.0, 40.0))
+    return _bell(x, like(x, 0.5), pick(x, 15.0, 40.0))
 
 
+@scalar
 def _bell(x, factor, end):
     """e**(-factor x**2), 0 from |x| = end on; what rounding took from x**2 is made good."""
-    t = _clamped(abs(x), 0.0, end)
+    t = _clamped(absolute(x), like(x, 0.0), end)
     square = t * t
     lost = fma(t, t, -square)
     e = exp(square * -factor)
     return fma(e, lost * -factor, e)
 
 
+@scalar
 def ndtr(x):
     """(1 + erf(x / sqrt(2))) / 2, the normal distribution, within 5 ulp to the end of its tail.
 
     For z = |x| the tail is e**(-z**2 / 2) p(t) / (z + K), t = (z - K) / (z + K).
     """
-    middle = _pick(x, 4.0, 5.0)
-    z = _clamped(abs(x), 0.0, _pick(x, 15.0, 40.0))
+    zero = like(x, 0.0)
+    middle = pick(x, 4.0, 5.0)
+    z = _clamped(absolute(x), zero, pick(x, 15.0, 40.0))
     below = z + middle
-    tail = bell(z) * (polynomial((z - middle) / below, *_pick(x, _TAIL_32, _TAIL_64)) / below)
-    return select(x > 0.0, 1.0 - tail, tail)
+    tail = bell(z) * (_tail_polynomial((z - middle) / below) / below)
+    return select(x > zero, like(x, 1.0) - tail, tail)
 
 
+@scalar
 def erf(x):
     """erf x: x p(x**2) up to 1; above, 1 - e**(-x**2) q(t), t = (x - 2) / (x + 2)."""
-    inner = x * polynomial(x * x, *_pick(x, _ERF_32, _ERF_64))
-    t = _clamped(abs(x), 1.0, _pick(x, 4.0, 6.0))
-    tail = polynomial((t - 2.0) / (t + 2.0), *_pick(x, _ERFC_32, _ERFC_64))
-    outer = values.intrinsic_call("copysign", 1.0 - exp(-(t * t)) * tail, x)
-    return select(abs(x) > 1.0, outer, inner)
+    one, two = like(x, 1.0), like(x, 2.0)
+    inside = x * _erf_polynomial(x * x)
+    t = _clamped(absolute(x), one, pick(x, 4.0, 6.0))
+    tail = _erfc_polynomial((t - two) / (t + two))
+    outside = copysign(one - exp(-(t * t)) * tail, x)
+    return select(absolute(x) > one, outside, inside)
 
 
-def sin(x):
-    """sin x, of the C library: one lane after the other."""
-    return values.intrinsic_call("sin", x)
+# Of the C library, one number after the other.
+sin, cos, pow = intrinsics.sin, intrinsics.cos, intrinsics.pow
+abs = absolute
 
+if intrinsics.PLAIN:
+    exp, expm1, log, log1p, tanh = np.exp, np.expm1, np.log, np.log1p, np.tanh
 
-def cos(x):
-    """cos x, of the C library: one lane after the other."""
-    return values.intrinsic_call("cos", x)
-
-
-def pow(x, y):
-    """x ** y, of the C library: one lane after the other."""
-    return values.intrinsic_call("pow", x, y)
-
-
-for _function in (
-    exp, expm1, log, log1p, tanh, sech2, sigmoid, sigmoid_slope, erf, gauss, ndtr, bell,
-    sin, cos, pow,
-):  # fmt: skip
-    simd.define(simd.same, _function)
+__all__ = [
+    "abs", "bell", "cos", "erf", "exp", "expm1", "floor", "gauss", "isnan", "log", "log1p",
+    "maximum", "minimum", "ndtr", "pow", "sech2", "select", "sigmoid", "sigmoid_slope", "sign",
+    "sin", "sqrt", "tanh",
+]  # fmt: skip
