@@ -89,7 +89,7 @@ def _step(
     taps = first.chosen(wanted, record)
     tensors = first.tensors()
     code = code_of(own)
-    compiled = _COMPILED.get(first.key(taps))
+    compiled = _COMPILED.get(first.known_by(taps))
     if memory.wanted or compiled is None or code not in compiled.checked:
         apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own
         n = len(leaves(init))
@@ -129,7 +129,7 @@ def _finite(t: Tensor) -> bool:
 
 def compile_traced(traced: Traced, name: str, taps: dict[str, Value]) -> Compiled:
     """What the compiler made, or makes now, of a trace."""
-    key = traced.key(taps)
+    key = traced.known_by(taps)
     found = _COMPILED.get(key)
     if found is None:
         if len(_COMPILED) >= _MOST:

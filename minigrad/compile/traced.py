@@ -117,12 +117,19 @@ class Traced:
         return [*self.init, *(self.trace.tensors[v] for v in read)]
 
     def key(self, taps: dict[str, Value]) -> tuple[Any, ...]:
-        """What the compiler reads: calls with equal keys share their kernels."""
+        """What the compiler reads: all that the numbers depend on."""
         p = self.program
         outputs = tuple([v.index for v in (*p.carry_out, *p.ys)])
         reads = tuple([v.index for v in p.inputs])  # a tap that is not kept may read more
         named = tuple([(n, v.index) for n, v in taps.items()])
         return (tuple([v.key() for v in self.trace.values]), len(p.carry), reads, outputs, named)
+
+    def known_by(self, taps: dict[str, Value]) -> tuple[Any, ...]:
+        """`key`, and the names that texts show: calls for which it is equal share a program.
+
+        Programs that differ in names alone share machine code.
+        """
+        return self.key(taps), tuple([v.name for v in self.program.inputs])
 
 
 def _called(cell: Cell, state: Any, x: Any) -> tuple[Any, Any]:

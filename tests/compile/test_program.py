@@ -184,6 +184,15 @@ def test_explain_says_what_was_done_and_what_ran() -> None:
     assert "last step first" in str(ran(nn.GRUCell(3, 4, dtype=F64), reverse=True).explain())
 
 
+def test_a_program_shows_the_names_of_its_own_weights() -> None:
+    """Not those of an equal program before it: under no_grad W.T has no name."""
+    cell, xs = nn.GRUCell(3, 4, dtype=F64), np.ones((4, 2, 3))
+    with mg.no_grad():
+        mg.scan(cell, cell.init_state(2), xs)
+    result = mg.scan(cell, cell.init_state(2), xs)
+    assert "weight_hh.T" in str(result.explain()) and "weight_hh.T" in result.source
+
+
 def test_explain_tells_that_backward_has_not_run_yet() -> None:
     layer = nn.JordanCell(3, 6, output_size=2, dtype=F64)
     result = mg.scan(layer, layer.init_state(2), np.ones((4, 2, 3)))
