@@ -258,7 +258,11 @@ def forget_flags(typing):
 
 @_native(lambda: 0)
 def static(typing):
-    """The address of 8 bytes of the kernel's own, which last as long as it is loaded."""
+    """The address of 8 bytes of the kernel's own, which last as long as it is loaded.
+
+    To be called by an entry: of functions that several kernels call, and LLVM does not inline, it
+    keeps the first one, with its word, for all.
+    """
 
     def generate(context, builder, signature, args):
         module, symbol = builder.module, "minigrad.static"

@@ -17,8 +17,6 @@ error that grows as log2(n). x is used up.
 
 from __future__ import annotations
 
-import operator
-
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -133,20 +131,43 @@ def product(typing, table, x, w, y, wide, add):
     return types.void(i64, x, i64, y, i64, i64), generate
 
 
-def _fold(join):
-    @njit(**inner)
-    def fold(x, n):
-        wide()
-        while n > 1:
-            half = (n + 1) >> 1
-            for j in range(n - half):
-                x[j] = join(x[j], x[j + half])
-            n = half
-        return x[0]
-
-    return fold
+# Three functions, not one closure: kernels of other processes know a function by its name.
 
 
-fold_sum, fold_max, fold_min = map(_fold, (operator.add, maximum, minimum))
+@njit(**inner)
+def fold_sum(x, n):
+    """The sum of n terms, by halves."""
+    wide()
+    while n > 1:
+        half = (n + 1) >> 1
+        for j in range(n - half):
+            x[j] += x[j + half]
+        n = half
+    return x[0]
+
+
+@njit(**inner)
+def fold_max(x, n):
+    """The largest of n terms, by halves; NaN if any is."""
+    wide()
+    while n > 1:
+        half = (n + 1) >> 1
+        for j in range(n - half):
+            x[j] = maximum(x[j], x[j + half])
+        n = half
+    return x[0]
+
+
+@njit(**inner)
+def fold_min(x, n):
+    """The smallest of n terms, by halves; NaN if any is."""
+    wide()
+    while n > 1:
+        half = (n + 1) >> 1
+        for j in range(n - half):
+            x[j] = minimum(x[j], x[j + half])
+        n = half
+    return x[0]
+
 
 __all__ = ["fold_max", "fold_min", "fold_sum", "product", "rows", "word", "words"]
