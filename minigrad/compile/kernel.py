@@ -6,13 +6,13 @@ Under NUMBA_DISABLE_JIT=1 the same text runs as plain Python on emulated memory 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..kernels import arena, host, jit, matmul, threads
+from ..kernels import host, jit, matmul, threads
 from ..kernels.matmul import panel_vectors
 from .codegen import EXPORTS, EXTRA, Generator, bare
 from .layout import Buffer

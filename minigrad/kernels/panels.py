@@ -12,7 +12,7 @@ each DEPTH, then their sum in order: its bits depend neither on the number of ro
 Under NUMBA_DISABLE_JIT=1 panels are b itself, contiguous.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 import pytest
 
-from minigrad.kernels import jit, threads
+from minigrad.kernels import threads
 from minigrad.kernels.compiler import build
 from minigrad.kernels.matmul import matmul
 
@@ -57,9 +57,7 @@ class Counting:
     def run_nested(self, words):
         """The same for each row of an array, in a job of jobs."""
         job = np.array([self.pool, self.kernel["count"], 0, *(w.ctypes.data for w in words)])
-        self.kernel.function("run")(
-            self.pool, self.kernel["nested"], job.ctypes.data, len(words)
-        )
+        self.kernel.function("run")(self.pool, self.kernel["nested"], job.ctypes.data, len(words))
 
 
 @pytest.fixture
