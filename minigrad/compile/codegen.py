@@ -1,134 +1,131 @@
 """Code generation: the text of a kernel, one shard of the batch over all steps.
 
-    shard(d, index)     rows of shard `index`, t = first, first + step, ...: the loops and products
-    run(d, shards)      all shards, on the thread pool
+    units(x_t, h_in, ...)    the loops over the units of one row of the batch, at one step
+    shard(d, index)          rows of shard `index`, t = first, first + step, ...
 
-What a person reads there: each `for j` loop is a run of elementwise ops over vectors of the CPU's
-width, each `product(...)` a matrix product with packed weights. `d` holds sizes and addresses
-(`HEAD` names the first words, then one for each buffer, then one for each packed weight).
+What a person reads there: arrays are called after the cell's values, `hs` (T, B, H), their rows at
+one step `h_in` (as it enters), `h_out` or `x_t`, and `h` is one number of it. `product` is a matrix
+product with packed weights. `d` is the address of a block of words: `HEAD`, then the addresses of
+the arrays, then those of the packed weights.
 """
 
 from __future__ import annotations
 
+import builtins
 import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .layout import Buffer
+from .formula import Names, identifier
+from .layout import Buffer, Place
 from .lower import Loop, Lowered, Product
-from .nest import Nest, Text, places, pointer, times
+from .nest import Nest, Text, places
 
-# The first words of a description.
+# The first words of a description. vectors, wide: how many vectors wide the panels of products are
+# within a step, and over a chunk of steps. multiply: the address of the compiled product.
 HEAD = (
-    "steps", "rows", "first", "step", "before", "after", "low_rows", "vectors", "shards",
-    "chunk", "wide", "table",
+    "T", "B", "first", "step", "before", "after", "share", "vectors", "chunk", "wide", "multiply",
 )  # fmt: skip
+ENTRIES = {"shard": "void(int64, int64)"}
 
-_PROLOGUE = """\
-from numba import float32, float64, int8
-
-from minigrad.kernels.integers import least, pick
-from minigrad.kernels.lanes import load_lanes, store_lanes
-from minigrad.kernels.memory import address_of, extent, external, load, matrix, ptr, shift, store
-from minigrad.kernels.simd import {simd}
-from minigrad.kernels.steps import {steps}
-{maths}
-REAL = {real}
-V = Vec(REAL, {lanes})
-B = Mask({lanes})
-c = constant(V)
-product = external(
-    "minigrad_product", "void(i64, ptr, i64, ptr, ptr, i64, i64, i64, i64, i64, i64)"
+_STEPS = "fold_max fold_min fold_sum product rows word words"
+_MATHS = (
+    "abs bell cos erf exp expm1 floor gauss isnan log log1p maximum minimum ndtr pow sech2 select "
+    "sigmoid sigmoid_slope sign sin sqrt tanh"
 )
-parallel_for = external("minigrad_parallel_for", "void(ptr, ptr, i64)")
-run_shard = external("minigrad_shard", "void(ptr, i64)")
-
-
-def run(d):
-    shards = d[{shards}]
-    if shards > 1:
-        parallel_for(address_of("shard"), ptr(d), shards)
-    else:
-        run_shard(ptr(d), 0)
-
-
-"""
-_SIMD = "abs floor isnan maximum minimum select sign sqrt"
-_MATHS = "bell cos erf exp expm1 gauss log log1p ndtr pow sech2 sigmoid sigmoid_slope sin tanh"
-_STEPS = "first_lanes fold_max fold_min fold_sum spread spread_mask"
-
-EXPORTS = {"run": "void(i64*)", "shard": "void(i64*, i64)"}
-# How many rows of time a buffer has, beside "t": see Buffer.at.
-_TIMES = {
-    "t": "t",
-    "before": "t + before",
-    "after": "t + after",
-    "even": "i % 2",
-    "odd": "1 - i % 2",
-    "chunk": "t - start",
+_GLOBALS = {
+    *dir(builtins),
+    *f"{_STEPS} {_MATHS} F array bool_ inner njit row shard simd units".split(),
 }
-EXTRA = {"t": 0, "before": 1, "after": 1}
+_LOCALS = "d index t n b m low high begin count start"
+
+# The time at which a row is read, and what is added to its name: see Buffer.at.
+_TIMES = {
+    "t": ("t", "_t"),
+    "before": ("t + before", "_in"),
+    "after": ("t + after", "_out"),
+    "even": ("n % 2", "_in"),
+    "odd": ("1 - n % 2", "_out"),
+    "chunk": ("t - start", "_t"),
+    "shard": ("", ""),
+    "": ("", "_b"),
+}
+_LENGTHS = {"t": "T, ", "even": "2, ", "odd": "2, ", "chunk": "chunk, ", "": "", "shard": ""}
+EXTRA = {"t": 0, "before": 1, "after": 1}  # rows of time that a buffer has beside those of xs
 
 
 class Generator:
     """lowered -> text. `arrays` are the buffers in the order in which `d` holds their addresses."""
 
-    def __init__(self, lowered: Lowered, arrays: list[Buffer], dtype: np.dtype, lanes: int):
-        self.lowered, self.arrays, self.dtype, self.lanes = lowered, arrays, dtype, lanes
+    def __init__(self, lowered: Lowered, arrays: Sequence[Buffer], dtype: np.dtype):
+        self.lowered, self.arrays, self.dtype = lowered, arrays, dtype
         self.text = Text()
-        self.counter = 0
+        self.terms = [b for b in arrays if b.at == "shard"]
+        self.names = Names([*_GLOBALS, *HEAD, *_LOCALS.split()])
+        self.base = Bases(lowered, arrays).base
+        self.places = {buffer.name: i for i, buffer in enumerate(arrays)}
+        self.of: dict[tuple[str, int], str] = {}  # buffer, parts of a row -> the array
+        self.declared: list[str] = []  # lines for these
+        self.packed = [
+            self.names.unique(identifier(weight.name) or "panels") for weight, _ in lowered.packed
+        ]
+        self.functions: list[str] = []
 
     def generate(self, title: str, program: str) -> str:
+        """The text; `code` is what of it decides the machine code."""
         self._shard()
-        body = str(self.text)
-        called = set(re.findall(r"\w+(?=\()", body))
+        body = "\n\n".join([*self.functions, str(self.text)])
+        called = set(re.findall(r"\w+", body))
 
-        def used(names: str) -> str:
-            return ", ".join(name for name in names.split() if name in called)
+        def used(module: str, names: str) -> str:
+            found = ", ".join(name for name in names.split() if name in called)
+            return f"from {module} import {found}\n" if found else ""
 
-        maths = used(_MATHS)
-        return docstring(title, program) + _PROLOGUE.format(
-            real=self.dtype.name, lanes=self.lanes, shards=HEAD.index("shards"),
-            simd=", ".join(filter(None, ["Mask, Vec, constant", used(_SIMD)])),
-            steps=used(_STEPS) or "spread",
-            maths=f"from minigrad.kernels.vectormath_simd import {maths}\n" if maths else "",
-        ) + body  # fmt: skip
+        real = (
+            f"from numpy import {self.dtype.name} as F  # for numbers: to Numba, 0.5 is a float64\n"
+        )
+        imports = (
+            used("math", "inf nan") + used("numba", "njit") + real + used("numpy", "bool_") + "\n"
+            + used("minigrad.kernels.intrinsics", "array inner row simd")
+            + used("minigrad.kernels.steps", _STEPS) + used("minigrad.kernels.vectormath", _MATHS)
+        )  # fmt: skip
+        self.code = canonical(f"{imports}\n\n{body}", self.names.given)
+        return f'"""{title}\n\n{program}\n"""\n\n{imports}\n\n{body}'
 
     def _shard(self) -> None:
         """The function that runs one shard."""
-        t = self.text
-        t.add("def shard(d, index):")
-        t.depth += 1
-        names = ", ".join(HEAD)
-        t.add(f"{names} = ({', '.join(f'd[{i}]' for i in range(len(HEAD)))})")
-        t.add("low = index * low_rows")
-        t.add("high = least(low + low_rows, rows)")
-        for i, buffer in enumerate(self.arrays):
-            times = {
-                "": "", "t": "steps * ", "even": "2 * ", "odd": "2 * ", "chunk": "chunk * ",
-            }.get(buffer.at, "(steps + 1) * ")  # fmt: skip
-            rows = f"{times}rows * " if buffer.rows else ""
-            comment = f"  # {buffer.comment}" if buffer.comment else ""
-            size = buffer.size * buffer.dtype.itemsize
-            t.add(f"{buffer.name} = extent(ptr(d[{len(HEAD) + i}]), 0, {rows}{size}){comment}")
-        for i, (weight, _) in enumerate(self.lowered.packed):
-            t.add(
-                f"{_pack(i)} = ptr(d[{len(HEAD) + len(self.arrays) + i}])"
-                f"  # panels of {weight.name or repr(weight)}"
-            )
-        early, late = self.lowered.early, self.lowered.late
+        self.text.depth = 1
+        self._steps()
+        weights, first = self.lowered.packed, len(HEAD) + len(self.arrays)
+        head = Text()
+        head.add("def shard(d, index):")
+        head.depth = 1
+        head.add('"""All steps of rows low to high - 1."""')
+        head.add(f"{', '.join(HEAD)} = words(d, {len(HEAD)})")
+        head.add("low = index * share")
+        head.add("high = min(low + share, B)")
+        head.add("m = high - low")
+        for line in self.declared:
+            head.add(line)
+        for i, (name, (weight, _)) in enumerate(zip(self.packed, weights), start=first):
+            head.add(f"{name} = word(d, {i})  # packed: {weight.name or repr(weight)}")
+        self.text.lines[:0] = head.lines
+
+    def _steps(self) -> None:
+        t, early, late = self.text, self.lowered.early, self.lowered.late
         if early or late:
             t.add(
-                "begin = count = start = 0  # of a chunk of steps: the first i, how many, first t"
+                "begin = count = start = 0  # of a chunk of steps: its first n, its steps, least t"
             )
-        t.add("for i in range(steps):")
+        t.add("for n in range(T):")
         t.depth += 1
-        t.add("t = first + i * step")
+        t.add("t = first + n * step")
         if early or late:
-            t.add("if i % chunk == 0:")
+            t.add("if n % chunk == 0:")
             t.depth += 1
-            t.add("begin, count = i, least(chunk, steps - i)")
-            t.add("start = pick(step > 0, t, t - count + 1)")
+            t.add("begin, count = n, min(chunk, T - n)")
+            t.add("start = t if step > 0 else t - count + 1")
             for product in early:
                 self._product(product, chunk=True)
             t.depth -= 1
@@ -143,85 +140,150 @@ class Generator:
             if isinstance(step, Product):
                 self._product(step)
         if late:
-            t.add("if i - begin + 1 == count:")
+            t.add("if n - begin + 1 == count:")
             t.depth += 1
             for product in late:
                 self._product(product, chunk=True)
+
+    def _array(self, buffer: Buffer, inner: int = 1) -> str:
+        """The array of a buffer, each of whose rows may be cut in several."""
+        if (buffer.name, inner) not in self.of:
+            base = self.base(buffer)
+            plural = base if base.endswith("s") or not buffer.rows else f"{base}s"
+            name = self.of[buffer.name, inner] = self.names.unique(plural)
+            kind = "bool_" if buffer.dtype.kind == "b" else "F"
+            shape = str(buffer.size)
+            if buffer.rows:
+                many = f"B * {inner}" if inner > 1 else "B"
+                shape = f"({_LENGTHS.get(buffer.at, 'T + 1, ')}{many}, {buffer.size // inner})"
+            i = len(HEAD) + self.places[buffer.name]
+            self.declared.append(f"{name} = array(word(d, {i}), {shape}, {kind})")
+        return self.of[buffer.name, inner]
 
     # -- products
 
     def _product(self, p: Product, chunk: bool = False) -> None:
         """One product: of this step, or of a whole chunk (whose rows follow one another)."""
-        item = self.dtype.itemsize
-        many = ("" if p.inner == 1 else f" * {p.inner}") + (" * count" if chunk else "")
-        places = []
-        for place, count in ((p.a, p.k), (p.out, p.n)):
-            buffer = place.buffer
-            per_row = buffer.size if p.inner == 1 else buffer.size // p.inner
-            row = self._row(buffer, "low", "start" if chunk else "t")
-            offset = times(row, buffer.size) + (f" + {place.offset}" if place.offset else "")
-            start = f"shift({buffer.name}, {times(offset, item)})"
-            places.append(
-                f"ptr(matrix({start}, (high - low){many}, {per_row * item}, {count}, {item}, "
-                f"{item})), {per_row * item}"
-            )
-        vectors = "wide" if chunk else "vectors"
-        k = self.lowered.packed.index((p.weight, chunk))
-        self.text.add(f"product(  # {p.weight.name or repr(p.weight)}")
-        self.text.add(f"    table, {places[0]}, {_pack(k)},")
-        self.text.add(
-            f"    {places[1]}, (high - low){many}, {p.k}, {p.n}, {vectors}, {int(p.adds)})"
-        )
+        w = self.packed[self.lowered.packed.index((p.weight, chunk))]
+        x, y = (self._block(*place, p.inner, chunk) for place in ((p.a, p.k), (p.out, p.n)))
+        y_name, x_name = self.base(p.out.buffer), self.base(p.a.buffer)
+        self.text.add(f"# {y_name} {'+=' if p.adds else '='} {x_name} @ {w}")
+        arguments = ["multiply", x, w, y, f"{'wide' if chunk else 'vectors'}, {int(p.adds)}"]
+        self.text.lines.append(_wrapped("product(", arguments, ")", self.text.depth))
 
-    @staticmethod
-    def _row(buffer: Buffer, row: str, t: str = "t") -> str:
-        """The number of a row of a buffer: that of row `row` of the batch at time t."""
-        if not buffer.rows:
-            return "0"
-        if not buffer.at:
-            return row
-        time = "0" if buffer.at == "chunk" and t == "start" else _TIMES[buffer.at]
-        time = time.replace("t +", f"{t} +") if t != "t" else time
-        time = t if time == "t" else time
-        if time == "0":
-            return row
-        return f"{time if time.isidentifier() else f'({time})'} * rows + {row}"
+    def _block(self, place: Place, columns: int, inner: int, chunk: bool) -> str:
+        """The rows of a product in the array of a place."""
+        buffer, time = place.buffer, _TIMES[place.buffer.at][0]
+        if chunk:
+            time = "0" if buffer.at == "chunk" else time.replace("t", "start", 1)
+        low, many = ("low", "m") if inner == 1 else (f"low * {inner}", f"m * {inner}")
+        many += " * count" if chunk else ""
+        where = [self._array(buffer, inner), time, low, many]
+        block = f"rows({', '.join(filter(None, where))})"
+        if columns != buffer.size // inner:
+            block += f"[:, {place.offset}:{place.offset + columns}]"
+        return block
 
     # -- loops
 
     def _rows(self, loops: list[Loop]) -> None:
         """Loops in which every row is on its own: row by row, all of them."""
-        t = self.text
-        t.add("for b in range(low, high):")
-        t.depth += 1
-        buffers: dict[tuple[str, str], Buffer] = {}
+        axes = max(len(loop.space) for loop in loops)
+        names = Names([*_GLOBALS, "j", *(f"j{a}" for a in range(axes))], self.names.given)
+        parameters: dict[tuple[str, str], str] = {}
+        arguments: list[str] = []
+
+        def row(buffer: Buffer) -> str:
+            key = buffer.name, buffer.at
+            if key not in parameters:
+                suffix = _TIMES["t" if buffer in self.lowered.scratch else buffer.at][1]
+                suffix = suffix if buffer.rows else ""
+                parameters[key] = names.unique(f"{self.base(buffer)}{suffix}")
+                arguments.append(self._row(buffer))
+            return parameters[key]
+
+        for buffer in dict.fromkeys(p.buffer for loop in loops for p in places(loop)):
+            row(buffer)
+        inside = Text()
+        inside.depth = 1
+        inside.add('"""The units of one row of the batch."""')
+        inside.add("simd()")
         for loop in loops:
-            for place in places(loop):
-                buffers[place.buffer.name, place.buffer.at] = place.buffer
-        for buffer in buffers.values():
-            if buffer.rows:
-                size = buffer.size * buffer.dtype.itemsize
-                offset = times(self._row(buffer, "b"), size)
-                t.add(f"{pointer(buffer)} = shift({buffer.name}, {offset})")
-        for loop in loops:
-            Nest(loop, self.text, self.fresh, self.lanes).emit()
-        t.depth -= 1
+            Nest(loop, inside, names, row, self.base, self.terms, self.dtype.name).emit()
+        name = self.names.unique("units") if self.functions else "units"
+        head = _wrapped(f"def {name}(", list(parameters.values()), "):", 0)
+        self.functions.append(f"@njit(**inner)\n{head}\n{inside}")
+        self.text.add("for b in range(low, high):")
+        self.text.depth += 1
+        self.text.lines.append(_wrapped(f"{name}(", arguments, ")", self.text.depth))
+        self.text.depth -= 1
 
-    def fresh(self) -> str:
-        self.counter += 1
-        return f"v{self.counter}"
-
-
-def docstring(title: str, program: str) -> str:
-    """The docstring of a text."""
-    return f'"""{title}\n\n{program}\n"""\n\n'
+    def _row(self, buffer: Buffer) -> str:
+        """A row of a buffer, as an argument."""
+        name, time = self._array(buffer), _TIMES[buffer.at][0]
+        where = [name, time, "low" if buffer.at == "shard" else "b"]
+        return f"row({', '.join(filter(None, where))})" if buffer.rows else name
 
 
-def bare(text: str) -> str:
-    """A text without its docstring and comments, which name what a reader knows: the code alone."""
-    code = text.split('"""\n\n', 2)[-1]
-    return re.sub(r"  # .*$", "", code, flags=re.MULTILINE)
+def _wrapped(head: str, parts: Sequence[str], tail: str, depth: int) -> str:
+    """head + parts + tail on one line, or on several of up to a hundred columns."""
+    space = "    " * depth
+    line = f"{space}{head}{', '.join(parts)}{tail}"
+    if len(line) <= 100:
+        return line
+    lines = [f"{space}{head}", f"{space}   "]
+    for part in parts:
+        if len(lines[-1]) + len(part) > 98:
+            lines.append(f"{space}   ")
+        lines[-1] += f" {part},"
+    return "\n".join([*lines, f"{space}{tail}"])
 
 
-def _pack(i: int) -> str:
-    return f"panels{i}"
+class Bases:
+    """What the values in a buffer are called: as in the cell, or after what is done with them."""
+
+    def __init__(self, lowered: Lowered, arrays: Sequence[Buffer]):
+        self.found: dict[str, str] = {}
+        loops = [step for step in lowered.steps if isinstance(step, Loop)]
+        items = [item for loop in loops for item in loop.items if item.value is not None]
+        for item in items:
+            for place in [*([item.loads] if item.loads else []), *item.stores]:
+                if not item.fold:
+                    self._call(place, item.value.name)
+        for buffer in arrays:
+            self._set(buffer, buffer.comment)
+        for item in items:  # what goes into a gate
+            if item.value.op is not None and item.value.name and len(item.value.inputs) == 1:
+                (x,) = item.value.inputs
+                for other in items:
+                    if other.value is x and not other.fold:
+                        for place in [*([other.loads] if other.loads else []), *other.stores]:
+                            self._call(place, f"{item.value.name}_pre")
+        for step in [*lowered.early, *lowered.steps, *lowered.late]:
+            if isinstance(step, Product) and step.out.buffer in lowered.scratch:
+                self._call(step.out, f"{self.base(step.a.buffer)}w")
+
+    def _call(self, place: Place, name: str) -> None:
+        if int(np.prod(place.shape, dtype=np.int64)) == place.buffer.size:
+            self._set(place.buffer, name)
+
+    def _set(self, buffer: Buffer, name: str) -> None:
+        name = identifier(name)
+        if name and buffer.name not in self.found:
+            self.found[buffer.name] = name
+
+    def base(self, buffer: Buffer) -> str:
+        """What a value in the buffer is called."""
+        kind = buffer.name.rstrip("0123456789")
+        return self.found.get(buffer.name) or ("kept" if kind == "r" else kind)
+
+
+def canonical(text: str, names: Iterable[str]) -> str:
+    """A text without its comments, and with its names numbered: equal for cells that compute alike.
+
+    >>> canonical("f = sigmoid(x_t[j])  # %3\\n", ["x_t", "f"])
+    'n1 = sigmoid(n0[j])\\n'
+    """
+    numbers = {name: f"n{k}" for k, name in enumerate(names)}
+    code = re.sub(r" *# .*$", "", text, flags=re.MULTILINE)
+    return re.sub(r"[A-Za-z_]\w*", lambda word: numbers.get(word[0], word[0]), code)

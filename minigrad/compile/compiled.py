@@ -40,7 +40,9 @@ class Forward:
             full = before in wanted or after in wanted
             ats = ("before", "after") if full else ("even", "odd")
             first, last = (
-                Buffer(f"carry{k}", before.size, before.dtype, at, comment=before.name)
+                Buffer(
+                    f"carry{k}", before.size, before.dtype, at, comment=before.name or after.name
+                )
                 for at in ats
             )
             self.carry.append(first)
@@ -131,11 +133,15 @@ class Backward:
         self.of: dict[Value, Buffer] = {}
         self.carry: list[Buffer] = []
         for k, (before, after) in enumerate(zip(program.carry, program.carry_out, strict=True)):
-            pair = [Buffer(f"dcarry{k}", before.size, before.dtype, at) for at in ("even", "odd")]
-            places[before] = whole(pair[0], before.row)
-            carries.append((after, whole(pair[1], after.row)))
-            self.carry.append(pair[0])
-            self.arrays.append(pair[0])
+            name = forward.carry[k].comment
+            even, odd = (
+                Buffer(f"dcarry{k}", before.size, before.dtype, at, comment=name and f"d{name}")
+                for at in ("even", "odd")
+            )
+            places[before] = whole(even, before.row)
+            carries.append((after, whole(odd, after.row)))
+            self.carry.append(even)
+            self.arrays.append(even)
         self.dys: list[Value] = []
         self.reads: list[Value] = []
         for v in program.xs:

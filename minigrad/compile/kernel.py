@@ -1,22 +1,24 @@
 """A lowered step as something that runs: its text, its machine code, its arrays.
 
-Under NUMBA_DISABLE_JIT=1 the same text runs as plain Python on emulated memory (emulate.py).
+Under NUMBA_DISABLE_JIT=1 the same text runs as Python, on NumPy's arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..kernels import host, jit, matmul, threads
+from ..kernels import compiler, jit, matmul, threads
 from ..kernels.matmul import panel_vectors
-from .codegen import EXPORTS, EXTRA, Generator, bare
+from .codegen import ENTRIES, EXTRA, Generator
 from .layout import Buffer
 from .lower import Loop, Lowered, Product
+from .nest import terms_of
 from .program import Program, Value, params_for
 from .storage import Storage, address
 
@@ -35,9 +37,10 @@ class StepKernel:
     def __init__(self, name: str, program: Program, lowered: Lowered, arrays: Sequence[Buffer]):
         self.name, self.program, self.lowered = name, program, lowered
         named = {b.name: b for b in (*arrays, *lowered.scratch, *lowered.weights.values())}
-        self.buffers = list(named.values())
-        floats = [b.dtype for b in self.buffers if b.dtype.kind == "f"]
+        floats = [b.dtype for b in named.values() if b.dtype.kind == "f"]
         self.dtype = floats[0] if floats else np.dtype(np.float32)
+        self.scratch = [*lowered.scratch, *_terms(lowered, self.dtype)]
+        self.buffers = list((named | {b.name: b for b in self.scratch}).values())
         read = {b: v for v, b in lowered.weights.items()}
         self.order = [(b.name, read.get(b)) for b in self.buffers]
         products = [s.inner for s in lowered.steps if isinstance(s, Product)]
@@ -46,33 +49,54 @@ class StepKernel:
         self.inner_apart = max((p.inner for p in apart), default=1)
         self.cost = sum(_cost(step) for step in (*lowered.steps, *apart))  # of one row and step
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The generated source."""
-        plain = jit.mode() == "plain"
-        lanes = 64 if plain else host.lanes(self.dtype.itemsize)
-        generator = Generator(self.lowered, self.buffers, self.dtype, lanes)
-        return generator.generate(f"scan: {self.name}", str(self.program))
+        return self._texts[0]
 
     @cached_property
-    def built(self) -> Any:
-        """What `jit.build` made of it."""
-        matmul.table(self.dtype)
-        links = threads.links() | {"minigrad_product": int(matmul._table(self.dtype)[5])}
-        return jit.build(f"scan_{self.name}", self.text, EXPORTS, links, bare(self.text))
+    def _texts(self) -> tuple[str, str]:
+        """The source, and what of it decides the machine code."""
+        generator = Generator(self.lowered, self.buffers, self.dtype)
+        return generator.generate(f"scan: {self.name}", str(self.program)), generator.code
 
     @cached_property
-    def call(self) -> Any:
-        if jit.mode() == "plain":
-            from .emulate import compile_plain
+    def built(self) -> compiler.Kernel:
+        """What became of it."""
+        text, code = self._texts
+        return compiler.build(f"scan_{self.name}", text, ENTRIES, code, f"a step of {self.name}")
 
-            return compile_plain(self.text, self.dtype)
-        run = self.built.function("run")
-        return lambda words: run(address(words))
+    @cached_property
+    def call(self) -> Callable[[Array, int], None]:
+        """call(words, shards) runs the kernel: all shards, on the thread pool."""
+        shard = self.built.function("shard")
+
+        def one_by_one(words: Array, shards: int) -> None:
+            with np.errstate(all="ignore"):
+                for index in range(shards):
+                    shard(address(words), index)
+
+        if jit.mode() != "native":
+            return one_by_one
+        place = self.built["shard"]
+
+        def run(words: Array, shards: int) -> None:
+            if shards == 1:
+                shard(address(words), 0)
+            else:
+                threads.parallel_for(place, address(words), shards)
+
+        return run
 
     @property
     def source_path(self) -> Path | None:
-        return None if jit.mode() == "plain" else self.built.path
+        """The file of it."""
+        return self.built.path
+
+    @cached_property
+    def multiply(self) -> int:
+        """The address of the table of products, if there is one in the step."""
+        return matmul.table(self.dtype) if self.lowered.packed else 0
 
     def prepare(self) -> None:
         """Compiles now what `run` would compile at its first call."""
@@ -108,12 +132,11 @@ class StepKernel:
         down = reverse != backwards
         words = [
             steps, rows, steps - 1 if down else 0, -1 if down else 1,
-            int(reverse), int(not reverse), share, vectors, shards, chunk, wide,
-            matmul.table(self.dtype),
+            int(reverse), int(not reverse), share, vectors, chunk, wide, self.multiply,
         ]  # fmt: skip
         storage.block(
-            (b.name, (chunk * rows if b.at else rows, b.size), b.dtype)
-            for b in self.lowered.scratch
+            (b.name, (chunk * rows if b.at == "chunk" else rows, b.size), b.dtype)
+            for b in self.scratch
         )
         addresses = storage.addresses
         alive: list[Array] = []  # until the call is over
@@ -130,7 +153,14 @@ class StepKernel:
             panels = matmul.packed(weights[value], wide if apart else vectors)
             alive.append(panels)
             words.append(address(panels))
-        self.call(np.array(words, np.int64))
+        self.call(np.array(words, np.int64), shards)
+
+
+def _terms(lowered: Lowered, dtype: np.dtype) -> list[Buffer]:
+    """A buffer for the terms of each fold of a loop, used again by the next loop."""
+    counts = [terms_of(step) for step in lowered.steps if isinstance(step, Loop)]
+    sizes = itertools.zip_longest(*counts, fillvalue=0)
+    return [Buffer(f"terms{k}", max(size), dtype, "shard") for k, size in enumerate(sizes)]
 
 
 def _cost(step: Loop | Product) -> int:

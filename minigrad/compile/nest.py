@@ -1,19 +1,22 @@
-"""Code generation of one loop: its nest, its vectors, what happens at each of them.
+"""Code generation of one loop of a step: its nest of `for`s, and what happens at each point.
 
-The axis along which most operands are contiguous is the vector axis: whole vectors of the CPU's
-width in a loop, what is left over once more by itself. Axes that a reduction folds lie inside of
-those that are kept; where the vector axis itself is folded, its lanes are folded last.
+The axis along which most operands are contiguous comes innermost, where LLVM makes vectors of it.
+A fold adds up in memory along the other axes: `total[j] += ...`. If the innermost axis itself is
+folded, what it adds up is a row of terms, which fold_sum (kernels/steps.py) makes one number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..expr import Expr, Printer, call, constant
+from ..expr import Expr, constant
+from .formula import Formulas, Names, Node, identifier, literal
 from .layout import Buffer, Item, Place
 from .lower import Loop
 from .program import Value
+
+_START = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}
 
 
 class Text:
@@ -31,209 +34,179 @@ class Text:
 
 
 class Nest:
-    """One loop nest: kept axes outside, then the vector axis if it is kept, reduced ones inside."""
+    """One loop nest.
 
-    def __init__(self, loop: Loop, text: Text, fresh: Callable[[], str], lanes: int):
-        self.t, self.fresh, self.lanes = text, fresh, lanes
-        self.space, reduced, self.items = _collapsed(loop)
-        axes = list(range(len(self.space)))
-        if not axes:  # one number a row
-            self.space, axes = (1,), [0]
-            self.items = [_with_axis(item) for item in self.items]
-        self.vector = _vector_axis(self.space, reduced, self.items)
-        self.kept = [a for a in axes if a not in reduced and a != self.vector]
-        self.inner = [a for a in axes if a in reduced and a != self.vector]
-        self.folds, self.vector_reduced = bool(reduced), self.vector in reduced
-        self.totals: dict[int, str] = {}
+    row: what the row of a buffer is called in the text. base: what the values in it are called.
+    terms: for each fold along the innermost axis a buffer for its terms.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        text: Text,
+        names: Names,
+        row: Callable[[Buffer], str],
+        base: Callable[[Buffer], str],
+        terms: Sequence[Buffer],
+        real: str,
+    ):
+        self.t, self.names, self.row, self.base, self.real = text, names, row, base, real
+        self.space, reduced, self.items, self.vector = _arranged(loop)
+        axes = [a for a in range(len(self.space)) if a != self.vector]
+        self.kept = [a for a in axes if a not in reduced]
+        self.inner = [a for a in axes if a in reduced]
+        self.sums_up = self.vector in reduced
+        self.folds = [item for item in self.items if item.fold]
+        self.terms = dict(zip(map(id, self.folds), terms)) if self.sums_up else {}
 
     def emit(self) -> None:
         t, depth = self.t, self.t.depth
-        for a in self.kept:
-            t.add(f"for i{a} in range({self.space[a]}):")
-            t.depth += 1
-        if self.vector_reduced:
-            self._start_folds()
-            inside = t.depth
-            for a in self.inner:
-                t.add(f"for i{a} in range({self.space[a]}):")
-                t.depth += 1
-            self._vectors(self._body)
-            t.depth = inside
-            self._end_folds("1")
-        else:
-            self._vectors(self._kept_vector)
+        self._open(self.kept)
+        if self.folds and (self.inner or not self.sums_up):
+            self._open([self.vector])
+            for item in self.folds:
+                t.add(f"{self._total(item)} = {self._number(_START[item.fold])}")
+            t.depth -= 1
+        inside = t.depth
+        self._open([*self.inner, self.vector])
+        self._body()
+        t.depth = inside
+        for item in self.folds:
+            self._finish(item)
         t.depth = depth
 
-    def _kept_vector(self, count: str) -> None:
-        t, depth = self.t, self.t.depth
-        if self.folds:
-            self._start_folds()
-        for a in self.inner:
-            t.add(f"for i{a} in range({self.space[a]}):")
-            t.depth += 1
-        self._body(count)
-        t.depth = depth
-        if self.folds:
-            self._end_folds(count)
+    def _open(self, axes: Iterable[int]) -> None:
+        for a in axes:
+            self.t.add(f"for {self._counter(a)} in range({self.space[a]}):")
+            self.t.depth += 1
 
-    def _vectors(self, body: Any) -> None:
-        """The vector axis: whole vectors in a loop, what is left once more by itself."""
-        n, lanes, t = self.space[self.vector], self.lanes, self.t
-        whole = n // lanes * lanes
-        if whole:
-            if whole == lanes:
-                t.add("j = 0")
-                body("")
-            else:
-                t.add(f"for j in range(0, {whole}, {lanes}):")
-                t.depth += 1
-                body("")
-                t.depth -= 1
-        if n > whole:
-            t.add(f"j = {whole}")
-            body(str(n - whole))
+    def _counter(self, a: int) -> str:
+        return "j" if a == self.vector else f"j{a}"
+
+    def _number(self, value: float) -> str:
+        return literal(value, self.real)
 
     # -- folds
 
-    def _start_folds(self) -> None:
-        start = {"sum": "c(0.0)", "max": 'c("-inf")', "min": 'c("inf")'}
-        for k, item in enumerate(self.items):
-            if item.fold:
-                self.totals[k] = self.fresh()
-                self.t.add(f"{self.totals[k]} = {start[item.fold]}")
+    def _total(self, item: Item) -> str:
+        """Where a fold adds up."""
+        if self.sums_up:
+            return f"{self.row(self.terms[id(item)])}[j]"
+        return self._element(item.stores[0])
 
-    def _end_folds(self, count: str) -> None:
-        for k, item in enumerate(self.items):
-            if not item.fold:
-                continue
-            total = self.totals[k]
-            if self.vector_reduced:
-                total = f"fold_{item.fold}({total})"
+    def _finish(self, item: Item) -> None:
+        """What a fold has added up goes to its places."""
+        if self.sums_up:
+            n = self.space[self.vector]
+            total = f"fold_{item.fold}({self.row(self.terms[id(item)])}, {n})"
+            if n == 0:
+                total = self._number(_START[item.fold])
+            if len(item.stores) > 1:
+                name = self.names.unique("total")
+                self.t.add(f"{name} = {total}")
+                total = name
             for place in item.stores:
-                self._store(
-                    place, total, "1" if self.vector_reduced else count, self.vector_reduced
-                )
+                self.t.add(f"{self._element(place)} = {total}")
+        elif item.stores[1:]:
+            self._open([self.vector])
+            for place in item.stores[1:]:
+                self.t.add(f"{self._element(place)} = {self._total(item)}")
+            self.t.depth -= 1
 
     # -- the body
 
-    def _body(self, count: str) -> None:
-        """What happens at one vector of points; `count` lanes of it, or all ("")."""
-        t = self.t
+    def _body(self) -> None:
+        """What happens at one point."""
+        formulas = Formulas(self.t.add, self.names, self._number)
         known: dict[Value, Expr] = {}
-        lines: list[str] = []
-        printer = Printer(lines, self.fresh)
+        results: list[tuple[Item, Node]] = []
         for item in self.items:
-            v = item.value
-            if item.loads is not None:
-                name = self.fresh()
-                t.add(f"{name} = {self._load(item.loads, count)}")
-                known[v] = Expr("input", value=name, is_bool=item.loads.buffer.dtype.kind == "b")
-        for k, item in enumerate(self.items):
-            v = item.value
             if item.fill is not None:
-                text = f"c({item.fill!r})"
+                is_bool = item.stores[0].buffer.dtype.kind == "b"
+                node = formulas.node(number(item.fill, is_bool))
             else:
-                if v not in known:
-                    inputs = [
-                        known[i] if type(i) is Value else number(i, name in v.op.bools)
-                        for name, i in zip(v.op.inputs, v.inputs, strict=True)
-                    ]
-                    made = v.op.body(*inputs)
-                    known[v] = made if isinstance(made, Expr) else constant(made)
-                if not (item.stores or item.adds or item.fold):
-                    continue
-                text = printer.name(known[v])
-            if lines and v is not None and v.name:
-                lines[-1] += f"  # {v.name}"
-            for line in lines:
-                t.add(line)
-            lines.clear()
-            if item.fold:
-                self._fold(k, item, text, count)
-                continue
-            for place in item.stores:
-                self._store(place, text, count)
-            for place in item.adds:
-                old = self._load(place, count)
-                self._store(place, f"{old} + {text}", count)
+                node = formulas.node(self._value(item, known))
+                if item.loads is None and node.args:
+                    node.wish = node.wish or identifier(item.value.name)
+                    node.comment = node.comment or repr(item.value)
+            places = [] if item.fold else [*item.stores, *item.adds]
+            for place in places:
+                node.spare = node.spare or self.base(place.buffer)
+            if places or item.fold:
+                formulas.use(node, len(places) or 1)
+                results.append((item, node))
+        for item, node in results:
+            if node.uses == 1 and item.stores and node.wish == self.base(item.stores[0].buffer):
+                node.wish = ""  # the place is called like the value, which needs no second name
+            self._result(item, formulas.write(node), node.comment)
 
-    def _fold(self, k: int, item: Item, text: str, count: str) -> None:
-        total = self.totals[k]
-        if self.vector_reduced and count:
-            neutral = {"sum": "c(0.0)", "max": 'c("-inf")', "min": 'c("inf")'}[item.fold]
-            text = f"select(first_lanes({count}, B), {text}, {neutral})"
-        join = {"sum": f"{total} + {text}", "max": f"maximum({total}, {text})"}
-        self.t.add(f"{total} = {join.get(item.fold, f'minimum({total}, {text})')}")
+    def _value(self, item: Item, known: dict[Value, Expr]) -> Expr:
+        """What an item computes or loads; it is `known` from then on."""
+        v = item.value
+        if item.loads is not None:
+            is_bool = item.loads.buffer.dtype.kind == "b"
+            known[v] = Expr("input", value=self._element(item.loads), is_bool=is_bool)
+        elif v not in known:
+            inputs = [
+                known[i] if type(i) is Value else number(i, name in v.op.bools)
+                for name, i in zip(v.op.inputs, v.inputs, strict=True)
+            ]
+            made = v.op.body(*inputs)
+            known[v] = made if isinstance(made, Expr) else constant(made)
+        return known[v]
 
-    # -- memory
-
-    def _offset(self, place: Place, still: bool = False) -> str:
-        """Of the first lane, in elements from the row's start."""
-        terms = [str(place.offset)] if place.offset else []
-        for a, stride in enumerate(place.strides):
-            if not stride or (still and a == self.vector):
-                continue
-            name = "j" if a == self.vector else f"i{a}"
-            terms.append(name if stride == 1 else f"{name} * {stride}")
-        return " + ".join(terms) or "0"
-
-    def _load(self, place: Place, count: str) -> str:
-        buffer, item = place.buffer, place.buffer.dtype.itemsize
-        stride = place.strides[self.vector]
-        kind = "B" if buffer.dtype.kind == "b" else "V"
-        row, offset = pointer(buffer), self._offset(place)
-        if stride == 0:
-            if kind == "B":
-                return f"spread_mask(load({row}, {offset}, int8), B)"
-            return f"spread(load({row}, {times(offset, item)}, REAL), V)"
-        if stride == 1 and not count:
-            return f"load({row}, {times(offset, item)}, {kind})"
-        lanes = count or self.lanes
-        start = f"shift({row}, {times(offset, item)})"
-        return f"load_lanes({start}, 0, {stride * item}, {lanes}, {kind})"
-
-    def _store(self, place: Place, text: str, count: str, still: bool = False) -> None:
-        buffer, item = place.buffer, place.buffer.dtype.itemsize
-        row, offset = pointer(buffer), self._offset(place, still)
-        stride = place.strides[self.vector] or 1
-        if stride == 1 and not count:
-            self.t.add(f"store({row}, {times(offset, item)}, {text})")
+    def _result(self, item: Item, text: str, comment: str) -> None:
+        """The lines that take a value where it belongs."""
+        comment = f"  # {comment}" if comment and not text.isidentifier() else ""
+        if item.fold:
+            total = self._total(item)
+            if self.sums_up and not self.inner:
+                self.t.add(f"{total} = {text}{comment}")
+            elif item.fold == "sum":
+                self.t.add(f"{total} += {text}{comment}")
+            else:
+                self.t.add(f"{total} = {item.fold}imum({total}, {text}){comment}")
             return
-        start = f"shift({row}, {times(offset, item)})"
-        lanes = count or self.lanes
-        self.t.add(f"store_lanes({start}, 0, {stride * item}, {lanes}, {text})")
+        for place in item.stores:
+            self.t.add(f"{self._element(place)} = {text}{comment}")
+        for place in item.adds:
+            self.t.add(f"{self._element(place)} += {text}{comment}")
+
+    def _element(self, place: Place) -> str:
+        """The element of a place at the point where the loops are: `bias[j + 32]`."""
+        terms = []
+        for a, stride in enumerate(place.strides):
+            if stride and self.space[a] != 1:
+                name = self._counter(a)
+                terms.append(name if stride == 1 else f"{name} * {stride}")
+        if place.offset or not terms:
+            terms.append(str(place.offset))
+        return f"{self.row(place.buffer)}[{' + '.join(terms)}]"
 
 
 def number(value: float, is_bool: bool) -> Expr:
     """A Python number in a loop; where a mask is expected, all true or all false."""
-    return call("ne", constant(value), constant(0.0)) if is_bool else constant(value)
-
-
-def times(index: str, n: int) -> str:
-    """index * n, as one would write it.
-
-    >>> times("0", 4), times("j", 4), times("j + 16", 4), times("j + 16", 1)
-    ('0', 'j * 4', '(j + 16) * 4', 'j + 16')
-    """
-    if n == 1 or index == "0":
-        return index
-    return f"{index} * {n}" if index.isidentifier() else f"({index}) * {n}"
-
-
-def pointer(buffer: Buffer) -> str:
-    """What a row of a buffer is called in the text."""
-    if not buffer.rows:
-        return buffer.name
-    return f"{buffer.name}_{buffer.at or 'row'}"
+    return Expr("const", value=bool(value), is_bool=True) if is_bool else constant(value)
 
 
 def places(loop: Loop) -> Iterable[Place]:
     """All that a loop reads and writes."""
     for item in loop.items:
-        if item.loads is not None:
-            yield item.loads
-        yield from item.stores
-        yield from item.adds
+        yield from _of(item)
+
+
+def terms_of(loop: Loop) -> list[int]:
+    """How many terms each fold along the innermost axis has."""
+    space, reduced, items, vector = _arranged(loop)
+    return [space[vector] for item in items if item.fold and vector in reduced]
+
+
+def _arranged(loop: Loop) -> tuple[tuple[int, ...], tuple[int, ...], list[Item], int]:
+    """(space, reduced axes, items, innermost axis)."""
+    space, reduced, items = _collapsed(loop)
+    if not space:  # one number a row
+        space, items = (1,), [_with_axis(item) for item in items]
+    return space, reduced, items, _vector_axis(space, reduced, items)
 
 
 def _collapsed(loop: Loop) -> tuple[tuple[int, ...], tuple[int, ...], list[Item]]:

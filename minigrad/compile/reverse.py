@@ -42,6 +42,10 @@ class _Reverse:
         self.trace, self.program = trace, program
         self.wanted = [v for v in wanted if v.dtype.kind == "f"]
         self.found: dict[int, list[Tracer]] = {}  # id of a value -> parts of its gradient
+        self.names = {id(v): v.name for v in (*program.inputs, *program.body)}
+        for v in program.body:  # what goes into a gate i is i_pre
+            if v.name and len(v.inputs) == 1 and not self.names.get(id(v.inputs[0]), "?"):
+                self.names[id(v.inputs[0])] = f"{v.name}_pre"
         self.needs = {id(v) for v in (*program.carry, *self.wanted) if v.dtype.kind == "f"}
         for v in program.body:
             if v.dtype.kind == "f" and any(
@@ -153,6 +157,9 @@ class _Reverse:
         total: Any = parts[0]
         for part in parts[1:]:
             total = total + part
+        name = self.names.get(id(v))
+        if name and v.stage == STEP and not total._value.name:
+            total._value.name = f"d{name}"
         self.found[id(v)] = [total]
         return total
 

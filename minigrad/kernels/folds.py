@@ -5,7 +5,7 @@
     across_sum, across_extreme                           of (n,i)->(i): over rows
     running(args, dims, steps, float32)                  of (n)->(n): y[k] = x[0] + ... + x[k]
 
-A sum is made of plain partial sums of CHUNK terms an accumulator, added up with the error of each
+A sum is made of plain partial sums of some 64 terms an accumulator, added up with the error of each
 addition kept (Knuth's two-sum), so it stays accurate for any n. Its order depends on the shape
 alone. Inf and NaN pass: where the error is NaN, the sum itself says it all.
 """
@@ -19,30 +19,30 @@ from numba import int64, njit
 from minigrad.kernels.intrinsics import array, forget_flags, inner, select, stack, wide
 from minigrad.kernels.vectormath import maximum
 
-WIDTH = 64  # accumulators under way at once: four registers of the widest CPU
-CHUNK = 64
-CHUNK_WIDTH = CHUNK * WIDTH
+CHUNK = 4096  # terms of a partial sum along an axis, in dozens of accumulators at once
+ROWS = 64  # ... and across one
+WIDTH = 32  # candidates under way at once
 COLUMNS = 1024  # whose sums are under way at once, in L1
 fold = njit(**inner)
 
 
 @fold
-def taken(n, start):
-    """How many elements to do at once: CHUNK * WIDTH at most, a multiple of WIDTH or the rest."""
-    left = n - start
-    return left if left < WIDTH else min(left // WIDTH, CHUNK) * WIDTH
-
-
-@fold
 def elements(address, step, count, dtype, room):
-    """So many elements, `step` bytes apart, as an array; a rest is followed by zeros."""
-    if step == room.itemsize and count >= WIDTH:
+    """So many elements, `step` bytes apart, as an array."""
+    if step == room.itemsize:
         return array(address, count, dtype)
     for i in range(count):
         room[i] = array(address + i * step, 1, dtype)[0]
-    for i in range(count, WIDTH):
-        room[i] = 0
-    return room[: max(count, WIDTH)]
+    return room[:count]
+
+
+@njit(fastmath={"reassoc"}, **inner)
+def partial(x, zero):
+    """The sum of some elements, in whatever order makes whole vectors: one for each length."""
+    total = zero
+    for i in range(x.size):
+        total += x[i]
+    return total
 
 
 @fold
@@ -68,36 +68,18 @@ def along_sum(args, dims, steps, dtype):
     wide()
     at, step, dim = array(args, 2, int64), array(steps, 3, int64), array(dims, 2, int64)
     n = dim[1]
-    room = array(stack(CHUNK_WIDTH, dtype), CHUNK_WIDTH, dtype)
-    parts, totals = (
-        array(stack(WIDTH, dtype), WIDTH, dtype),
-        array(stack(WIDTH, dtype), WIDTH, dtype),
-    )
-    slips = array(stack(WIDTH, dtype), WIDTH, dtype)
+    room = array(stack(CHUNK, dtype), CHUNK, dtype)
     stride = step[2] if n > 1 else room.itemsize  # NumPy calls the step of a single element 0
     for item in range(dim[0]):
-        first = at[0] + item * step[0]
-        for j in range(WIDTH):
-            totals[j] = slips[j] = 0
-        start = 0
-        while start < n:
-            count = taken(n, start)
-            x = elements(first + start * stride, stride, count, dtype, room)
-            for j in range(WIDTH):
-                parts[j] = 0
-            for i in range(0, x.size, WIDTH):
-                for j in range(WIDTH):
-                    parts[j] += x[i + j]
-            add_exactly(totals, slips, parts, WIDTH)
-            start += count
-        for j in range(WIDTH):
-            totals[j] = whole(totals[j], slips[j])
-        half = WIDTH // 2
-        while half:
-            for j in range(half):
-                totals[j] += totals[j + half]
-            half //= 2
-        array(at[1] + item * step[1], 1, dtype)[0] = totals[0]
+        total = slip = dtype(0)
+        for start in range(0, n, CHUNK):
+            first = at[0] + item * step[0] + start * stride
+            part = partial(elements(first, stride, min(CHUNK, n - start), dtype, room), dtype(0))
+            new = total + part
+            back = new - total
+            slip += (total - (new - back)) + (part - back)
+            total = new
+        array(at[1] + item * step[1], 1, dtype)[0] = whole(total, slip)
     forget_flags()
 
 
@@ -130,16 +112,6 @@ def along_extreme(args, dims, steps, dtype, sign):
 
 
 @fold
-def columns_of(address, step, count, dtype, room):
-    """So many elements of a row, `step` bytes apart, as an array."""
-    if step == room.itemsize:
-        return array(address, count, dtype)
-    for j in range(count):
-        room[j] = array(address + j * step, 1, dtype)[0]
-    return room[:count]
-
-
-@fold
 def across_sum(args, dims, steps, dtype):
     """y[j] = x[0, j] + ... + x[n - 1, j]."""
     wide()
@@ -160,17 +132,17 @@ def across_sum(args, dims, steps, dtype):
             first = at[0] + item * step[0] + left * step[3]
             for j in range(count):
                 totals[j] = slips[j] = 0
-            for start in range(0, n, CHUNK):
+            for start in range(0, n, ROWS):
                 for j in range(count):
                     parts[j] = 0
-                for k in range(start, min(n, start + CHUNK)):
-                    x = columns_of(first + k * step[2], step[3], count, dtype, room)
+                for k in range(start, min(n, start + ROWS)):
+                    x = elements(first + k * step[2], step[3], count, dtype, room)
                     for j in range(count):
                         parts[j] += x[j]
                 add_exactly(totals, slips, parts, count)
             for j in range(count):
-                totals[j] = whole(totals[j], slips[j])
-            give(at[1] + item * step[1] + left * step[4], step[4], totals, count, dtype)
+                at_j = at[1] + item * step[1] + (left + j) * step[4]
+                array(at_j, 1, dtype)[0] = whole(totals[j], slips[j])
     forget_flags()
 
 
@@ -189,20 +161,13 @@ def across_extreme(args, dims, steps, dtype, sign):
             count = min(COLUMNS, width - left)
             first = at[0] + item * step[0] + left * step[3]
             for k in range(n):
-                x = columns_of(first + k * step[2], step[3], count, dtype, room)
+                x = elements(first + k * step[2], step[3], count, dtype, room)
                 for j in range(count):
                     best[j] = maximum(best[j], flip * x[j]) if k else flip * x[j]
             for j in range(count):
-                best[j] = flip * best[j]
-            give(at[1] + item * step[1] + left * step[4], step[4], best, count, dtype)
+                at_j = at[1] + item * step[1] + (left + j) * step[4]
+                array(at_j, 1, dtype)[0] = flip * best[j]
     forget_flags()
-
-
-@fold
-def give(address, step, y, count, dtype):
-    """The first elements of y to places `step` bytes apart."""
-    for j in range(count):
-        array(address + j * step, 1, dtype)[0] = y[j]
 
 
 @fold

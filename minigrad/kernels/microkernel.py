@@ -9,11 +9,12 @@
     matrix(p, rows, row_step, columns, column_step, real)   what lies at an address, as an array
     part(a, i, rows, j, columns)    a[i : i + rows, j : j + columns] of a 2-D array, a view
     read(p, 3)  write(p, (x, y, z))     whole numbers at an address
-    linked(word, function)      a call of what is compiled of the function, by its address in a table
+    linked(word, function)      a call of the compiled function, by its address in a table
 
-Steps are in bytes. A tile of R rows and V vectors holds R * V accumulators in vector registers. Per step of k it loads V
-vectors of b, and R numbers of a that it multiplies into all of them: R * V fused multiply-adds for
-R + V loads. Every element of c is one chain of multiply-adds in order of k, whatever the tile.
+Steps are in bytes. A tile of R rows and V vectors holds R * V accumulators in vector registers. Per
+step of k it loads V vectors of b, and R numbers of a that it multiplies into all of them: R * V
+fused multiply-adds for R + V loads. Every element of c is one chain of multiply-adds in order of k,
+whatever the tile.
 
 With NUMBA_BOUNDSCHECK=1 the corners of each `part` are looked at first, which Numba checks.
 """
@@ -219,7 +220,7 @@ def linked(word, function):
     return called
 
 
-# -- whole numbers: Numba takes ten times as long to compile min(x, y) and -(-x // y) ---------------
+# -- whole numbers: Numba takes twice as long to compile min(x, y) or -(-x // y) --------------------
 
 
 @intrinsic

@@ -1,88 +1,152 @@
-"""Numba side: what the loops of a compiled step need beside simd.py: numbers to vectors and back.
+"""What the kernels of compiled steps are written with, beside intrinsics.py and vectormath.py.
 
-    spread(number, V)        a vector of equal numbers
-    spread_mask(byte, B)     a mask of equal truth values
-    first_lanes(5, B)        a mask of the first five (a literal) lanes
-    fold_sum(x)              the sum of all lanes, in every lane; fold_max and fold_min alike
+    words(d, 11)                 the first 11 words of a description, as a tuple
+    word(d, 11)                  the word after them
+    rows(a, t, b, m)             m rows of a (T, B, H) array, from a[t, b] on, as a (m, H) array
+    product(table, x, w, y, wide, add)    y = x @ w, or y += x @ w, by the compiled product
+    fold_sum(x, n)               x[0] + ... + x[n - 1] in the order told below; fold_max, fold_min
 
-Lanes are folded in halves, so that the order of a sum is the same on every machine of one width.
+A description is the block of 64-bit words, sizes and addresses, that a kernel is called with.
+
+A fold adds the second half of x to its first half, element by element, then the second half of
+that half to its first, and so on, until one number is left: the same order on every machine, and an
+error that grows as log2(n). x is used up.
 """
 
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
 
+import operator
+
 from llvmlite import ir
-from numba import types
-from numba.core.errors import TypingError
+from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minigrad.kernels import simd
-from minigrad.kernels.simd import Vec, splat
-from minigrad.kernels.values import I1, I8, I32, Value
+from minigrad.kernels.gemm import PRODUCT
+from minigrad.kernels.intrinsics import (
+    CHECKED,
+    PLAIN,
+    _native,
+    array,
+    contiguous,
+    inner,
+    places,
+    wide,
+)
+from minigrad.kernels.vectormath import maximum, minimum
+
+_I64 = ir.IntType(64)
 
 
-@intrinsic
-def spread(typing, number, kind):
-    """A vector of `kind` with `number` in every lane."""
-    vector = kind.instance_type
-
-    def generate(context, builder, signature, args):
-        return splat(builder, args[0], vector.lanes)
-
-    return vector(number, kind), generate
-
-
-@intrinsic
-def spread_mask(typing, byte, kind):
-    """A mask of `kind`, all true where the byte is not 0."""
-    mask = kind.instance_type
-
-    def generate(context, builder, signature, args):
-        return splat(builder, builder.icmp_unsigned("!=", args[0], I8(0)), mask.lanes)
-
-    return mask(byte, kind), generate
-
-
-@intrinsic
-def first_lanes(typing, count, kind):
-    """A mask of `kind`, true in the first `count` (a literal) lanes."""
-    mask = kind.instance_type
-    if not isinstance(count, types.IntegerLiteral):
-        raise TypingError("first_lanes: the count must be a literal")
+@_native(lambda d, count: tuple(array(d, count, "int64").tolist()))
+def words(typing, d, count):
+    """The first words of a description; `count` is a literal."""
+    if not isinstance(count, types.IntegerLiteral):  # Numba asks again, with a literal
+        return None
+    numbers = range(count.literal_value)
 
     def generate(context, builder, signature, args):
-        lanes = [int(i < count.literal_value) for i in range(mask.lanes)]
-        return ir.Constant(ir.VectorType(I1, mask.lanes), lanes)
+        start = builder.inttoptr(args[0], _I64.as_pointer())
+        found = [builder.load(builder.gep(start, [_I64(i)])) for i in numbers]
+        return cgutils.pack_array(builder, found)
 
-    return mask(count, kind), generate
+    return types.UniTuple(types.int64, len(numbers))(types.int64, count), generate
+
+
+@_native(lambda d, i: int(array(d, i + 1, "int64")[i]))
+def word(typing, d, i):
+    """Word i of a description."""
+
+    def generate(context, builder, signature, args):
+        start = builder.inttoptr(args[0], _I64.as_pointer())
+        return builder.load(builder.gep(start, [args[1]]))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+def _rows(typing, a, *index):
+    """As many rows as the last number says, from a[the others] on, counted through all axes."""
+    if index and isinstance(index[0], types.BaseTuple):
+        index = index[0].types  # Numba asks again, with the tuple that it made of them
+    kind = types.Array(a.dtype, 2, "C")
+
+    def generate(context, builder, signature, args):
+        *at, many = cgutils.unpack_tuple(builder, args[1])
+        place, (columns,) = places(context, builder, a, args[0], at)
+        return contiguous(context, builder, kind, place, [many, columns])
+
+    return kind(a, types.StarArgTuple.from_types([types.intp] * len(index))), generate
+
+
+def _checked_rows(a, *index):
+    first = 0
+    for k in range(len(index) - 1):
+        first = first * a.shape[k] + index[k]
+    flat = a.reshape((-1, a.shape[-1]))
+    last = first + index[-1]
+    if first < 0 or last > flat.shape[0]:
+        raise IndexError("rows outside of their array")
+    return flat[first:last]
+
+
+if PLAIN:
+    rows = _checked_rows
+elif CHECKED:
+    rows = njit(**inner)(_checked_rows)
+else:
+    rows = intrinsic(_rows)
+
+
+def _plain_product(table, x, w, y, wide, add):
+    weight = array(w, (x.shape[1], y.shape[1]), x.dtype)
+    y[...] = y + x @ weight if add else x @ weight
+
+
+@_native(_plain_product)
+def product(typing, table, x, w, y, wide, add):
+    """y = x @ w, or y += x @ w.
+
+    table: the addresses of products (`matmul.table`). w: that of the packed panels. x (m, k) and
+    y (m, n) have contiguous rows. wide: how many vectors wide the panels are.
+    """
+
+    def generate(context, builder, signature, args):
+        table, x_value, w, y_value, wide, add = args
+        x_fields, y_fields = (
+            cgutils.create_struct_proxy(kind)(context, builder, value=value)
+            for kind, value in ((x, x_value), (y, y_value))
+        )
+        m, k = cgutils.unpack_tuple(builder, x_fields.shape)
+        _, n = cgutils.unpack_tuple(builder, y_fields.shape)
+        x_place, y_place = (builder.ptrtoint(a.data, _I64) for a in (x_fields, y_fields))
+        x_row, y_row = (builder.extract_value(a.strides, 0) for a in (x_fields, y_fields))
+        addresses = builder.inttoptr(table, _I64.as_pointer())
+        f = builder.load(builder.gep(addresses, [_I64(PRODUCT)]))
+        numbers = [table, x_place, x_row, w, y_place, y_row, m, k, n, wide, add]
+        form = ir.FunctionType(ir.VoidType(), [_I64] * len(numbers))
+        builder.call(builder.inttoptr(f, form.as_pointer()), numbers)
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    return types.void(i64, x, i64, y, i64, i64), generate
 
 
 def _fold(join):
-    @intrinsic
-    def fold(typing, x):
-        if not isinstance(x, Vec):
-            raise TypingError(f"expected a Vec, came {x}")
-
-        def generate(context, builder, signature, args):
-            folded = args[0]
-            while folded.type.count > 1:
-                half = folded.type.count // 2
-                kind = ir.VectorType(I32, half)
-                low, high = (
-                    builder.shuffle_vector(folded, folded, ir.Constant(kind, list(lanes)))
-                    for lanes in (range(half), range(half, 2 * half))
-                )
-                folded = join(Value(builder, low), Value(builder, high)).raw
-            return splat(builder, builder.extract_element(folded, I32(0)), x.lanes)
-
-        return x(x), generate
+    @njit(**inner)
+    def fold(x, n):
+        wide()
+        while n > 1:
+            half = (n + 1) >> 1
+            for j in range(n - half):
+                x[j] = join(x[j], x[j + half])
+            n = half
+        return x[0]
 
     return fold
 
 
-fold_sum = _fold(lambda a, b: a + b)
-fold_max = _fold(simd.maximum)
-fold_min = _fold(simd.minimum)
+fold_sum, fold_max, fold_min = map(_fold, (operator.add, maximum, minimum))
 
-__all__ = ["first_lanes", "fold_max", "fold_min", "fold_sum", "spread", "spread_mask"]
+__all__ = ["fold_max", "fold_min", "fold_sum", "product", "rows", "word", "words"]

@@ -40,51 +40,22 @@ def serve(args, dims, steps):
 
 
 @helper
-def gather(room, address, step, n, size, block):
-    """n elements, `step` bytes apart, to `room`; and zeros up to a block."""
-    if size == 4:
-        copy(array(room, block, int32), address, step, n, int32)
-    elif size == 8:
-        copy(array(room, block, int64), address, step, n, int64)
-    else:
-        copy(array(room, block, int8), address, step, n, int8)
-
-
-@helper
-def copy(to, address, step, n, dtype):
-    """to[:n] = the elements at an address; `to` may have more."""
-    if step == to.itemsize:
-        x = array(address, n, dtype)
+def move(to, to_step, at, step, n, size):
+    """n elements of `size` bytes from an address to another, a step of bytes apart each."""
+    if size == 1:
         for i in range(n):
-            to[i] = x[i]
+            array(to + i * to_step, 1, int8)[0] = array(at + i * step, 1, int8)[0]
+    elif to_step == size and step == size:
+        n = n * size // 4
+        x, y = array(at, n, int32), array(to, n, int32)
+        for i in range(n):
+            y[i] = x[i]
+    elif size == 4:
+        for i in range(n):
+            array(to + i * to_step, 1, int32)[0] = array(at + i * step, 1, int32)[0]
     else:
         for i in range(n):
-            to[i] = array(address + i * step, 1, dtype)[0]
-    for i in range(n, to.size):
-        to[i] = 0
-
-
-@helper
-def scatter(address, step, room, n, size):
-    """n elements from `room` to places `step` bytes apart."""
-    if size == 4:
-        place(address, step, array(room, n, int32), int32)
-    elif size == 8:
-        place(address, step, array(room, n, int64), int64)
-    else:
-        place(address, step, array(room, n, int8), int8)
-
-
-@helper
-def place(address, step, x, dtype):
-    """The elements of x to an address."""
-    if step == x.itemsize:
-        to = array(address, x.size, dtype)
-        for i in range(x.size):
-            to[i] = x[i]
-    else:
-        for i in range(x.size):
-            array(address + i * step, 1, dtype)[0] = x[i]
+            array(to + i * to_step, 1, int64)[0] = array(at + i * step, 1, int64)[0]
 
 
 def share(job_, index):
@@ -140,11 +111,12 @@ def drive(table_, args, dims, steps):
                 places[k] = rooms + k * ROOM
                 if k < table[INPUTS] and (step[k] or not start):
                     now = m if step[k] else min(max(n, block), most)
-                    gather(
-                        places[k], at[k] + start * step[k], step[k], now, sizes[k], max(now, block)
-                    )
+                    move(places[k], sizes[k], at[k] + start * step[k], step[k], now, sizes[k])
+                    rest = array(places[k] + now * sizes[k], max(block - now, 0) * sizes[k], int8)
+                    for i in range(rest.size):
+                        rest[i] = 0
         run(table[LOOP], 0, places.ctypes.data, max(m, block), 0, 0)
         for k in range(table[INPUTS], operands):
             if m < block or not direct[k]:
-                scatter(at[k] + start * step[k], step[k], rooms + k * ROOM, m, sizes[k])
+                move(at[k] + start * step[k], step[k], rooms + k * ROOM, sizes[k], m, sizes[k])
         start += m

@@ -98,6 +98,7 @@ class _Pool:
         self.threaded = libc is not None
         self.words[layout.COUNT] = count if self.threaded else 1
         kernel = build(*(_POOL if self.threaded else _ALONE))
+        self.parallel_for = kernel.function("parallel_for")
         self.links = {
             "minigrad_parallel_for": kernel["parallel_for"],
             "minigrad_thread_count": self.at(layout.COUNT),
@@ -180,6 +181,13 @@ def links() -> dict[str, int]:
             if _pool is None:
                 _pool = _Pool(_wanted())
     return _pool.links
+
+
+def parallel_for(f: int, argument: int, count: int) -> None:
+    """Calls the C function "void(i64, i64)" at f with (argument, i), i < count, on all threads."""
+    links()
+    assert _pool is not None
+    _pool.parallel_for(f, argument, count)
 
 
 def get_num_threads() -> int:
