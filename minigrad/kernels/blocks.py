@@ -23,14 +23,22 @@ from minigrad.kernels.gemm import (
     free,
     malloc,
 )
-from minigrad.kernels.intrinsics import CHECKED, array, call, caller, forget_flags, inner, static
+from minigrad.kernels.intrinsics import (
+    CHECKED,
+    array,
+    call,
+    caller,
+    forget_flags,
+    inner,
+    static,
+    words,
+)
 from minigrad.kernels.microkernel import (
     ROWS,
     VECTORS,
     itemsize,
     least,
     matrix,
-    read,
     scratch,
     up,
     write,
@@ -50,8 +58,8 @@ def matmul(args, dims, steps, real):
         kept[0] = args
         return
     table = array(kept[0], TABLE_WORDS, int64)
-    (a, b, c), (items, m, k, n) = read(args, 3), read(dims, 4)
-    a_item, b_item, c_item, a_row, a_col, b_row, b_col, c_row, c_col = read(steps, 9)
+    (a, b, c), (items, m, k, n) = words(args, 3), words(dims, 4)
+    a_item, b_item, c_item, a_row, a_col, b_row, b_col, c_row, c_col = words(steps, 9)
     size = itemsize(array(a, 1, real))
     lanes = REGISTER // size
     if m == 1:  # NumPy calls the step of a single row or column 0

@@ -31,7 +31,7 @@ from __future__ import annotations
 from numba import int64, njit, types
 
 from minigrad.kernels import host
-from minigrad.kernels.intrinsics import CHECKED, external, inner, prefetch
+from minigrad.kernels.intrinsics import CHECKED, external, inner, prefetch, words
 from minigrad.kernels.microkernel import (
     LEFT,
     ROWS,
@@ -42,7 +42,6 @@ from minigrad.kernels.microkernel import (
     linked,
     matrix,
     part,
-    read,
     scratch,
     square,
     tiles,
@@ -156,8 +155,8 @@ run_pack, run_multiply = linked(PACK, pack), linked(MULTIPLY, multiply)
 
 
 @entry
-def block(words, real):
-    table, m, n, k, a_, a_row, a_col, b_, b_row, b_col, c_, c_row, c_col = read(words, WORDS)
+def block(d, real):
+    table, m, n, k, a_, a_row, a_col, b_, b_row, b_col, c_, c_row, c_col = words(d, WORDS)
     a = matrix(a_, m, a_row, k, a_col, real)
     b = matrix(b_, k, b_row, n, b_col, real)
     c = matrix(c_, m, c_row, n, c_col, real)

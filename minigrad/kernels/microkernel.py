@@ -3,12 +3,12 @@
     tiles(a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, real)
         c (+)= a @ b for addresses of a (m, k) of any steps, and of b and c, whose rows are
         contiguous and `vectors` (1, 2, 4, 8) vectors long. A tile has at most `height` rows
-    square(y, x, i, j, add)     y[j : j + 4, i : i + 4] (+)= x[i : i + 4, j : j + 4].T, where rows of
-                                both are contiguous
+    square(y, x, i, j, add)     y[j : j + 4, i : i + 4] (+)= x[i : i + 4, j : j + 4].T, where rows
+                                of both are contiguous
     vector(y, x, count, real)   one vector from address to address; zeros past `count` numbers
     matrix(p, rows, row_step, columns, column_step, real)   what lies at an address, as an array
     part(a, i, rows, j, columns)    a[i : i + rows, j : j + columns] of a 2-D array, a view
-    read(p, 3)  write(p, (x, y, z))     whole numbers at an address
+    write(p, (x, y, z))             whole numbers, one after the other at an address
     linked(word, function)      a call of the compiled function, by its address in a table
 
 Steps are in bytes. A tile of R rows and V vectors holds R * V accumulators in vector registers. Per
@@ -34,7 +34,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minigrad.kernels import host
-from minigrad.kernels.intrinsics import CHECKED, PLAIN, _element, inner
+from minigrad.kernels.intrinsics import CHECKED, _element, inner
 
 _I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _POINTER, _VOID = _I8.as_pointer(), ir.VoidType()
@@ -147,13 +147,7 @@ def _part(typing, a, i, rows, j, columns):
     return kind(a, *[types.int64] * 4), generate
 
 
-if PLAIN:
-
-    def part(a, i, rows, j, columns):
-        """a[i : i + rows, j : j + columns]."""
-        return a[i : i + rows, j : j + columns]
-
-elif CHECKED:
+if CHECKED:
 
     @njit(**inner)
     def part(a, i, rows, j, columns):
@@ -164,20 +158,6 @@ elif CHECKED:
 
 else:
     part = _part
-
-
-@intrinsic
-def read(typing, p, count):
-    """So many whole numbers, one after the other at an address, as a tuple."""
-    if not isinstance(count, types.IntegerLiteral):  # Numba asks again, with a literal
-        return None
-    size = count.literal_value
-
-    def generate(context, builder, signature, args):
-        place = builder.inttoptr(args[0], ir.ArrayType(_I64, size).as_pointer())
-        return builder.load(place)
-
-    return types.UniTuple(types.int64, size)(types.int64, count), generate
 
 
 @intrinsic
@@ -220,7 +200,7 @@ def linked(word, function):
     return called
 
 
-# -- whole numbers: Numba takes twice as long to compile min(x, y) or -(-x // y) --------------------
+# -- whole numbers: Numba takes twice as long to compile min(x, y) or -(-x // y) -------------------
 
 
 @intrinsic
