@@ -13,6 +13,7 @@
     stack(64, np.float32)     room for so many numbers in the caller's frame, for `array`
     array(p, shape, np.float32)    what lies at an address (or `stack`) as a C-contiguous array
     row(a, t, i)              a[t, i] of a C-contiguous array, known to be contiguous
+    words(p, 11)              the first 11 words at an address, as a tuple
     call(address, p, i)       the C function "void(i64, i64)" at an address; `caller` makes others
     static()                  the address of a word of the kernel's own, 0 when it is loaded
     forget_flags()            of floating-point errors
@@ -411,6 +412,21 @@ elif CHECKED:
     inside, row = njit(**inner)(inside), njit(**inner)(_checked_row)
 else:
     row = intrinsic(_row)
+
+
+@_native(lambda d, count: tuple(_plain_array(d, count, "int64").tolist()))
+def words(typing, d, count):
+    """So many 64-bit words, one after the other at an address; `count` is a literal."""
+    if not isinstance(count, types.IntegerLiteral):  # Numba asks again, with a literal
+        return None
+    numbers = range(count.literal_value)
+
+    def generate(context, builder, signature, args):
+        start = builder.inttoptr(args[0], _I64.as_pointer())
+        found = [builder.load(builder.gep(start, [_I64(i)])) for i in numbers]
+        return cgutils.pack_array(builder, found)
+
+    return types.UniTuple(types.int64, len(numbers))(types.int64, count), generate
 
 
 def caller(result, *parameters):

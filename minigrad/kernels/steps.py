@@ -32,25 +32,11 @@ from minigrad.kernels.intrinsics import (
     inner,
     places,
     wide,
+    words,
 )
 from minigrad.kernels.vectormath import maximum, minimum
 
 _I64 = ir.IntType(64)
-
-
-@_native(lambda d, count: tuple(array(d, count, "int64").tolist()))
-def words(typing, d, count):
-    """The first words of a description; `count` is a literal."""
-    if not isinstance(count, types.IntegerLiteral):  # Numba asks again, with a literal
-        return None
-    numbers = range(count.literal_value)
-
-    def generate(context, builder, signature, args):
-        start = builder.inttoptr(args[0], _I64.as_pointer())
-        found = [builder.load(builder.gep(start, [_I64(i)])) for i in numbers]
-        return cgutils.pack_array(builder, found)
-
-    return types.UniTuple(types.int64, len(numbers))(types.int64, count), generate
 
 
 @_native(lambda d, i: int(array(d, i + 1, "int64")[i]))
