@@ -162,10 +162,11 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "a chunk in reverse starts at its other end": in_text(
         "t if step > 0 else t - count + 1", "t"
     ),
-    "a sum starts at one": in_text("] = 0.0\n", "] = 1.0\n"),
-    "a maximum starts at zero": in_text("] = -inf\n", "] = 0.0\n"),
-    "a minimum starts at zero": in_text("] = inf\n", "] = 0.0\n"),
-    "a fold leaves out its last term": in_text("(terms, 4)", "(terms, 3)"),
+    "a sum starts at one": in_text("total = 0.0\n", "total = 1.0\n"),
+    "a sum in memory starts at one": in_text("] = 0.0\n", "] = 1.0\n"),
+    "a maximum starts at zero": in_text(" = -inf\n", " = 0.0\n"),
+    "a minimum starts at zero": in_text(" = inf\n", " = 0.0\n"),
+    "a sum forgets what it had": in_text("plus(total, ", "plus(0.0, "),
     "brackets are left out": lambda: replaced(formula, "_bracketed", lambda real: bare),
     "slopes of tanh are those of the sigmoid": lambda: replaced(
         mg.ops.tanh, "rules", lambda rules: {"x": lambda g, y: g * y * (1 - y)}
