@@ -35,7 +35,10 @@ _MATHS = (
     "abs bell cos erf exp expm1 floor gauss isnan log log1p maximum minimum ndtr pow sech2 select "
     "sigmoid sigmoid_slope sign sin sqrt tanh"
 )
-_GLOBALS = {*dir(builtins), *f"{_INTRINSICS} {_STEPS} {_MATHS} F bool_ njit shard units".split()}
+_GLOBALS = {
+    *dir(builtins),
+    *f"{_INTRINSICS} {_STEPS} {_MATHS} F bool_ njit shard units".split(),
+}
 _LOCALS = "d index t n b m low high begin count start"
 
 # The time at which a row is read, and what is added to its name: see Buffer.at.
@@ -78,7 +81,9 @@ class Generator:
             found = ", ".join(name for name in names.split() if name in called)
             return f"from {module} import {found}\n" if found else ""
 
-        real = f"from numpy import {self.dtype.name} as F  # for numbers: to Numba, 0.5 is a float64\n"
+        real = (
+            f"from numpy import {self.dtype.name} as F  # for numbers: to Numba, 0.5 is a float64\n"
+        )
         imports = (
             used("math", "inf nan") + used("numba", "njit") + real + used("numpy", "bool_") + "\n"
             + used("minigrad.kernels.intrinsics", _INTRINSICS)
@@ -109,7 +114,9 @@ class Generator:
     def _steps(self) -> None:
         t, early, late = self.text, self.lowered.early, self.lowered.late
         if early or late:
-            t.add("begin = count = start = 0  # of a chunk of steps: its first n, its steps, least t")
+            t.add(
+                "begin = count = start = 0  # of a chunk of steps: its first n, its steps, least t"
+            )
         t.add("for n in range(T):")
         t.depth += 1
         t.add("t = first + n * step")

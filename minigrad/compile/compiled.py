@@ -40,7 +40,9 @@ class Forward:
             full = before in wanted or after in wanted
             ats = ("before", "after") if full else ("even", "odd")
             first, last = (
-                Buffer(f"carry{k}", before.size, before.dtype, at, comment=before.name or after.name)
+                Buffer(
+                    f"carry{k}", before.size, before.dtype, at, comment=before.name or after.name
+                )
                 for at in ats
             )
             self.carry.append(first)

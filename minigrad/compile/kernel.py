@@ -6,14 +6,14 @@ Under NUMBA_DISABLE_JIT=1 the same text runs as Python, on NumPy's arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..kernels import arena, compiler, jit, matmul, threads
-from ..kernels.matmul import panel_vectors, tile
+from ..kernels import compiler, jit, matmul, threads
+from ..kernels.matmul import panel_vectors
 from .codegen import ENTRIES, EXTRA, Generator
 from .layout import Buffer
 from .lower import Loop, Lowered, Product
@@ -38,7 +38,6 @@ class StepKernel:
         floats = [b.dtype for b in named.values() if b.dtype.kind == "f"]
         self.dtype = floats[0] if floats else np.dtype(np.float32)
         self.buffers = list(named.values())
-        self.tile = tile(self.dtype)
         read = {b: v for v, b in lowered.weights.items()}
         self.order = [(b.name, read.get(b)) for b in self.buffers]
         products = [s.inner for s in lowered.steps if isinstance(s, Product)]
@@ -93,10 +92,8 @@ class StepKernel:
 
     @cached_property
     def multiply(self) -> int:
-        """The address of the compiled product, if there is one in the step."""
-        if not self.lowered.packed or jit.mode() == "plain":
-            return 0
-        return int(matmul.panels(self.dtype)["product"])
+        """The address of the table of products, if there is one in the step."""
+        return matmul.table(self.dtype) if self.lowered.packed else 0
 
     def prepare(self) -> None:
         """Compiles now what `run` would compile at its first call."""
@@ -125,10 +122,10 @@ class StepKernel:
         shards = self.shards(steps, rows)
         share = -(-rows // shards)
         shards = -(-rows // share)
-        vectors = panel_vectors(self.tile, share * self.inner)
+        vectors = panel_vectors(share * self.inner)
         # Of one shard the rows of several steps follow one another: products of many rows.
         chunk = min(steps, -(-_CHUNK_ROWS // rows)) if shards == 1 else 1
-        wide = panel_vectors(self.tile, share * chunk * self.inner_apart)
+        wide = panel_vectors(share * chunk * self.inner_apart)
         down = reverse != backwards
         words = [
             steps, rows, steps - 1 if down else 0, -1 if down else 1,
@@ -150,25 +147,10 @@ class StepKernel:
             else:
                 words.append(addresses[name])
         for value, apart in self.lowered.packed:
-            panels = self.pack(weights[value], wide if apart else vectors)
+            panels = matmul.packed(weights[value], wide if apart else vectors)
             alive.append(panels)
             words.append(address(panels))
         self.call(np.array(words, np.int64), shards)
-
-    def pack(self, weight: Array, vectors: int) -> Array:
-        """A factor of products as panels (kernels/panels.py)."""
-        k, n = weight.shape
-        if jit.mode() == "plain":
-            return np.ascontiguousarray(weight)
-        width = vectors * self.tile.lanes
-        panels = arena.empty((-(-n // width) * width * k,), weight.dtype)
-        _packer(self.dtype)(address(panels), address(weight), *weight.strides, k, n, vectors)
-        return panels
-
-
-@cache
-def _packer(dtype: np.dtype) -> Any:
-    return matmul.panels(dtype).function("pack_panels")
 
 
 def _cost(step: Loop | Product) -> int:

@@ -161,6 +161,8 @@ class Nest:
         if place.offset or not terms:
             terms.append(str(place.offset))
         return f"{self.row(place.buffer)}[{' + '.join(terms)}]"
+
+
 def number(value: float, is_bool: bool) -> Expr:
     """A Python number in a loop; where a mask is expected, all true or all false."""
     return Expr("const", value=bool(value), is_bool=True) if is_bool else constant(value)

@@ -1,22 +1,24 @@
-"""Where compiled kernels are kept between processes: a folder of objects named by content.
+"""Where compiled kernels are kept between processes: a folder of files named by content.
 
-    <folder>/<kernel>-<key>.py    the source that the kernel was built from, to read
-    <folder>/<kernel>-<key>.o     a magic line, the SHA-256 of the rest, a line of JSON, an object
+    <folder>/<kernel>-<key>.py                      the text that the kernel was built from, to read
+    <folder>/__pycache__/<kernel>-<key>.*.nbi .nbc  what Numba's `cache=True` made of it: pickles
+    <folder>/<kernel>-<key>.sums                    the SHA-256 of each of these files, written last
 
 The key hashes all that decides the machine code, so nothing is ever stale: a change has another
-name. A file that is cut short or garbled fails its checksum and is built again. Files appear
-by renaming, so two processes that build one kernel at the same time both end with a whole one;
-what a killed process leaves of a file has a name that nobody looks for.
+name. A file that is cut short or garbled is not what its sum says, and is built again. Files appear
+by renaming; two processes that build one kernel at the same time end with whole files, and if their
+sums do not fit, with a kernel that the next one builds again; what a killed process leaves of a
+file has a name that nobody looks for.
 
 The folder is `$MINIGRAD_CACHE_DIR`, else `$XDG_CACHE_HOME/minigrad`, else `~/.cache/minigrad`.
 Where it can't be written (read-only or missing home, a full disk), a private temporary folder
 serves this process; what the other one holds is still read. Where nothing can be written at all,
 kernels are compiled in every process.
 
-Machine code is loaded only if nobody but this user and root can have written it (`trust`): from a
-folder and a file of theirs that others may not write. Else it is compiled anew, with one warning.
-Over `$MINIGRAD_CACHE_LIMIT` (256 MiB) the kernels that were used least recently go (`limit`), those
-of other versions too.
+A pickle runs code, as machine code does. So they are loaded only if nobody but this user and root
+can have written them (`trust`): from folders and files of theirs that others may not write. Else
+they are compiled anew, with one warning. Over `$MINIGRAD_CACHE_LIMIT` (256 MiB) the kernels that
+were used least recently go (`limit`), those of other versions too.
 """
 
 from __future__ import annotations
@@ -36,11 +38,12 @@ from typing import NamedTuple
 from minigrad.files import replacing
 from minigrad.kernels import limit, trust
 
-_MAGIC = b"minigrad kernel 1\n"
-_NUMBA = "__pycache__"  # where Numba keeps the machine code of a file
+_NUMBA = "__pycache__"  # where Numba keeps what it made of a file
 _DIGITS = 24  # of a key: no time stamp and no other tool's hash in a file name is as long as that
-_OURS = re.compile(rf"(\w+-[0-9a-f]{{{_DIGITS}}})\.(?:o|py)")
+_STEM = rf"\w+-[0-9a-f]{{{_DIGITS}}}"
+_OURS = re.compile(rf"({_STEM})\.(?:sums|py|o)")  # .o: of 0.1
 _TEMPORARY = re.compile(rf"\.{_OURS.pattern}\.(?:[0-9a-f]{{16}}|\d+\.\d+)")  # or of 0.1
+_NUMBAS = re.compile(rf"({_STEM})\.\w+-\d+\.py\d+\w*\.(?:nbi|\d+\.nbc)(?:\.tmp\.[0-9a-f]+)?")
 _tally = limit.Tally()
 
 
@@ -88,41 +91,8 @@ def key(*parts: str) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
-def find(name: str) -> Path | None:
-    """Where a file of this name is."""
-    paths = [place / name for place in _places()]
-    # Not Path.is_file: it raises where a folder above is another user's or a name is too long.
-    return next((path for path in paths if os.path.isfile(path)), None)
-
-
-def load(stem: str) -> tuple[list[str], bytes] | None:
-    """(symbols it needs, object code) of `<stem>.o`, or None where there is no whole one that only
-    this user or root can have written.
-    """
-    for place in _places():
-        with suppress(OSError, ValueError):  # not there, gone meanwhile, or not ours to read
-            data = trust.read(place, f"{stem}.o")
-            if data is not None and (found := _unpack(data)):
-                return found
-    return None
-
-
 def _places() -> list[Path]:
     return [place for place in (folder(), spilled()) if place]
-
-
-def _unpack(data: bytes) -> tuple[list[str], bytes] | None:
-    body = data[len(_MAGIC) + 65 :]
-    digest = hashlib.sha256(body).hexdigest().encode()
-    if not data.startswith(_MAGIC + digest + b"\n"):
-        return None
-    header, _, code = body.partition(b"\n")
-    try:
-        needs = json.loads(header)["needs"]
-    except (ValueError, TypeError, KeyError):  # written whole, but not by this version
-        return None
-    listed = isinstance(needs, list) and all(isinstance(symbol, str) for symbol in needs)
-    return (needs, code) if listed else None
 
 
 def whole(stem: str) -> Path | None:
@@ -165,6 +135,16 @@ def _checked(place: Path, stem: str) -> list[str] | None:
     return list(sums)
 
 
+def begin(stem: str, text: bytes) -> Path | None:
+    """Keeps the text of a kernel; and nothing is left there that Numba would take for its own."""
+    path = store(f"{stem}.py", text)
+    if path is not None:
+        for file in (path.parent / _NUMBA).glob(f"{stem}.*"):
+            with suppress(OSError):
+                file.unlink()
+    return path
+
+
 def seal(path: Path) -> None:
     """Notes what a kernel's text at `path` and Numba's files beside it are, for `whole`."""
     place, stem = path.parent, path.stem
@@ -184,7 +164,7 @@ def store(name: str, data: bytes) -> Path | None:
     with suppress(OSError):
         if place := folder():
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not (why := trust.objection(place)):
+            if not (why := trust.objection(place) or trust.objection(place / _NUMBA)):
                 path = _write(place, name, data)
                 _keep_within_limit(place, len(data))
                 return path
@@ -200,13 +180,6 @@ def _keep_within_limit(place: Path, size: int) -> None:
     if _tally.is_due(place, size):
         with suppress(OSError):  # a folder that can be written and not listed
             limit.evict(_files())
-
-
-def store_object(stem: str, needs: list[str], code: bytes) -> None:
-    """Keep an object for `load(stem)`."""
-    body = json.dumps({"needs": needs}).encode() + b"\n" + code
-    digest = hashlib.sha256(body).hexdigest().encode()
-    store(f"{stem}.o", _MAGIC + digest + b"\n" + body)
 
 
 def _write(place: Path, name: str, data: bytes) -> Path:
@@ -225,7 +198,7 @@ class Entry(NamedTuple):
     """A kernel in the folder."""
 
     stem: str
-    size: int  # bytes of the object and of its source
+    size: int  # bytes of all its files
     built: float  # seconds since 1970
 
     @property
@@ -238,36 +211,33 @@ class Cleared(NamedTuple):
     """What `clear` did."""
 
     kernels: int
-    others: int  # sources whose object is missing, and remains of killed processes
+    others: int  # files of no whole kernel: what killed processes left
     size: int  # bytes
     refused: list[OSError]
 
 
 def kernels() -> list[Entry]:
     """Every kernel in the folder, newest first; none where it can't be read."""
-    found: dict[str, Entry] = {}
-    sources: dict[str, int] = {}
+    built: dict[str, float] = {}
+    sizes: dict[str, int] = {}
     with suppress(OSError):
         for path, stem in _files():
             with suppress(OSError):  # another process is clearing the folder
                 about = path.stat()
-                if path.suffix == ".o":
-                    found[stem] = Entry(stem, about.st_size, about.st_mtime)
-                elif path.suffix == ".py":
-                    sources[stem] = about.st_size
-    whole = [
-        entry._replace(size=entry.size + sources.get(stem, 0)) for stem, entry in found.items()
-    ]
-    return sorted(whole, key=lambda entry: (-entry.built, entry.stem))
+                sizes[stem] = sizes.get(stem, 0) + about.st_size
+                if path.suffix == ".sums":
+                    built[stem] = about.st_mtime
+    found = [Entry(stem, sizes[stem], when) for stem, when in built.items()]
+    return sorted(found, key=lambda entry: (-entry.built, entry.stem))
 
 
 def clear() -> Cleared:
-    """Remove all kernels, their sources and what killed processes left; nothing else.
+    """Remove all kernels and what killed processes left; nothing else.
 
     Processes that run meanwhile keep what they have loaded, and build the rest again. Raises
     OSError where the folder can't be read.
     """
-    removed: list[tuple[str, str]] = []  # (kernel, suffix)
+    removed: list[tuple[str, Path]] = []
     refused: list[OSError] = []
     size = 0
     for path, stem in _files():
@@ -280,10 +250,13 @@ def clear() -> Cleared:
             refused.append(error)
             continue
         size += bytes_here
-        removed.append((stem, path.suffix))
-    objects = {stem for stem, suffix in removed if suffix == ".o"}
-    sources = {stem for stem, suffix in removed if suffix == ".py"} & objects
-    return Cleared(len(objects), len(removed) - len(objects) - len(sources), size, refused)
+        removed.append((stem, path))
+    if (place := folder()) is not None:
+        with suppress(OSError):  # there is none, or somebody writes
+            (place / _NUMBA).rmdir()
+    whole = {stem for stem, path in removed if path.suffix == ".sums"}
+    others = [path for stem, path in removed if stem not in whole or path.name.startswith(".")]
+    return Cleared(len(whole), len(others), size, refused)
 
 
 def _files() -> Iterator[tuple[Path, str]]:
@@ -291,14 +264,15 @@ def _files() -> Iterator[tuple[Path, str]]:
     place = folder()
     if place is None:
         return
-    try:
-        found = list(os.scandir(place))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for file in found:
-        match = _OURS.fullmatch(file.name) or _TEMPORARY.fullmatch(file.name)
-        if match and not file.is_dir(follow_symlinks=False):
-            yield place / file.name, match[1]
+    for where, patterns in ((place, (_OURS, _TEMPORARY)), (place / _NUMBA, (_NUMBAS,))):
+        try:
+            found = list(os.scandir(where))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for file in found:
+            match = next(filter(None, (p.fullmatch(file.name) for p in patterns)), None)
+            if match and not file.is_dir(follow_symlinks=False):
+                yield where / file.name, match[1]
 
 
 def obstacle() -> str:

@@ -60,15 +60,21 @@ _OPTIONS = {"error_model": "numpy", "cache": True}  # NumPy's: a check at each d
 class Kernel:
     """What `build` made: `kernel["entry"]` is an address."""
 
-    def __init__(self, path: Path, signatures: dict[str, str], functions: dict[str, Any]):
-        self.path = path  # of the text
+    def __init__(
+        self,
+        stem: str,
+        path: Path | None,
+        signatures: dict[str, str],
+        module: ModuleType,
+        functions: dict[str, Any],
+        found: bool = False,
+    ):
+        self.stem = stem
+        self.path = path  # of the text, where it could be kept
         self.signatures = signatures
+        self.module = module
         self.functions = functions  # cfuncs; njit functions if checked, Python's without JIT
-        self.found = False  # in the cache, rather than compiled by this process
-
-    @property
-    def stem(self) -> str:
-        return self.path.stem
+        self.found = found  # in the cache, rather than compiled by this process
 
     def __getitem__(self, entry: str) -> int:
         if mode() == "native":
@@ -120,38 +126,43 @@ def _obtain(name: str, key: str, text: str, entries: dict[str, str], title: str)
     name = re.sub(r"\W", "_", name, flags=re.ASCII)[:80]  # of a file: no "<lambda>", no "a/b"
     stem = f"{name}-{key}"
     if mode() == "plain":
-        path = files.store(f"{stem}.py", text.encode()) or Path(f"<{stem}.py>")
+        path = files.store(f"{stem}.py", text.encode())
         module = _run(stem, text, path)
-        return Kernel(path, entries, {entry: getattr(module, entry) for entry in entries})
+        functions = {entry: getattr(module, entry) for entry in entries}
+        return Kernel(stem, path, entries, module, functions)
     place = files.whole(stem)
+    if place is not None:
+        path = place / f"{stem}.py"
+        text = path.read_text(encoding="utf-8")  # may have other comments, so other line numbers
+    else:
+        path = files.begin(stem, text.encode())
     with no_garbage_collection(), _telling("" if place else title):
-        if place is None:
-            path = files.store(f"{stem}.py", text.encode())
-        else:
-            path = place / f"{stem}.py"
-            text = path.read_text(
-                encoding="utf-8"
-            )  # may have other comments, and other line numbers
-        compiled = _compile(name, stem, text, path, entries)
-    kernel = Kernel(path or Path(f"<{stem}.py>"), entries, compiled)
-    kernel.found = place is not None and all(map(_was_found, compiled.values()))
-    if path is not None and not kernel.found:
+        try:
+            module, functions = _compile(name, stem, text, path, entries)
+        except KernelError:
+            raise
+        except (OSError, RuntimeError):  # Numba can't write beside the text
+            path = None
+            module, functions = _compile(name, stem, text, None, entries)
+    found = place is not None and all(map(_was_found, functions.values()))
+    if path is not None and not found:
         files.seal(path)
-    return kernel
+    return Kernel(stem, path, entries, module, functions, found)
 
 
-def _run(stem: str, text: str, path: Path) -> ModuleType:
+def _run(stem: str, text: str, path: Path | None) -> ModuleType:
     """The text as an imported module."""
+    place = str(path or f"<{stem}.py>")
     module = ModuleType(f"minigrad_kernel_{stem.replace('-', '_')}", "A kernel.")
-    module.__file__ = str(path)
+    module.__file__ = place
     sys.modules[module.__name__] = module  # where Numba looks for the globals of a cached function
-    exec(compile(text, str(path), "exec"), module.__dict__)
+    exec(compile(text, place, "exec"), module.__dict__)
     return module
 
 
 def _compile(
     name: str, stem: str, text: str, path: Path | None, entries: dict[str, str]
-) -> dict[str, Any]:
+) -> tuple[ModuleType, dict[str, Any]]:
     import numba
     from numba.core.errors import NumbaError
 
@@ -159,7 +170,7 @@ def _compile(
     options: dict[str, Any] = dict(_OPTIONS, cache=path is not None)
     found: dict[str, Any] = {}
     with _cached_beside_the_text(numba.config):
-        module = _run(stem, text, path or Path(f"<{stem}.py>"))
+        module = _run(stem, text, path)
         for entry, signature in entries.items():
             try:
                 if mode() == "checked":
@@ -172,7 +183,7 @@ def _compile(
                 raise KernelError(
                     f"build: Numba refuses '{entry}' of kernel '{name}' ({path}): {error}"
                 ) from error
-    return found
+    return module, found
 
 
 def _was_found(function: Any) -> bool:
@@ -219,11 +230,11 @@ def _choose_cpu(config: Any) -> None:
 
 @contextmanager
 def _cached_beside_the_text(config: Any) -> Iterator[None]:
-    """Not in $NUMBA_CACHE_DIR, of which nobody has said that its pickles can be trusted."""
-    names = [n for n in ("CACHE_DIR", "CACHE_LOCATOR_CLASSES") if hasattr(config, n)]
-    before = {name: getattr(config, name) for name in names}
-    for name in names:
-        setattr(config, name, "")
+    """Nowhere else: of $NUMBA_CACHE_DIR nobody has said that its pickles can be trusted."""
+    wanted = {"CACHE_DIR": "", "CACHE_LOCATOR_CLASSES": "InTreeCacheLocator"}
+    before = {name: getattr(config, name) for name in wanted if hasattr(config, name)}
+    for name in before:
+        setattr(config, name, wanted[name])
     try:
         yield
     finally:

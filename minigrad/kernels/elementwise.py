@@ -4,10 +4,12 @@
     >>> f(np.zeros(3, np.float32), np.ones((2, 3), np.float32)).shape
     (2, 3)
 
-The lines are placed in a loop over vectors of the CPU's width (simd.py): whole contiguous vectors
-on the fast way, remainders and strided operands lane by lane. The text of that loop is what is
-compiled, cached and kept to read. Results are rounded operation by operation, so a fused kernel
+The lines become the inside of a loop over contiguous arrays, which LLVM vectorises; `strided.drive`
+feeds it with operands of any step. Results are rounded operation by operation, so a fused kernel
 gives the same bits as its operations one at a time.
+
+Under NUMBA_DISABLE_JIT=1 the lines run on whole arrays instead: what they call has a meaning on
+arrays too (vectormath.py).
 """
 
 from __future__ import annotations
@@ -20,19 +22,31 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.kernels import host, jit, plain, threads
-from minigrad.kernels.ufunc import ufunc
+from minigrad.kernels import jit, threads
+from minigrad.kernels.compiler import Kernel, build
+from minigrad.kernels.ufunc import LOOP, by_hand, ufunc
 
-# What a source may call, and the module of the Numba side that defines it.
-_SIMD = {"abs", "floor", "isnan", "maximum", "minimum", "select", "sign", "sqrt"}
-_VECTORMATH = {
-    "bell", "cos", "erf", "exp", "expm1", "gauss", "log", "log1p", "ndtr", "pow",
-    "sech2", "sigmoid",
-    "sigmoid_slope", "sin", "tanh",
+# What a source may call, of vectormath.py.
+_FUNCTIONS = {
+    "abs", "bell", "cos", "erf", "exp", "expm1", "floor", "gauss", "isnan", "log", "log1p",
+    "maximum", "minimum", "ndtr", "pow", "sech2", "select", "sigmoid", "sigmoid_slope", "sign",
+    "sin", "sqrt", "tanh",
 }  # fmt: skip
+_TAKEN = _FUNCTIONS | {"c", "inf", "nan", "np", "float32", "float64", "int32", "int64", "array"}
+_TAKEN |= {
+    "serve",
+    "wide",
+    "args",
+    "auxiliary",
+    "context",
+    "dims",
+    "steps",
+    "index",
+    "places",
+    "size",
+}
 
-# Elements that one thread takes at a time: 2 us of the cheapest work, as long as the pool's start.
-_PART = 32768
+Array = np.ndarray
 
 
 def loop(source: str, signature: str, dtype: Any) -> Callable[..., Any]:
@@ -51,19 +65,51 @@ def loop(source: str, signature: str, dtype: Any) -> Callable[..., Any]:
 @cache
 def _loop(source: str, signature: str, dtype: np.dtype) -> Callable[..., Any]:
     function = _parse(source)
-    if jit.mode() == "plain":
-        return plain.element(ast.unparse(function), signature, dtype)
-    text = _generate(function, signature, dtype)
-    kernel = jit.build("element", text, {"element": jit.LOOP}, {"minigrad_split": _split()})
     types = signature.replace("b", "?").replace("f", dtype.char)
-    return ufunc("element", kernel["element"], types)
+    if jit.mode() == "plain":
+        return by_hand(_on_arrays(function, dtype), types)
+    kernel = build("element", _generate(function, signature, dtype), {"loop": LOOP})
+    if jit.mode() == "checked":
+        return by_hand(_on_blocks(kernel, types), types)
+    _connect(kernel, types)
+    return ufunc("element", kernel["loop"], types)
 
 
-@cache
-def _split() -> int:
-    text = jit.source(Path(__file__).with_name("split.py"))
-    exports = {"split": "void(ptr, ptr, i64*, ptr, i64, i64)", "part": "void(ptr, i64)"}
-    return jit.build("split", text, exports, threads.links())["split"]
+def _on_arrays(function: Any, dtype: np.dtype) -> Callable[..., Any]:
+    """The source's function as it is, of whole arrays."""
+    from minigrad.kernels import vectormath
+
+    names = {name: getattr(vectormath, name) for name in _FUNCTIONS}
+    exec(ast.unparse(function), names := {**names, "c": dtype.type, "inf": np.inf, "nan": np.nan})
+    return names["element"]
+
+
+def _on_blocks(kernel: Kernel, types: str) -> Callable[..., Any]:
+    """The compiled loop as a function of arrays of one shape."""
+    inputs, outputs = types.split("->")
+
+    def element(*arrays: Array) -> tuple[Array, ...]:
+        n = arrays[0].size
+        places = [np.zeros(n + 64, char) for char in inputs + outputs]  # whole blocks
+        for place, array in zip(places, arrays, strict=False):
+            place[:n] = array.ravel()
+        at = np.array([place.ctypes.data for place in places], np.int64)
+        kernel.function("loop")(0, at.ctypes.data, n + 63, 0, 0)
+        return tuple(place[:n].reshape(arrays[0].shape) for place in places[len(inputs) :])
+
+    return element
+
+
+def _parse(source: str) -> Any:
+    """The function in the source, with no variable called like what the loop uses."""
+    function: Any = ast.parse(source).body[0]
+    stored = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and _is_stored(n)}
+    variables = stored | {argument.arg for argument in function.args.args}
+    return _Rename({name: f"{name}_" for name in variables & _TAKEN}).visit(function)
+
+
+def _is_stored(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
 
 
 class _Rename(ast.NodeTransformer):
@@ -78,71 +124,93 @@ class _Rename(ast.NodeTransformer):
     def visit_arg(self, node: ast.arg) -> ast.arg:
         return ast.arg(self.names.get(node.arg, node.arg))
 
-    def visit_Call(self, node: ast.Call) -> ast.Call:
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        value = getattr(node.args[0], "value", None)
+        if isinstance(value, str):  # c("-inf"): Numba reads no numbers
+            return ast.parse(value, mode="eval").body
         return ast.Call(node.func, [self.visit(argument) for argument in node.args], [])
 
 
-def _parse(source: str) -> Any:
-    """The function in the source, with no variable called like a function."""
-    function: Any = ast.parse(source).body[0]
-    stored = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and _is_stored(n)}
-    variables = stored | {argument.arg for argument in function.args.args}
-    clashes = variables & (_SIMD | _VECTORMATH | {"c", "V", "B", "split"})
-    return _Rename({name: f"{name}_" for name in clashes}).visit(function)
-
-
-def _is_stored(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Store)
-
-
 def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
-    """The kernel's text: the source's lines inside a loop over vectors."""
+    """The kernel's text: the source's lines inside a loop over arrays."""
     inputs, outputs = signature.split("->")
     names = [argument.arg for argument in function.args.args]
     *lines, last = function.body
     results = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
-    called = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-    simd, maths = sorted(called & _SIMD), sorted(called & _VECTORMATH)
-    lanes = 2 * host.lanes(dtype.itemsize)  # two registers: half as many tests for the rare ways
-    sizes, kinds = {"f": dtype.itemsize, "b": 1}, {"f": "V", "b": "B"}
+    called = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} & _FUNCTIONS
+    kinds = {"f": dtype.name, "b": "np.bool_"}
     # Names that begin with _ are the loop's: the source has none of those.
-    operands = [*names, *(f"_out{i}" for i in range(len(outputs)))]
+    arrays = [*(f"_{name}" for name in names), *(f"_out{i}" for i in range(len(outputs)))]
+    block = _block(dtype.itemsize)
 
     text = [
-        f"from numba import {dtype.name}",
-        "from minigrad.kernels.memory import address_of, external, ptr, strided",
-        "from minigrad.kernels.lanes import load_lanes, repeated, store_lanes",
-        f"from minigrad.kernels.simd import {', '.join(['Mask', 'Vec', 'constant', *simd])}",
+        f'"""{", ".join(map(ast.unparse, results))}"""',
+        "",
+        "import numpy as np",
+        f"from numba import {dtype.name}, int32, int64",
+        "",
+        "from minigrad.kernels.intrinsics import array, wide",
+        "from minigrad.kernels.strided import serve",
     ]
-    if maths:
-        text.append(f"from minigrad.kernels.vectormath_simd import {', '.join(maths)}")
+    if called:
+        text.append(f"from minigrad.kernels.vectormath import {', '.join(sorted(called))}")
     text += [
         "",
-        f"V = Vec({dtype.name}, {lanes})",
-        f"B = Mask({lanes})",
-        "c = constant(V)",
-        'split = external("minigrad_split", "void(ptr, ptr, ptr, ptr, i64, i64)")',
+        f"c = np.{dtype.name}  # literals have the dtype of the kernel",
+        'inf, nan = c("inf"), c("nan")',
         "",
         "",
-        "def element(_args, _dims, _steps):",
-        "    _n = _dims[0]",
-        f"    if _n > {_PART}:",
-        '        _loop = address_of("element")',
-        f"        split(_loop, ptr(_args), ptr(_dims), ptr(_steps), {len(operands)}, {_PART})",
-        "        return",
+        "def loop(context, args, dims, steps, auxiliary):",
+        '    """NumPy\'s inner loop. Without steps: over contiguous arrays of whole blocks."""',
+        "    if steps:",
+        "        serve(args, dims, steps)",
+        "        return int32(0)",
+        "    wide()",
+        f"    _places, _size = array(args, {len(arrays)}, int64), dims // {block} * {block}",
     ]
-    for i, (name, kind) in enumerate(zip(operands, inputs + outputs, strict=True)):
-        text.append(f"    _{name}_step = _steps[{i}]")
-        text.append(f"    _{name}_base = strided(_args[{i}], _n, _{name}_step, {sizes[kind]})")
-        if i < len(inputs):
-            text.append(f"    _{name}_base = repeated(_{name}_base, _{name}_step, {kinds[kind]})")
-    text.append(f"    for _i in range(0, _n, {lanes}):")
-    text.append("        _left = _n - _i")
-    for name, kind in zip(names, inputs, strict=True):
-        where = f"_{name}_base, _i, _{name}_step, _left"
-        text.append(f"        {name} = load_lanes({where}, {kinds[kind]})")
+    for i, (name, kind) in enumerate(zip(arrays, inputs + outputs, strict=True)):
+        text.append(f"    {name} = array(_places[{i}], _size, {kinds[kind]})")
+    text.append("    for _index in range(_size):")
+    text.append(
+        f"        {', '.join(names)} = {', '.join(f'{a}[_index]' for a in arrays[: len(names)])}"
+    )
     text += [f"        {ast.unparse(line)}" for line in lines]
     for i, result in enumerate(results):
-        where = f"__out{i}_base, _i, __out{i}_step, _left"
-        text.append(f"        store_lanes({where}, {ast.unparse(result)})")
+        text.append(f"        _out{i}[_index] = {ast.unparse(result)}")
+    text.append("    return int32(0)")
     return "\n".join(text) + "\n"
+
+
+_tables: list[np.ndarray] = []  # kept for the loops that know their addresses
+
+
+def _connect(kernel: Kernel, types: str) -> None:
+    """Tells a loop where `drive` is, and `drive` what it loops over."""
+    inputs, outputs = types.split("->")
+    sizes = [np.dtype(char).itemsize for char in inputs + outputs]
+    driver, pool = _driver(), threads.links()
+    if len(sizes) > driver.module.MOST_OPERANDS:
+        raise jit.KernelError(
+            f"element: expected at most {driver.module.MOST_OPERANDS} operands, came {len(sizes)}."
+        )
+    words = [
+        driver["drive"], driver["share"],
+        pool["minigrad_parallel_for"], pool["minigrad_thread_count"],
+        kernel["loop"], len(inputs), len(sizes),
+        _block(max(sizes)), driver.module.ROOM // max(sizes), *sizes,
+    ]  # fmt: skip
+    table = np.array(words, np.int64)
+    kernel.function("loop")(0, table.ctypes.data, 0, 1, 0)
+    _tables.append(table)
+
+
+@cache
+def _driver() -> Kernel:
+    text = Path(__file__).with_name("strided.py").read_text(encoding="utf-8")
+    entries = {"drive": "void(int64, int64, int64, int64)", "share": "void(int64, int64)"}
+    return build("strided", text, entries)
+
+
+def _block(itemsize: int) -> int:
+    """Elements of a block: whole vectors of any CPU, four of the widest."""
+    return 256 // itemsize

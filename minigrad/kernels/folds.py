@@ -1,130 +1,183 @@
-"""Numba side: reductions of one axis, and the running sum, for one element type.
+"""Reductions of one axis, and the running sum: the inner loops of NumPy's gufuncs.
 
-This text is executed only to be compiled, behind FOLD ("sum", "max", "min"), ITEMSIZE and LANES.
+    along_sum(args, dims, steps, float32)                of (n)->(): over elements, step > 0
+    along_extreme(args, dims, steps, float32, 1)  the largest; -1: the smallest
+    across_sum, across_extreme                           of (n,i)->(i): over rows
+    running(args, dims, steps, float32)                  of (n)->(n): y[k] = x[0] + ... + x[k]
 
-    along(args, dims, steps)     the inner loop of the gufunc (n)->(): over elements, step > 0
-    across(args, dims, steps)    ... (n,i)->(i): over rows, as for the gradient of a bias
-    running(args, dims, steps)   ... (n)->(n): y[k] = x[0] + ... + x[k]
-
-A sum is made of plain partial sums of CHUNK terms an accumulator, added up with the error of each
+A sum is made of plain partial sums of some 64 terms an accumulator, added up with the error of each
 addition kept (Knuth's two-sum), so it stays accurate for any n. Its order depends on the shape
 alone. Inf and NaN pass: where the error is NaN, the sum itself says it all.
 """
 
-# mypy: ignore-errors
+# mypy: allow-untyped-defs
 
-from numba import float32, float64
+from __future__ import annotations
 
-from minigrad.kernels.lanes import load_lanes, repeated, store_lanes
-from minigrad.kernels.memory import address, forget_flags, load, ptr, stack, store, strided
-from minigrad.kernels.simd import Vec, constant, isnan, maximum, minimum, select
+from numba import int64, njit
 
-REAL = float32 if ITEMSIZE == 4 else float64
-V = Vec(REAL, LANES)
-c = constant(V)
-BYTES = LANES * ITEMSIZE
-CHUNK = 64
-BLOCK = 16 * LANES  # columns whose sums are under way at once, in L1
-BLOCK_BYTES = BLOCK * ITEMSIZE
+from minigrad.kernels.intrinsics import array, forget_flags, inner, select, stack, wide
+from minigrad.kernels.vectormath import maximum
+
+CHUNK = 4096  # terms of a partial sum along an axis, in dozens of accumulators at once
+ROWS = 64  # ... and across one
+WIDTH = 32  # candidates under way at once
+COLUMNS = 1024  # whose sums are under way at once, in L1
+fold = njit(**inner)
 
 
-def along(args, dims, steps):
-    n = dims[1]
-    step = steps[2] if n > 1 else ITEMSIZE  # NumPy calls the step of a single element 0
-    for item in range(dims[0]):
-        x = strided(ptr(address(args[0]) + item * steps[0]), n, step, ITEMSIZE)
-        y = strided(ptr(address(args[1]) + item * steps[1]), 1, ITEMSIZE, ITEMSIZE)
-        if FOLD == "sum":
-            total, slip = c(0.0), c(0.0)
-            for start in range(0, n, CHUNK * LANES):
-                part = c(0.0)
-                for i in range(start, min(n, start + CHUNK * LANES), LANES):
-                    part = part + load_lanes(x, i, step, n - i, V)
-                new = total + part
-                back = new - total
-                slip = slip + ((total - (new - back)) + (part - back))
-                total = new
-            total = select(isnan(slip), total, total + slip)
-            lanes = stack(BYTES)
-            store(lanes, 0, total)
-            half = LANES // 2
-            while half:
-                for i in range(half):
-                    other = load(lanes, (i + half) * ITEMSIZE, REAL)
-                    store(lanes, i * ITEMSIZE, load(lanes, i * ITEMSIZE, REAL) + other)
-                half //= 2
-            store(y, 0, load(lanes, 0, REAL))
-        else:
-            best = load(x, 0, REAL)
-            whole = n // LANES * LANES if step == ITEMSIZE else 0
-            if whole:
-                top = load_lanes(x, 0, step, LANES, V)
-                for i in range(LANES, whole, LANES):
-                    z = load_lanes(x, i, step, LANES, V)
-                    top = maximum(top, z) if FOLD == "max" else minimum(top, z)
-                lanes = stack(BYTES)
-                store(lanes, 0, top)
-                for i in range(LANES):
-                    z = load(lanes, i * ITEMSIZE, REAL)
-                    best = maximum(best, z) if FOLD == "max" else minimum(best, z)
-            for i in range(whole, n):
-                z = load(x, i * step, REAL)
-                best = maximum(best, z) if FOLD == "max" else minimum(best, z)
-            store(y, 0, best)
+@fold
+def elements(address, step, count, dtype, room):
+    """So many elements, `step` bytes apart, as an array."""
+    if step == room.itemsize:
+        return array(address, count, dtype)
+    for i in range(count):
+        room[i] = array(address + i * step, 1, dtype)[0]
+    return room[:count]
+
+
+@njit(fastmath={"reassoc"}, **inner)
+def partial(x, zero):
+    """The sum of some elements, in whatever order makes whole vectors: one for each length."""
+    total = zero
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
+@fold
+def add_exactly(totals, slips, terms, count):
+    """totals += terms, and the error of each addition to `slips`."""
+    for j in range(count):
+        total, term = totals[j], terms[j]
+        new = total + term
+        back = new - total
+        slips[j] += (total - (new - back)) + (term - back)
+        totals[j] = new
+
+
+@fold
+def whole(total, slip):
+    """A sum with its error; of Inf and NaN, which have none, itself."""
+    return select(slip != slip, total, total + slip)
+
+
+@fold
+def along_sum(args, dims, steps, dtype):
+    """y = x[0] + ... + x[n - 1]."""
+    wide()
+    at, step, dim = array(args, 2, int64), array(steps, 3, int64), array(dims, 2, int64)
+    n = dim[1]
+    room = array(stack(CHUNK, dtype), CHUNK, dtype)
+    stride = step[2] if n > 1 else room.itemsize  # NumPy calls the step of a single element 0
+    for item in range(dim[0]):
+        total = slip = dtype(0)
+        for start in range(0, n, CHUNK):
+            first = at[0] + item * step[0] + start * stride
+            part = partial(elements(first, stride, min(CHUNK, n - start), dtype, room), dtype(0))
+            new = total + part
+            back = new - total
+            slip += (total - (new - back)) + (part - back)
+            total = new
+        array(at[1] + item * step[1], 1, dtype)[0] = whole(total, slip)
     forget_flags()
 
 
-def across(args, dims, steps):
-    n, width = dims[1], dims[2]
-    row_step, step, y_step = steps[2], steps[3], steps[4]
-    totals, slips, parts = stack(BLOCK_BYTES), stack(BLOCK_BYTES), stack(BLOCK_BYTES)
-    for item in range(dims[0]):
-        x = address(args[0]) + item * steps[0]
-        y = strided(ptr(address(args[1]) + item * steps[1]), width, y_step, ITEMSIZE)
+@fold
+def along_extreme(args, dims, steps, dtype, sign):
+    """y = the largest of sign * x, and sign times that."""
+    wide()
+    at, step, dim = array(args, 2, int64), array(steps, 3, int64), array(dims, 2, int64)
+    n = dim[1]
+    flip = dtype(sign)
+    best = array(stack(WIDTH, dtype), WIDTH, dtype)
+    for item in range(dim[0]):
+        first = at[0] + item * step[0]
+        top = flip * array(first, 1, dtype)[0]
+        done = 0
+        if step[2] == best.itemsize and n >= WIDTH:
+            done = n // WIDTH * WIDTH
+            x = array(first, done, dtype)
+            for j in range(WIDTH):
+                best[j] = flip * x[j]
+            for i in range(WIDTH, done, WIDTH):
+                for j in range(WIDTH):
+                    best[j] = maximum(best[j], flip * x[i + j])
+            for j in range(WIDTH):
+                top = maximum(top, best[j])
+        for i in range(done, n):
+            top = maximum(top, flip * array(first + i * step[2], 1, dtype)[0])
+        array(at[1] + item * step[1], 1, dtype)[0] = flip * top
+    forget_flags()
+
+
+@fold
+def across_sum(args, dims, steps, dtype):
+    """y[j] = x[0, j] + ... + x[n - 1, j]."""
+    wide()
+    at, step, dim = array(args, 2, int64), array(steps, 5, int64), array(dims, 3, int64)
+    n, width = dim[1], dim[2]
+    room, parts = (
+        array(stack(COLUMNS, dtype), COLUMNS, dtype),
+        array(stack(COLUMNS, dtype), COLUMNS, dtype),
+    )
+    totals, slips = (
+        array(stack(COLUMNS, dtype), COLUMNS, dtype),
+        array(stack(COLUMNS, dtype), COLUMNS, dtype),
+    )
+    for item in range(dim[0]):
         # Row by row, not column by column: the CPU fetches ahead along a row only.
-        for first in range(0, width, BLOCK):
-            columns = min(BLOCK, width - first)
-            for j in range(0, columns, LANES):
-                store(totals, j * ITEMSIZE, c(0.0))
-                store(slips, j * ITEMSIZE, c(0.0))
-            for start in range(0, n, CHUNK):
-                for k in range(start, min(n, start + CHUNK)):
-                    row = repeated(strided(ptr(x + k * row_step), width, step, ITEMSIZE), step, V)
-                    for j in range(0, columns, LANES):
-                        z = load_lanes(row, first + j, step, width - first - j, V)
-                        if k > start:
-                            part = load(parts, j * ITEMSIZE, V)
-                            if FOLD == "sum":
-                                z = part + z
-                            else:
-                                z = maximum(part, z) if FOLD == "max" else minimum(part, z)
-                        store(parts, j * ITEMSIZE, z)
-                for j in range(0, columns, LANES):
-                    part, total = load(parts, j * ITEMSIZE, V), load(totals, j * ITEMSIZE, V)
-                    if FOLD == "sum":
-                        new = total + part
-                        back = new - total
-                        slip = (total - (new - back)) + (part - back)
-                        store(slips, j * ITEMSIZE, load(slips, j * ITEMSIZE, V) + slip)
-                        store(totals, j * ITEMSIZE, new)
-                    else:
-                        if start:
-                            part = maximum(part, total) if FOLD == "max" else minimum(part, total)
-                        store(totals, j * ITEMSIZE, part)
-            for j in range(0, columns, LANES):
-                total, slip = load(totals, j * ITEMSIZE, V), load(slips, j * ITEMSIZE, V)
-                total = select(isnan(slip), total, total + slip)
-                store_lanes(y, first + j, y_step, width - first - j, total)
+        for left in range(0, width, COLUMNS):
+            count = min(COLUMNS, width - left)
+            first = at[0] + item * step[0] + left * step[3]
+            for j in range(count):
+                totals[j] = slips[j] = 0
+            for start in range(0, n, ROWS):
+                for j in range(count):
+                    parts[j] = 0
+                for k in range(start, min(n, start + ROWS)):
+                    x = elements(first + k * step[2], step[3], count, dtype, room)
+                    for j in range(count):
+                        parts[j] += x[j]
+                add_exactly(totals, slips, parts, count)
+            for j in range(count):
+                at_j = at[1] + item * step[1] + (left + j) * step[4]
+                array(at_j, 1, dtype)[0] = whole(totals[j], slips[j])
     forget_flags()
 
 
-def running(args, dims, steps):
-    n = dims[1]
-    for item in range(dims[0]):
-        x = strided(ptr(address(args[0]) + item * steps[0]), n, steps[2], ITEMSIZE)
-        y = strided(ptr(address(args[1]) + item * steps[1]), n, steps[3], ITEMSIZE)
-        total = REAL(0)
-        for k in range(n):
-            total = total + load(x, k * steps[2], REAL)
-            store(y, k * steps[3], total)
+@fold
+def across_extreme(args, dims, steps, dtype, sign):
+    """y[j] = the largest of sign * x[:, j], and sign times that."""
+    wide()
+    at, step, dim = array(args, 2, int64), array(steps, 5, int64), array(dims, 3, int64)
+    n, width, flip = dim[1], dim[2], dtype(sign)
+    room, best = (
+        array(stack(COLUMNS, dtype), COLUMNS, dtype),
+        array(stack(COLUMNS, dtype), COLUMNS, dtype),
+    )
+    for item in range(dim[0]):
+        for left in range(0, width, COLUMNS):
+            count = min(COLUMNS, width - left)
+            first = at[0] + item * step[0] + left * step[3]
+            for k in range(n):
+                x = elements(first + k * step[2], step[3], count, dtype, room)
+                for j in range(count):
+                    best[j] = maximum(best[j], flip * x[j]) if k else flip * x[j]
+            for j in range(count):
+                at_j = at[1] + item * step[1] + (left + j) * step[4]
+                array(at_j, 1, dtype)[0] = flip * best[j]
+    forget_flags()
+
+
+@fold
+def running(args, dims, steps, dtype):
+    """y[k] = x[0] + ... + x[k]."""
+    at, step, dim = array(args, 2, int64), array(steps, 4, int64), array(dims, 2, int64)
+    for item in range(dim[0]):
+        x, y = at[0] + item * step[0], at[1] + item * step[1]
+        total = dtype(0)
+        for k in range(dim[1]):
+            total += array(x + k * step[2], 1, dtype)[0]
+            array(y + k * step[3], 1, dtype)[0] = total
     forget_flags()

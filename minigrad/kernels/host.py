@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from functools import cache
 
+MOST_THREADS = 512
+
 # Register width in bits by LLVM feature; 128 (SSE2, NEON) is what every 64-bit CPU has.
 _WIDTHS = (("avx512f", 512), ("avx", 256))
 _NAMED = {"x86-64-v4": 512, "x86-64-v3": 256}

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minigrad.errors import ShapeError
-from minigrad.kernels import host, jit
+from minigrad.kernels import jit
+from minigrad.kernels.compiler import build
 
 Array = np.ndarray
 
-_SIGNATURE = "i64(ptr, i64, ptr, ptr, i64, i64)"
+_SIGNATURE = "int64(int64, int64, int64, int64, int64, int64)"
 
 
 def scatter_add(out: Array, index: Array, values: Array) -> None:
@@ -42,7 +42,7 @@ def scatter_add(out: Array, index: Array, values: Array) -> None:
     rows = np.ascontiguousarray(rows, out.dtype)
     width = math.prod(out.shape[1:])
     table, wanted, added = out.ctypes.data, places.ctypes.data, rows.ctypes.data
-    if not _kernel(out.itemsize)(table, n, wanted, added, places.size, width):
+    if not _kernel(out.dtype)(table, n, wanted, added, places.size, width):
         raise _outside(index, n)
 
 
@@ -53,9 +53,18 @@ def _outside(index: Array, n: int) -> ShapeError:
     )
 
 
+_TEXT = """\
+from numba import REAL
+
+from minigrad.kernels import scatter
+
+
+def scatter_add(table, height, index, values, count, width):
+    return scatter.scatter_add(table, height, index, values, count, width, REAL)
+"""
+
+
 @cache
-def _kernel(itemsize: int) -> Callable[..., Any]:
-    text = jit.source(
-        Path(__file__).with_name("scatter.py"), ITEMSIZE=itemsize, LANES=host.lanes(itemsize)
-    )
-    return jit.build("scatter_add", text, {"scatter_add": _SIGNATURE}).function("scatter_add")
+def _kernel(dtype: np.dtype) -> Callable[..., Any]:
+    text = _TEXT.replace("REAL", dtype.name)
+    return build("scatter_add", text, {"scatter_add": _SIGNATURE}).function("scatter_add")

@@ -16,6 +16,7 @@
     array(p, shape, np.float32)    what lies at an address (or `stack`) as a C-contiguous array
     row(a, t, i)              a[t, i] of a C-contiguous array, known to be contiguous
     call(address, p, i)       the C function "void(i64, i64)" at an address; `caller` makes others
+    static()                  the address of a word of the kernel's own, 0 when it is loaded
     forget_flags()            of floating-point errors
 
 A float literal joins in as the type of the other arguments. Each has a plain Python meaning, on
@@ -268,6 +269,21 @@ def forget_flags(typing):
     return types.void(), generate
 
 
+@_native(lambda: 0)
+def static(typing):
+    """The address of 8 bytes of the kernel's own, which last as long as it is loaded."""
+
+    def generate(context, builder, signature, args):
+        module, symbol = builder.module, "minigrad.static"
+        word = module.globals.get(symbol)
+        if word is None:
+            word = cgutils.add_global_variable(module, _I64, symbol)
+            word.linkage, word.initializer = "internal", _I64(0)
+        return builder.ptrtoint(word, _I64)
+
+    return types.int64(), generate
+
+
 def _data(context, builder, kind, value):
     """Code generation: an array's machine pointer."""
     return cgutils.create_struct_proxy(kind)(context, builder, value=value).data
@@ -322,7 +338,9 @@ def contiguous(context, builder, kind, data, shape):
     made = cgutils.create_struct_proxy(kind)(context, builder)
     made.data, made.itemsize, made.nitems = data, size, builder.udiv(steps[0], size)
     made.shape, made.strides = (cgutils.pack_array(builder, x) for x in (shape, steps[1:]))
-    made.meminfo, made.parent = (cgutils.get_null_value(x.type) for x in (made.meminfo, made.parent))
+    made.meminfo, made.parent = (
+        cgutils.get_null_value(x.type) for x in (made.meminfo, made.parent)
+    )
     return made._getvalue()
 
 
@@ -426,6 +444,23 @@ def caller(result, *parameters):
     def called(typing, address, *arguments):
         rest = types.StarArgTuple.from_types(parameters)
         return result(types.int64, rest), generate
+
+    return called
+
+
+def external(name, result, *parameters):
+    """The function of the C library of this name, with Numba's types."""
+
+    def generate(context, builder, signature, args):
+        returned = context.get_value_type(result) if result != types.void else ir.VoidType()
+        form = ir.FunctionType(returned, [context.get_value_type(kind) for kind in parameters])
+        function = cgutils.get_or_insert_function(builder.module, form, name)
+        found = builder.call(function, cgutils.unpack_tuple(builder, args[0]))
+        return context.get_dummy_value() if result == types.void else found
+
+    @_native(None)
+    def called(typing, *arguments):
+        return result(types.StarArgTuple.from_types(parameters)), generate
 
     return called
 

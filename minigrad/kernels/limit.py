@@ -21,7 +21,7 @@ from minigrad.errors import MinigradError
 DEFAULT = 256 << 20
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"(\d{1,15})\s*(?:([kmgt]?)(?:i?b)?)", re.IGNORECASE | re.ASCII)
-_ABANDONED = 3600.0  # seconds after which a file without its object is not being written any more
+_ABANDONED = 3600.0  # seconds after which a file without sums is not being written any more
 
 
 class CacheLimitError(MinigradError, ValueError):
@@ -62,8 +62,8 @@ class Tally:
 def evict(files: Iterable[tuple[Path, str]]) -> list[str]:
     """Removes kernels until the rest has 7/8 of the limit; returns the stems of those removed.
 
-    files: (path, stem), a kernel's object and source under one stem. A source or a temporary file
-    without an object is of a kernel that is being built, unless it is an hour old.
+    files: (path, stem), a kernel's files under one stem. A file a temporary file
+    without its sums is of a kernel that is being built, unless it is an hour old.
     """
     most = limit()
     used: dict[str, float] = {}
@@ -76,7 +76,7 @@ def evict(files: Iterable[tuple[Path, str]]) -> list[str]:
                 stem = path.name
             used[stem] = max(used.get(stem, 0.0), about.st_atime, about.st_mtime)
             held.setdefault(stem, []).append((path, about.st_size))
-            if path.suffix == ".o" and stem != path.name:
+            if path.suffix == ".sums" and stem != path.name:
                 whole.add(stem)
     total = sum(size for parts in held.values() for _, size in parts)
     if not most or total <= most:

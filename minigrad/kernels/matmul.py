@@ -1,110 +1,143 @@
 """The matrix product: `matmul(a, b)`, and the pieces that compiled loops build on.
 
 Products run through tiles of c that are held in vector registers: microkernel.py has the tiles,
-gemm.py how a block of c is made of them, product.py which blocks a product has. The shape of a tile
+gemm.py how a block of c is made of them, blocks.py which blocks a product has. The shape of a tile
 follows the CPU.
 
-For a compiled loop that multiplies by the same matrix many times (a recurrence), the C functions of
-`panels(dtype)` do it by address: `pack_panels` once, then `product` (panels.py).
+For a compiled loop that multiplies by the same matrix many times (a recurrence): `packed` once, then
+`product` of panels.py with the address `table(dtype)`.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
 from minigrad.errors import DTypeError, ShapeError, describe
-from minigrad.kernels import arena, host, jit, threads
-from minigrad.kernels.ufunc import ufunc
+from minigrad.kernels import arena, jit, threads
+from minigrad.kernels.compiler import Kernel, build
+from minigrad.kernels.ufunc import LOOP, ufunc
 
 Array = np.ndarray
 
-
-class Tile(NamedTuple):
-    """A block of c: `rows` x `vectors` accumulators, each a register of `lanes` numbers."""
-
-    rows: int
-    vectors: int
-    lanes: int
-    itemsize: int
-
-    @property
-    def width(self) -> int:
-        """Columns of a packed panel."""
-        return self.vectors * self.lanes
-
-
-def tile(dtype: Any) -> Tile:
-    """The tile for this CPU: most accumulators that leave registers for a row of b."""
-    itemsize = np.dtype(dtype).itemsize
-    arm = platform.machine() in ("arm64", "aarch64")
-    registers = 32 if arm or host.vector_bits() == 512 else 16
-    return Tile(12 if registers == 32 else 6, 2, host.lanes(itemsize), itemsize)
-
-
 _LARGE = 1 << 17  # elements of a result whose memory is worth keeping: see arena.py
-_DEPTH = {4: 384, 8: 256}  # of a panel: the sum over k is cut there, so bits depend on it
 
-_MICROKERNEL = {
-    "column": "void(ptr, i64, i64, ptr, i64, ptr, i64, i64, i64, i64, i64, i64)",
-    "transpose4": "void(ptr, i64, i64, ptr, i64, i64, i64, i64)",
-    "transpose": "void(ptr, i64, i64, ptr, i64, i64, i64, i64)",
-    "spread": "void(ptr, i64, ptr, i64, i64)",
-    "take": "void(ptr, ptr, i64, i64, i64)",
-}
-_GEMM = {
-    "move": "void(ptr, i64, i64, ptr, i64, i64, i64, i64, i64)",
-    "pack": "void(ptr, i64, ptr, i64, i64, i64, i64)",
-    "block": "void(i64*, i64)",
-    "matmul": jit.LOOP,
-}
+# What is compiled for an element type, REAL: the pieces that all products are made of, ...
+_GEMM = """\
+from numba import REAL
+from minigrad.kernels import gemm
+
+def column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add):
+    gemm.column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, REAL)
+
+def move(table, y, y_row, y_col, x, x_row, x_col, rows, columns, add):
+    gemm.move(table, y, y_row, y_col, x, x_row, x_col, rows, columns, add, REAL)
+
+def pack(table, p, step, width, b, b_row, b_col, k, n):
+    gemm.pack(table, p, step, width, b, b_row, b_col, k, n, REAL)
+
+def multiply(table, a, a_row, a_col, p, step, row, c, c_row, c_col, m, k, n, width, height, add):
+    gemm.multiply(
+        table, a, a_row, a_col, p, step, row, c, c_row, c_col, m, k, n, width, height, add, REAL
+    )
+"""
+# ... what `matmul` needs, ...
+_MATMUL = """\
+from numba import REAL
+from minigrad.kernels import blocks, gemm
+
+def block(words, index):
+    gemm.block(words + index * 8 * gemm.WORDS, REAL)
+
+def matmul(context, args, dims, steps, auxiliary):
+    blocks.matmul(args, dims, steps, REAL)
+    return 0
+"""
+# ... and what compiled loops need.
+_PRODUCT = """\
+from numba import REAL
+from minigrad.kernels import panels
+
+def product(table, a, a_row, p, c, c_row, m, k, n, vectors, add):
+    panels.multiply_rows(table, a, a_row, p, c, c_row, m, k, n, vectors, add, REAL)
+"""
 
 
-def kernels(shape: Tile) -> tuple[jit.Kernel, jit.Kernel]:
-    """The compiled (microkernel.py, gemm.py) for a tile."""
-    here, constants = Path(__file__).parent, {k.upper(): v for k, v in shape._asdict().items()}
-    micro = jit.build("microkernel", jit.source(here / "microkernel.py", **constants), _MICROKERNEL)
-    links = {f"minigrad_{name}": micro[name] for name in _MICROKERNEL} | threads.links()
-    text = jit.source(here / "gemm.py", DEPTH=_DEPTH[shape.itemsize], **constants)
-    text += jit.source(here / "product.py")
-    return micro, jit.build("gemm", text, _GEMM, links)
+def _built(name: str, text: str, dtype: np.dtype, **entries: str) -> Kernel:
+    return build(name, text.replace("REAL", dtype.name), entries)
 
 
-_PANELS = {
-    "pack_panels": "void(ptr, ptr, i64, i64, i64, i64, i64)",
-    "product": "void(ptr, i64, ptr, ptr, i64, i64, i64, i64, i64, i64)",
-}
+def _words(count: int) -> str:
+    """The signature of a C function of so many whole numbers."""
+    return f"void({', '.join(['int64'] * count)})"
 
 
 @cache
-def panels(dtype: Any) -> jit.Kernel:
-    """The compiled panels.py, for loops that multiply by one matrix many times."""
-    shape = tile(dtype)
-    micro, gemm = kernels(shape)
-    constants = {k.upper(): v for k, v in shape._asdict().items()}
-    text = jit.source(
-        Path(__file__).with_name("panels.py"), DEPTH=_DEPTH[shape.itemsize], **constants
-    )
-    links = {"minigrad_column": micro["column"], "minigrad_move": gemm["move"]}
-    return jit.build("panels", text, _PANELS, links)
+def _gemm(dtype: np.dtype) -> Kernel:
+    entries = {"column": 13, "move": 10, "pack": 9, "multiply": 16}
+    return _built("gemm", _GEMM, dtype, **{name: _words(n) for name, n in entries.items()})
 
 
-def panel_vectors(shape: Tile, rows: int) -> int:
+@cache
+def _table(dtype: np.dtype) -> Array:
+    """Addresses for kernels of an element type, in the order of gemm.py; some come later."""
+    kernel, links = _gemm(dtype), threads.links()
+    pieces = [kernel[name] for name in ("column", "move", "pack", "multiply")]
+    pool = links["minigrad_parallel_for"], links["minigrad_thread_count"]
+    return np.array([*pieces, 0, 0, *pool], np.int64)
+
+
+@cache
+def _product(dtype: np.dtype) -> None:
+    """Puts the address of `product` in the table."""
+    _table(dtype)[5] = _built("product", _PRODUCT, dtype, product=_words(11))["product"]
+
+
+def table(dtype: Any) -> int:
+    """The address that kernels hand to `product`; 0 under NUMBA_DISABLE_JIT=1."""
+    if jit.mode() == "plain":
+        return 0
+    dtype = np.dtype(dtype)
+    _product(dtype)
+    return int(_table(dtype).ctypes.data)
+
+
+def panel_vectors(rows: int) -> int:
     """How many vectors wide panels should be for products with so many rows."""
-    most = shape.rows * shape.vectors
-    return next((v for v in (8, 4) if rows * v <= most), shape.vectors)
+    from minigrad.kernels import panels  # imports Numba
+
+    return panels.panel_vectors(rows)
 
 
-def product(shape: Tile) -> Callable[..., Array]:
-    """The gufunc for one shape of tile."""
-    char = {4: "f", 8: "d"}[shape.itemsize]
-    address = kernels(shape)[1]["matmul"]
-    return ufunc("matmul", address, f"{char}{char}->{char}", "(m?,k),(k,n?)->(m?,n?)")
+def packed(b: Array, vectors: int) -> Array:
+    """b (k, n) as panels, 1-D: what `product` wants."""
+    if jit.mode() == "plain":
+        return np.ascontiguousarray(b).reshape(-1)
+    from minigrad.kernels.gemm import REGISTER
+
+    k, n = b.shape
+    width = vectors * REGISTER // b.itemsize
+    panels = arena.empty((-(-n // width) * width * k,), b.dtype)
+    pack, to = _gemm(b.dtype).function("pack"), arena.address(panels)
+    step = k * width * b.itemsize
+    pack(_table(b.dtype).ctypes.data, to, step, width, arena.address(b), *b.strides, k, n)
+    return panels
+
+
+def _gufunc(dtype: np.dtype) -> Callable[..., Array]:
+    """(m?,k),(k,n?)->(m?,n?)"""
+    addresses = _table(dtype)
+    kernel = _built("matmul", _MATMUL, dtype, block=_words(2), matmul=LOOP)
+    addresses[4] = kernel["block"]
+    loop = kernel.function("matmul")
+    loop(0, addresses.ctypes.data, 0, 0, 0)
+    if jit.mode() == "checked":
+        return partial(_checked, loop)
+    types = f"{dtype.char}{dtype.char}->{dtype.char}"
+    return ufunc("matmul", kernel["matmul"], types, "(m?,k),(k,n?)->(m?,n?)")
 
 
 _products: dict[np.dtype, Callable[..., Array]] = {}  # by dtype, made with its first product
@@ -130,7 +163,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         a, b = (x.copy() if np.may_share_memory(x, out) else x for x in (a, b))
         return _products[a.dtype](a, b, out)
     except KeyError:
-        _products[a.dtype] = _product(a.dtype)
+        _products[a.dtype] = _function(a.dtype)
         return matmul(a, b, out)
     except TypeError:
         raise DTypeError(
@@ -141,10 +174,28 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         raise ShapeError(f"matmul: {describe(a)} @ {describe(b)} does not fit: {error}.") from None
 
 
-def _product(dtype: np.dtype) -> Callable[..., Array]:
+def _function(dtype: np.dtype) -> Callable[..., Array]:
     if dtype.char not in "fd":
         raise DTypeError(f"matmul: expected float32 or float64, came {dtype}; convert it first.")
-    return _plain if jit.mode() == "plain" else product(tile(dtype))
+    return _plain if jit.mode() == "plain" else _gufunc(dtype)
+
+
+def _checked(loop: Callable[..., Any], a: Array, b: Array, out: Array | None = None) -> Array:
+    """What the gufunc does, by Python: from here an IndexError of the loop reaches the caller."""
+    y = np.asarray(_plain(a, b, out))  # for its shape, and for NumPy's errors
+    y.fill(np.nan)
+    left, right = np.atleast_2d(a), b[:, None] if b.ndim == 1 else b
+    lead = y.shape[: y.ndim - (a.ndim > 1) - (b.ndim > 1)]
+    (m, k), n = left.shape[-2:], right.shape[-1]
+    left, right = (np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (left, right))
+    target = y.reshape(*lead, m, n)
+    for item in np.ndindex(lead):
+        three = left[item], right[item], target[item]
+        words = [x.ctypes.data for x in three], [1, m, k, n], [0, 0, 0]
+        words[2].extend(step for x in three for step in x.strides)
+        args, dims, steps = (np.array(part, np.int64) for part in words)
+        loop(0, args.ctypes.data, dims.ctypes.data, steps.ctypes.data, 0)
+    return y if y.ndim else y[()]
 
 
 def _plain(a: Array, b: Array, out: Array | None = None) -> Array:

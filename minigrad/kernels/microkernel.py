@@ -1,172 +1,375 @@
-"""LLVM side: the innermost loops of a matrix product, written as LLVM code for one tile shape.
+"""What a matrix product needs of LLVM: views of memory, and its innermost loop held in registers.
 
-This text is executed only to be compiled, behind ROWS, VECTORS, LANES, ITEMSIZE (see gemm.py for
-who calls what it exports). WIDTH = VECTORS * LANES columns make a panel. All steps are in bytes.
+    matrix(p, rows, row_step, columns, column_step, dtype)    what lies at an address, steps in bytes
+    part(a, i, rows, j, columns)      a[i : i + rows, j : j + columns] of a 2-D array, a view
+    rows = tile(a, b, c, i, left, add)
+        c[i : i + rows] (+)= a[i : i + rows] @ b for the first rows of `left` that make one tile. The
+        rows of b and c are contiguous and 1, 2, 4 or 8 vectors long; those of a are any.
+    square(y, x, i, j, add)           y[j : j + 4, i : i + 4] (+)= x[i : i + 4, j : j + 4].T, where
+        rows of both are contiguous
+    vector(y, x, count)               one vector from address to address; zeros past `count` numbers
 
-    column(a, a_row, a_col, b, b_row, c, c_row, k, add, m, V, height)
-        c[i, j] = (c[i, j] if add else 0) + sum over p < k of a[i, p] * b[p, j]
-        for i < m, j < V * LANES. Rows of b and c are contiguous, a is any; m >= 1, k >= 1, and V is
-        1, 2, or, while m * V <= ROWS * VECTORS, 4 or 8.
-    transpose4(dst, dst_row, dst_step, src, src_row, src_step, n, add)
-        dst[j, i] = (dst[j, i] if add else 0) + src[i, j] for i < 4, j < 4; the same for the squares
-        at dst_step and src_step from there, n in all; n >= 1.
-    transpose(...)
-        the same for i < LANES, where that is more than 4.
-    spread(dst, dst_step, src, panels, ahead)
-        copies a contiguous row of `panels` * WIDTH numbers, WIDTH to each place; panels >= 1.
-        What lies `ahead` bytes after the row is prefetched.
-    take(dst, src, src_row, k, columns)
-        copies a (k, columns) with contiguous rows to a contiguous (k, width), width the next
-        multiple of LANES, zeros in the columns between; k >= 1, columns >= 1.
+A tile of R rows and V vectors holds R * V accumulators in vector registers. Per step of k it loads V
+vectors of b, and R numbers of a that it multiplies into all of them: R * V fused multiply-adds for
+R + V loads. Every element of c is one chain of multiply-adds in order of k, whatever the tile.
 
-A column of c is made of tiles of up to `height` <= ROWS rows, as equal as can be. A tile of R rows
-holds R * V accumulators in vector registers. Per step of k it loads V vectors of b, and R numbers
-of a that it multiplies into all of them: R * V fused multiply-adds for R + V loads. Every element
-of c is one chain of multiply-adds in order of p, whatever the shape of the tile.
-
-It is LLVM code rather than Numba's because so many tiles compile in 0.3 s this way, in 1 s through
-an intrinsic, and because a caller needs no copy of them.
+With NUMBA_BOUNDSCHECK=1 the corners of each `part` are looked at first, which Numba checks.
 """
 
-# mypy: ignore-errors
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+import inspect
+import platform
+from functools import cache
 
 from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-POINTER, VOID = ir.PointerType(), ir.VoidType()
-I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
-REAL = {4: ir.FloatType(), 8: ir.DoubleType()}[ITEMSIZE]
-WIDTHS = 1, 2, 4, 8
+from minigrad.kernels import host
+from minigrad.kernels.intrinsics import CHECKED, PLAIN, _element, inner
 
+_I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+_POINTER, _VOID = _I8.as_pointer(), ir.VoidType()
 
-def assembly():
-    """The module's text, with a function for every export."""
-    module = ir.Module("microkernel")
-    shapes = [(rows, vectors) for vectors in WIDTHS for rows in range(1, _most(vectors) + 1)]
-    _column(module, [_tile(module, rows, vectors) for rows, vectors in shapes])
-    _transpose(module, "transpose4", 4)
-    _transpose(module, "transpose", max(LANES, 4))
-    _spread(module)
-    _take(module)
-    return str(module)
+WIDTHS = 1, 2, 4, 8  # vectors in a row of a tile
+ROWS = 12 if platform.machine() in ("arm64", "aarch64") or host.vector_bits() == 512 else 6
+HEIGHTS = 1, 2, 3, 4, 5, 6, 8, 10, 12
+LEFT = 2 * ROWS - 1  # rows yet to do from which on a tile is chosen with those behind it in mind
+VECTORS = 2  # ROWS x VECTORS accumulators leave registers for a row of b, of 32 or of 16
 
 
-def _most(vectors):
-    """Rows that fit the registers beside so many vectors."""
-    return min(ROWS, ROWS * VECTORS // vectors)
+def heights(vectors):
+    """The numbers of rows that there are tiles of: each costs compile time."""
+    most = {1: ROWS, 2: ROWS, 4: ROWS // 2, 8: 1}[vectors]
+    return tuple(r for r in HEIGHTS if r <= most)
 
 
-def _function(module, name, *kinds):
-    """A function with no result; returns it and a builder at its entry."""
-    function = ir.Function(module, ir.FunctionType(VOID, kinds), name)
-    function.attributes.add("nounwind")
-    return function, ir.IRBuilder(function.append_basic_block("entry"))
+@cache
+def first_height(left, vectors):
+    """Rows of the first tile for `left` rows, such that all of them take the least time."""
+    return min(reversed(heights(vectors)), key=lambda rows: _cycles(rows, left, vectors))
 
 
-def _intrinsic(module, name, result, *kinds):
-    return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, kinds), name)
+@cache
+def _cycles(rows, left, vectors):
+    """Of a step of k, over all tiles if the first has so many rows; two multiply-adds a cycle."""
+    if rows > left:
+        return float("inf")
+    own = max(5, rows * vectors / 2) + 1  # 5: how long one takes; 1: for reading b again
+    rest = left - rows
+    return own + (_cycles(first_height(rest, vectors), rest, vectors) if rest else 0)
+
+
+# -- views -----------------------------------------------------------------------------------------
+
+
+@intrinsic
+def matrix(typing, p, rows, row_step, columns, column_step, dtype):
+    """The 2-D array at an address."""
+    number = _element(dtype)
+    kind = types.Array(number, 2, "A")
+
+    def generate(context, builder, signature, args):
+        p, rows, row_step, columns, column_step, _ = args
+        view = cgutils.create_struct_proxy(kind)(context, builder)
+        view.data = builder.inttoptr(p, view.data.type)
+        view.nitems = builder.mul(rows, columns)
+        view.itemsize = _I64(number.bitwidth // 8)
+        view.shape = cgutils.pack_array(builder, [rows, columns])
+        view.strides = cgutils.pack_array(builder, [row_step, column_step])
+        return view._getvalue()
+
+    return kind(*[types.int64] * 5, dtype), generate
+
+
+@intrinsic
+def itemsize(typing, a):
+    """Bytes of a number of an array, a constant."""
+    return types.int64(a), lambda context, builder, signature, args: _I64(a.dtype.bitwidth // 8)
+
+
+@intrinsic
+def address(typing, a):
+    """Of an array's first number. a.ctypes.data is the same, and counts references."""
+
+    def generate(context, builder, signature, args):
+        data = cgutils.create_struct_proxy(a)(context, builder, value=args[0]).data
+        return builder.ptrtoint(data, _I64)
+
+    return types.int64(a), generate
+
+
+@intrinsic
+def scratch(typing, size):
+    """The address of so many bytes, a literal or a constant, in the caller's frame."""
+    if not isinstance(size, types.IntegerLiteral):  # Numba asks again, with a literal
+        return None
+
+    def generate(context, builder, signature, args):
+        with builder.goto_entry_block():  # cgutils.alloca_once would fill it with zeros
+            place = builder.alloca(ir.ArrayType(_I8, size.literal_value))
+        place.align = 64
+        return builder.ptrtoint(place, _I64)
+
+    return types.int64(size), generate
+
+
+@intrinsic
+def _part(typing, a, i, rows, j, columns):
+    kind = types.Array(a.dtype, 2, "A")
+
+    def generate(context, builder, signature, args):
+        whole = cgutils.create_struct_proxy(a)(context, builder, value=args[0])
+        _, i, rows, j, columns = args
+        view = cgutils.create_struct_proxy(kind)(context, builder)
+        row_step, column_step = cgutils.unpack_tuple(builder, whole.strides)
+        offset = builder.add(builder.mul(i, row_step), builder.mul(j, column_step))
+        place = _at(builder, builder.bitcast(whole.data, _POINTER), offset)
+        view.data = builder.bitcast(place, view.data.type)
+        view.nitems = builder.mul(rows, columns)
+        view.itemsize, view.strides = whole.itemsize, whole.strides
+        view.shape = cgutils.pack_array(builder, [rows, columns])
+        return view._getvalue()
+
+    return kind(a, *[types.int64] * 4), generate
+
+
+if PLAIN:
+
+    def part(a, i, rows, j, columns):
+        """a[i : i + rows, j : j + columns]."""
+        return a[i : i + rows, j : j + columns]
+
+elif CHECKED:
+
+    @njit(**inner)
+    def part(a, i, rows, j, columns):
+        if rows > 0 and columns > 0:
+            a[i, j]
+            a[i + rows - 1, j + columns - 1]
+        return _part(a, i, rows, j, columns)
+
+else:
+    part = _part
+
+
+@intrinsic
+def write(typing, p, words):
+    """Whole numbers, a tuple, one after the other at an address."""
+
+    def generate(context, builder, signature, args):
+        for i, word in enumerate(cgutils.unpack_tuple(builder, args[1])):
+            builder.store(
+                word, builder.inttoptr(builder.add(args[0], _I64(8 * i)), word.type.as_pointer())
+            )
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.UniTuple(types.int64, len(words))), generate
+
+
+def linked(word, function):
+    """function(table, *whole numbers, real) as a call of the C function made of it, whose address is
+    that word of the table; of the function itself where errors have to reach the caller.
+    """
+    if CHECKED:
+        return function
+    count = len(inspect.signature(function).parameters) - 1  # of words
+
+    @intrinsic
+    def called(typing, table, *arguments):
+        def generate(context, builder, signature, args):
+            place = _at(builder, builder.inttoptr(args[0], _POINTER), 8 * word)
+            found = builder.load(builder.bitcast(place, _I64.as_pointer()))
+            kind = ir.FunctionType(_VOID, [_I64] * count)
+            *words, _ = cgutils.unpack_tuple(builder, args[1])
+            builder.call(builder.inttoptr(found, kind.as_pointer()), [args[0], *words])
+            return context.get_dummy_value()
+
+        if len(arguments) == 1 and isinstance(arguments[0], types.BaseTuple):
+            arguments = arguments[0].types  # Numba asks again, with the tuple that it made of them
+        rest = types.StarArgTuple.from_types([types.int64] * (count - 1) + [arguments[-1]])
+        return types.void(types.int64, rest), generate
+
+    return called
+
+
+# -- whole numbers: Numba takes ten times as long to compile min(x, y) and -(-x // y) ---------------
+
+
+@intrinsic
+def least(typing, x, y):
+    """The smaller of two."""
+
+    def generate(context, builder, signature, args):
+        return _least(builder, *args)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def up(typing, x, y):
+    """x / y rounded up, for x >= 0 and y > 0."""
+
+    def generate(context, builder, signature, args):
+        x, y = args
+        return builder.udiv(builder.add(x, builder.sub(y, _I64(1))), y)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+# -- code generation -------------------------------------------------------------------------------
 
 
 def _at(builder, base, offset):
-    offset = I64(offset) if isinstance(offset, int) else offset
-    return builder.gep(base, [offset], source_etype=I8)
+    """The place some bytes after another."""
+    offset = _I64(offset) if isinstance(offset, int) else offset
+    return builder.gep(base, [offset], source_etype=_I8)
 
 
 def _load(builder, place, kind):
-    value = builder.load(place, typ=kind)
-    value.align = ITEMSIZE
-    return value
+    found = builder.load(builder.bitcast(place, kind.as_pointer()))
+    found.align = _size(kind)
+    return found
 
 
 def _store(builder, value, place):
-    builder.store(value, place).align = ITEMSIZE
+    place = builder.bitcast(place, value.type.as_pointer())
+    builder.store(value, place).align = _size(value.type)
+
+
+def _least(builder, x, y):
+    return builder.select(builder.icmp_signed("<", x, y), x, y)
+
+
+def _size(kind):
+    """Bytes of a number, or of one of a vector's."""
+    return 4 if isinstance(getattr(kind, "element", kind), ir.FloatType) else 8
 
 
 def _splat(builder, number, lanes):
     """A vector of equal numbers."""
     empty = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
-    first = builder.insert_element(empty, number, I32(0))
-    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+    first = builder.insert_element(empty, number, _I32(0))
+    return builder.shuffle_vector(first, empty, _lanes([0] * lanes))
 
 
-class _Loop:
-    """`with _Loop(builder, count, (place, step), ...)`: places that move on by a step each time.
+def _lanes(numbers):
+    return ir.Constant(ir.VectorType(_I32, len(numbers)), list(numbers))
 
-    Runs at least once.
-    """
 
-    def __init__(self, builder, count, *moving):
-        self.builder, self.count, self.moving = builder, count, moving
+def _llvm(module, name, result, *kinds):
+    return cgutils.get_or_insert_function(module, ir.FunctionType(result, kinds), f"llvm.{name}")
 
-    def __enter__(self):
-        builder = self.builder
+
+# -- the tile --------------------------------------------------------------------------------------
+
+
+@intrinsic
+def tiles(typing, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, dtype):
+    """c (+)= a @ b, see above."""
+    number = _element(dtype)
+
+    def generate(context, builder, signature, args):
+        real = context.get_value_type(number)
+        a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, _ = args
         before = builder.block
-        self.body = builder.append_basic_block("loop")
-        builder.branch(self.body)
-        builder.position_at_end(self.body)
-        self.index = self.carry(I64, I64(0), before)
-        self.places = [self.carry(POINTER, start, before) for start, _ in self.moving]
-        self.before = before
-        return self
-
-    def carry(self, kind, start, before=None):
-        """A value that changes from turn to turn: finish it by add_incoming at the loop's end."""
-        phi = self.builder.phi(kind)
-        phi.add_incoming(start, before or self.before)
-        return phi
-
-    def __exit__(self, *error):
-        builder = self.builder
-        following = builder.add(self.index, I64(1))
-        self.index.add_incoming(following, builder.block)
-        for place, (_, step) in zip(self.places, self.moving):
-            # Without its past hidden, LLVM sees that all places move alike, and makes them one,
-            # which steps from each to the next in turn: a chain as long as a tile has rows.
-            launder = "llvm.launder.invariant.group.p0"
-            hidden = builder.call(_intrinsic(builder.module, launder, POINTER, POINTER), [place])
-            place.add_incoming(_at(builder, hidden, step), builder.block)
-        after = builder.append_basic_block("after")
-        builder.cbranch(builder.icmp_signed("<", following, self.count), self.body, after)
+        loop, after = map(builder.append_basic_block, ("column", "after"))
+        impossible, done = map(builder.append_basic_block, ("impossible", "done"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i = builder.phi(_I64)
+        a_at, b_at, c_at = (
+            _at(builder, builder.inttoptr(place, _POINTER), offset)
+            for place, offset in ((a, builder.mul(i, a_row)), (b, 0), (c, builder.mul(i, c_row)))
+        )
+        left = _least(builder, builder.sub(m, i), height)
+        cases = builder.switch(builder.add(builder.mul(vectors, _I64(LEFT + 1)), left), impossible)
+        builder.position_at_end(done)
+        rows = builder.phi(_I64)
+        for v in WIDTHS:
+            for r in heights(v):
+                tile = _tile(builder.module, real, r, v)
+                builder.position_at_end(builder.append_basic_block(f"tile_{r}x{v}"))
+                for count in (n for n in range(1, LEFT + 1) if first_height(n, v) == r):
+                    cases.add_case(_I64((LEFT + 1) * v + count), builder.block)
+                builder.call(tile, [a_at, a_row, a_col, b_at, b_row, c_at, c_row, k, add])
+                rows.add_incoming(_I64(r), builder.block)
+                builder.branch(done)
+        builder.position_at_end(impossible)
+        builder.unreachable()
+        builder.position_at_end(done)
+        following = builder.add(i, rows)
+        i.add_incoming(_I64(0), before)
+        i.add_incoming(following, done)
+        builder.cbranch(builder.icmp_signed("<", following, m), loop, after)
         builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 12, dtype), generate
 
 
-def _tile(module, rows, vectors):
-    kinds = [POINTER, I64, I64, POINTER, I64, POINTER, I64, I64, I64]
-    function, builder = _function(module, f"tile_{rows}x{vectors}", *kinds)
-    function.linkage = "private"
+def _tile(module, real, rows, vectors):
+    """The function of one shape, (a, a_row, a_col, b, b_row, c, c_row, k, add); k >= 1."""
+    bits, lanes = 8 * _size(real), host.lanes(_size(real))
+    vector, size = ir.VectorType(real, lanes), lanes * _size(real)
+    kinds = [_POINTER, _I64, _I64, _POINTER, _I64, _POINTER, _I64, _I64, _I64]
+    function = ir.Function(module, ir.FunctionType(_VOID, kinds), f"tile_{rows}x{vectors}_f{bits}")
+    function.linkage = "internal"
+    for attribute in ("noinline", "nounwind"):
+        function.attributes.add(attribute)
     a, a_row, a_col, b, b_row, c, c_row, k, add = function.args
-    vector = ir.VectorType(REAL, LANES)
-    size = LANES * ITEMSIZE
-    bits = ITEMSIZE * 8
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
     # Fused where the CPU can; it would call a slow library function by the name of llvm.fma.
-    fma = _intrinsic(module, f"llvm.fmuladd.v{LANES}f{bits}", vector, vector, vector, vector)
+    fma = _llvm(module, f"fmuladd.v{lanes}f{bits}", vector, vector, vector, vector)
+    launder = _llvm(module, "launder.invariant.group.p0", _POINTER, _POINTER)
+    starts = [b, *(_at(builder, a, builder.mul(a_row, _I64(i))) for i in range(0, rows, 4))]
+    thrice = builder.mul(a_row, _I64(3))
 
-    starts = [_at(builder, a, builder.mul(a_row, I64(i))) for i in range(0, rows, 4)]
-    thrice = builder.mul(a_row, I64(3))
+    entry, loop, after = builder.block, *map(builder.append_basic_block, ("loop", "after"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    step = builder.phi(_I64)
+    places = [builder.phi(_POINTER) for _ in starts]
+    totals = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)]
+    row_of_b = [_load(builder, _at(builder, places[0], v * size), vector) for v in range(vectors)]
+    sums = []
+    for i in range(rows):
+        place = places[1 + i // 4]
+        if i % 4 == 2:  # one addressing mode of x86, as are the other three
+            place = builder.gep(place, [a_row], source_etype=ir.ArrayType(_I8, 2))
+        elif i % 4:
+            place = _at(builder, place, {1: a_row, 3: thrice}[i % 4])
+        number = _splat(builder, _load(builder, place, real), lanes)
+        sums.append([builder.call(fma, [number, x, t]) for x, t in zip(row_of_b, totals[i])])
+    following = builder.add(step, _I64(1))
+    # Without their past hidden, LLVM sees that all places move alike, and makes them one, which
+    # steps from each to the next in turn: a chain as long as a tile has rows.
+    moved = [
+        _at(builder, builder.call(launder, [place]), by)
+        for place, by in zip(places, [b_row] + [a_col] * rows)
+    ]
+    builder.cbranch(builder.icmp_signed("<", following, k), loop, after)
+    zero = ir.Constant(vector, [0.0] * lanes)
+    for phi, first, later in zip(
+        [step, *places, *sum(totals, [])],
+        [_I64(0), *starts, *[zero] * (rows * vectors)],
+        [following, *moved, *sum(sums, [])],
+    ):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(later, loop)
 
-    zero = ir.Constant(vector, [0.0] * LANES)
-    with _Loop(builder, k, (b, b_row), *((start, a_col) for start in starts)) as loop:
-        totals = [[loop.carry(vector, zero) for _ in range(vectors)] for _ in range(rows)]
-        b_place, *a_places = loop.places
-        row_of_b = [_load(builder, _at(builder, b_place, v * size), vector) for v in range(vectors)]
-        sums = []
-        for i in range(rows):
-            number = _load(builder, _row(builder, a_places[i // 4], i % 4, a_row, thrice), REAL)
-            everywhere = _splat(builder, number, LANES)
-            sums.append(
-                [builder.call(fma, [everywhere, row_of_b[v], totals[i][v]]) for v in range(vectors)]
-            )
-        for i in range(rows):
-            for v in range(vectors):
-                totals[i][v].add_incoming(sums[i][v], builder.block)
-
-    with builder.if_else(builder.icmp_signed("!=", add, I64(0))) as (adding, setting):
+    builder.position_at_end(after)
+    with builder.if_else(builder.icmp_signed("!=", add, _I64(0))) as (adding, setting):
         for branch, adds in ((adding, True), (setting, False)):
             with branch:
                 row = c
-                for i in range(rows):
-                    for v in range(vectors):
+                for values in sums:
+                    for v, value in enumerate(values):
                         place = _at(builder, row, v * size)
-                        value = sums[i][v]
                         if adds:
                             value = builder.fadd(_load(builder, place, vector), value)
                         _store(builder, value, place)
@@ -175,117 +378,69 @@ def _tile(module, rows, vectors):
     return function
 
 
-def _row(builder, place, i, step, thrice):
-    """place + i * step, i < 4, as one addressing mode of x86."""
-    if i == 2:
-        return builder.gep(place, [step], source_etype=ir.ArrayType(I8, 2))
-    return _at(builder, place, {0: 0, 1: step, 3: thrice}[i])
+# -- packing ---------------------------------------------------------------------------------------
 
 
-def _column(module, tiles):
-    table_kind = ir.ArrayType(POINTER, len(tiles))
-    table = ir.GlobalVariable(module, table_kind, "tiles")
-    table.linkage, table.global_constant = "private", True
-    table.initializer = table_kind([tile.bitcast(POINTER) for tile in tiles])
-    kinds = [POINTER, I64, I64, POINTER, I64, POINTER, I64, I64, I64]
-    tile_kind = ir.FunctionType(VOID, kinds).as_pointer()
-    function, builder = _function(module, "column", *kinds, I64, I64, I64)
-    a, a_row, a_col, b, b_row, c, c_row, k, add, m, wanted, height = function.args
+@intrinsic
+def square(typing, y, x, i, j, add):
+    """y[j : j + 4, i : i + 4] (+)= x[i : i + 4, j : j + 4].T."""
 
-    before, start = 0, I64(-1)  # where tiles of these vectors begin: after all with fewer
-    for vectors in WIDTHS[:-1]:
-        before += _most(vectors)
-        more = builder.icmp_signed(">", wanted, I64(vectors))
-        start = builder.select(more, I64(before - 1), start)
-    count = builder.udiv(builder.add(m, builder.sub(height, I64(1))), height)
-    fewest, more = builder.udiv(m, count), builder.urem(m, count)  # `more` tiles have one row more
-    with _Loop(builder, count) as loop:
-        a_place, c_place = loop.carry(POINTER, a), loop.carry(POINTER, c)
-        extra = builder.zext(builder.icmp_signed("<", loop.index, more), I64)
-        rows = builder.add(fewest, extra)
-        offset = builder.mul(builder.add(start, rows), I64(8))
-        tile = builder.load(_at(builder, table, offset), typ=tile_kind)
-        builder.call(tile, [a_place, a_row, a_col, b, b_row, c_place, c_row, k, add])
-        for place, step in ((a_place, a_row), (c_place, c_row)):
-            place.add_incoming(_at(builder, place, builder.mul(rows, step)), builder.block)
-    builder.ret_void()
+    def generate(context, builder, signature, args):
+        real = context.get_value_type(x.dtype)
+        four = ir.VectorType(real, 4)
+        y_, x_ = (
+            cgutils.create_struct_proxy(kind)(context, builder, value=value)
+            for kind, value in zip((y, x), args[:2])
+        )
 
+        def rows(array, i, j):
+            """The places of four rows of four numbers, the first of which is array[i, j]."""
+            step = builder.extract_value(array.strides, 0)
+            offset = builder.add(builder.mul(i, step), builder.mul(j, _I64(_size(real))))
+            place = _at(builder, builder.bitcast(array.data, _POINTER), offset)
+            return [_at(builder, place, builder.mul(step, _I64(r))) for r in range(4)]
 
-def _transpose(module, name, many):
-    """`many` rows of src at a time, four numbers of each."""
-    kinds = [POINTER, I64, I64, POINTER, I64, I64, I64, I64]
-    function, builder = _function(module, name, *kinds)
-    dst, dst_row, dst_step, src, src_row, src_step, n, add = function.args
-    four, vector = ir.VectorType(REAL, 4), ir.VectorType(REAL, many)
+        def mixed(x, y, *numbers):
+            return builder.shuffle_vector(x, y, _lanes(numbers))
 
-    def shuffle(x, y, lanes):
-        return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
-
-    def mixed(x, y, *lanes):
-        """The same lanes in every group of four; those of y count from 4."""
-        groups = range(0, many, 4)
-        return shuffle(x, y, [g + q if q < 4 else many + g + q - 4 for g in groups for q in lanes])
-
-    def gathered(at, i):
-        """Rows i, i + 4, i + 8 ... one after the other in a vector."""
-        rows = range(i, many, 4)
-        x = [_load(builder, _at(builder, at, builder.mul(src_row, I64(r))), four) for r in rows]
-        while len(x) > 1:
-            lanes = list(range(2 * x[0].type.count))
-            x = [shuffle(*pair, lanes) for pair in zip(x[::2], x[1::2])]
-        return x[0]
-
-    adding = builder.icmp_signed("!=", add, I64(0))
-    with _Loop(builder, n, (dst, dst_step), (src, src_step)) as loop:
-        to, at = loop.places
-        x = [gathered(at, i) for i in range(4)]
-        low = mixed(x[0], x[1], 0, 4, 1, 5), mixed(x[2], x[3], 0, 4, 1, 5)
-        high = mixed(x[0], x[1], 2, 6, 3, 7), mixed(x[2], x[3], 2, 6, 3, 7)
+        _, _, i, j, add = args
+        r = [_load(builder, place, four) for place in rows(x_, i, j)]
+        low = mixed(r[0], r[1], 0, 4, 1, 5), mixed(r[2], r[3], 0, 4, 1, 5)
+        high = mixed(r[0], r[1], 2, 6, 3, 7), mixed(r[2], r[3], 2, 6, 3, 7)
         pairs = (0, 1, 4, 5), (2, 3, 6, 7)
-        y = [mixed(*half, *lanes) for half in (low, high) for lanes in pairs]
-        places = [_at(builder, to, builder.mul(dst_row, I64(j))) for j in range(4)]
-        with builder.if_else(adding) as (yes, no):
-            with yes:
-                for value, place in zip(y, places):
-                    _store(builder, builder.fadd(_load(builder, place, vector), value), place)
-            with no:
-                for value, place in zip(y, places):
+        columns = [mixed(*half, *numbers) for half in (low, high) for numbers in pairs]
+        places = rows(y_, j, i)
+        with builder.if_else(builder.icmp_signed("!=", add, _I64(0))) as (adding, setting):
+            with adding:
+                for value, place in zip(columns, places):
+                    _store(builder, builder.fadd(_load(builder, place, four), value), place)
+            with setting:
+                for value, place in zip(columns, places):
                     _store(builder, value, place)
-    builder.ret_void()
+        return context.get_dummy_value()
+
+    return types.void(y, x, *[types.int64] * 3), generate
 
 
-def _spread(module):
-    function, builder = _function(module, "spread", POINTER, I64, POINTER, I64, I64)
-    dst, dst_step, src, panels, ahead = function.args
-    prefetch = _intrinsic(module, "llvm.prefetch.p0", VOID, POINTER, I32, I32, I32)
-    vector = ir.VectorType(REAL, LANES)
-    size = LANES * ITEMSIZE
-    with _Loop(builder, panels, (dst, dst_step), (src, I64(VECTORS * size))) as loop:
-        to, at = loop.places
-        for v in range(VECTORS):
-            here = _at(builder, at, v * size)
-            _store(builder, _load(builder, here, vector), _at(builder, to, v * size))
-            to_read, all_caches, data = I32(0), I32(3), I32(1)
-            builder.call(prefetch, [_at(builder, here, ahead), to_read, all_caches, data])
-    builder.ret_void()
+@intrinsic
+def vector(typing, y, x, count, dtype):
+    """One vector from address to address; zeros past `count` numbers."""
+    number = _element(dtype)
 
+    def generate(context, builder, signature, args):
+        real = context.get_value_type(number)
+        lanes = host.lanes(_size(real))
+        kind, mask = ir.VectorType(real, lanes), ir.VectorType(_I1, lanes)
+        to, of = (builder.inttoptr(place, _POINTER) for place in args[:2])
+        read = _llvm(
+            builder.module, f"masked.load.v{lanes}f{number.bitwidth}.p0",
+            kind, _POINTER, _I32, mask, kind,
+        )  # fmt: skip
+        numbers = ir.Constant(ir.VectorType(_I64, lanes), list(range(lanes)))
+        inside = builder.icmp_signed(">", _splat(builder, args[2], lanes), numbers)
+        zero = ir.Constant(kind, [0.0] * lanes)
+        found = builder.call(read, [of, _I32(_size(real)), inside, zero])
+        _store(builder, found, to)
+        return context.get_dummy_value()
 
-def _take(module):
-    function, builder = _function(module, "take", POINTER, POINTER, I64, I64, I64)
-    dst, src, src_row, k, columns = function.args
-    vector, flags = ir.VectorType(REAL, LANES), ir.VectorType(I1, LANES)
-    size = LANES * ITEMSIZE
-    bits = ITEMSIZE * 8
-    kinds = POINTER, I32, flags, vector
-    load = _intrinsic(module, f"llvm.masked.load.v{LANES}f{bits}.p0", vector, *kinds)
-    vectors = builder.sdiv(builder.add(columns, I64(LANES - 1)), I64(LANES))
-    lanes = ir.Constant(ir.VectorType(I64, LANES), list(range(LANES)))
-    row_size = builder.mul(vectors, I64(size))
-    with _Loop(builder, k, (dst, row_size), (src, src_row)) as row:  # noqa: SIM117
-        with _Loop(builder, vectors, *((place, I64(size)) for place in row.places)) as across:
-            to, at = across.places
-            left = builder.sub(columns, builder.mul(across.index, I64(LANES)))
-            inside = builder.icmp_signed(">", _splat(builder, left, LANES), lanes)
-            zero = ir.Constant(vector, [0.0] * LANES)
-            _store(builder, builder.call(load, [at, I32(ITEMSIZE), inside, zero]), to)
-    builder.ret_void()
+    return types.void(*[types.int64] * 3, dtype), generate

@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import host, jit
-from minigrad.kernels.ufunc import ufunc
+from minigrad.kernels import jit
+from minigrad.kernels.compiler import build
+from minigrad.kernels.ufunc import LOOP, ufunc
 
 Array = np.ndarray
 
@@ -43,7 +43,7 @@ def min(x: Array, axis: tuple[int, ...], keepdims: bool = False) -> Array:
 
 def cumsum(x: Array, axis: int) -> Array:
     """y[k] = x[0] + ... + x[k] along `axis`."""
-    if x.dtype.kind != "f" or jit.mode() == "plain":
+    if x.dtype.kind != "f" or jit.mode() != "native":
         with np.errstate(all="ignore"):
             return np.cumsum(x, axis)
     y = np.empty(x.shape, x.dtype)
@@ -95,7 +95,7 @@ def _numpy(fold: str, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
 
 def _make_plan(key: Any, x: Array) -> _Plan:
     fold, dtype, _, _, axis, keepdims = key
-    if dtype.char not in "fd" or jit.mode() == "plain" or not x.size:
+    if dtype.char not in "fd" or jit.mode() != "native" or not x.size:
         return _NUMPY
     runs: list[tuple[int, int]] = []  # of neighbouring axes: (0, 2, 3) -> (0, 1), (2, 4)
     for i in axis:
@@ -152,11 +152,22 @@ def _copied(x: Array) -> Array:
     return x.copy()
 
 
+_TEXT = """from numba import {dtype}, int32
+
+from minigrad.kernels.folds import {function}
+
+
+def fold(context, args, dims, steps, auxiliary):
+    {function}(args, dims, steps, {arguments})
+    return int32(0)
+"""
+
+
 @cache
 def _loop(fold: str, way: str, dtype: np.dtype) -> Callable[..., Any]:
-    lanes = 4 * host.lanes(dtype.itemsize)  # four registers: enough sums under way at once
-    text = jit.source(
-        Path(__file__).with_name("folds.py"), FOLD=fold, ITEMSIZE=dtype.itemsize, LANES=lanes
-    )
-    kernel = jit.build(f"{fold}_{way}", text, {way: jit.LOOP})
-    return ufunc(f"{fold}_{way}", kernel[way], f"{dtype.char}->{dtype.char}", _CORE[way])
+    """The gufunc of one kind of fold."""
+    function = way if way == "running" else f"{way}_{'sum' if fold == 'sum' else 'extreme'}"
+    arguments = dtype.name + {"sum": "", "max": ", 1", "min": ", -1"}[fold]
+    text = _TEXT.format(dtype=dtype.name, function=function, arguments=arguments)
+    kernel = build(f"{fold}_{way}", text, {"fold": LOOP})
+    return ufunc(f"{fold}_{way}", kernel["fold"], f"{dtype.char}->{dtype.char}", _CORE[way])

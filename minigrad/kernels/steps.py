@@ -3,7 +3,7 @@
     words(d, 11)                 the first 11 words of a description, as a tuple
     word(d, 11)                  the word after them
     rows(a, t, b, m)             m rows of a (T, B, H) array, from a[t, b] on, as a (m, H) array
-    product(f, x, w, y, wide, add)    y = x @ w, or y += x @ w, by the compiled product at f
+    product(table, x, w, y, wide, add)    y = x @ w, or y += x @ w, by the compiled product
 
 A description is the block of 64-bit words, sizes and addresses, that a kernel is called with.
 """
@@ -26,6 +26,7 @@ from minigrad.kernels.intrinsics import (
     inner,
     places,
 )
+from minigrad.kernels.panels import PRODUCT
 
 _I64 = ir.IntType(64)
 
@@ -89,21 +90,21 @@ else:
     rows = intrinsic(_rows)
 
 
-def _plain_product(f, x, w, y, wide, add):
+def _plain_product(table, x, w, y, wide, add):
     weight = array(w, (x.shape[1], y.shape[1]), x.dtype)
     y[...] = y + x @ weight if add else x @ weight
 
 
 @_native(_plain_product)
-def product(typing, f, x, w, y, wide, add):
+def product(typing, table, x, w, y, wide, add):
     """y = x @ w, or y += x @ w.
 
-    f: the address of the compiled product (panels.py). w: that of the packed panels. x (m, k) and
+    table: the addresses of products (`matmul.table`). w: that of the packed panels. x (m, k) and
     y (m, n) have contiguous rows. wide: how many vectors wide the panels are.
     """
 
     def generate(context, builder, signature, args):
-        f, x_value, w, y_value, wide, add = args
+        table, x_value, w, y_value, wide, add = args
         x_fields, y_fields = (
             cgutils.create_struct_proxy(kind)(context, builder, value=value)
             for kind, value in ((x, x_value), (y, y_value))
@@ -112,7 +113,9 @@ def product(typing, f, x, w, y, wide, add):
         _, n = cgutils.unpack_tuple(builder, y_fields.shape)
         x_place, y_place = (builder.ptrtoint(a.data, _I64) for a in (x_fields, y_fields))
         x_row, y_row = (builder.extract_value(a.strides, 0) for a in (x_fields, y_fields))
-        numbers = [x_place, x_row, w, y_place, y_row, m, k, n, wide, add]
+        addresses = builder.inttoptr(table, _I64.as_pointer())
+        f = builder.load(builder.gep(addresses, [_I64(PRODUCT)]))
+        numbers = [table, x_place, x_row, w, y_place, y_row, m, k, n, wide, add]
         form = ir.FunctionType(ir.VoidType(), [_I64] * len(numbers))
         builder.call(builder.inttoptr(f, form.as_pointer()), numbers)
         return context.get_dummy_value()

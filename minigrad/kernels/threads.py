@@ -10,10 +10,8 @@ same bits for any number of threads.
 - Around os.fork the workers end and start again when needed, in the parent and in the child.
 - When the interpreter exits, they end before it takes down what they run in.
 
-A source declares what it needs of `links()`:
-
-    parallel_for = external("minigrad_parallel_for", "void(ptr, ptr, i64)")  # from memory.py
-    thread_count = external("minigrad_thread_count", "i64()")
+`links()` has the addresses that kernels need: of the C function parallel_for(f, arg, n), and of the
+word that says how many threads there are.
 """
 
 from __future__ import annotations
@@ -23,33 +21,52 @@ import ctypes
 import os
 import signal
 import threading
-from functools import cache
+from functools import cache, partial
 from numbers import Integral
-from pathlib import Path
 
 from minigrad.errors import MinigradError
 from minigrad.kernels import host, jit
+from minigrad.kernels.compiler import build
+from minigrad.kernels.host import MOST_THREADS
 
-MOST_THREADS = 512
-
-_EXPORTS = {
-    "parallel_for": "void(ptr, ptr, i64)",
-    "thread_count": "i64()",
-    "work": "void(i64)",
-    "worker": "ptr(ptr)",
-    "wake": "void()",
-    "hold": "void()",
-    "release": "void()",
-    "forget": "void()",
-}
-_THREADS, _SIGNALS, _WORKERS = 35, 72, 88  # places in pool.py
+# What pool.py calls.
 _LIBC = (
-    "pthread_create pthread_join pthread_sigmask sched_yield "
-    "pthread_mutex_lock pthread_mutex_unlock pthread_mutex_init "
-    "pthread_cond_wait pthread_cond_broadcast pthread_cond_init"
+    "pthread_create pthread_join pthread_sigmask sched_yield pthread_mutex_lock "
+    "pthread_mutex_trylock pthread_mutex_unlock pthread_mutex_init pthread_cond_wait "
+    "pthread_cond_broadcast pthread_cond_init"
 )
 # Signals that a thread gets for its own faults stay open: blocked, they would hide a crash.
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGPROF")
+_POOL = (
+    "pool",
+    """\
+from minigrad.kernels import pool
+
+def parallel_for(f, arg, n):
+    pool.parallel_for(f, arg, n)
+
+def worker(p):
+    return pool.worker(p)
+
+def hold(p):
+    pool.hold(p)
+""",
+    {
+        "parallel_for": "void(int64, int64, int64)",
+        "worker": "int64(int64)",
+        "hold": "void(int64)",
+    },
+)
+_ALONE = (
+    "alone",
+    """\
+from minigrad.kernels import pool
+
+def parallel_for(f, arg, n):
+    pool.alone(f, arg, n)
+""",
+    {"parallel_for": "void(int64, int64, int64)"},
+)
 
 
 class ThreadsError(MinigradError, ValueError):
@@ -63,42 +80,64 @@ def _memory() -> ctypes.Array[ctypes.c_int64]:
     One place as long as the process lives: the code, linked to it once, would use the old one
     where Ctrl-C stops the making of a pool and another is made.
     """
-    return (ctypes.c_int64 * (_WORKERS + MOST_THREADS + 8))()
+    from minigrad.kernels.pool import WORDS
+
+    return (ctypes.c_int64 * (WORDS + 8))()
 
 
 class _Pool:
     """The pool's words and functions; made for the first kernel that needs them."""
 
     def __init__(self, count: int) -> None:
-        words = _WORKERS + MOST_THREADS
-        start = -(-ctypes.addressof(_memory()) // 64) * 64  # on a cache line
-        self.words = (ctypes.c_int64 * words).from_address(start)
-        functions = _libc_functions()
-        self.threaded = functions is not None
-        if functions is None:  # never called: one thread
-            functions = dict.fromkeys(_LIBC.split(), start)
-        path = Path(__file__).with_name("pool.py")
-        text = jit.source(path, SIG_BLOCK=int(getattr(signal, "SIG_BLOCK", 0)))
-        kernel = jit.build("pool", text, _EXPORTS, {"minigrad_pool": start, **functions})
-        self.links = {f"minigrad_{name}": kernel[name] for name in ("parallel_for", "thread_count")}
+        from minigrad.kernels import pool as layout
+
+        self.layout = layout
+        self.start = -(-ctypes.addressof(_memory()) // 64) * 64  # on a cache line
+        self.words = (ctypes.c_int64 * layout.WORDS).from_address(self.start)
+        libc = _libc()
+        self.threaded = libc is not None
+        self.words[layout.COUNT] = count if self.threaded else 1
+        kernel = build(*(_POOL if self.threaded else _ALONE))
         self.parallel_for = kernel.function("parallel_for")
-        self.hold, self.release, self.forget = map(kernel.function, ("hold", "release", "forget"))
-        self.words[_THREADS] = count if self.threaded else 1
+        self.links = {
+            "minigrad_parallel_for": kernel["parallel_for"],
+            "minigrad_thread_count": self.at(layout.COUNT),
+        }
         self.owner = os.getpid()
-        if not self.threaded:
+        if libc is None:
             return
+        self.libc = libc
+        word = ctypes.c_int64
+        ctypes.CFUNCTYPE(None, word, word, word)(kernel["parallel_for"])(0, self.start, -1)
+        self.words[layout.WORKER] = kernel["worker"]
+        # In one call of C each: Ctrl-C comes before or after.
+        self.hold = partial(kernel.function("hold"), self.start)
+        self.release = partial(libc.pthread_mutex_unlock, ctypes.c_void_p(self.at(layout.LOCK)))
         for number in signal.valid_signals() - {getattr(signal, name, None) for name in _FAULTS}:
-            self.words[_SIGNALS + (number - 1) // 64] |= 1 << (number - 1) % 64
+            self.words[layout.SIGNALS + (number - 1) // 64] |= 1 << (number - 1) % 64
         self.forget()
         atexit.register(self.end)
         os.register_at_fork(
             before=self.hold, after_in_parent=self.release, after_in_child=self.renew
         )
 
+    def at(self, word: int) -> int:
+        """The address of a word."""
+        return self.start + 8 * word
+
+    def forget(self) -> None:
+        """`release` in a forked child, where workers are gone without ending."""
+        layout = self.layout
+        for word in (layout.LEFT, layout.SLEEPING, layout.STARTED, layout.STOPPING):
+            self.words[word] = 0
+        for word in (layout.LOCK, layout.MUTEX):
+            self.libc.pthread_mutex_init(ctypes.c_void_p(self.at(word)), None)
+        self.libc.pthread_cond_init(ctypes.c_void_p(self.at(layout.CONDITION)), None)
+
     def resize(self, count: int) -> None:
         if self.threaded:
             self.hold()
-            self.words[_THREADS] = count
+            self.words[self.layout.COUNT] = count
             self.release()
 
     def renew(self) -> None:
@@ -112,17 +151,12 @@ class _Pool:
             self.resize(1)
 
 
-def _libc_functions() -> dict[str, int] | None:
-    """Addresses of what the pool calls, or None where the platform lacks any of it."""
+def _libc() -> ctypes.CDLL | None:
+    """The C library, or None where it lacks any of what the pool calls."""
     if os.name != "posix":
         return None
     libc = ctypes.CDLL(None)
-    try:
-        functions = {name: getattr(libc, name) for name in _LIBC.split()}
-    except AttributeError:
-        return None
-    pointer = ctypes.c_void_p
-    return {name: ctypes.cast(f, pointer).value or 0 for name, f in functions.items()}
+    return libc if all(hasattr(libc, name) for name in _LIBC.split()) else None
 
 
 _lock = threading.RLock()
@@ -140,7 +174,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def links() -> dict[str, int]:
-    """Addresses of `minigrad_parallel_for` and `minigrad_thread_count`, for jit.build(links=)."""
+    """Addresses: of parallel_for, and of the word that says how many threads there are."""
     global _pool
     if _pool is None:
         with _lock:
@@ -158,7 +192,7 @@ def parallel_for(f: int, argument: int, count: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads kernels use."""
-    return _wanted() if _pool is None else _pool.words[_THREADS]
+    return _wanted() if _pool is None else _pool.words[_pool.layout.COUNT]
 
 
 def set_num_threads(n: int) -> None:
@@ -201,7 +235,7 @@ def describe() -> str:
     """One line for `minigrad info`: how many threads, and why only one."""
     if jit.mode() == "plain":
         return "1 thread: NUMBA_DISABLE_JIT=1, kernels run on NumPy"
-    if _libc_functions() is None:
+    if _libc() is None:
         return "1 thread: this platform has no pthreads"
     count = get_num_threads()
     return f"{count} thread{'s' if count > 1 else ''}"

@@ -278,7 +278,7 @@ def _log_normal(x, shift):
     root = bits(like(x, math.sqrt(0.5)))
     whole = bits(x)
     power = pick(whole, 23, 52)
-    steps = like(whole, (whole - root) >> power)
+    steps = like(whole, like(whole, whole - root) >> power)
     f = floats(like(whole, whole - (steps << power))) - like(x, 1.0)
     k = like(x, steps) + shift
     s = f / (f + like(x, 2.0))

@@ -7,36 +7,39 @@ from pathlib import Path
 
 import pytest
 
-from minigrad.kernels import cache, jit
+from minigrad.kernels import cache, compiler
 
 
 class Builds:
-    """`compiled` lists the kernels that were compiled, in order."""
+    """`compiled` lists the kernels that were not found in the folder, in order."""
 
     def __init__(self, folder: Path, private: Path) -> None:
         self.folder, self.private = folder, private
         self.compiled: list[str] = []
 
-    def times(self, factor: int) -> jit.Kernel:
+    def times(self, factor: int) -> compiler.Kernel:
         """A tiny kernel, one for each factor, asked for as a new process would."""
-        jit._kernels.clear()
+        compiler._kernels.clear()
         name = f"times_{factor}"
-        return jit.build(name, f"def {name}(x): return {factor}.0 * x", {name: "f64(f64)"})
+        text = f"def {name}(x):\n    return {factor}.0 * x\n"
+        kernel = compiler.build(name, text, {name: "float64(float64)"})
+        if not kernel.found:
+            self.compiled.append(name)
+        return kernel
 
     def works(self, factor: int) -> bool:
         return self.times(factor).function(f"times_{factor}")(2.0) == 2.0 * factor
 
+    def files(self, factor: int) -> dict[str, Path]:
+        """Those of a kernel, by their suffix: py, sums, nbi, nbc."""
+        stem = self.times(factor).stem
+        found = [*self.folder.glob(f"{stem}.*"), *self.folder.glob(f"__pycache__/{stem}.*")]
+        return {path.suffix[1:]: path for path in found}
+
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Builds:
-    from minigrad.kernels import compiler  # imports Numba: only where something is compiled
-
     found = Builds(tmp_path / "kernels", tmp_path / "private")
-    original = compiler.compile_source
-
-    def count(name, *rest):
-        found.compiled.append(name)
-        return original(name, *rest)
 
     @functools.cache
     def private() -> Path:
@@ -45,6 +48,5 @@ def builds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Builds:
 
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(found.folder))
     monkeypatch.setattr(cache, "_private", private)
-    monkeypatch.setattr(jit, "_kernels", {})
-    monkeypatch.setattr(compiler, "compile_source", count)
+    monkeypatch.setattr(compiler, "_kernels", {})
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,17 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from minigrad.kernels import cache, host, jit
+from minigrad.kernels import compiler, host
 
 pytestmark = pytest.mark.needs_jit
-
-
-def other_helpers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, edited: str) -> None:
-    """The package as another version of minigrad has it: one line more in one helper."""
-    shutil.copytree(Path(jit.__file__).parent, tmp_path / "upgrade")
-    with (tmp_path / "upgrade" / edited).open("a") as file:
-        file.write("# changed\n")
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "upgrade" / "jit.py"))
 
 
 def other_system(**changes: object) -> SimpleNamespace:
@@ -33,9 +24,9 @@ def other_cpu(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
 
 
 def other_version(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    original = jit._version
+    original = compiler._version
     monkeypatch.setattr(
-        jit, "_version", lambda name: original(name) + (" " if name == package else "")
+        compiler, "_version", lambda name: original(name) + (" " if name == package else "")
     )
 
 
@@ -45,78 +36,60 @@ OTHERS = {
     "CPU": lambda m, _: other_cpu(m, "other", host.cpu()[1]),
     "features": lambda m, _: other_cpu(m, host.cpu()[0], "+other"),
     "vectors": lambda m, _: m.setattr(host, "vector_bits", lambda: 64),
-    "platform": lambda m, _: m.setattr(jit, "sys", other_system(platform="other")),
+    "platform": lambda m, _: m.setattr(compiler, "sys", other_system(platform="other")),
     "Python": lambda m, _: m.setattr(
-        jit, "sys", other_system(implementation=SimpleNamespace(cache_tag="cpython-399"))
+        compiler, "sys", other_system(implementation=SimpleNamespace(cache_tag="cpython-399"))
     ),
-    "checks": lambda m, _: m.setattr(jit, "mode", lambda: "other"),
-    **{file: lambda m, at, file=file: other_helpers(m, at, file) for file in jit._HELPERS},
+    "flags of Numba": lambda m, _: m.setenv("NUMBA_OPT", "2"),
 }
 
 
 @pytest.fixture
 def forgotten():
     """Surroundings are read anew, and again after the test."""
-    jit._surroundings.cache_clear()
+    compiler._surroundings.cache_clear()
     yield
-    jit._surroundings.cache_clear()
+    compiler._surroundings.cache_clear()
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_kernels_of_other_surroundings_are_never_loaded(
-    builds, monkeypatch, tmp_path, forgotten, what
-):
-    from minigrad.kernels import compiler
-
-    ours = builds.times(3).stem
-    needs, code = cache.load(ours)
-    built = []
-    monkeypatch.setattr(  # Numba itself must not see what the test pretends
-        compiler, "compile_source", lambda name, *rest: built.append(name) or (code, needs)
-    )
+def test_kernels_of_other_surroundings_have_another_key(monkeypatch, tmp_path, forgotten, what):
+    monkeypatch.setattr(compiler, "_kernels", {})
+    monkeypatch.setattr(compiler, "_obtain", lambda name, key, *rest: key)
+    about = "f", "def f(x):\n    return x\n", {"f": "int64(int64)"}
+    ours = compiler.build(*about)
     with monkeypatch.context() as other:
         OTHERS[what](other, tmp_path)
-        jit._surroundings.cache_clear()
-        theirs = builds.times(3).stem
-        assert built == ["times_3"]
-        assert theirs != ours
-    jit._surroundings.cache_clear()
-    assert builds.times(3).stem == ours  # the two live side by side
-    assert built == ["times_3"]
-    assert {entry.stem for entry in cache.kernels()} == {ours, theirs}
-    assert cache.clear().kernels == 2
+        compiler._surroundings.cache_clear()
+        assert compiler.build(*about) != ours
+    compiler._surroundings.cache_clear()
+    assert compiler.build(*about) == ours
 
 
 def test_every_part_of_a_kernel_is_in_its_key(monkeypatch):
-    monkeypatch.setattr(jit, "_kernels", {})
-    monkeypatch.setattr(jit, "_obtain", lambda name, key, *rest: key)
-    about = {"name": "f", "text": "def f(x): ...", "exports": {"f": "f64(f64)"}, "links": {"g": 1}}
-    others = {"name": "g", "text": "def f(y): ...", "exports": {"f": "f32(f64)"}, "links": {"h": 1}}
-    keys = [jit.build(**about), *(jit.build(**about | {part: others[part]}) for part in about)]
-    assert len(set(keys)) == 5
-    assert jit.build(**about | {"links": {"g": 2}}) == keys[0]  # addresses are another matter
+    monkeypatch.setattr(compiler, "_kernels", {})
+    monkeypatch.setattr(compiler, "_obtain", lambda name, key, *rest: key)
+    about = {"name": "f", "text": "def f(x): ...", "entries": {"f": "float64(float64)"}}
+    others = {"name": "g", "text": "def f(y): ...", "entries": {"f": "float32(float64)"}}
+    keys = [
+        compiler.build(**about),
+        *(compiler.build(**about | {part: others[part]}) for part in about),
+    ]
+    assert len(set(keys)) == 4
+    same = compiler.build("f", "# a comment\ndef f(x): ...", about["entries"], code="def f(x): ...")
+    assert same == compiler.build("f", "def f(x): ...", about["entries"], code="def f(x): ...")
 
 
-def test_every_module_that_shapes_a_kernel_is_in_its_key():
-    here = Path(jit.__file__).parent
-    texts = {path: path.read_text(encoding="utf-8") for path in here.parent.rglob("*.py")}
-    modules = {path.stem: text for path, text in texts.items() if path.parent == here}
-
-    def imported(text: str) -> set[str]:
-        """Also by the sources of kernels, which are texts in a file, or files of their own."""
-        found = re.findall(r"from minigrad\.kernels\.(\w+) import", text)
-        for names in re.findall(r"from minigrad\.kernels import ([\w, ]+)", text):
-            found += names.split(", ")
-        return set(found) & set(modules)
-
-    # They ask for a kernel and keep it. What host answers is in the key by itself.
-    asking = {"cache", "host", "jit"}
-    uses = {name: imported(text) - asking for name, text in modules.items()}
-    numba = re.compile(r"^(from|import) (numba|llvmlite)\b", re.MULTILINE)
-    shaping = {name for name, text in modules.items() if numba.search(text)}
-    for _ in modules:
-        shaping |= {name for name in modules if uses[name] & shaping} - asking
-    reached = {name for text in texts.values() for name in imported(text)} & shaping
-    for _ in modules:
-        reached |= {name for known in reached for name in uses[known]}
-    assert {f"{name}.py" for name in reached} == set(jit._HELPERS)
+@pytest.mark.parametrize("edited", ["vectormath", "intrinsics"])
+def test_an_edit_of_what_a_text_imports_near_or_far_gives_another_key(
+    monkeypatch, tmp_path, edited
+):
+    shutil.copytree(Path(compiler.__file__).parent, tmp_path / "upgrade")
+    text = "from minigrad.kernels.vectormath import exp\n"
+    before = compiler._imported(text)
+    monkeypatch.setattr(compiler, "__file__", str(tmp_path / "upgrade" / "compiler.py"))
+    assert compiler._imported(text) == before
+    with (tmp_path / "upgrade" / f"{edited}.py").open("a") as file:
+        file.write("# changed\n")
+    assert compiler._imported(text) != before
+    assert compiler._imported("import numpy as np\n") == []

@@ -14,7 +14,8 @@ import pytest
 from minigrad.errors import DTypeError, ShapeError
 from minigrad.kernels import jit, threads
 from minigrad.kernels import matmul as module
-from minigrad.kernels.matmul import Tile, matmul
+from minigrad.kernels.compiler import build
+from minigrad.kernels.matmul import matmul
 
 DTYPES = [np.float32, np.float64]
 
@@ -180,70 +181,82 @@ def test_the_number_of_threads_does_not_change_a_bit(dtype, rng):
     threads.set_num_threads(before)
 
 
-@pytest.mark.needs_jit
-@pytest.mark.parametrize(
-    "tile",
-    [
-        pytest.param(Tile(6, 2, 8, 4), id="AVX2 float32"),
-        pytest.param(Tile(6, 2, 4, 8), id="AVX2 float64"),
-        pytest.param(Tile(6, 2, 4, 4), id="SSE2 float32"),
-        pytest.param(Tile(6, 2, 2, 8), id="SSE2 float64"),
-        pytest.param(Tile(12, 2, 4, 4), id="NEON float32"),
-    ],
-)
-def test_the_tiles_of_other_cpus_give_the_same_bits(tile, rng):
-    dtype = {4: np.float32, 8: np.float64}[tile.itemsize]
-    product = module.product(tile)
-    for m, k, n in [(1, 3, 5), (13, 33, 17), (37, 400, 70), (300, 420, 520)]:
-        a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
-        expected = matmul(a, b)
-        for left, right in itertools.product((a, np.asfortranarray(a)), (b, np.asfortranarray(b))):
-            np.testing.assert_array_equal(product(left, right), expected)
+PRODUCT = """
+from numba import REAL
+from minigrad.kernels.microkernel import matrix, part
+from minigrad.kernels.panels import product
+from minigrad.kernels.intrinsics import array
+
+def run(table, a, rows, k, panels, size, y, n, vectors, add):
+    a, y = matrix(a, rows + 2, 8 * k, k, ITEM, REAL), matrix(y, rows, ITEM * n, n, ITEM, REAL)
+    product(table, part(a, 1, rows, 0, k), array(panels, size, REAL), y, vectors, add)
+"""
 
 
 @pytest.mark.needs_jit
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_packed_matrix_multiplies_as_the_matrix_does(dtype, rng):
-    """What a compiled recurrence does: pack W once, then call `block` with any rows."""
-    m, k, n = 19, 410, 77
-    x, w = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(n, k)).astype(dtype)
-    tile = module.tile(dtype)
-    kernel = module.kernels(tile)[1]
-    step = k * tile.width * tile.itemsize
-    panels = np.full(-(-n // tile.width) * k * tile.width, np.nan, dtype)
-    b = w.T
-    kernel.function("pack")(panels.ctypes.data, step, b.ctypes.data, *b.strides, k, n)
-    for add in (0, 1):
-        y = np.ones((m, n), dtype)
-        # m n k, then address and steps of a, b, c; step of the panels, add; no stack; one part
-        words = [m, n, k, x.ctypes.data, *x.strides, panels.ctypes.data, 0, 0, y.ctypes.data]
-        words += [*y.strides, step, add, 0, 0, 0, m, n, 1, 1]
-        kernel.function("block")(np.array(words, np.int64).ctypes.data, 0)
-        if add:
-            np.testing.assert_allclose(y, 1 + matmul(x, b), rtol=1e-5, atol=1e-5)
-        else:
-            np.testing.assert_array_equal(y, matmul(x, b))
+    """What a compiled recurrence does: pack W once, then multiply any rows by it."""
+    k, n, item = 410, 77, np.dtype(dtype).itemsize
+    text = PRODUCT.replace("REAL", np.dtype(dtype).name).replace("ITEM", str(item))
+    run = build("test_product", text, {"run": f"void({', '.join(['int64'] * 10)})"}).function("run")
+    table = module.table(dtype)
+    for m, order in itertools.product((1, 2, 5, 19, 40), "CF"):
+        w = np.asarray(rng.normal(size=(k, n)), dtype, order=order)
+        x = rng.normal(size=(m + 2, 8 // item * k)).astype(dtype)  # rows of k numbers, and others
+        expected = matmul(x[1:-1, :k], w)
+        for vectors in {module.panel_vectors(m), 2, 4}:
+            panels = module.packed(w, vectors)
+            y = np.ones((m, n), dtype)
+            given = table, x.ctypes.data, m, k, panels.ctypes.data, panels.size, y.ctypes.data, n
+            run(*given, vectors, 0)
+            np.testing.assert_array_equal(y, expected)
+            run(*given, vectors, 1)
+            np.testing.assert_allclose(y, 2 * expected, rtol=1e-6)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.skipif(jit.mode() != "checked", reason="NUMBA_BOUNDSCHECK=1")
+def test_panels_that_are_too_short_are_an_error(rng):
+    text = PRODUCT.replace("REAL", "float64").replace("ITEM", "8")
+    run = build("test_product", text, {"run": f"void({', '.join(['int64'] * 10)})"}).function("run")
+    w, x, y = rng.normal(size=(3, 5)), rng.normal(size=(4, 3)), np.empty((2, 5))
+    panels = module.packed(w, 2)
+    given = module.table(np.float64), x.ctypes.data, 2, 3, panels.ctypes.data
+    with pytest.raises(IndexError):
+        run(*given, panels.size - 1, y.ctypes.data, 5, 2, 0)
+
+
+BITS = """
+import itertools, hashlib, numpy as np
+from minigrad.kernels.matmul import matmul
+r, found = np.random.default_rng(0), hashlib.sha256()
+for dtype in "fd":
+    for m, k, n in [(1, 3, 5), (13, 33, 17), (37, 400, 70), (300, 420, 520)]:
+        a, b = r.normal(size=(m, k)).astype(dtype), r.normal(size=(k, n)).astype(dtype)
+        wide = a.astype(float) @ b.astype(float)
+        assert np.abs(matmul(a, b) - wide).max() < 1e-5 * k
+        for a, b in itertools.product((a, np.asfortranarray(a)), (b, np.asfortranarray(b))):
+            found.update(matmul(a, b).tobytes())
+print(found.hexdigest())
+"""
+
+
+def bits(cpu: str = "") -> str:
+    """A hash of some products, as a process computes them that compiles for this CPU."""
+    command = [sys.executable, "-W", "error", "-c", BITS]
+    environment = {**os.environ, "MINIGRAD_CPU": cpu}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.needs_jit
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names CPUs of x86")
-@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])
-def test_products_for_older_cpus_are_right(cpu):
-    """The first has no fused multiply-add: the same tiles, rounded twice."""
-    code = """
-import numpy as np
-from minigrad.kernels.matmul import matmul
-r = np.random.default_rng(0)
-for m, k, n in [(1, 3, 5), (37, 400, 70), (100, 33, 129)]:
-    a, b = r.normal(size=(m, k)).astype("f"), r.normal(size=(n, k)).astype("f").T
-    wide = a.astype(float) @ b.astype(float)
-    print(np.abs(matmul(a, b) - wide).max() < 1e-5 * k)
-"""
-    command = [sys.executable, "-W", "error", "-c", code]
-    environment = {**os.environ, "MINIGRAD_CPU": cpu}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.stdout.split() == ["True"] * 3, done.stderr
+def test_the_tiles_of_older_cpus_give_the_same_bits():
+    assert bits("x86-64-v3") == bits()  # AVX2
+    bits("x86-64")  # has no fused multiply-add: right, but rounded twice
 
 
 def test_wrong_shapes_and_dtypes_say_what_came():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -13,46 +14,55 @@ import warnings
 import numpy as np
 import pytest
 
-from minigrad.kernels import jit, threads
+from minigrad.kernels import threads
+from minigrad.kernels.compiler import build
 from minigrad.kernels.matmul import matmul
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
 SOURCE = """
 from numba import int64
-from minigrad.kernels.memory import address_of, extent, external, load, store, stack, ptr
+from minigrad.kernels.intrinsics import array, call, caller
+from numba import types
 
-parallel_for = external("minigrad_parallel_for", "void(ptr, ptr, i64)")
-thread_count = external("minigrad_thread_count", "i64()")
+parallel_for = caller(types.void, types.int64, types.int64, types.int64)
 
 def count(words, i):
-    p = extent(words, 8 * i, 8 * i + 8)
-    store(p, 8 * i, load(p, 8 * i, int64) + 1)
+    array(words, i + 1, int64)[i] += 1
 
-def nested(words, i):
-    parallel_for(address_of("count"), ptr(load(extent(words, 0, 8 * 100), 8 * i, int64)), 10)
+def nested(job_, i):
+    job = array(job_, i + 4, int64)
+    parallel_for(job[0], job[1], job[i + 3], 10)
 
-def run(words, n):
-    parallel_for(address_of("count"), words, n)
-
-def run_nested(addresses, n):
-    parallel_for(address_of("nested"), addresses, n)
-
-def how_many():
-    return thread_count()
+def run(pool, f, words, n):
+    parallel_for(pool, f, words, n)
 """
 EXPORTS = {
-    "count": "void(ptr, i64)",
-    "nested": "void(ptr, i64)",
-    "run": "void(ptr, i64)",
-    "run_nested": "void(ptr, i64)",
-    "how_many": "i64()",
+    "count": "void(int64, int64)",
+    "nested": "void(int64, int64)",
+    "run": "void(int64, int64, int64, int64)",
 }
+
+
+class Counting:
+    """`run(words, n)` adds 1 to each of n words, on the pool."""
+
+    def __init__(self):
+        self.kernel = build("counting", SOURCE, EXPORTS)
+        self.pool = threads.links()["minigrad_parallel_for"]
+
+    def run(self, words, n):
+        self.kernel.function("run")(self.pool, self.kernel["count"], words, n)
+
+    def run_nested(self, words):
+        """The same for each row of an array, in a job of jobs."""
+        job = np.array([self.pool, self.kernel["count"], 0, *(w.ctypes.data for w in words)])
+        self.kernel.function("run")(self.pool, self.kernel["nested"], job.ctypes.data, len(words))
 
 
 @pytest.fixture
 def kernel():
-    return jit.build("counting", SOURCE, EXPORTS, threads.links())
+    return Counting()
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +92,8 @@ def system_threads() -> int:
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_every_index_runs_once(kernel, count):
     threads.set_num_threads(count)
-    assert kernel.function("how_many")() == count
-    run = kernel.function("run")
+    assert ctypes.c_int64.from_address(threads.links()["minigrad_thread_count"]).value == count
+    run = kernel.run
     for n in (0, 1, 2, 3, 1000):
         words = np.zeros(n + 1, np.int64)
         for _ in range(50):
@@ -95,15 +105,14 @@ def test_every_index_runs_once(kernel, count):
 def test_a_job_may_start_jobs(kernel):
     threads.set_num_threads(3)
     words = np.zeros((7, 10), np.int64)
-    addresses = np.array([row.ctypes.data for row in words], np.int64)
-    kernel.function("run_nested")(addresses.ctypes.data, 7)
+    kernel.run_nested(words)
     assert (words == 1).all()
 
 
 @pytest.mark.needs_jit
 def test_python_threads_may_all_start_jobs(kernel):
     threads.set_num_threads(2)
-    run, words = kernel.function("run"), np.zeros((8, 300), np.int64)
+    run, words = kernel.run, np.zeros((8, 300), np.int64)
 
     def work(row):
         for _ in range(200):
@@ -160,7 +169,7 @@ def test_a_forked_child_computes_the_same_bits(rng):
 @pytest.mark.needs_jit
 def test_a_fork_while_jobs_run_waits_for_them(kernel):
     threads.set_num_threads(2)
-    run, stop = kernel.function("run"), threading.Event()
+    run, stop = kernel.run, threading.Event()
     theirs, ours = np.zeros(5000, np.int64), np.zeros(100, np.int64)
 
     def work():
@@ -187,7 +196,7 @@ def test_a_fork_while_jobs_run_waits_for_them(kernel):
 @pytest.mark.needs_jit
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
 def test_workers_start_with_the_first_job_and_follow_the_number(kernel):
-    run, words = kernel.function("run"), np.zeros(10, np.int64)
+    run, words = kernel.run, np.zeros(10, np.int64)
     threads.set_num_threads(1)
     alone = system_threads()
     threads.set_num_threads(4)
@@ -203,7 +212,7 @@ def test_workers_start_with_the_first_job_and_follow_the_number(kernel):
 def test_an_idle_pool_takes_no_time(kernel):
     threads.set_num_threads(4)
     words = np.zeros(10, np.int64)
-    kernel.function("run")(words.ctypes.data, 10)
+    kernel.run(words.ctypes.data, 10)
     time.sleep(0.05)  # workers spin a little after a job
     before = time.process_time()
     time.sleep(0.2)
@@ -281,7 +290,7 @@ def test_without_pthreads_there_is_one_thread():
 import numpy as np
 from minigrad.kernels import threads
 from minigrad.kernels.matmul import matmul
-threads._libc_functions = lambda: None
+threads._libc = lambda: None
 a = np.ones((300, 300), np.float32)
 threads.set_num_threads(3)
 print((matmul(a, a) == 300).all(), threads.get_num_threads(), threads.describe())
