@@ -2,6 +2,8 @@
 
     fma(x, y, z)              x * y + z, rounded once where the CPU has an instruction for it
     copysign sqrt floor absolute sin cos pow
+    plus(total, x)            total + x, of a sum in any order: as many partial sums as LLVM likes
+    largest least             of total and x, NaN if either is, for the same use
     select(condition, x, y)   x if condition else y, without a branch: both are evaluated
     like(x, 2.0)              a number in the type of x, as Numba's literals are float64
     pick(x, 2.0, 3.0)         the first if x has 32 bits, the second if it has 64
@@ -97,6 +99,17 @@ absolute = _llvm("fabs", 1, np.abs)
 sin = _llvm("sin", 1, np.sin)
 cos = _llvm("cos", 1, np.cos)
 pow = _llvm("pow", 2, np.power)
+largest, least = _llvm("maximum", 2, np.maximum), _llvm("minimum", 2, np.minimum)
+
+
+@_native(lambda total, x: total + x)
+def plus(typing, total, x):
+    """total + x, in a loop whose sums LLVM may take in any order: then it can use vectors."""
+
+    def generate(context, builder, signature, args):
+        return builder.fadd(*args, flags=("reassoc",))
+
+    return total(total, total), generate
 
 
 @_native(lambda condition, x, y: np.where(condition, x, y)[()])
