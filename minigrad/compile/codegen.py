@@ -277,10 +277,10 @@ class Bases:
 
 
 def canonical(text: str, names: Iterable[str]) -> str:
-    r"""A text without its comments, and with its names numbered: equal for cells that compute alike.
+    r"""A text without its comments, its names numbered: equal for cells that compute alike.
 
-    >>> canonical("f = sigmoid(x_t[j])  # %3\\n", ["x_t", "f"])
-    'n1 = sigmoid(n0[j])\\n'
+    >>> canonical("f = sigmoid(x_t[j])  # %3\n", ["x_t", "f"])
+    'n1 = sigmoid(n0[j])\n'
     """
     numbers = {name: f"n{k}" for k, name in enumerate(names)}
     code = re.sub(r" *# .*$", "", text, flags=re.MULTILINE)

@@ -10,7 +10,7 @@ addition kept (Knuth's two-sum), so it stays accurate for any n. Its order depen
 alone. Inf and NaN pass: where the error is NaN, the sum itself says it all.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 

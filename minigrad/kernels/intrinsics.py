@@ -25,7 +25,7 @@ numbers and NumPy arrays, which is what runs under NUMBA_DISABLE_JIT=1. With NUM
 row is a[i], so that Numba checks it.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ from numba.extending import intrinsic
 from minigrad.kernels import host
 from minigrad.kernels.jit import mode
 
-inner = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of njit
+# Options of njit, for functions that only kernels call.
+inner = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 PLAIN, CHECKED = mode() == "plain", mode() == "checked"
 _I8, _I32, _I64 = (ir.IntType(size) for size in (8, 32, 64))
 

@@ -5,7 +5,7 @@ A loop over contiguous arrays of whole blocks has no rest of its own, so LLVM's 
 `room`, some elements at a time, and so is the end of an array that is less than a block.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
