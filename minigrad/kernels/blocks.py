@@ -4,7 +4,7 @@ As c = a @ b is also c.T = b.T @ a.T, `matmul` takes the side that costs less: x
 rows packs x, which is small, and reads W as it lies. Then it splits c into parts for the threads.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
@@ -23,8 +23,26 @@ from minigrad.kernels.gemm import (
     free,
     malloc,
 )
-from minigrad.kernels.intrinsics import CHECKED, array, call, caller, forget_flags, inner, static
-from minigrad.kernels.microkernel import ROWS, VECTORS, itemsize, least, matrix, scratch, up, write
+from minigrad.kernels.intrinsics import (
+    CHECKED,
+    array,
+    call,
+    caller,
+    forget_flags,
+    inner,
+    static,
+    words,
+)
+from minigrad.kernels.microkernel import (
+    ROWS,
+    VECTORS,
+    itemsize,
+    least,
+    matrix,
+    scratch,
+    up,
+    write,
+)
 
 SPLIT = 1 << 20  # multiply-adds worth a second thread: 20 us, some ten times what its start takes
 BYTES = 8 * WORDS  # of a description
@@ -33,19 +51,15 @@ parallel_for = caller(types.void, types.int64, types.int64, types.int64)
 
 
 @entry
-def matmul(args_, dims_, steps_, real):
+def matmul(args, dims, steps, real):
     """An inner loop of NumPy's; called once before with its table and without dims."""
     kept = array(static(), 1, int64)
-    if dims_ == 0:
-        kept[0] = args_
+    if dims == 0:
+        kept[0] = args
         return
-    args, dims, steps = array(args_, 3, int64), array(dims_, 4, int64), array(steps_, 9, int64)
     table = array(kept[0], TABLE_WORDS, int64)
-    a, b, c = args[0], args[1], args[2]
-    items, m, k, n = dims[0], dims[1], dims[2], dims[3]
-    a_item, b_item, c_item = steps[0], steps[1], steps[2]
-    a_row, a_col, b_row, b_col = steps[3], steps[4], steps[5], steps[6]
-    c_row, c_col = steps[7], steps[8]
+    (a, b, c), (items, m, k, n) = words(args, 3), words(dims, 4)
+    a_item, b_item, c_item, a_row, a_col, b_row, b_col, c_row, c_col = words(steps, 9)
     size = itemsize(array(a, 1, real))
     lanes = REGISTER // size
     if m == 1:  # NumPy calls the step of a single row or column 0
@@ -104,10 +118,10 @@ def matmul(args_, dims_, steps_, real):
             column = int64(0)
             while column < n:
                 write(d, (
-                    least(m_part, m - row), least(n_part, n - column), k,
+                    kept[0], least(m_part, m - row), least(n_part, n - column), k,
                     a + item * a_item + row * a_row, a_row, a_col,
                     b + item * b_item + column * b_col, b_row, b_col,
-                    c + item * c_item + row * c_row + column * c_col, c_row, c_col, kept[0],
+                    c + item * c_item + row * c_row + column * c_col, c_row, c_col,
                 ))  # fmt: skip
                 if threads > 1:
                     d += BYTES
@@ -123,21 +137,23 @@ def matmul(args_, dims_, steps_, real):
 
 @njit(**inner)
 def run_block(function, d, real):
+    """One block."""
     call(function, d, 0)
 
 
 @njit(**inner)
 def run_blocks(table, d, count, real):
+    """All blocks, whose descriptions lie one after the other."""
     parallel_for(table[PARALLEL_FOR], table[BLOCK], d, count)
 
 
-if CHECKED:  # where nothing is called by address: the error would not reach the caller
+if CHECKED:  # an error in a C function would not reach the caller
 
     @njit(**inner)
-    def run_block(function, d, real):
+    def run_block(function, d, real):  # noqa: D103
         block(d, real)
 
     @njit(**inner)
-    def run_blocks(table, d, count, real):
+    def run_blocks(table, d, count, real):  # noqa: D103
         for i in range(count):
             block(d + i * BYTES, real)

@@ -1,6 +1,6 @@
 """c (+)= a @ b for blocks of rows and columns, over the tiles of microkernel.py.
 
-    block(d, real)       the product that the words at an address describe: M, N, K, ...
+    block(d, real)       the product that the words at an address describe
     multiply(table, a, .., first, step, row, c, .., m, k, n, width, height, add, real)
         c (+)= a @ b where b is there as panels of `width` columns: the first at an address, each
         `step` after the one before, with rows `row` apart. height: the most rows of a tile
@@ -24,14 +24,14 @@ Tiles, packing, parts and the number of rows change speed, but not a single bit:
 (x @ w)[:1].
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
 from numba import int64, njit, types
 
 from minigrad.kernels import host
-from minigrad.kernels.intrinsics import array, external, inner, prefetch
+from minigrad.kernels.intrinsics import CHECKED, external, inner, prefetch, words
 from minigrad.kernels.microkernel import (
     LEFT,
     ROWS,
@@ -52,10 +52,7 @@ from minigrad.kernels.microkernel import (
 # The words of a table: addresses of what is compiled for an element type.
 COLUMN, MOVE, PACK, MULTIPLY, BLOCK, PRODUCT, PARALLEL_FOR, THREAD_COUNT, TABLE_WORDS = range(9)
 
-# The words of a description; all steps are in bytes.
-M, N, K, A, A_ROW, A_COL, B, B_ROW, B_COL, C, C_ROW, C_COL = range(12)
-TABLE = 12
-WORDS = 13
+WORDS = 13  # of what a block is told; see there
 
 REGISTER = host.vector_bits() // 8  # bytes
 DEPTH, DEPTH_OF_DOUBLES = 384, 256  # of a panel: the sum over k is cut there, so bits depend on it
@@ -72,7 +69,8 @@ A_BYTES = DEPTH * max(ROWS * 8, REGISTER)
 
 malloc = external("malloc", types.int64, types.int64)
 free = external("free", types.void, types.int64)
-entry = njit(**inner, inline="always")  # of the C function that is all it is for
+# Of functions for one C function each: not compiled twice.
+entry = njit(**inner, inline="never" if CHECKED else "always")
 
 
 @entry
@@ -116,11 +114,10 @@ def pack(table, p, step, width, b_, b_row, b_col, k, n, real):
     for j in range(0, n, width):
         columns = least(width, n - j)
         part(b, 0, k, j, columns)
+        if columns < width:
+            for r in range(0, k * row, REGISTER):
+                vector(p + r, p, 0, real)
         run_move(table, p, row, size, b_ + j * b_col, b_row, b_col, k, columns, 0, real)
-        panel = matrix(p, k, row, width, size, real)
-        for r in range(k):
-            for q in range(columns, width):
-                panel[r, q] = 0
         p += step
 
 
@@ -158,15 +155,11 @@ run_pack, run_multiply = linked(PACK, pack), linked(MULTIPLY, multiply)
 
 
 @entry
-def block(words, real):
-    d = array(words, WORDS, int64)
-    table, m, n, k = d[TABLE], d[M], d[N], d[K]
-    a_row, a_col, b_row, b_col, c_row, c_col = (
-        d[A_ROW], d[A_COL], d[B_ROW], d[B_COL], d[C_ROW], d[C_COL]
-    )  # fmt: skip
-    a = matrix(d[A], m, a_row, k, a_col, real)
-    b = matrix(d[B], k, b_row, n, b_col, real)
-    c = matrix(d[C], m, c_row, n, c_col, real)
+def block(d, real):
+    table, m, n, k, a_, a_row, a_col, b_, b_row, b_col, c_, c_row, c_col = words(d, WORDS)
+    a = matrix(a_, m, a_row, k, a_col, real)
+    b = matrix(b_, k, b_row, n, b_col, real)
+    c = matrix(c_, m, c_row, n, c_col, real)
     size = itemsize(a)
     lanes, most_depth = REGISTER // size, DEPTH if size == 4 else DEPTH_OF_DOUBLES
 

@@ -4,8 +4,8 @@ Products run through tiles of c that are held in vector registers: microkernel.p
 gemm.py how a block of c is made of them, blocks.py which blocks a product has. The shape of a tile
 follows the CPU.
 
-For a compiled loop that multiplies by the same matrix many times (a recurrence): `packed` once, then
-`product` of panels.py with the address `table(dtype)`.
+For a compiled loop that multiplies by the same matrix many times (a recurrence): `packed` once,
+then `product` of panels.py with the address `table(dtype)`.
 """
 
 from __future__ import annotations

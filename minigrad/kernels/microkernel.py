@@ -1,28 +1,32 @@
-"""What a matrix product needs of LLVM: views of memory, and its innermost loop held in registers.
+"""What a matrix product needs of LLVM: its innermost loop, in registers, and views of memory.
 
-    matrix(p, rows, row_step, columns, column_step, dtype)    what lies at an address, steps in bytes
-    part(a, i, rows, j, columns)      a[i : i + rows, j : j + columns] of a 2-D array, a view
-    rows = tile(a, b, c, i, left, add)
-        c[i : i + rows] (+)= a[i : i + rows] @ b for the first rows of `left` that make one tile. The
-        rows of b and c are contiguous and 1, 2, 4 or 8 vectors long; those of a are any.
-    square(y, x, i, j, add)           y[j : j + 4, i : i + 4] (+)= x[i : i + 4, j : j + 4].T, where
-        rows of both are contiguous
-    vector(y, x, count)               one vector from address to address; zeros past `count` numbers
+    tiles(a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, real)
+        c (+)= a @ b for addresses of a (m, k) of any steps, and of b and c, whose rows are
+        contiguous and `vectors` (1, 2, 4, 8) vectors long. A tile has at most `height` rows
+    square(y, x, i, j, add)     y[j : j + 4, i : i + 4] (+)= x[i : i + 4, j : j + 4].T, where rows
+                                of both are contiguous
+    vector(y, x, count, real)   one vector from address to address; zeros past `count` numbers
+    matrix(p, rows, row_step, columns, column_step, real)   what lies at an address, as an array
+    part(a, i, rows, j, columns)    a[i : i + rows, j : j + columns] of a 2-D array, a view
+    write(p, (x, y, z))             whole numbers, one after the other at an address
+    linked(word, function)      a call of the compiled function, by its address in a table
 
-A tile of R rows and V vectors holds R * V accumulators in vector registers. Per step of k it loads V
-vectors of b, and R numbers of a that it multiplies into all of them: R * V fused multiply-adds for
-R + V loads. Every element of c is one chain of multiply-adds in order of k, whatever the tile.
+Steps are in bytes. A tile of R rows and V vectors holds R * V accumulators in vector registers. Per
+step of k it loads V vectors of b, and R numbers of a that it multiplies into all of them: R * V
+fused multiply-adds for R + V loads. Every element of c is one chain of multiply-adds in order of k,
+whatever the tile.
 
 With NUMBA_BOUNDSCHECK=1 the corners of each `part` are looked at first, which Numba checks.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
 import inspect
 import platform
 from functools import cache
+from itertools import chain
 
 from llvmlite import ir
 from numba import njit, types
@@ -30,22 +34,27 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minigrad.kernels import host
-from minigrad.kernels.intrinsics import CHECKED, PLAIN, _element, inner
+from minigrad.kernels.intrinsics import CHECKED, _element, inner
 
 _I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _POINTER, _VOID = _I8.as_pointer(), ir.VoidType()
 
 WIDTHS = 1, 2, 4, 8  # vectors in a row of a tile
 ROWS = 12 if platform.machine() in ("arm64", "aarch64") or host.vector_bits() == 512 else 6
-HEIGHTS = 1, 2, 3, 4, 5, 6, 8, 10, 12
 LEFT = 2 * ROWS - 1  # rows yet to do from which on a tile is chosen with those behind it in mind
 VECTORS = 2  # ROWS x VECTORS accumulators leave registers for a row of b, of 32 or of 16
 
 
 def heights(vectors):
     """The numbers of rows that there are tiles of: each costs compile time."""
-    most = {1: ROWS, 2: ROWS, 4: ROWS // 2, 8: 1}[vectors]
-    return tuple(r for r in HEIGHTS if r <= most)
+    wanted = {
+        1: (1, 2, 4, 6, 8, 12),
+        2: (1, 2, 3, 4, 5, 6, 7, 8, 10, 12),
+        4: (1, 2, 3, 4, 6),
+        8: (1,),
+    }
+    most = ROWS if vectors <= VECTORS else ROWS * VECTORS // vectors
+    return tuple(rows for rows in wanted[vectors] if rows <= most)
 
 
 @cache
@@ -138,13 +147,7 @@ def _part(typing, a, i, rows, j, columns):
     return kind(a, *[types.int64] * 4), generate
 
 
-if PLAIN:
-
-    def part(a, i, rows, j, columns):
-        """a[i : i + rows, j : j + columns]."""
-        return a[i : i + rows, j : j + columns]
-
-elif CHECKED:
+if CHECKED:
 
     @njit(**inner)
     def part(a, i, rows, j, columns):
@@ -172,8 +175,8 @@ def write(typing, p, words):
 
 
 def linked(word, function):
-    """function(table, *whole numbers, real) as a call of the C function made of it, whose address is
-    that word of the table; of the function itself where errors have to reach the caller.
+    """function(table, *whole numbers, real) as a call of the C function that is made of it, whose
+    address is that word of the table; the function itself where errors have to reach the caller.
     """
     if CHECKED:
         return function
@@ -197,7 +200,7 @@ def linked(word, function):
     return called
 
 
-# -- whole numbers: Numba takes ten times as long to compile min(x, y) and -(-x // y) ---------------
+# -- whole numbers: Numba takes twice as long to compile min(x, y) or -(-x // y) -------------------
 
 
 @intrinsic
@@ -355,9 +358,9 @@ def _tile(module, real, rows, vectors):
     builder.cbranch(builder.icmp_signed("<", following, k), loop, after)
     zero = ir.Constant(vector, [0.0] * lanes)
     for phi, first, later in zip(
-        [step, *places, *sum(totals, [])],
+        [step, *places, *chain(*totals)],
         [_I64(0), *starts, *[zero] * (rows * vectors)],
-        [following, *moved, *sum(sums, [])],
+        [following, *moved, *chain(*sums)],
     ):
         phi.add_incoming(first, entry)
         phi.add_incoming(later, loop)

@@ -1,25 +1,26 @@
 """The thread pool's compiled part; threads.py makes and manages it.
 
-    parallel_for(f, arg, n)   f(arg, i), a C function "void(int64, int64)", for all i < n, on all threads
+    parallel_for(f, arg, n)   f(arg, i), a C function "void(int64, int64)", for all i < n, on all
+                              threads
     alone(f, arg, n)          the same, where there are no threads
     worker(p)                 what a thread of the pool runs
     hold(p)                   ends the workers and lets none start, until LOCK is unlocked
 
-All state is a block of words, at p. Workers start with the first job and live until they are told to
-stop. After a job they spin for some 10 us, as the next often follows at once, then sleep on a
+All state is a block of words, at p. Workers start with the first job and live until they are told
+to stop. After a job they spin for some 10 us, as the next often follows at once, then sleep on a
 condition variable, where they cost nothing.
 
-A job is published by one store to LEFT, of how many indices nobody has taken. Threads, the caller
-too, take one by subtracting 1, and what they get is theirs if it was above 0. FUNCTION and ARGUMENT
-are written before LEFT and not again until DONE says that all indices are finished, so who took one
-reads the right job, however late it woke up. If the pool is busy (a job starts another job, a second
-Python thread calls), the caller runs its job alone, without waiting.
+A job is published by one store to LEFT: how many indices nobody has taken. Threads, the caller too,
+take one by subtracting 1, and what they get is theirs if it was above 0. FUNCTION and ARGUMENT are
+written before LEFT, and not again until DONE says that all indices are finished, so who took one
+reads the right job, however late it woke up. If the pool is busy (a job starts another job, a
+second Python thread calls), the caller runs its job alone, without waiting.
 
 The threads are libc's: Numba's own pools end the process when two Python threads enter them, or a
 forked child.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 

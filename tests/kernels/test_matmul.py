@@ -184,12 +184,11 @@ def test_the_number_of_threads_does_not_change_a_bit(dtype, rng):
 PRODUCT = """
 from numba import REAL
 from minigrad.kernels.microkernel import matrix, part
-from minigrad.kernels.panels import product
-from minigrad.kernels.intrinsics import array
+from minigrad.kernels.steps import product
 
-def run(table, a, rows, k, panels, size, y, n, vectors, add):
+def run(table, a, rows, k, panels, y, n, vectors, add):
     a, y = matrix(a, rows + 2, 8 * k, k, ITEM, REAL), matrix(y, rows, ITEM * n, n, ITEM, REAL)
-    product(table, part(a, 1, rows, 0, k), array(panels, size, REAL), y, vectors, add)
+    product(table, part(a, 1, rows, 0, k), panels, y, vectors, add)
 """
 
 
@@ -199,7 +198,7 @@ def test_a_packed_matrix_multiplies_as_the_matrix_does(dtype, rng):
     """What a compiled recurrence does: pack W once, then multiply any rows by it."""
     k, n, item = 410, 77, np.dtype(dtype).itemsize
     text = PRODUCT.replace("REAL", np.dtype(dtype).name).replace("ITEM", str(item))
-    run = build("test_product", text, {"run": f"void({', '.join(['int64'] * 10)})"}).function("run")
+    run = build("test_product", text, {"run": f"void({', '.join(['int64'] * 9)})"}).function("run")
     table = module.table(dtype)
     for m, order in itertools.product((1, 2, 5, 19, 40), "CF"):
         w = np.asarray(rng.normal(size=(k, n)), dtype, order=order)
@@ -208,23 +207,33 @@ def test_a_packed_matrix_multiplies_as_the_matrix_does(dtype, rng):
         for vectors in {module.panel_vectors(m), 2, 4}:
             panels = module.packed(w, vectors)
             y = np.ones((m, n), dtype)
-            given = table, x.ctypes.data, m, k, panels.ctypes.data, panels.size, y.ctypes.data, n
-            run(*given, vectors, 0)
+            given = table, x.ctypes.data, m, k, panels.ctypes.data, y.ctypes.data, n, vectors
+            run(*given, 0)
             np.testing.assert_array_equal(y, expected)
-            run(*given, vectors, 1)
+            run(*given, 1)
             np.testing.assert_allclose(y, 2 * expected, rtol=1e-6)
+
+
+PART = """
+from numba import float64
+from minigrad.kernels.microkernel import matrix, part
+
+def run(p, rows, columns):
+    x = part(matrix(p, 3, 32, 4, 8, float64), 1, rows, 2, columns)
+    x[0, 0] = 1.0
+"""
 
 
 @pytest.mark.needs_jit
 @pytest.mark.skipif(jit.mode() != "checked", reason="NUMBA_BOUNDSCHECK=1")
-def test_panels_that_are_too_short_are_an_error(rng):
-    text = PRODUCT.replace("REAL", "float64").replace("ITEM", "8")
-    run = build("test_product", text, {"run": f"void({', '.join(['int64'] * 10)})"}).function("run")
-    w, x, y = rng.normal(size=(3, 5)), rng.normal(size=(4, 3)), np.empty((2, 5))
-    panels = module.packed(w, 2)
-    given = module.table(np.float64), x.ctypes.data, 2, 3, panels.ctypes.data
-    with pytest.raises(IndexError):
-        run(*given, panels.size - 1, y.ctypes.data, 5, 2, 0)
+def test_a_part_outside_of_its_matrix_is_an_index_error():
+    run = build("test_part", PART, {"run": "void(int64, int64, int64)"}).function("run")
+    x = np.zeros((3, 4))
+    run(x.ctypes.data, 2, 2)
+    assert x[1, 2] == 1
+    for rows, columns in ((3, 2), (2, 3)):
+        with pytest.raises(IndexError):
+            run(x.ctypes.data, rows, columns)
 
 
 BITS = """
