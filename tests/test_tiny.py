@@ -8,7 +8,7 @@ import minigrad as mg
 from minigrad.kinds import elementwise
 from minigrad.op import REGISTRY
 
-T, B, I, H = 5, 2, 3, 4  # steps, batch, inputs, hidden units
+T, B, I, H = 5, 2, 3, 7  # steps, batch, inputs, hidden units
 F64 = dict(dtype=np.float64)
 close = np.testing.assert_allclose
 
