@@ -20,6 +20,8 @@ Known = dict[Value, Any]  # weights, and xs as whole sequences -> Tensor
 
 def whole(v: Value, known: Known, rows: int) -> Any:
     """The Tensor behind a value: of a weight itself, of what depends on xs all its steps."""
+    if v in known:
+        return known[v]
     missing: set[Value] = set()
     stack = [v]
     while stack:

@@ -24,4 +24,4 @@ from .view import (
     astype, broadcast_to, concatenate, expand_dims, flip, pad, reshape, roll, squeeze, stack,
     swapaxes, transpose,
 )
-from . import gradients
+from . import gradients, rows

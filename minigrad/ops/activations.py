@@ -1,9 +1,4 @@
-"""The nonlinearities of neural networks.
-
-The slope of a function that saturates is an op of its own (`sech2`, `sigmoid_slope`, `gauss`,
-`bell`), computed from x: from y, which rounds to 1, it would be 0 long before the slope is. Each
-rule ends in such ops, so derivatives of any order are right as far as they are normal numbers.
-"""
+"""The nonlinearities of neural networks, and the slopes of those that saturate."""
 
 from __future__ import annotations
 

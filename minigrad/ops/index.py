@@ -6,15 +6,12 @@ import operator
 
 import numpy as np
 
-from ..axes import canonical_axis, indexed
+from ..axes import canonical_axis
 from ..border import joined, plain
-from ..errors import DTypeError, ShapeError, TraceError, describe
+from ..errors import DTypeError, ShapeError, describe
 from ..kernels.index import scatter_add as scatter_kernel
 from ..kinds import view
-from ..op import mixes, sample
-from .view import concatenate
-
-_MOST_LISTED = 64  # integers of a list, in a step of scan
+from ..op import sample
 
 
 def as_array(x):
@@ -67,45 +64,6 @@ def _(shapes, index):
     return {"index": index if type(index) is int else plain_index(index)}
 
 
-@getitem.batch
-def _(at, x_shape, index):
-    for axis, item, place in indexed(index, len(x_shape)):
-        if axis == at and place is not None and _takes_all(item, x_shape[at]):
-            return place
-    return mixes("it chooses among the rows")
-
-
-@getitem.over_time
-def _(index):
-    return {"index": (slice(None), *(index if isinstance(index, tuple) else (index,)))}
-
-
-@getitem.expand
-def _(x, index):
-    """x[:, [2, 0, 1]] as slices side by side."""
-    parts = index if isinstance(index, tuple) else (index,)
-    if all(i is None or i is Ellipsis or isinstance(i, (int, slice)) for i in parts):
-        return None
-    items = indexed(index, len(x.shape))
-    lists = [(a, np.asarray(i)) for a, i, _ in items if isinstance(i, (list, np.ndarray))]
-    axis, places = lists[0] if lists else (None, np.zeros(()))
-    if axis is None or len(lists) > 1 or places.ndim != 1 or places.dtype.kind not in "iu":
-        raise TraceError(
-            "scan: getitem in a step takes integers, slices, None, Ellipsis and one list of "
-            "integers; a mask or several lists need mode='tape'."
-        )
-    if places.size > _MOST_LISTED:
-        raise TraceError(
-            f"scan: getitem with a list of {places.size} integers in a step; up to {_MOST_LISTED} "
-            "compile. Multiply by a constant matrix that has a 1 in the wanted places instead."
-        )
-    lead, n = (slice(None),) * axis, x.shape[axis]
-    slices = [x[(*lead, slice(i % n, i % n + 1))] for i in map(int, places)]
-    joined = slices[0] if len(slices) == 1 else concatenate(slices, axis=axis)
-    rest = tuple(slice(None) if a == axis else item for a, item, _ in items)
-    return joined[rest] if rest else joined
-
-
 @view(
     symbol="scatter",
     method=False,
@@ -121,24 +79,6 @@ def scatter(x, index, shape):
     y = np.zeros(shape, x.dtype)
     add_at(y, index, x)
     return y
-
-
-@scatter.batch
-def _(at, index, shape):
-    for axis, item, place in indexed(index, len(shape)):
-        if place == at and axis is not None and _takes_all(item, shape[axis]):
-            return axis
-    return mixes("it chooses among the rows")
-
-
-@scatter.over_time
-def _(steps, index, shape):
-    index = (slice(None), *(index if isinstance(index, tuple) else (index,)))
-    return {"index": index, "shape": (steps, *shape)}
-
-
-def _takes_all(item, size):
-    return isinstance(item, slice) and item.indices(size) == (0, size, 1)
 
 
 def add_at(y, index, x):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
-import numpy as np
-
-from ..axes import canonical_axes, canonical_axis, next_axis
+from ..axes import canonical_axes, canonical_axis
 from ..errors import ShapeError
 from ..kernels import reduce as kernels
 from ..kinds import reduce
 from ..op import sample
 from .arithmetic import add, maximum, minimum
-from .compare import where
-from .view import expand_dims, reshape
+from .view import reshape
 
 # what sum, max and min are tested with
 _CALLS = [
@@ -90,23 +86,6 @@ def cumsum(x, axis=-1):
 @cumsum.check_params
 def _(shapes, axis):
     return {"axis": canonical_axis(axis, len(shapes[0]))}
-
-
-@cumsum.expand
-def _(x, axis):
-    """As a masked sum: y_i = sum of x_j over j <= i."""
-    later = len(x.shape) - 1 - axis
-    return sum(where(_up_to(x.shape[axis], later), expand_dims(x, axis), 0.0), axis=axis + 1)
-
-
-@functools.cache
-def _up_to(n, later):
-    """mask[i, j] = j <= i, with `later` axes of one element behind."""
-    return (np.arange(n)[:, None] >= np.arange(n)).reshape(n, n, *(1,) * later)
-
-
-for _op in (sum, max, min):
-    _op.over_time(next_axis)
 
 
 def _extremum(name, shapes, axis, keepdims):

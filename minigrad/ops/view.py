@@ -7,11 +7,11 @@ import operator
 
 import numpy as np
 
-from ..axes import canonical_axis, distinct_axes, next_axis
+from ..axes import canonical_axis, distinct_axes
 from ..dtypes import supported
 from ..errors import DTypeError, GradientError, ShapeError, describe
 from ..kinds import view
-from ..op import mixes, sample
+from ..op import sample
 
 
 def _ints(values, what):
@@ -50,22 +50,6 @@ def _(shapes, shape):
     return {"shape": new}
 
 
-@reshape.batch
-def _(at, many, rows, x_shape, shape):
-    before, inside = math.prod(x_shape[:at]), many * math.prod(x_shape[at + 1 :])
-    # With one row several places would do: the axis stays where it is if it can.
-    for k in sorted(range(len(shape)), key=lambda k: k != at):
-        fits = shape[k] and math.prod(shape[:k]) == before and shape[k] % rows == 0
-        if fits and inside % (shape[k] // rows) == 0:
-            return k, shape[k] // rows
-    return mixes(f"reshape to {list(shape)} cuts across it")
-
-
-@reshape.over_time
-def _(steps, shape):
-    return {"shape": (steps, *shape)}
-
-
 @view(
     notation="{0}.T",
     samples=[sample((3, 4)), sample((2, 3, 5), axes=(1, 2, 0)), sample((2, 3, 5), axes=(-1, 0, 1))],
@@ -89,16 +73,6 @@ def _(shapes, axes):
     return {"axes": order}
 
 
-@transpose.batch
-def _(at, axes):
-    return axes.index(at)
-
-
-@transpose.over_time
-def _(axes):
-    return {"axes": (0, *(a + 1 for a in axes))}
-
-
 @view(
     samples=[sample((2, 3, 5), axis1=0, axis2=-1), sample((1, 3), axis1=1, axis2=1)],
     errors=[(sample((3, 4), axis1=0, axis2=2), "out of range")],
@@ -114,16 +88,6 @@ def _(shapes, axis1, axis2):
     return {"axis1": canonical_axis(axis1, n), "axis2": canonical_axis(axis2, n)}
 
 
-@swapaxes.batch
-def _(at, axis1, axis2):
-    return {axis1: axis2, axis2: axis1}.get(at, at)
-
-
-@swapaxes.over_time
-def _(axis1, axis2):
-    return {"axis1": axis1 + 1, "axis2": axis2 + 1}
-
-
 @view(
     samples=[sample((3, 4), axis=1), sample((3,), axis=-1), sample((), axis=0)],
     errors=[(sample((3,), axis=3), "out of range")],
@@ -136,11 +100,6 @@ def expand_dims(x, axis):
 @expand_dims.check_params
 def _(shapes, axis):
     return {"axis": canonical_axis(axis, len(shapes[0]) + 1, "expand_dims: axis")}
-
-
-@expand_dims.batch
-def _(at, axis):
-    return at + (axis <= at)
 
 
 @view(
@@ -166,13 +125,6 @@ def _(shapes, axis):
     return {"axis": axes}
 
 
-@squeeze.batch
-def _(at, axis):
-    if at in axis:
-        mixes("it drops the batch axis")
-    return at - sum(a < at for a in axis)
-
-
 @view(
     broadcasts=True,
     shaped="shape",
@@ -193,17 +145,6 @@ def _(shapes, shape):
     if not fits:
         raise ShapeError(f"broadcast_to: {list(old)} does not broadcast to {list(new)}.")
     return {"shape": new}
-
-
-@broadcast_to.batch
-def _(at, many, rows, x_shape, shape):
-    at += len(shape) - len(x_shape)
-    return at if shape[at] == rows * many else mixes("it repeats the batch axis")
-
-
-@broadcast_to.over_time
-def _(steps, shape):
-    return {"shape": (steps, *shape)}
 
 
 @view(
@@ -234,11 +175,6 @@ def _(shapes, axis):
     return {"axis": axis}
 
 
-@concatenate.batch
-def _(at, axis):
-    return at if axis != at else mixes("it works along the batch axis")
-
-
 @view(
     variadic=True,
     assembles=True,
@@ -260,11 +196,6 @@ def _(shapes, axis):
     return {"axis": canonical_axis(axis, len(shapes[0]) + 1, "stack: axis")}
 
 
-@stack.batch
-def _(at, axis):
-    return at + (axis <= at)
-
-
 @view(
     samples=[sample((3, 4)), sample((3, 4), axis=0), sample((3, 4, 2), axis=(-1, 0))],
     errors=[(sample((3, 4), axis=2), "out of range")],
@@ -281,11 +212,6 @@ def _(shapes, axis):
     return {"axis": distinct_axes(axes, n, "flip: axis")}
 
 
-@flip.batch
-def _(at, axis):
-    return at if at not in axis else mixes("it turns the batch axis round")
-
-
 @view(
     samples=[sample((5,), shift=2, axis=0), sample((3, 4), shift=-7, axis=-1)],
     errors=[(sample((3, 4), shift=0.5, axis=0), "expected integers")],
@@ -298,11 +224,6 @@ def roll(x, shift, axis):
 @roll.check_params
 def _(shapes, shift, axis):
     return {"shift": _ints(shift, "roll: shift")[0], "axis": canonical_axis(axis, len(shapes[0]))}
-
-
-@roll.batch
-def _(at, axis):
-    return at if axis != at else mixes("it works along the batch axis")
 
 
 @view(
@@ -344,16 +265,6 @@ def _(shapes, pad_width, value):
     return {"pad_width": tuple((int(a), int(b)) for a, b in widths), "value": float(value)}
 
 
-@pad.batch
-def _(at, pad_width):
-    return at if pad_width[at] == (0, 0) else mixes("it adds rows")
-
-
-@pad.over_time
-def _(pad_width):
-    return {"pad_width": ((0, 0), *pad_width)}
-
-
 @view(samples=[sample((3, 4), dtype=np.float64), sample((2,), dtype="float64")])
 def astype(x, dtype):
     """The same values in another dtype; the gradient comes back in x's."""
@@ -363,17 +274,3 @@ def astype(x, dtype):
 @astype.check_params
 def _(shapes, dtype):
     return {"dtype": supported("astype", dtype)}
-
-
-@astype.batch
-def _(at):
-    return at
-
-
-@astype.over_time
-def _():
-    return {}
-
-
-for _op in (expand_dims, squeeze, concatenate, stack, flip, roll):
-    _op.over_time(next_axis)
