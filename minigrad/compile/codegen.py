@@ -29,14 +29,15 @@ HEAD = (
 )  # fmt: skip
 ENTRIES = {"shard": "void(int64, int64)"}
 
-_STEPS = "fold_max fold_min fold_sum product rows word words"
+_INTRINSICS = "array inner largest least plus row simd"
+_STEPS = "product rows word words"
 _MATHS = (
     "abs bell cos erf exp expm1 floor gauss isnan log log1p maximum minimum ndtr pow sech2 select "
     "sigmoid sigmoid_slope sign sin sqrt tanh"
 )
 _GLOBALS = {
     *dir(builtins),
-    *f"{_STEPS} {_MATHS} F array bool_ inner njit row shard simd units".split(),
+    *f"{_INTRINSICS} {_STEPS} {_MATHS} F bool_ njit shard units".split(),
 }
 _LOCALS = "d index t n b m low high begin count start"
 
@@ -48,10 +49,9 @@ _TIMES = {
     "even": ("n % 2", "_in"),
     "odd": ("1 - n % 2", "_out"),
     "chunk": ("t - start", "_t"),
-    "shard": ("", ""),
     "": ("", "_b"),
 }
-_LENGTHS = {"t": "T, ", "even": "2, ", "odd": "2, ", "chunk": "chunk, ", "": "", "shard": ""}
+_LENGTHS = {"t": "T, ", "even": "2, ", "odd": "2, ", "chunk": "chunk, ", "": ""}
 EXTRA = {"t": 0, "before": 1, "after": 1}  # rows of time that a buffer has beside those of xs
 
 
@@ -61,7 +61,6 @@ class Generator:
     def __init__(self, lowered: Lowered, arrays: Sequence[Buffer], dtype: np.dtype):
         self.lowered, self.arrays, self.dtype = lowered, arrays, dtype
         self.text = Text()
-        self.terms = [b for b in arrays if b.at == "shard"]
         self.names = Names([*_GLOBALS, *HEAD, *_LOCALS.split()])
         self.base = Bases(lowered, arrays).base
         self.places = {buffer.name: i for i, buffer in enumerate(arrays)}
@@ -87,7 +86,7 @@ class Generator:
         )
         imports = (
             used("math", "inf nan") + used("numba", "njit") + real + used("numpy", "bool_") + "\n"
-            + used("minigrad.kernels.intrinsics", "array inner row simd")
+            + used("minigrad.kernels.intrinsics", _INTRINSICS)
             + used("minigrad.kernels.steps", _STEPS) + used("minigrad.kernels.vectormath", _MATHS)
         )  # fmt: skip
         self.code = canonical(f"{imports}\n\n{body}", self.names.given)
@@ -209,7 +208,7 @@ class Generator:
         inside.add('"""The units of one row of the batch."""')
         inside.add("simd()")
         for loop in loops:
-            Nest(loop, inside, names, row, self.base, self.terms, self.dtype.name).emit()
+            Nest(loop, inside, names, row, self.base, self.dtype.name).emit()
         name = self.names.unique("units") if self.functions else "units"
         head = _wrapped(f"def {name}(", list(parameters.values()), "):", 0)
         self.functions.append(f"@njit(**inner)\n{head}\n{inside}")
@@ -221,8 +220,7 @@ class Generator:
     def _row(self, buffer: Buffer) -> str:
         """A row of a buffer, as an argument."""
         name, time = self._array(buffer), _TIMES[buffer.at][0]
-        where = [name, time, "low" if buffer.at == "shard" else "b"]
-        return f"row({', '.join(filter(None, where))})" if buffer.rows else name
+        return f"row({', '.join(filter(None, [name, time, 'b']))})" if buffer.rows else name
 
 
 def _wrapped(head: str, parts: Sequence[str], tail: str, depth: int) -> str:
@@ -279,10 +277,10 @@ class Bases:
 
 
 def canonical(text: str, names: Iterable[str]) -> str:
-    """A text without its comments, and with its names numbered: equal for cells that compute alike.
+    r"""A text without its comments, its names numbered: equal for cells that compute alike.
 
-    >>> canonical("f = sigmoid(x_t[j])  # %3\\n", ["x_t", "f"])
-    'n1 = sigmoid(n0[j])\\n'
+    >>> canonical("f = sigmoid(x_t[j])  # %3\n", ["x_t", "f"])
+    'n1 = sigmoid(n0[j])\n'
     """
     numbers = {name: f"n{k}" for k, name in enumerate(names)}
     code = re.sub(r" *# .*$", "", text, flags=re.MULTILINE)

@@ -5,7 +5,6 @@ Under NUMBA_DISABLE_JIT=1 the same text runs as Python, on NumPy's arrays.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,6 @@ from ..kernels.matmul import panel_vectors
 from .codegen import ENTRIES, EXTRA, Generator
 from .layout import Buffer
 from .lower import Loop, Lowered, Product
-from .nest import terms_of
 from .program import Program, Value, params_for
 from .storage import Storage, address
 
@@ -39,8 +37,7 @@ class StepKernel:
         named = {b.name: b for b in (*arrays, *lowered.scratch, *lowered.weights.values())}
         floats = [b.dtype for b in named.values() if b.dtype.kind == "f"]
         self.dtype = floats[0] if floats else np.dtype(np.float32)
-        self.scratch = [*lowered.scratch, *_terms(lowered, self.dtype)]
-        self.buffers = list((named | {b.name: b for b in self.scratch}).values())
+        self.buffers = list(named.values())
         read = {b: v for v, b in lowered.weights.items()}
         self.order = [(b.name, read.get(b)) for b in self.buffers]
         products = [s.inner for s in lowered.steps if isinstance(s, Product)]
@@ -136,7 +133,7 @@ class StepKernel:
         ]  # fmt: skip
         storage.block(
             (b.name, (chunk * rows if b.at == "chunk" else rows, b.size), b.dtype)
-            for b in self.scratch
+            for b in self.lowered.scratch
         )
         addresses = storage.addresses
         alive: list[Array] = []  # until the call is over
@@ -154,13 +151,6 @@ class StepKernel:
             alive.append(panels)
             words.append(address(panels))
         self.call(np.array(words, np.int64), shards)
-
-
-def _terms(lowered: Lowered, dtype: np.dtype) -> list[Buffer]:
-    """A buffer for the terms of each fold of a loop, used again by the next loop."""
-    counts = [terms_of(step) for step in lowered.steps if isinstance(step, Loop)]
-    sizes = itertools.zip_longest(*counts, fillvalue=0)
-    return [Buffer(f"terms{k}", max(size), dtype, "shard") for k, size in enumerate(sizes)]
 
 
 def _cost(step: Loop | Product) -> int:

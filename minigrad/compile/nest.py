@@ -1,13 +1,14 @@
 """Code generation of one loop of a step: its nest of `for`s, and what happens at each point.
 
 The axis along which most operands are contiguous comes innermost, where LLVM makes vectors of it.
-A fold adds up in memory along the other axes: `total[j] += ...`. If the innermost axis itself is
-folded, what it adds up is a row of terms, which fold_sum (kernels/steps.py) makes one number.
+A fold along other axes adds up in memory, in order: `s_t[j] += ...`. One along the innermost axis
+is `total = plus(total, ...)`, in any order: LLVM keeps a partial sum for each lane of its vectors,
+as many as the CPU is wide, and adds these up behind the loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..expr import Expr, constant
@@ -16,6 +17,8 @@ from .layout import Buffer, Item, Place
 from .lower import Loop
 from .program import Value
 
+_IN_ORDER = {"sum": "{} + {}", "max": "maximum({}, {})", "min": "minimum({}, {})"}
+_ANY_ORDER = {"sum": "plus({}, {})", "max": "largest({}, {})", "min": "least({}, {})"}
 _START = {"sum": 0.0, "max": float("-inf"), "min": float("inf")}
 
 
@@ -37,7 +40,6 @@ class Nest:
     """One loop nest.
 
     row: what the row of a buffer is called in the text. base: what the values in it are called.
-    terms: for each fold along the innermost axis a buffer for its terms.
     """
 
     def __init__(
@@ -47,7 +49,6 @@ class Nest:
         names: Names,
         row: Callable[[Buffer], str],
         base: Callable[[Buffer], str],
-        terms: Sequence[Buffer],
         real: str,
     ):
         self.t, self.names, self.row, self.base, self.real = text, names, row, base, real
@@ -57,22 +58,27 @@ class Nest:
         self.inner = [a for a in axes if a in reduced]
         self.sums_up = self.vector in reduced
         self.folds = [item for item in self.items if item.fold]
-        self.terms = dict(zip(map(id, self.folds), terms)) if self.sums_up else {}
+        self.totals: dict[int, str] = {}  # of folds along the innermost axis
 
     def emit(self) -> None:
         t, depth = self.t, self.t.depth
         self._open(self.kept)
-        if self.folds and (self.inner or not self.sums_up):
-            self._open([self.vector])
-            for item in self.folds:
-                t.add(f"{self._total(item)} = {self._number(_START[item.fold])}")
-            t.depth -= 1
         inside = t.depth
+        if self.folds and not self.sums_up:
+            self._open([self.vector])
+        for item in self.folds:
+            if self.sums_up:
+                self.totals[id(item)] = self.names.unique("total")
+            t.add(f"{self._total(item)} = {self._number(_START[item.fold])}")
+        t.depth = inside
         self._open([*self.inner, self.vector])
         self._body()
         t.depth = inside
+        if not self.sums_up and any(item.stores[1:] for item in self.folds):
+            self._open([self.vector])
         for item in self.folds:
-            self._finish(item)
+            for place in item.stores[0 if self.sums_up else 1 :]:
+                t.add(f"{self._element(place)} = {self._total(item)}")
         t.depth = depth
 
     def _open(self, axes: Iterable[int]) -> None:
@@ -86,32 +92,9 @@ class Nest:
     def _number(self, value: float) -> str:
         return literal(value, self.real)
 
-    # -- folds
-
     def _total(self, item: Item) -> str:
         """Where a fold adds up."""
-        if self.sums_up:
-            return f"{self.row(self.terms[id(item)])}[j]"
-        return self._element(item.stores[0])
-
-    def _finish(self, item: Item) -> None:
-        """What a fold has added up goes to its places."""
-        if self.sums_up:
-            n = self.space[self.vector]
-            total = f"fold_{item.fold}({self.row(self.terms[id(item)])}, {n})"
-            if n == 0:
-                total = self._number(_START[item.fold])
-            if len(item.stores) > 1:
-                name = self.names.unique("total")
-                self.t.add(f"{name} = {total}")
-                total = name
-            for place in item.stores:
-                self.t.add(f"{self._element(place)} = {total}")
-        elif item.stores[1:]:
-            self._open([self.vector])
-            for place in item.stores[1:]:
-                self.t.add(f"{self._element(place)} = {self._total(item)}")
-            self.t.depth -= 1
+        return self.totals[id(item)] if self.sums_up else self._element(item.stores[0])
 
     # -- the body
 
@@ -159,13 +142,9 @@ class Nest:
         """The lines that take a value where it belongs."""
         comment = f"  # {comment}" if comment and not text.isidentifier() else ""
         if item.fold:
+            join = (_ANY_ORDER if self.sums_up else _IN_ORDER)[item.fold]
             total = self._total(item)
-            if self.sums_up and not self.inner:
-                self.t.add(f"{total} = {text}{comment}")
-            elif item.fold == "sum":
-                self.t.add(f"{total} += {text}{comment}")
-            else:
-                self.t.add(f"{total} = {item.fold}imum({total}, {text}){comment}")
+            self.t.add(f"{total} = {join.format(total, text)}{comment}")
             return
         for place in item.stores:
             self.t.add(f"{self._element(place)} = {text}{comment}")
@@ -193,12 +172,6 @@ def places(loop: Loop) -> Iterable[Place]:
     """All that a loop reads and writes."""
     for item in loop.items:
         yield from _of(item)
-
-
-def terms_of(loop: Loop) -> list[int]:
-    """How many terms each fold along the innermost axis has."""
-    space, reduced, items, vector = _arranged(loop)
-    return [space[vector] for item in items if item.fold and vector in reduced]
 
 
 def _arranged(loop: Loop) -> tuple[tuple[int, ...], tuple[int, ...], list[Item], int]:

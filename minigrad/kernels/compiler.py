@@ -216,7 +216,7 @@ def _c_type(signature: str) -> Any:
     match = re.fullmatch(r"(\w+)\((.*)\)", signature)
     if match is None:
         raise KernelError(f"expected a signature like 'void(int64, float64)', came '{signature}'.")
-    words = {"void": None, "int32": ctypes.c_int32, "int64": ctypes.c_int64}
+    words: dict[str, Any] = {"void": None, "int32": ctypes.c_int32, "int64": ctypes.c_int64}
     words |= {"float32": ctypes.c_float, "float64": ctypes.c_double}
     result, *rest = (words[w.strip()] for w in (match[1], *match[2].split(",")) if w.strip())
     return ctypes.CFUNCTYPE(result, *rest)

@@ -34,7 +34,8 @@ _FUNCTIONS = {
 }  # fmt: skip
 _TAKEN = _FUNCTIONS | {"c", "inf", "nan", "np", "float32", "float64", "int32", "int64", "array"}
 _TAKEN |= {
-    "serve",
+    "direct",
+    "static",
     "wide",
     "args",
     "auxiliary",
@@ -141,7 +142,6 @@ def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
     kinds = {"f": dtype.name, "b": "np.bool_"}
     # Names that begin with _ are the loop's: the source has none of those.
     arrays = [*(f"_{name}" for name in names), *(f"_out{i}" for i in range(len(outputs)))]
-    block = _block(dtype.itemsize)
 
     text = [
         f'"""{", ".join(map(ast.unparse, results))}"""',
@@ -149,8 +149,8 @@ def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
         "import numpy as np",
         f"from numba import {dtype.name}, int32, int64",
         "",
-        "from minigrad.kernels.intrinsics import array, wide",
-        "from minigrad.kernels.strided import serve",
+        "from minigrad.kernels.intrinsics import array, static, wide",
+        "from minigrad.kernels.strided import direct",
     ]
     if called:
         text.append(f"from minigrad.kernels.vectormath import {', '.join(sorted(called))}")
@@ -161,12 +161,12 @@ def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
         "",
         "",
         "def loop(context, args, dims, steps, auxiliary):",
-        '    """NumPy\'s inner loop. Without steps: over contiguous arrays of whole blocks."""',
-        "    if steps:",
-        "        serve(args, dims, steps)",
+        '    """NumPy\'s inner loop. Without steps: over dims elements of contiguous arrays."""',
+        f"    _size = direct(static(), args, dims, steps, {len(arrays)})",
+        "    if _size < 0:",
         "        return int32(0)",
         "    wide()",
-        f"    _places, _size = array(args, {len(arrays)}, int64), dims // {block} * {block}",
+        f"    _places = array(args, {len(arrays)}, int64)",
     ]
     for i, (name, kind) in enumerate(zip(arrays, inputs + outputs, strict=True)):
         text.append(f"    {name} = array(_places[{i}], _size, {kinds[kind]})")
@@ -197,7 +197,8 @@ def _connect(kernel: Kernel, types: str) -> None:
         driver["drive"], driver["share"],
         pool["minigrad_parallel_for"], pool["minigrad_thread_count"],
         kernel["loop"], len(inputs), len(sizes),
-        _block(max(sizes)), driver.module.ROOM // max(sizes), *sizes,
+        _block(max(sizes)), driver.module.ROOM // max(sizes),
+        64 // max(sizes), *sizes,
     ]  # fmt: skip
     table = np.array(words, np.int64)
     kernel.function("loop")(0, table.ctypes.data, 0, 1, 0)

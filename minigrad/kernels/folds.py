@@ -10,18 +10,25 @@ addition kept (Knuth's two-sum), so it stays accurate for any n. Its order depen
 alone. Inf and NaN pass: where the error is NaN, the sum itself says it all.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
 from numba import int64, njit
 
-from minigrad.kernels.intrinsics import array, forget_flags, inner, select, stack, wide
-from minigrad.kernels.vectormath import maximum
+from minigrad.kernels.intrinsics import (
+    array,
+    forget_flags,
+    inner,
+    largest,
+    plus,
+    select,
+    stack,
+    wide,
+)
 
 CHUNK = 4096  # terms of a partial sum along an axis, in dozens of accumulators at once
 ROWS = 64  # ... and across one
-WIDTH = 32  # candidates under way at once
 COLUMNS = 1024  # whose sums are under way at once, in L1
 fold = njit(**inner)
 
@@ -36,12 +43,12 @@ def elements(address, step, count, dtype, room):
     return room[:count]
 
 
-@njit(fastmath={"reassoc"}, **inner)
+@fold
 def partial(x, zero):
     """The sum of some elements, in whatever order makes whole vectors: one for each length."""
     total = zero
     for i in range(x.size):
-        total += x[i]
+        total = plus(total, x[i])
     return total
 
 
@@ -88,25 +95,15 @@ def along_extreme(args, dims, steps, dtype, sign):
     """y = the largest of sign * x, and sign times that."""
     wide()
     at, step, dim = array(args, 2, int64), array(steps, 3, int64), array(dims, 2, int64)
-    n = dim[1]
-    flip = dtype(sign)
-    best = array(stack(WIDTH, dtype), WIDTH, dtype)
+    flip, room = dtype(sign), array(stack(CHUNK, dtype), CHUNK, dtype)
     for item in range(dim[0]):
         first = at[0] + item * step[0]
         top = flip * array(first, 1, dtype)[0]
-        done = 0
-        if step[2] == best.itemsize and n >= WIDTH:
-            done = n // WIDTH * WIDTH
-            x = array(first, done, dtype)
-            for j in range(WIDTH):
-                best[j] = flip * x[j]
-            for i in range(WIDTH, done, WIDTH):
-                for j in range(WIDTH):
-                    best[j] = maximum(best[j], flip * x[i + j])
-            for j in range(WIDTH):
-                top = maximum(top, best[j])
-        for i in range(done, n):
-            top = maximum(top, flip * array(first + i * step[2], 1, dtype)[0])
+        for start in range(0, dim[1], CHUNK):
+            count = min(CHUNK, dim[1] - start)
+            x = elements(first + start * step[2], step[2], count, dtype, room)
+            for i in range(count):
+                top = largest(top, flip * x[i])
         array(at[1] + item * step[1], 1, dtype)[0] = flip * top
     forget_flags()
 
@@ -163,7 +160,7 @@ def across_extreme(args, dims, steps, dtype, sign):
             for k in range(n):
                 x = elements(first + k * step[2], step[3], count, dtype, room)
                 for j in range(count):
-                    best[j] = maximum(best[j], flip * x[j]) if k else flip * x[j]
+                    best[j] = largest(best[j], flip * x[j]) if k else flip * x[j]
             for j in range(count):
                 at_j = at[1] + item * step[1] + (left + j) * step[4]
                 array(at_j, 1, dtype)[0] = flip * best[j]

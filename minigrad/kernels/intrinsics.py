@@ -2,6 +2,8 @@
 
     fma(x, y, z)              x * y + z, rounded once where the CPU has an instruction for it
     copysign sqrt floor absolute sin cos pow
+    plus(total, x)            total + x, of a sum in any order: as many partial sums as LLVM likes
+    largest least             of total and x, NaN if either is, for the same use
     select(condition, x, y)   x if condition else y, without a branch: both are evaluated
     like(x, 2.0)              a number in the type of x, as Numba's literals are float64
     pick(x, 2.0, 3.0)         the first if x has 32 bits, the second if it has 64
@@ -23,7 +25,7 @@ numbers and NumPy arrays, which is what runs under NUMBA_DISABLE_JIT=1. With NUM
 row is a[i], so that Numba checks it.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ from numba.extending import intrinsic
 from minigrad.kernels import host
 from minigrad.kernels.jit import mode
 
-inner = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # of njit
+# Options of njit, for functions that only kernels call.
+inner = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 PLAIN, CHECKED = mode() == "plain", mode() == "checked"
 _I8, _I32, _I64 = (ir.IntType(size) for size in (8, 32, 64))
 
@@ -97,6 +100,17 @@ absolute = _llvm("fabs", 1, np.abs)
 sin = _llvm("sin", 1, np.sin)
 cos = _llvm("cos", 1, np.cos)
 pow = _llvm("pow", 2, np.power)
+largest, least = _llvm("maximum", 2, np.maximum), _llvm("minimum", 2, np.minimum)
+
+
+@_native(lambda total, x: total + x)
+def plus(typing, total, x):
+    """total + x, in a loop whose sums LLVM may take in any order: then it can use vectors."""
+
+    def generate(context, builder, signature, args):
+        return builder.fadd(*args, flags=("reassoc",))
+
+    return total(total, total), generate
 
 
 @_native(lambda condition, x, y: np.where(condition, x, y)[()])
@@ -259,7 +273,11 @@ def forget_flags(typing):
 
 @_native(lambda: 0)
 def static(typing):
-    """The address of 8 bytes of the kernel's own, which last as long as it is loaded."""
+    """The address of 8 bytes of the kernel's own, which last as long as it is loaded.
+
+    To be called by an entry: of functions that several kernels call, and LLVM does not inline, it
+    keeps the first one, with its word, for all.
+    """
 
     def generate(context, builder, signature, args):
         module, symbol = builder.module, "minigrad.static"

@@ -1,6 +1,6 @@
 """Rows added to the rows of a table that an index names, in the order of the index."""
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 

@@ -4,20 +4,13 @@
     word(d, 11)                  the word after them
     rows(a, t, b, m)             m rows of a (T, B, H) array, from a[t, b] on, as a (m, H) array
     product(table, x, w, y, wide, add)    y = x @ w, or y += x @ w, by the compiled product
-    fold_sum(x, n)               x[0] + ... + x[n - 1] in the order told below; fold_max, fold_min
 
 A description is the block of 64-bit words, sizes and addresses, that a kernel is called with.
-
-A fold adds the second half of x to its first half, element by element, then the second half of
-that half to its first, and so on, until one number is left: the same order on every machine, and an
-error that grows as log2(n). x is used up.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
-
-import operator
 
 from llvmlite import ir
 from numba import njit, types
@@ -33,10 +26,8 @@ from minigrad.kernels.intrinsics import (
     contiguous,
     inner,
     places,
-    wide,
     words,
 )
-from minigrad.kernels.vectormath import maximum, minimum
 
 _I64 = ir.IntType(64)
 
@@ -119,20 +110,4 @@ def product(typing, table, x, w, y, wide, add):
     return types.void(i64, x, i64, y, i64, i64), generate
 
 
-def _fold(join):
-    @njit(**inner)
-    def fold(x, n):
-        wide()
-        while n > 1:
-            half = (n + 1) >> 1
-            for j in range(n - half):
-                x[j] = join(x[j], x[j + half])
-            n = half
-        return x[0]
-
-    return fold
-
-
-fold_sum, fold_max, fold_min = map(_fold, (operator.add, maximum, minimum))
-
-__all__ = ["fold_max", "fold_min", "fold_sum", "product", "rows", "word", "words"]
+__all__ = ["product", "rows", "word", "words"]

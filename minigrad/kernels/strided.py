@@ -5,22 +5,23 @@ A loop over contiguous arrays of whole blocks has no rest of its own, so LLVM's 
 `room`, some elements at a time, and so is the end of an array that is less than a block.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
 from numba import int8, int32, int64, njit, types
 
-from minigrad.kernels.intrinsics import array, caller, inner, stack, static
+from minigrad.kernels.intrinsics import array, caller, inner, stack
 
 MOST_OPERANDS = 32
 OWN = MOST_OPERANDS + 1  # words: addresses, and a number of elements
 ROOM = 2048  # bytes of an operand that are copied at once: all of them stay in L1
 ROOMS = MOST_OPERANDS * ROOM // 8  # words
+FEW = 8  # elements that are soonest done one by one
 PART = 32768  # elements a thread takes: 2 us of the cheapest work, as long as the pool's start
 
 # The words of a loop's table; the size of an element of each operand follows.
-DRIVE, SHARE, PARALLEL_FOR, THREADS, LOOP, INPUTS, OPERANDS, BLOCK, CHUNK, SIZES = range(10)
+DRIVE, SHARE, PARALLEL_FOR, THREADS, LOOP, INPUTS, OPERANDS, BLOCK, CHUNK, VECTOR, SIZES = range(11)
 
 run = caller(types.int32, *[types.int64] * 5)  # loop(0, places, n, 0, 0), see elementwise.py
 run_drive = caller(types.void, *[types.int64] * 4)
@@ -29,14 +30,29 @@ helper = njit(**inner)
 
 
 @helper
-def serve(args, dims, steps):
-    """What else a loop is called for: by NumPy, and once with its table (dims = 0) to keep."""
-    kept = array(static(), 1, int64)
+def direct(word, args, dims, steps, operands):
+    """How many elements a loop may run over at once; -1 where that is none of its business.
+
+    dims is that number where steps is 0: `drive` asks. Else NumPy asks, with operands of any kind,
+    or elementwise.py, to hand over the table (dims = 0).
+    """
+    if steps == 0:
+        return dims
+    kept = array(word, 1, int64)
     if dims == 0:
         kept[0] = args
-    else:
-        table = kept[0]
-        run_drive(array(table, 1, int64)[DRIVE], table, args, dims, steps)
+        return -1
+    n, table = array(dims, 1, int64)[0], array(kept[0], SIZES + operands, int64)
+    at, step = array(args, operands, int64), array(steps, operands, int64)
+    # A rest of a vector would be done number by number.
+    ready = (n < FEW) | ((n <= PART) & (n % table[VECTOR] == 0))
+    for k in range(operands):
+        ready &= step[k] == table[SIZES + k]
+        ready &= (k == 0) | (at[k] != at[0])
+    if ready:
+        return n
+    run_drive(table[DRIVE], kept[0], args, dims, steps)
+    return -1
 
 
 @helper

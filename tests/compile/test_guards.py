@@ -57,7 +57,9 @@ def odds(rng: Any) -> None:
         low, high = mg.min(a * a + 0.5, 1, keepdims=True), mg.max(a * x, 1, keepdims=True)
         a = mg.roll(mg.tanh(a + x * c), 1, axis=1) + mg.pad(low, [(0, 0), (1, 2)], 0.5) * high
         m = mg.swapaxes(mg.swapaxes(m, 1, 2).reshape(3, 2, 3), 1, 2).reshape(3, 2, 3) * 0.5
-        m = m * mg.sum(m, 1, keepdims=True) + mg.max(m, 1, keepdims=True) * mg.min(m, 1, keepdims=True)
+        m = m * mg.sum(m, 1, keepdims=True) + mg.max(m, 1, keepdims=True) * mg.min(
+            m, 1, keepdims=True
+        )
         m = mg.tanh(m + mg.stack([a @ w, (a.detach() * 0.5) @ w], axis=1))
         return (a * mg.cumsum(x, axis=1), m), (a, m, x, mg.flip(a, 1))
 
@@ -159,13 +161,12 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "a shard begins a row too late": in_text("low = index * share", "low = index * share + 1"),
     "a shard ends a row too early": in_text("low + share, B)", "low + share, B) - 1"),
     "the last chunk is as long as the others": in_text("min(chunk, T - n)", "chunk"),
-    "a chunk in reverse starts at its other end": in_text(
-        "t if step > 0 else t - count + 1", "t"
-    ),
-    "a sum starts at one": in_text("] = 0.0\n", "] = 1.0\n"),
-    "a maximum starts at zero": in_text("] = -inf\n", "] = 0.0\n"),
-    "a minimum starts at zero": in_text("] = inf\n", "] = 0.0\n"),
-    "a fold leaves out its last term": in_text("(terms, 4)", "(terms, 3)"),
+    "a chunk in reverse starts at its other end": in_text("t if step > 0 else t - count + 1", "t"),
+    "a sum starts at one": in_text("total = 0.0\n", "total = 1.0\n"),
+    "a sum in memory starts at one": in_text("] = 0.0\n", "] = 1.0\n"),
+    "a maximum starts at zero": in_text(" = -inf\n", " = 0.0\n"),
+    "a minimum starts at zero": in_text(" = inf\n", " = 0.0\n"),
+    "a sum forgets what it had": in_text("plus(total, ", "plus(0.0, "),
     "brackets are left out": lambda: replaced(formula, "_bracketed", lambda real: bare),
     "slopes of tanh are those of the sigmoid": lambda: replaced(
         mg.ops.tanh, "rules", lambda rules: {"x": lambda g, y: g * y * (1 - y)}
