@@ -84,8 +84,9 @@ def _gemm(dtype: np.dtype) -> Kernel:
 @cache
 def _table(dtype: np.dtype) -> Array:
     """Addresses for kernels of an element type, in the order of gemm.py; two come later."""
-    kernel, links = _gemm(dtype), threads.links()
-    pieces = [kernel[name] for name in ("column", "move", "pack", "multiply")]
+    links, pieces = threads.links(), [0] * 4
+    if jit.mode() == "native":  # else they are not called by address
+        pieces = [_gemm(dtype)[name] for name in ("column", "move", "pack", "multiply")]
     pool = links["minigrad_parallel_for"], links["minigrad_thread_count"]
     _tables.append(np.array([*pieces, 0, 0, *pool], np.int64))
     return _tables[-1]
@@ -136,11 +137,11 @@ def _gufunc(dtype: np.dtype) -> Callable[..., Array]:
     """(m?,k),(k,n?)->(m?,n?)"""
     addresses = _table(dtype)
     kernel = _built("matmul", _MATMUL_TEXT, dtype, block=_words(2), matmul=LOOP)
-    addresses[_BLOCK] = kernel["block"]
     loop = kernel.function("matmul")
     loop(0, addresses.ctypes.data, 0, 0, 0)
     if jit.mode() == "checked":
         return partial(_checked, loop)
+    addresses[_BLOCK] = kernel["block"]
     types = f"{dtype.char}{dtype.char}->{dtype.char}"
     return ufunc("matmul", kernel["matmul"], types, "(m?,k),(k,n?)->(m?,n?)")
 
