@@ -109,9 +109,9 @@ def matmul(args, dims, steps, real):
         m_part, n_part = up(m, m_parts), up(n, n_parts * width) * width
         parts *= up(m, m_part) * up(n, n_part)
 
-    own = scratch(BYTES)
-    memory = malloc(parts * BYTES) if threads > 1 else own
-    d = memory
+    memory = malloc(parts * BYTES) if threads > 1 else int64(0)
+    alone = memory == 0
+    d = scratch(BYTES) if alone else memory
     for item in range(items):
         row = int64(0)
         while row < m:
@@ -123,13 +123,13 @@ def matmul(args, dims, steps, real):
                     b + item * b_item + column * b_col, b_row, b_col,
                     c + item * c_item + row * c_row + column * c_col, c_row, c_col,
                 ))  # fmt: skip
-                if threads > 1:
-                    d += BYTES
-                else:
+                if alone:
                     run_block(table[BLOCK], d, real)
+                else:
+                    d += BYTES
                 column += n_part
             row += m_part
-    if threads > 1:
+    if not alone:
         run_blocks(table, memory, parts, real)
         free(memory)
     forget_flags()

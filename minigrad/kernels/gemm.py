@@ -1,6 +1,6 @@
 """c (+)= a @ b for blocks of rows and columns, over the tiles of microkernel.py.
 
-    block(d, real)       the product that the words at an address describe
+    block(d, real)       c = a @ b, as the words at an address describe it
     multiply(table, a, .., first, step, row, c, .., m, k, n, width, height, add, real)
         c (+)= a @ b where b is there as panels of `width` columns: the first at an address, each
         `step` after the one before, with rows `row` apart. height: the most rows of a tile
@@ -71,6 +71,9 @@ malloc = external("malloc", types.int64, types.int64)
 free = external("free", types.void, types.int64)
 # Of functions for one C function each: not compiled twice.
 entry = njit(**inner, inline="never" if CHECKED else "always")
+
+
+# The C functions. Their first word is the table; `tiles` has the order of those of `column`.
 
 
 @entry
@@ -178,11 +181,13 @@ def block(d, real):
     wide = (large | far) & (n >= (2 if flat else 8) * width)
     strip, rest, at_once, height = width, packed_width, m, tallest(a_row)
     memory, own = scratch(PANEL_BYTES), scratch(A_BYTES)
+    spare = malloc(most_depth * STRIP * size) if wide else int64(0)
+    wide = spare != 0
     if wide:
         strip = rest = STRIP // 4 if few else STRIP
         at_once = up(m, up(m, ROWS))
         height = ROWS
-        memory = malloc(most_depth * STRIP * size)
+        memory = spare
 
     for k0 in range(0, k, most_depth):
         depth, n0 = least(most_depth, k - k0), int64(0)
@@ -211,7 +216,7 @@ def block(d, real):
                 i += at_once
             n0 += columns
     if wide:
-        free(memory)
+        free(spare)
 
 
 @njit(**inner)

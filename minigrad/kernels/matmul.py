@@ -5,7 +5,7 @@ gemm.py how a block of c is made of them, blocks.py which blocks a product has. 
 follows the CPU.
 
 For a compiled loop that multiplies by the same matrix many times (a recurrence): `packed` once,
-then `product` of panels.py with the address `table(dtype)`.
+then `product` of steps.py with the address `table(dtype)`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Array = np.ndarray
 _LARGE = 1 << 17  # elements of a result whose memory is worth keeping: see arena.py
 
 # What is compiled for an element type, REAL: the pieces that all products are made of, ...
-_GEMM = """\
+_GEMM_TEXT = """\
 from numba import REAL
 from minigrad.kernels import gemm
 
@@ -45,7 +45,7 @@ def multiply(table, a, a_row, a_col, p, step, row, c, c_row, c_col, m, k, n, wid
     )
 """
 # ... what `matmul` needs, ...
-_MATMUL = """\
+_MATMUL_TEXT = """\
 from numba import REAL
 from minigrad.kernels import blocks, gemm
 
@@ -57,7 +57,7 @@ def matmul(context, args, dims, steps, auxiliary):
     return 0
 """
 # ... and what compiled loops need.
-_PRODUCT = """\
+_PRODUCT_TEXT = """\
 from numba import REAL
 from minigrad.kernels import panels
 
@@ -78,22 +78,27 @@ def _words(count: int) -> str:
 @cache
 def _gemm(dtype: np.dtype) -> Kernel:
     entries = {"column": 13, "move": 10, "pack": 9, "multiply": 16}
-    return _built("gemm", _GEMM, dtype, **{name: _words(n) for name, n in entries.items()})
+    return _built("gemm", _GEMM_TEXT, dtype, **{name: _words(n) for name, n in entries.items()})
 
 
 @cache
 def _table(dtype: np.dtype) -> Array:
-    """Addresses for kernels of an element type, in the order of gemm.py; some come later."""
-    kernel, links = _gemm(dtype), threads.links()
-    pieces = [kernel[name] for name in ("column", "move", "pack", "multiply")]
+    """Addresses for kernels of an element type, in the order of gemm.py; two come later."""
+    links, pieces = threads.links(), [0] * 4
+    if jit.mode() == "native":  # else they are not called by address
+        pieces = [_gemm(dtype)[name] for name in ("column", "move", "pack", "multiply")]
     pool = links["minigrad_parallel_for"], links["minigrad_thread_count"]
-    return np.array([*pieces, 0, 0, *pool], np.int64)
+    _tables.append(np.array([*pieces, 0, 0, *pool], np.int64))
+    return _tables[-1]
+
+
+_tables: list[Array] = []  # kernels know their addresses, also of one that two threads made at once
+_BLOCK, _PRODUCT = 4, 5  # what comes later
 
 
 @cache
-def _product(dtype: np.dtype) -> None:
-    """Puts the address of `product` in the table."""
-    _table(dtype)[5] = _built("product", _PRODUCT, dtype, product=_words(11))["product"]
+def _product(dtype: np.dtype) -> Kernel:
+    return _built("product", _PRODUCT_TEXT, dtype, product=_words(11))
 
 
 def table(dtype: Any) -> int:
@@ -101,8 +106,9 @@ def table(dtype: Any) -> int:
     if jit.mode() == "plain":
         return 0
     dtype = np.dtype(dtype)
-    _product(dtype)
-    return int(_table(dtype).ctypes.data)
+    addresses = _table(dtype)
+    addresses[_PRODUCT] = _product(dtype)["product"]
+    return int(addresses.ctypes.data)
 
 
 def panel_vectors(rows: int) -> int:
@@ -130,12 +136,12 @@ def packed(b: Array, vectors: int) -> Array:
 def _gufunc(dtype: np.dtype) -> Callable[..., Array]:
     """(m?,k),(k,n?)->(m?,n?)"""
     addresses = _table(dtype)
-    kernel = _built("matmul", _MATMUL, dtype, block=_words(2), matmul=LOOP)
-    addresses[4] = kernel["block"]
+    kernel = _built("matmul", _MATMUL_TEXT, dtype, block=_words(2), matmul=LOOP)
     loop = kernel.function("matmul")
     loop(0, addresses.ctypes.data, 0, 0, 0)
     if jit.mode() == "checked":
         return partial(_checked, loop)
+    addresses[_BLOCK] = kernel["block"]
     types = f"{dtype.char}{dtype.char}->{dtype.char}"
     return ufunc("matmul", kernel["matmul"], types, "(m?,k),(k,n?)->(m?,n?)")
 

@@ -68,7 +68,8 @@ def _cycles(rows, left, vectors):
     """Of a step of k, over all tiles if the first has so many rows; two multiply-adds a cycle."""
     if rows > left:
         return float("inf")
-    own = max(5, rows * vectors / 2) + 1  # 5: how long one takes; 1: for reading b again
+    # 5: as long as one of these takes; 1 + 8 / rows: for reading b again.
+    own = max(5, rows * vectors / 2) + 1 + 8 / rows
     rest = left - rows
     return own + (_cycles(first_height(rest, vectors), rest, vectors) if rest else 0)
 
