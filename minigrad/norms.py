@@ -34,7 +34,7 @@ def row_norms(x: Any, dtype: Any = np.float64) -> Array:
     array([5.e-200,     inf])
     """
     x = np.asarray(x, dtype)
-    rows = x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) if x.ndim else x.reshape(1, 1)
     if not rows.size:
         return np.zeros(len(rows), dtype)
     with np.errstate(over="ignore", invalid="ignore"):

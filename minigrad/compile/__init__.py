@@ -1,8 +1,15 @@
 """The compiler: the tape of one step of any cell becomes one loop forward and one for BPTT.
 
-In order: trace.py writes a step down as a Program (program.py), reverse.py makes the program of its
-backward step, passes.py improves both, lower.py turns them into loops and products over buffers,
-codegen.py into text, kernel.py into machine code. scan.py is what a user calls.
+`pipeline.py` is the way from a cell to its kernels, in order, and `program.py` what goes along it.
+
+    what a user calls          scan.py, promise.py (mg.pure); unroll.py says what a scan means
+    from a cell to a Program   traced.py, trace.py, tracer.py; writing.py, batch.py for each op
+    Program -> Program         passes/, reverse.py
+    from there to kernels      lower.py, layout.py; codegen.py, nest.py; kernel.py, storage.py
+    what is compiled           compiled.py, forward.py, bptt.py; remember.py, checks.py
+    one call of it             fused.py, call.py, node.py; higher.py for its second derivatives
+    other ways to run          eager.py, windows.py, checkpoint.py, padding.py
+    what is kept and said      records.py, taps.py, result.py, explain.py, names.py
 """
 
 from .explain import Explanation

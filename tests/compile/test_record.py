@@ -11,6 +11,7 @@ from compile.agree import close, wide
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.listener import Listener
 from minigrad.tape import listen
 from minigrad.tree import leaves
 
@@ -281,3 +282,41 @@ def test_a_tap_that_nobody_keeps_changes_no_other_cell(rng: Any) -> None:
     for cell in (taps, does_not, taps, does_not):
         fused, tape = (mg.scan(cell, h, xs, mode=m).final.numpy() for m in ("fused", "tape"))
         close("final", fused, tape, 1e-12)
+
+
+class Hearing(Listener):
+    """Notes what it hears of scans."""
+
+    states = ("h",)
+
+    def __init__(self, whole: bool):
+        self.whole_scans, self.heard = whole, []  # type: ignore[var-annotated]
+
+    def tap(self, name: str, tensor: Any, scope: str) -> None:
+        self.heard.append((name, scope))
+
+    def sequence(self, path: str, order: Any, record: Any, made_by: Any, wants: bool) -> Any:
+        self.heard.append(("sequence", path, list(order), made_by, wants))
+        return lambda: self.heard.append(record.gradients["h"].tolist())
+
+    def ran(self, path: str, call: Any) -> None:
+        self.heard.append(("ran", path, call.steps))
+
+
+def heard_of_a_scan(whole: bool) -> list[Any]:
+    listener = Hearing(whole)
+    h = mg.tensor(np.ones((1, 1)), requires_grad=True)
+    with listen(listener), mg.scope("loop"):
+        final = mg.scan(lambda h, x: (mg.tap("h", h * x), ()), h, np.full((3, 1, 1), 2.0)).final
+    final.sum().backward()
+    return listener.heard
+
+
+def test_a_listener_of_whole_scans_hears_one_sequence_and_its_gradients() -> None:
+    gradients = [[4.0], [2.0], [1.0]]  # dh_T/dh_t = 2^(T - t), a row for each t
+    whole = ("sequence", "loop", [0, 1, 2], {"h": "multiply"}, True)
+    assert heard_of_a_scan(True) == [whole, ("ran", "loop", 3), gradients]
+
+
+def test_a_listener_of_steps_hears_each_tap() -> None:
+    assert heard_of_a_scan(False) == [("h", f"loop/t={t}") for t in range(3)]

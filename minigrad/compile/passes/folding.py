@@ -10,6 +10,7 @@ from typing import Any
 
 from ... import ops
 from ...axes import canonical_axes
+from ...errors import TraceError
 from ..program import STEP, Program, Value
 from ..trace import Trace
 from .rewriting import rewrite
@@ -35,6 +36,8 @@ def fold(trace: Trace, program: Program) -> Program:
 
 
 def _joined(op: Any, x: Any, axis: int) -> Any:
+    if not x.shape[axis]:
+        raise TraceError(f"scan: a reduction by {op.name} over an empty axis is not compiled.")
     lead = (slice(None),) * axis
     while (n := x.shape[axis]) > 1:
         half = n // 2
