@@ -277,11 +277,12 @@ class Bases:
 
 
 def canonical(text: str, names: Iterable[str]) -> str:
-    """A text without its comments, and with its names numbered: equal for cells that compute alike.
+    """A text without its comments, with numbers for its names: equal for cells that compute alike.
 
-    >>> canonical("f = sigmoid(x_t[j])  # %3\\n", ["x_t", "f"])
-    'n1 = sigmoid(n0[j])\\n'
+    >>> canonical("f = sigmoid(x_t[j])  # %3", ["x_t", "f"])
+    'n1 = sigmoid(n0[j])'
     """
     numbers = {name: f"n{k}" for k, name in enumerate(names)}
     code = re.sub(r" *# .*$", "", text, flags=re.MULTILINE)
+    code = re.sub(r",\s+\)", ")", re.sub(r"\(\s+", "(", re.sub(r",\s+", ", ", code)))  # as one line
     return re.sub(r"[A-Za-z_]\w*", lambda word: numbers.get(word[0], word[0]), code)

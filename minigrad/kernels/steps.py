@@ -8,7 +8,7 @@
 A description is the block of 64-bit words, sizes and addresses, that a kernel is called with.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 
 from __future__ import annotations
 
