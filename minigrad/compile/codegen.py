@@ -51,6 +51,7 @@ _TIMES = {
     "chunk": ("t - start", "_t"),
     "": ("", "_b"),
 }
+_KINDS = {"carry": "state", "dcarry": "dstate", "r": "kept"}  # what has no name
 _LENGTHS = {"t": "T, ", "even": "2, ", "odd": "2, ", "chunk": "chunk, ", "": ""}
 EXTRA = {"t": 0, "before": 1, "after": 1}  # rows of time that a buffer has beside those of xs
 
@@ -273,7 +274,7 @@ class Bases:
     def base(self, buffer: Buffer) -> str:
         """What a value in the buffer is called."""
         kind = buffer.name.rstrip("0123456789")
-        return self.found.get(buffer.name) or ("kept" if kind == "r" else kind)
+        return self.found.get(buffer.name) or _KINDS.get(kind, kind)
 
 
 def canonical(text: str, names: Iterable[str]) -> str:

@@ -117,7 +117,7 @@ def leaky(h: Any, x: Any) -> Any:
         ("range(low, high)", "range(low, high + 1)"),
         ("t + after, b", "t + after + 1, b"),
         ("t + before, b", "t + before - 1, b"),
-        ("carry_in[j]", "carry_in[j + 1]"),
+        ("state_in[j]", "state_in[j + 1]"),
     ],
 )
 def test_an_access_outside_of_an_array_raises(right: str, wrong: str, monkeypatch: Any) -> None:
