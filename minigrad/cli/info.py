@@ -41,7 +41,7 @@ def facts() -> list[tuple[str, str]]:
         *((name, _version(name)) for name in ("numpy", "numba", "llvmlite", "graphviz")),
         ("CPU", _cpu()),
         ("threads", _threads()),
-        ("JIT", "off (NUMBA_DISABLE_JIT): NumPy twins" if _jit_disabled() else "on"),
+        ("JIT", "off (NUMBA_DISABLE_JIT): kernels run as Python" if _jit_disabled() else "on"),
         ("kernel cache", _cache()),
         ("kernels kept", summary(cache.kernels())),
         ("kernels at most", size_limit()),
