@@ -8,25 +8,25 @@ from ..kinds import elementwise
 
 @elementwise(cheap=True)
 def tanh(x):
-    """y = tanh(x).  Slope 1 / cosh(x)^2 <= 1: one source of vanishing gradients."""
+    """y = tanh(x), within 2.7 ulp.  Slope 1 / cosh(x)^2 <= 1: one source of vanishing gradients."""
     return scalar.tanh(x)
 
 
 @elementwise(method=False)
 def sech2(x):
-    """y = 1 / cosh(x)^2 = 1 - tanh(x)^2, the slope of tanh, within 4 ulp; tail 4 e^(-2|x|)."""
+    """y = 1 / cosh(x)^2 = 1 - tanh(x)^2, the slope of tanh, within 4.3 ulp; tail 4 e^(-2|x|)."""
     return scalar.sech2(x)
 
 
 @elementwise(symbol="σ", cheap=True)
 def sigmoid(x):
-    """y = 1 / (1 + e^-x).  Slope sigmoid(x) sigmoid(-x) <= 1/4."""
+    """y = 1 / (1 + e^-x), within 2.5 ulp.  Slope sigmoid(x) sigmoid(-x) <= 1/4."""
     return scalar.sigmoid(x)
 
 
 @elementwise(symbol="σ'", method=False)
 def sigmoid_slope(x):
-    """y = sigmoid(x) sigmoid(-x), the slope of sigmoid, within 4 ulp; tail e^-|x|."""
+    """y = sigmoid(x) sigmoid(-x), the slope of sigmoid, within 4.3 ulp; tail e^-|x|."""
     return scalar.sigmoid_slope(x)
 
 
@@ -62,7 +62,7 @@ def erf(x):
 
 @elementwise(method=False)
 def gauss(x):
-    """y = e^(-x^2), within 4 ulp."""
+    """y = e^(-x^2), within 1.6 ulp."""
     return scalar.gauss(x)
 
 
@@ -74,7 +74,7 @@ def ndtr(x):
 
 @elementwise(method=False)
 def bell(x):
-    """y = e^(-x^2 / 2), within 4 ulp."""
+    """y = e^(-x^2 / 2), within 1.6 ulp."""
     return scalar.bell(x)
 
 

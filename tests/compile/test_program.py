@@ -190,7 +190,8 @@ def test_a_program_shows_the_names_of_its_own_weights() -> None:
     with mg.no_grad():
         mg.scan(cell, cell.init_state(2), xs)
     result = mg.scan(cell, cell.init_state(2), xs)
-    assert "weight_hh.T" in str(result.explain()) and "weight_hh.T" in result.source
+    assert "weight_hh.T" in str(result.explain())
+    assert "weight_hh.T" in result.source
 
 
 def test_explain_tells_that_backward_has_not_run_yet() -> None:
