@@ -30,12 +30,12 @@ def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
 @pytest.fixture
 def filled(folder: Path) -> Path:
     """One kernel of 3000 bytes, an older one, a lone source, a remainder and a foreign file."""
-    (folder / f"scan_GRUCell_forward-{KEY}.o").write_bytes(bytes(1000))
+    (folder / f"scan_GRUCell_forward-{KEY}.sums").write_bytes(bytes(1000))
     (folder / f"scan_GRUCell_forward-{KEY}.py").write_bytes(bytes(2000))
-    (folder / f"element-{KEY}.o").write_bytes(bytes(72))
-    os.utime(folder / f"element-{KEY}.o", (1.0, 1.0))
+    (folder / f"element-{KEY}.sums").write_bytes(bytes(72))
+    os.utime(folder / f"element-{KEY}.sums", (1.0, 1.0))
     (folder / f"refused-{KEY}.py").write_bytes(bytes(500))
-    (folder / f".element-{KEY}.o.12.34").write_bytes(bytes(500))
+    (folder / f".element-{KEY}.sums.12.34").write_bytes(bytes(500))
     (folder / "thesis.py").write_text("precious")
     return folder
 
@@ -155,7 +155,7 @@ def test_what_cannot_be_removed_is_told_in_one_line(
     unlink = Path.unlink
 
     def refuse(path: Path, missing_ok: bool = False) -> None:
-        if path.suffix == ".o":
+        if path.suffix == ".sums":
             raise PermissionError(13, "Permission denied", str(path))
         unlink(path, missing_ok)
 
@@ -175,7 +175,7 @@ def test_a_cache_of_another_user_is_told_in_one_line(
 ) -> None:
     filled.chmod(0o755)
     (filled / "inner").mkdir()
-    os.replace(filled / f"element-{KEY}.o", filled / "inner" / f"element-{KEY}.o")
+    os.replace(filled / f"element-{KEY}.sums", filled / "inner" / f"element-{KEY}.sums")
     (filled / "inner").chmod(mode)
     monkeypatch.chdir(filled)  # folders above may be closed
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", "inner")
@@ -211,7 +211,7 @@ def test_warmup_says_what_each_cell_took_and_what_is_kept(
     def warm_up(cells: list[str], settings: Settings) -> None:
         assert (settings.embedding, settings.hidden) == sizes
         asked.extend(cells)
-        cache.store_object(f"element-{cache.key(*cells)}", [], b"")
+        cache.seal(cache.store(f"element-{cache.key(*cells)}.py", b""))
 
     monkeypatch.setattr("minigrad.flow.experiment.warm_up", warm_up)
     assert status("warmup") == 0
@@ -296,5 +296,5 @@ def test_ctrl_c_leaves_warmup_with_what_it_has_compiled(folder: Path) -> None:
     assert "Traceback" not in errors
     kept = cache.kernels()
     assert len(kept) >= 3
-    assert all(cache.load(entry.stem) for entry in kept)
-    assert all(path.suffix in (".o", ".py") for path in folder.iterdir())
+    assert all(cache.whole(entry.stem) for entry in kept)
+    assert not list(folder.glob(".*"))

@@ -105,15 +105,16 @@ def step(h, x):
 init, xs = mg.tensor(np.zeros((2, 3))), mg.tensor(np.ones((5, 2, 3)))
 result = mg.scan(step, init, xs)
 text = result.source
-body = text[text.index("def ") :]
-print("\n".join(body.splitlines()[:40]))
+print(text[text.index("def ") :].split('"""scan')[0])
 print("drawn to", mg.flow.draw(result, title="a leaky step").save("leaky-step.svg"))
 
 # %% [markdown]
-# It is plain text that one can read (`mg.flow.draw` shows the same step as a picture): a loop over
-# the steps, and one loop over rows and units in which all five operations are a few lines. Nothing
-# of it was written by hand. It is kept in a folder (`minigrad cache` lists it), under a name that
-# is a hash of its content, so the next process starts with machine code.
+# It is Python that one can read (`mg.flow.draw` shows the same step as a picture): `units` is the
+# step, for the units of one row of the batch, all five operations in a line or two; `shard` calls
+# it for every step and row. Nothing of it was written by hand. Numba compiles it, and its file is
+# kept in a folder (`minigrad cache` lists it), under a name that is a hash of its content, so the
+# next process starts with machine code. With `NUMBA_DISABLE_JIT=1` the same file runs as plain
+# Python: a debugger steps through it.
 #
 # ## The price: numbers that are not real numbers
 #

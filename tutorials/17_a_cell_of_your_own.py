@@ -155,12 +155,20 @@ assert report.kept_floats == H  # n alone: h is a result of the scan anyway
 # Of each row and step BPTT needs `n` and the state, and the state is a result that is kept anyway:
 # so what it costs is 32 floats.
 #
-# The kernel itself is text: `result.source`. Here is the loop over time of the forward one. Each
-# `for j` runs over vectors of the CPU's width; the values between its lines never see memory.
+# The kernel itself is Python that Numba compiles: `result.source`. Here is what the forward one
+# does for one row of the batch at one step. `h_in` and `h_out` are rows of the array of all states,
+# `n` is one number. LLVM makes vectors of the loop, and what has a name but no brackets never sees
+# memory. The comments are the numbers of the values in the program.
 
 # %%
 source = result.source
-print(source[source.index("    for i in range(steps):") :].split("\n\n")[0])
+print(source[source.index("def units") :].split("\n\n")[0])
+
+# %% [markdown]
+# And around it, the loop over time, with a product by a packed weight at each step:
+
+# %%
+print(source[source.index("    for n in range(T):") :].split("\n\n")[0])
 
 # %% [markdown]
 # `minigrad explain lstm --passes --source` prints all of this for the cells that ship.

@@ -51,6 +51,7 @@ _TIMES = {
     "chunk": ("t - start", "_t"),
     "": ("", "_b"),
 }
+_KINDS = {"carry": "state", "dcarry": "dstate", "r": "kept"}  # what has no name
 _LENGTHS = {"t": "T, ", "even": "2, ", "odd": "2, ", "chunk": "chunk, ", "": ""}
 EXTRA = {"t": 0, "before": 1, "after": 1}  # rows of time that a buffer has beside those of xs
 
@@ -273,15 +274,16 @@ class Bases:
     def base(self, buffer: Buffer) -> str:
         """What a value in the buffer is called."""
         kind = buffer.name.rstrip("0123456789")
-        return self.found.get(buffer.name) or ("kept" if kind == "r" else kind)
+        return self.found.get(buffer.name) or _KINDS.get(kind, kind)
 
 
 def canonical(text: str, names: Iterable[str]) -> str:
-    r"""A text without its comments, its names numbered: equal for cells that compute alike.
+    """A text without its comments, with numbers for its names: equal for cells that compute alike.
 
-    >>> canonical("f = sigmoid(x_t[j])  # %3\n", ["x_t", "f"])
-    'n1 = sigmoid(n0[j])\n'
+    >>> canonical("f = sigmoid(x_t[j])  # %3", ["x_t", "f"])
+    'n1 = sigmoid(n0[j])'
     """
     numbers = {name: f"n{k}" for k, name in enumerate(names)}
     code = re.sub(r" *# .*$", "", text, flags=re.MULTILINE)
+    code = re.sub(r",\s+\)", ")", re.sub(r"\(\s+", "(", re.sub(r",\s+", ", ", code)))  # as one line
     return re.sub(r"[A-Za-z_]\w*", lambda word: numbers.get(word[0], word[0]), code)

@@ -133,9 +133,9 @@ class Backward:
         self.of: dict[Value, Buffer] = {}
         self.carry: list[Buffer] = []
         for k, (before, after) in enumerate(zip(program.carry, program.carry_out, strict=True)):
-            name = forward.carry[k].comment
+            of = forward.carry[k].comment
             even, odd = (
-                Buffer(f"dcarry{k}", before.size, before.dtype, at, comment=name and f"d{name}")
+                Buffer(f"dcarry{k}", before.size, before.dtype, at, comment=of and f"d{of}")
                 for at in ("even", "odd")
             )
             places[before] = whole(even, before.row)

@@ -9,9 +9,9 @@ operation moves: brackets keep the order in which the program computes, and so e
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import math
-import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _INFIX = {
     "eq": ("==", 2), "ne": ("!=", 2),
 }  # fmt: skip
 _NOT, _MINUS, _ATOM = 1, 7, 9
-_LONGEST = 72  # of a formula: longer ones are cut in two
+_MOST = 6  # operations in a formula: longer ones are cut in two
 
 
 class Names:
@@ -51,9 +51,10 @@ def identifier(label: str) -> str:
     >>> identifier("h"), identifier("weight_hh.T"), identifier("bias_ih + bias_hh")
     ('h', 'weight_hh_T', 'bias')
     """
-    words = re.findall(r"[A-Za-z]\w*", label, re.ASCII)
+    words = re.findall(r"\b[A-Za-z]\w*", label, re.ASCII)
     if not re.fullmatch(r"[\w./#]+", label):
-        words = [os.path.commonprefix(words).rstrip("_")]
+        same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*words))
+        words = ["".join(letters[0] for letters in same).rstrip("_")]
     name = "_".join(words)
     return name if name.isidentifier() and len(name) <= 24 else ""
 
@@ -66,6 +67,7 @@ class Node:
     args: tuple[int, ...] = ()
     text: str = ""
     strength: int = _ATOM
+    size: int = 0  # operations in the text
     uses: int = 0
     wish: str = ""  # it gets a line of this name
     spare: str = ""  # what it is called if it gets a line anyway
@@ -146,11 +148,12 @@ class Formulas:
 
     def _write(self, node: Node) -> None:
         node.text, node.strength = self._format(node)
+        node.size = 1 + sum(self.nodes[k].size for k in node.args)
         node.written = True
-        if node.wish or node.uses > 1 or len(node.text) > _LONGEST:
+        if node.wish or node.uses > 1 or node.size > _MOST:
             name = self.names.unique(node.wish or node.spare or "v")
             self.lines(f"{name} = {node.text}" + (f"  # {node.comment}" if node.comment else ""))
-            node.text, node.strength = name, _ATOM
+            node.text, node.strength, node.size = name, _ATOM, 0
 
     def _format(self, node: Node) -> tuple[str, int]:
         args = [self.nodes[k] for k in node.args]

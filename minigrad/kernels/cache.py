@@ -222,6 +222,8 @@ def kernels() -> list[Entry]:
     sizes: dict[str, int] = {}
     with suppress(OSError):
         for path, stem in _files():
+            if path.name.startswith("."):  # a remainder, or being written
+                continue
             with suppress(OSError):  # another process is clearing the folder
                 about = path.stat()
                 sizes[stem] = sizes.get(stem, 0) + about.st_size

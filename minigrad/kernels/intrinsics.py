@@ -351,7 +351,7 @@ def contiguous(context, builder, kind, data, shape):
 
 
 def _numbers(given):
-    """(how many integers there are in a type, one or a tuple of them; the type they are cast to)."""
+    """(how many integers a type has, one or a tuple of them; the type that they are cast to)."""
     if isinstance(given, types.BaseTuple):
         return len(given), types.UniTuple(types.intp, len(given))
     return 1, types.intp
@@ -409,7 +409,7 @@ def _row(typing, a, *index):
 
 
 def inside(shape, index):
-    """Raises IndexError unless the index is one of the shape's: -1 is none, other than in Python."""
+    """Raises IndexError unless the index is one of the shape's, from 0 on."""
     for i, n in zip(index, shape):
         if i < 0 or i >= n:
             raise IndexError("a row outside of its array")

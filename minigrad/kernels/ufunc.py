@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-
 # The inner loop of a NumPy (g)ufunc: f(context, args, dims, steps, auxiliary), of NEP 43.
 LOOP = "int32(int64, int64, int64, int64, int64)"
 

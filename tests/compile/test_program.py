@@ -210,7 +210,7 @@ def test_the_source_is_python_that_shows_the_program() -> None:
     result = ran(nn.GRUCell(3, 4, dtype=F64))
     tree = ast.parse(result.source)
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    assert names == ["run", "shard", "run", "shard"]
-    for part in ("for i in range(steps):", "product(", "sigmoid(", "weight_hh"):
+    assert names == ["units", "shard", "units", "shard"]
+    for part in ("for n in range(T):", "product(", "z = sigmoid(", "h_in[j]", "dz = ", "weight_hh"):
         assert part in result.source
     assert "return carry: %" in result.source
