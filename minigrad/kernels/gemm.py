@@ -180,6 +180,8 @@ def block(d, real):
     flat = a_row == size  # a is k-major: read from afar, its tiles are but pieces of lines
     wide = (large | far) & (n >= (2 if flat else 8) * width)
     strip, rest, at_once, height = width, packed_width, m, tallest(a_row)
+    if across & (vectors <= VECTORS) & (n > width):
+        strip = rest = n // lanes * lanes  # read in place, all panels one after the other
     memory, own = scratch(PANEL_BYTES), scratch(A_BYTES)
     spare = malloc(most_depth * STRIP * size) if wide else int64(0)
     wide = spare != 0
@@ -194,11 +196,11 @@ def block(d, real):
         while n0 < n:
             columns = strip if strip <= n - n0 else least(rest, n - n0)
             first, row, here = address(part(b, k0, depth, n0, columns)), b_row, width
+            step = here * size
             if wide | (not across) | (columns % lanes != 0):
                 here, row = packed_width, packed_width * size
-                run_pack(
-                    table, memory, depth * row, here, first, b_row, b_col, depth, columns, real
-                )
+                step = depth * row
+                run_pack(table, memory, step, here, first, b_row, b_col, depth, columns, real)
                 first = memory
             i = int64(0)
             while i < m:
@@ -210,7 +212,7 @@ def block(d, real):
                     left, left_row, left_col = own, size, tall * size
                 place = address(part(c, i, rows, n0, columns))
                 run_multiply(
-                    table, left, left_row, left_col, first, depth * row, row, place, c_row, c_col,
+                    table, left, left_row, left_col, first, step, row, place, c_row, c_col,
                     rows, depth, columns, here, height, least(k0, 1), real,
                 )  # fmt: skip
                 i += at_once

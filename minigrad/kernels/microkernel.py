@@ -41,7 +41,7 @@ _POINTER, _VOID = _I8.as_pointer(), ir.VoidType()
 
 WIDTHS = 1, 2, 4, 8  # vectors in a row of a tile
 ROWS = 12 if platform.machine() in ("arm64", "aarch64") or host.vector_bits() == 512 else 6
-LEFT = 2 * ROWS - 1  # rows yet to do from which on a tile is chosen with those behind it in mind
+LEFT = 2 * ROWS  # with more rows yet to do, the next tile is chosen as if there were so many
 VECTORS = 2  # ROWS x VECTORS accumulators leave registers for a row of b, of 32 or of 16
 
 
