@@ -89,7 +89,21 @@ def _plain_fma(x, y, z):
     if np.result_type(x) == np.float32:
         wide = np.multiply(x, y, dtype=np.float64) + z  # the product is exact
         return np.float32(wide) if np.ndim(wide) == 0 else wide.astype(np.float32)
-    return x * y + z
+    with np.errstate(all="ignore"):  # by Dekker and Knuth: what rounding takes is put back once
+        product = x * y
+        (a, b), (c, d) = _halves(x), _halves(y)
+        lost = ((a * c - product) + a * d + b * c) + b * d
+        total = product + z
+        rest = total - product
+        lost = lost + ((product - (total - rest)) + (z - rest))
+        return total + np.where(np.isfinite(lost), lost, 0.0)[()]
+
+
+def _halves(x):
+    """x as a sum of two numbers of 26 bits, whose products are exact."""
+    high = 134217729.0 * x  # 2^27 + 1
+    high = high - (high - x)
+    return high, x - high
 
 
 fma = _llvm("fmuladd", 3, _plain_fma)
