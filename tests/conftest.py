@@ -130,7 +130,7 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 @pytest.fixture
 def jit_disabled() -> bool:
-    """Whether the kernels are their plain NumPy twins."""
+    """Whether kernels are run by Python, and ops by NumPy."""
     return JIT_DISABLED
 
 

@@ -33,6 +33,7 @@ import ctypes
 import math
 import platform
 import struct
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -44,7 +45,11 @@ from minigrad.kernels import host
 from minigrad.kernels.jit import mode
 
 # Options of njit, for functions that only kernels call.
-inner = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inner: dict[str, Any] = {
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 PLAIN, CHECKED = mode() == "plain", mode() == "checked"
 _I8, _I32, _I64 = (ir.IntType(size) for size in (8, 32, 64))
 

@@ -89,9 +89,7 @@ def test_errors_are_what_the_page_on_accuracy_says(name, dtype, rng):
     assert got.dtype == dtype
     with mpmath.workprec(200):
         worst = max((ulps(y, reference(mpmath.mpf(float(v)))), v) for v, y in zip(x, got))
-    assert worst[0] <= LARGEST.get(name, 2.7), (
-        f"{name}({worst[1]!r}) is off by {worst[0]:.1f} ulp"
-    )
+    assert worst[0] <= LARGEST.get(name, 2.7), f"{name}({worst[1]!r}) is off by {worst[0]:.1f} ulp"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
