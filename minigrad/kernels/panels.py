@@ -18,6 +18,7 @@ from minigrad.kernels.gemm import (
     DEPTH_OF_DOUBLES,
     REGISTER,
     entry,
+    run_column,
     run_multiply,
     tallest,
 )
@@ -36,9 +37,19 @@ def multiply_rows(table, a_, a_row, panels, c, c_row, m, k, n, vectors, add, rea
     """c (+)= a @ b, b in panels of `vectors` vectors; rows of a and c are contiguous."""
     size = itemsize(matrix(a_, m, a_row, k, 1, real))
     row, most_depth = vectors * REGISTER, DEPTH if size == 4 else DEPTH_OF_DOUBLES
+    width, height = row // size, tallest(a_row)
     for k0 in range(0, k, most_depth):
-        run_multiply(
-            table, a_ + k0 * size, a_row, size, panels + k0 * row, k * row, row, c, c_row, size,
-            m, least(k - k0, most_depth), n, row // size, tallest(a_row), add, real,
-        )  # fmt: skip
+        depth, left, panel, place = least(k - k0, most_depth), a_ + k0 * size, panels + k0 * row, c
+        more = n
+        while more >= width:  # a step of a small batch is over before two calls more are made
+            run_column(
+                table, left, a_row, size, panel, row, place, c_row, depth, m, vectors, height, add,
+                real,
+            )  # fmt: skip
+            panel, place, more = panel + k * row, place + row, more - width
+        if more > 0:
+            run_multiply(
+                table, left, a_row, size, panel, k * row, row, place, c_row, size,
+                m, depth, more, width, height, add, real,
+            )  # fmt: skip
         add = int64(1)

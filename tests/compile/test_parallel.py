@@ -55,6 +55,7 @@ def test_the_same_bits_on_one_and_several_threads_and_on_every_run(name: str, rn
             identical(first, outcome(run, wanted, "fused"))
 
 
+@pytest.mark.needs_jit
 def test_the_same_bits_for_a_batch_worth_two_threads(rng: Any) -> None:
     """Nothing patched: sizes at which the rows are shared out by themselves."""
     layer = nn.LSTM(16, 24, generator=rng)
