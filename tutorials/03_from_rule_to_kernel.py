@@ -31,7 +31,7 @@ from minigrad.ops import activations, gradients
 
 # %%
 declared = inspect.getsource(activations)
-start = declared.index("@elementwise\ndef tanh")
+start = declared.rindex("@elementwise", 0, declared.index("def tanh"))
 print(declared[start : declared.index("@", start + 1)].rstrip())
 rules = inspect.getsource(gradients).splitlines()
 print(next(line for line in rules if line.startswith("tanh.vjp")))

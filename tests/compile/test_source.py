@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,12 @@ import pytest
 from compile.agree import PLAIN, assert_agree
 
 import minigrad as mg
-from minigrad.compile import codegen
-from minigrad.compile import scan as scan_function
+from minigrad.compile import codegen, fused
 from minigrad.compile.formula import Formulas, Names, identifier
 from minigrad.expr import Expr
 from minigrad.kernels import jit
 
-COMPILED = sys.modules[scan_function.__module__]._COMPILED
+COMPILED = fused._COMPILED
 
 
 def lines(result: Expr, *named: tuple[Expr, str]) -> list[str]:

@@ -129,8 +129,9 @@ def test_an_lstm_is_the_picture_of_its_paper() -> None:
     assert {("σ fₜ", "×"), ("σ iₜ", "×"), ("tanh gₜ", "×"), ("+ cₜ", "tanh")} <= forward
     assert {("cₜ₋₁", "×"), ("+ cₜ", "cₜ"), ("σ oₜ", "× hₜ"), ("× hₜ", "yₜ")} <= forward
     backward = arrows(picture, "b_")
-    assert {("σ′", "×"), ("tanh′", "×"), ("tanh gₜ", "×"), ("σ iₜ", "×")} <= backward
-    assert {("σ′", "× cₜ₋₁"), ("+ cₜ", "tanh′"), ("σ fₜ", "×"), ("×", "∂L/∂cₜ₋₁")} <= backward
+    assert {("tanh gₜ", "× diₜ"), ("σ iₜ", "× dgₜ"), ("tanh", "× doₜ")} <= backward
+    assert {("σ′", "× df_preₜ"), ("× diₜ", "× di_preₜ"), ("tanh′", "× dg_preₜ")} <= backward
+    assert {("cₜ₋₁", "× cₜ₋₁ dfₜ"), ("σ fₜ", "× dcₜ"), ("× dcₜ", "∂L/∂cₜ₋₁")} <= backward
 
 
 def test_ops_of_one_loop_share_a_cluster_and_products_stand_alone() -> None:

@@ -77,7 +77,9 @@ def unpack(packed: dict[str, Any]) -> Array:
         raise ValueError(f"unpack: expected the code 'linear' or 'log', got {packed['code']!r}.")
     size = codes & (SIGN - 1)
     regular = np.minimum(size, LOG_TOP)  # the special codes are no powers
-    x = 10.0 ** (lo + (regular - 1) / (LOG_TOP - 1) * (hi - lo))
+    with np.errstate(over="ignore"):  # the logarithm of the largest number is rounded up
+        x = 10.0 ** (lo + (regular - 1) / (LOG_TOP - 1) * (hi - lo))
+    x = np.minimum(x, np.finfo(float).max)
     x[size == 0], x[size == 32765], x[size == 32766] = 0.0, np.inf, np.nan
     return np.where(codes & SIGN, -x, x)
 
