@@ -103,6 +103,7 @@ def test_all_floats_are_all_floats_and_doubles_have_both_signs_and_all_magnitude
     assert np.mean(np.abs(x) < 20) > 0.4
 
 
+@pytest.mark.needs_jit  # NumPy's exp is another
 def test_a_wrong_value_or_a_lost_nan_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.array([0.25, 0.5, np.nan, 1.0], np.float32)
     assert ulp.worst("exp", [x]).ulp < 1.1
