@@ -75,6 +75,9 @@ class Kernel:
         self.module = module
         self.functions = functions  # cfuncs; njit functions if checked, Python's without JIT
         self.found = found  # in the cache, rather than compiled by this process
+        for function in functions.values():
+            # Code that daemon threads run while the interpreter ends must outlast it.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(function))
 
     def __getitem__(self, entry: str) -> int:
         if mode() == "native":
