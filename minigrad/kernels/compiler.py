@@ -52,7 +52,7 @@ from typing import Any
 
 from minigrad.kernels import cache as files
 from minigrad.kernels import host
-from minigrad.kernels.jit import KernelError, mode, no_garbage_collection, undisturbed
+from minigrad.kernels.jit import KernelError, for_good, mode, no_garbage_collection, undisturbed
 
 _OPTIONS = {"error_model": "numpy", "cache": True}  # NumPy's: a check at each division costs SIMD
 
@@ -76,8 +76,7 @@ class Kernel:
         self.functions = functions  # cfuncs; njit functions if checked, Python's without JIT
         self.found = found  # in the cache, rather than compiled by this process
         for function in functions.values():
-            # Code that daemon threads run while the interpreter ends must outlast it.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(function))
+            for_good(function)
 
     def __getitem__(self, entry: str) -> int:
         if mode() == "native":

@@ -202,7 +202,7 @@ def _connect(kernel: Kernel, types: str) -> None:
     ]  # fmt: skip
     table = np.array(words, np.int64)
     kernel.function("loop")(0, table.ctypes.data, 0, 1, 0)
-    _tables.append(table)
+    _tables.append(jit.for_good(table))
 
 
 @cache

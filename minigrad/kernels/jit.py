@@ -7,12 +7,14 @@ imported, or stopped while it fills its tables, fails for good.
 from __future__ import annotations
 
 import _thread
+import ctypes
 import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from minigrad.errors import MinigradError
 
@@ -114,3 +116,11 @@ def no_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def for_good(made: Any) -> Any:
+    """The object, which now outlasts the interpreter: a daemon thread may be in a kernel to the end,
+    and run code or read words that would be freed with the modules that hold them.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+    return made

@@ -88,7 +88,7 @@ def _table(dtype: np.dtype) -> Array:
     if jit.mode() == "native":  # else they are not called by address
         pieces = [_gemm(dtype)[name] for name in ("column", "move", "pack", "multiply")]
     pool = links["minigrad_parallel_for"], links["minigrad_thread_count"]
-    _tables.append(np.array([*pieces, 0, 0, *pool], np.int64))
+    _tables.append(jit.for_good(np.array([*pieces, 0, 0, *pool], np.int64)))
     return _tables[-1]
 
 

@@ -82,7 +82,7 @@ def _memory() -> ctypes.Array[ctypes.c_int64]:
     """
     from minigrad.kernels.pool import WORDS
 
-    return (ctypes.c_int64 * (WORDS + 8))()
+    return jit.for_good((ctypes.c_int64 * (WORDS + 8))())
 
 
 class _Pool:
