@@ -119,8 +119,8 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def for_good(made: Any) -> Any:
-    """The object, which now outlasts the interpreter: a daemon thread may be in a kernel to the end,
-    and run code or read words that would be freed with the modules that hold them.
+    """The object, which now outlasts the interpreter: a daemon thread may be in a kernel to the
+    end, and run code or read words that would be freed with the modules that hold them.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
     return made
