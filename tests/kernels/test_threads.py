@@ -242,7 +242,6 @@ def test_the_environment_says_how_many_unless_the_program_does():
 
 
 @pytest.mark.needs_jit
-@pytest.mark.xfail(strict=False, reason="one time in some forty the process ends by SIGSEGV")
 def test_a_program_ends_at_once_whatever_its_threads_do():
     code = """
 import threading, time, numpy as np
