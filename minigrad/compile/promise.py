@@ -56,9 +56,16 @@ def pure(cell: C) -> C:
     return cell
 
 
+# What Python itself writes into a class some time after it was defined: `copy` and `pickle` the
+# first, whoever asks for the annotations the rest. No step reads them.
+_WRITTEN_LATER = {"__slotnames__", "__annotations__", "__annotations_cache__", "__annotate__"}
+
+
 def _definition(cls: type) -> tuple[Any, ...]:
     """What a class and those that it derives from define: other once something is replaced."""
-    return tuple([tuple(vars(c).values()) for c in cls.__mro__[:-1]])
+    return tuple(
+        [v for c in cls.__mro__[:-1] for name, v in vars(c).items() if name not in _WRITTEN_LATER]
+    )
 
 
 def is_pure(cell: Any) -> bool:

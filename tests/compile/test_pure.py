@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gc
+import pickle
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -120,6 +123,22 @@ def test_a_class_whose_method_was_replaced_is_not_trusted(method: str, monkeypat
     assert [reused(cell) for _ in range(4)] == [False] * 4
     monkeypatch.undo()
     settled(cell)
+
+
+@pytest.mark.parametrize(
+    "ask", [copy.deepcopy, copy.copy, lambda cell: pickle.loads(pickle.dumps(cell)), signature]
+)
+def test_what_python_itself_writes_into_a_class_is_no_change(ask: Any) -> None:
+    class Fresh(nn.GRUCell):  # no other test has asked this class yet
+        pass
+
+    globals()["Fresh"] = Fresh
+    Fresh.__qualname__ = "Fresh"  # where pickle finds it
+    mg.pure(Fresh)
+    cell = Fresh(3, 3, dtype=F64)
+    settled(cell)
+    ask(cell)
+    assert reused(cell)
 
 
 def test_what_derives_from_a_cell_of_nn_is_a_cell_of_ones_own() -> None:
