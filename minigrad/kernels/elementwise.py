@@ -181,9 +181,6 @@ def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
     return "\n".join(text) + "\n"
 
 
-_tables: list[np.ndarray] = []  # kept for the loops that know their addresses
-
-
 def _connect(kernel: Kernel, types: str) -> None:
     """Tells a loop where `drive` is, and `drive` what it loops over."""
     inputs, outputs = types.split("->")
@@ -200,9 +197,8 @@ def _connect(kernel: Kernel, types: str) -> None:
         _block(max(sizes)), driver.module.ROOM // max(sizes),
         64 // max(sizes), *sizes,
     ]  # fmt: skip
-    table = np.array(words, np.int64)
+    table = jit.for_good(np.array(words, np.int64))
     kernel.function("loop")(0, table.ctypes.data, 0, 1, 0)
-    _tables.append(jit.for_good(table))
 
 
 @cache

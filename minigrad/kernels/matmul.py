@@ -88,11 +88,10 @@ def _table(dtype: np.dtype) -> Array:
     if jit.mode() == "native":  # else they are not called by address
         pieces = [_gemm(dtype)[name] for name in ("column", "move", "pack", "multiply")]
     pool = links["minigrad_parallel_for"], links["minigrad_thread_count"]
-    _tables.append(jit.for_good(np.array([*pieces, 0, 0, *pool], np.int64)))
-    return _tables[-1]
+    # For good also where two threads make one at once: kernels know the address of either.
+    return jit.for_good(np.array([*pieces, 0, 0, *pool], np.int64))
 
 
-_tables: list[Array] = []  # kernels know their addresses, also of one that two threads made at once
 _BLOCK, _PRODUCT = 4, 5  # what comes later
 
 
@@ -138,10 +137,10 @@ def _gufunc(dtype: np.dtype) -> Callable[..., Array]:
     addresses = _table(dtype)
     kernel = _built("matmul", _MATMUL_TEXT, dtype, block=_words(2), matmul=LOOP)
     loop = kernel.function("matmul")
-    loop(0, addresses.ctypes.data, 0, 0, 0)
+    addresses[_BLOCK] = kernel["block"] if jit.mode() == "native" else 0
+    loop(0, addresses.ctypes.data, 0, 0, 0)  # not before: another thread may be in there already
     if jit.mode() == "checked":
         return partial(_checked, loop)
-    addresses[_BLOCK] = kernel["block"]
     types = f"{dtype.char}{dtype.char}->{dtype.char}"
     return ufunc("matmul", kernel["matmul"], types, "(m?,k),(k,n?)->(m?,n?)")
 

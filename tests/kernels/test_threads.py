@@ -219,6 +219,32 @@ def test_an_idle_pool_takes_no_time(kernel):
     assert time.process_time() - before < 0.02
 
 
+@pytest.mark.needs_jit
+def test_a_thread_may_multiply_while_another_makes_the_product():
+    code = """
+import threading, numpy as np
+from minigrad.kernels import matmul, threads
+threads.set_num_threads(2)
+a, done = np.ones((200, 200), np.float32), threading.Event()
+def multiply():
+    while not done.is_set():
+        assert matmul.matmul(a, a)[0, 0] == 200
+matmul.matmul(a, a)
+workers = [threading.Thread(target=multiply) for _ in range(2)]
+for worker in workers:
+    worker.start()
+for _ in range(200):
+    matmul._table.cache_clear()
+    matmul._gufunc(a.dtype)
+done.set()
+for worker in workers:
+    worker.join()
+print("done")
+"""
+    done = run_python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 @pytest.mark.parametrize("n", [0, -1, 513, 1.5, 2.0, "2", None, True])
 def test_numbers_of_threads_that_make_no_sense_are_refused(n):
     before = threads.get_num_threads()
