@@ -44,10 +44,12 @@ class _Slice(Partial):
 
     __slots__ = ("g", "index", "shape")
 
-    def __init__(self, g: Array, index: Any, shape: tuple[int, ...]):
+    def __init__(self, g: Any, index: Any, shape: tuple[int, ...]):
         self.g, self.index, self.shape = g, index, shape
 
-    def add_to(self, total: Array | None) -> Array:
+    def add_to(self, total: Any) -> Any:
+        if state.jit is not None:
+            return state.jit.added_at(total, self.index, self.g, self.shape)
         if total is None:
             total = np.zeros(self.shape, self.g.dtype)
         ops.index.add_at(total, self.index, self.g)
@@ -77,7 +79,7 @@ def cotangent(where: str, output: Tensor, grad: Any, create_graph: bool) -> Any:
             )
         grad = np.ones(output.shape, output.dtype)
     value = of_output(where, output, grad)
-    return value if create_graph else kept(value)
+    return value if create_graph or state.jit is not None else kept(value)
 
 
 def of_output(where: str, output: Tensor, grad: Any) -> Tensor:
@@ -110,10 +112,12 @@ def walk(
     (None where nothing arrived) and no `.grad` is touched. stop: nothing behind `wanted` is
     visited, and their hooks do not run: a part of a walk that goes on elsewhere.
     """
+    # While mg.jit records a step, the pass runs on Tensors, too: so it sees every operation of it.
+    on_tensors = create_graph or state.jit is not None
     before = state.switch(recording=create_graph)
     try:
         with np.errstate(all="ignore"):  # Inf and NaN are data here; detect_anomaly reports them
-            return _walk(outputs, seeds, wanted, retain_graph, create_graph, stop)
+            return _walk(outputs, seeds, wanted, retain_graph, on_tensors, stop)
     finally:
         state.switch(**before)
 
@@ -123,7 +127,7 @@ def _walk(
     seeds: Sequence[Any],
     wanted: Sequence[Tensor] | None,
     retain_graph: bool,
-    create_graph: bool,
+    on_tensors: bool,
     stop: bool,
 ) -> list[Any]:
     targets = None if wanted is None else {id(_target(t)) for t in wanted}
@@ -145,13 +149,13 @@ def _walk(
         if node.hooks is not None or node.retained or node.tape is not None:
             g = _show(node, g, targets is None)
         if targets is not None and id(node) in targets:
-            found[id(node)] = delivered.own(g) if create_graph else g.copy()
+            found[id(node)] = delivered.own(g) if on_tensors else g.copy()
         if node._saved is None:
             _refuse_freed(node)
         if versions.latest > node.position:
             versions.check(node)
         inputs, plan = node.inputs, node.plan
-        if plan.fused and not create_graph:  # elementwise, the most frequent by far
+        if plan.fused and not on_tensors:  # elementwise, the most frequent by far
             shapes = node.in_shapes
             for i, kernel in plan.fused:
                 gx = g if kernel is None else kernel(g, node._saved)
@@ -167,7 +171,7 @@ def _walk(
                 else:
                     sums[key] = gx
         else:
-            for i, gx in _pull_recorded(node, g) if create_graph else _pull(node, g):
+            for i, gx in _pull_recorded(node, g) if on_tensors else _pull(node, g):
                 if anomaly:
                     _check_pulled(node, g, i, gx)
                 sums.add(id(inputs[i]), gx)
@@ -184,7 +188,7 @@ def _walk(
         if isinstance(g, Tensor):
             g = delivered.own(g)
         if targets is None:
-            _accumulate(leaf, g, create_graph)
+            _accumulate(leaf, g, on_tensors)
         elif id(leaf) in targets:
             found[id(leaf)] = g
     if wanted is None:
@@ -291,7 +295,11 @@ def _check_pulled(node: Node, g: Any, i: int, gx: Any) -> None:
 def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
     """The same on Tensors: the rules are expressions of ops, so calling them records them."""
     if node.op.kind == "scan":
+        if state.jit is not None and not state.recording:
+            return state.jit.pulled(node, g)
         return node.op.pull(node, g, recorded=True)
+    if node.op is ops.getitem and state.jit is not None and not state.recording:
+        return [(0, _Slice(g, node.params["index"], node.input_shape(0)))]
     plan = node.plan
     saved: list[Tensor] = []
     for position, array in zip(plan.saves, node._saved or (), strict=True):
@@ -406,6 +414,8 @@ def _show(node: Node, g: Any, backward: bool) -> Any:
 
 def _run_hooks(hooks: list[Any], g: Any) -> Any:
     """What the hooks make of g. They get a copy of their own, and may keep it and write into it."""
+    if state.jit is not None:
+        state.jit.refuse("a hook on a gradient: leave mg.jit off while you look inside")
     recorded = isinstance(g, Tensor)
     value = _copied(g) if recorded else wrap(g.copy(), None, False)
     for hook in list(hooks):
@@ -433,12 +443,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _accumulate(leaf: Tensor, g: Any, create_graph: bool) -> None:
+def _accumulate(leaf: Tensor, g: Any, on_tensors: bool) -> None:
     with _accumulating:
-        have = leaf._grad
+        have = leaf.grad
         if have is None:
             leaf._grad = g if isinstance(g, Tensor) else wrap(g, None, False)
-        elif create_graph or have.requires_grad:
+        elif on_tensors or have.requires_grad:
             leaf._grad = have + g
         else:
             leaf._grad = wrap(np.asarray(have._data + g), None, False)

@@ -30,6 +30,7 @@ from .border import tensors_in
 from .dtypes import supported
 from .errors import DeclarationError, DTypeError, ShapeError, describe
 from .plan import Plan, Plans, Pullback
+from .switches import state
 
 Array = np.ndarray
 REGISTRY: dict[str, Op] = {}
@@ -219,6 +220,8 @@ class Op:
                 apply = next((t.__apply__ for t in tensors_in(a)), None)
             if apply is not None:
                 return apply(self, inputs, params)
+        if state.jit is not None:
+            return state.jit.on_arrays(self, inputs, params)
         arrays, _ = self.arrays(inputs)
         return self.forward(arrays, self.prepared(arrays, params))
 

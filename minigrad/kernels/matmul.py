@@ -168,7 +168,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         a, b = (x.copy() if np.may_share_memory(x, out) else x for x in (a, b))
         return _products[a.dtype](a, b, out)
     except KeyError:
-        _products[a.dtype] = _function(a.dtype)
+        function(a.dtype)
         return matmul(a, b, out)
     except TypeError:
         raise DTypeError(
@@ -177,6 +177,13 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         ) from None
     except ValueError as error:
         raise ShapeError(f"matmul: {describe(a)} @ {describe(b)} does not fit: {error}.") from None
+
+
+def function(dtype: np.dtype) -> Callable[..., Array]:
+    """f(a, b, y) itself, for arrays that are known to fit and not to overlap."""
+    if dtype not in _products:
+        _products[dtype] = _function(dtype)
+    return _products[dtype]
 
 
 def _function(dtype: np.dtype) -> Callable[..., Array]:

@@ -11,7 +11,8 @@ import numpy as np
 from .. import checks, ops
 from ..border import plain
 from ..errors import DTypeError, ShapeError, TraceError, describe
-from ..random import default_generator
+from ..random import default_generator, drawn
+from ..tape import state
 from ..tensors import Tensor, as_tensor
 from . import init
 from .module import Module, Parameter
@@ -102,7 +103,8 @@ class Embedding(Module):
         rows = ops.take(self.weight, index)
         if self.padding_idx is None:
             return rows
-        return ops.where((index != self.padding_idx)[..., None], rows, rows.detach())
+        real = ops.not_equal(index, self.padding_idx)
+        return ops.where(real.reshape((*real.shape, 1)), rows, rows.detach())
 
     def describe(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
@@ -117,12 +119,19 @@ def check_indices(who: str, indices: Any, n: int) -> Any:
     index = plain(indices)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{who}: expected integers, got {describe(index)}.")
+    if state.jit is not None:
+        state.jit.checks(who, index, lambda array: _check_range(who, array, n))
+    else:
+        _check_range(who, index, n)
+    return index
+
+
+def _check_range(who: str, index: np.ndarray, n: int) -> None:
     if index.size and not (index.min() >= 0 and index.max() < n):
         raise ShapeError(
             f"{who}: expected integers from 0 to {n - 1}, got some from {index.min()} to "
             f"{index.max()}."
         )
-    return index
 
 
 class LayerNorm(Module):
@@ -202,9 +211,9 @@ def drop(x: Tensor, p: float, generator: np.random.Generator | None) -> Tensor:
             "all steps before and pass them in as xs (ZoneoutLSTMCell does), call eval(), or run "
             "this cell with mode='tape'."
         )
-    kept = default_generator(generator).random(x.shape) >= p
+    random, shape, dtype = default_generator(generator).random, x.shape, x.dtype
     scale = 0.0 if p == 1.0 else 1.0 / (1.0 - p)
-    return x * (kept * scale).astype(x.dtype)
+    return x * drawn(lambda: ((random(shape) >= p) * scale).astype(dtype))
 
 
 class Sequential(Module):

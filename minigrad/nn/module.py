@@ -64,6 +64,8 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if switches.jit is not None:
+            switches.jit.entered(self)
         if switches.listeners or switches.tape is not None:
             return self._watched(args, kwargs)
         if not self.scope_name:

@@ -9,6 +9,7 @@ import numpy as np
 from .. import versions
 from ..errors import NumericalError
 from ..norms import joint_norm
+from ..tape import state
 from ..tensors import Tensor
 
 Array = np.ndarray
@@ -42,6 +43,13 @@ def clip_grad_norm_(
             f"clip_grad_norm_: max_norm must be >= 0 and norm_type > 0, got {max_norm} and "
             f"{norm_type}."
         )
+    if state.jit is not None:
+        params = [params] if isinstance(params, Tensor) else list(params)
+        return state.jit.calls(  # type: ignore[no-any-return]
+            "clip_grad_norm_",
+            lambda: clip_grad_norm_(params, max_norm, norm_type, error_if_nonfinite),
+            params,
+        )
     grads = _gradients(params)
     peak, ratio = joint_norm([g._data for g in grads], norm_type)
     norm = peak * ratio
@@ -65,6 +73,10 @@ def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> No
     """g = min(max(g, -clip_value), clip_value), element by element, in place. NaN stays NaN."""
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value_: clip_value must be >= 0, got {clip_value}.")
+    if state.jit is not None:
+        params = [params] if isinstance(params, Tensor) else list(params)
+        state.jit.calls("clip_grad_value_", lambda: clip_grad_value_(params, clip_value), params)
+        return
     for g in _gradients(params):
         array = versions.writable(g)
         np.clip(array, -clip_value, clip_value, out=array)

@@ -17,6 +17,7 @@ import numpy as np
 from .. import checks, versions
 from ..checks import at_least_0, below_1
 from ..errors import GradientError, StateDictError, describe
+from ..tape import state as switches
 from ..tensors import Tensor
 
 Array = np.ndarray
@@ -63,6 +64,8 @@ class Optimizer:
         self.state = self._new_state()
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if switches.jit is not None and name in self.hyperparameters:
+            value = switches.jit.assigned(self, name, value)
         check = self.hyperparameters.get(name)
         if check is not None:
             value = check(f"{type(self).__name__}: {name}", value)
@@ -91,6 +94,9 @@ class Optimizer:
 
     def step(self) -> None:
         """One update of every parameter that has a gradient."""
+        if switches.jit is not None:
+            switches.jit.calls(f"{type(self).__name__}.step", self.step, self.params)
+            return
         for p, state in zip(self.params, self.state, strict=True):
             if p.grad is not None:
                 for k, v in state.items():

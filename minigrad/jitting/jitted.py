@@ -1,0 +1,166 @@
+"""mg.jit: a whole training step, or any function of Tensors, recorded once and replayed.
+
+    @mg.jit
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = mg.nn.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+The first two calls with arguments of one kind run as they always do and are recorded; the two
+recordings must agree. From the third on the program of calls that they gave is replayed.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import JitError, describe
+from ..tape import state
+from ..tensors import Tensor
+from .comparing import difference_of
+from .program import Program
+from .running import Run
+
+_MOST = 16  # kinds of arguments, and programs of one kind
+
+
+def jit(function: Callable[..., Any]) -> Jitted:
+    """The function, recorded once for each kind of arguments and replayed from then on.
+
+    A replay goes down a flat list of kernel calls over memory that stays: forward, loss, backward,
+    clipping and the optimiser's update, with none of the Python in between. Results, parameters,
+    gradients and the optimiser's state are those of the plain function, bit for bit.
+
+    function: of arrays, Tensors, floats and trees of them, whose values may change from call to
+        call; anything else among its arguments (an int, a str, None, a flag) is part of the kind.
+        What it reads besides, Parameters, Tensors of the closure, the optimiser's lr, is read at
+        every call. What Python computes in it is not computed again: mg.jit is the promise that
+        nothing else changes. The two recordings are compared, and whatever differs is refused.
+    A recording is made for each structure, shapes and dtypes of the arguments, for train() and
+    eval(), and whether gradients are recorded.
+    Raises JitError, with the line, for what cannot be replayed: a value that is read in the step
+    (`item()`, `if loss < ...`, NumPy on an argument), random numbers that NumPy draws in it, a hook,
+    Tape, detect_anomaly or flow recorder that wants to look inside.
+
+    >>> import minigrad as mg
+    >>> w = mg.tensor([2.0], requires_grad=True)
+    >>> optimizer = mg.optim.SGD([w], lr=0.25)
+    >>> @mg.jit
+    ... def step(x):
+    ...     optimizer.zero_grad()
+    ...     loss = ((w * x) ** 2).sum()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> [step(np.array([1.0])).item() for _ in range(4)]
+    [4.0, 1.0, 0.25, 0.0625]
+    """
+    return Jitted(function)
+
+
+class Jitted:
+    """A function under mg.jit. `explain()` and print tell what it replays."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        self.name = getattr(function, "__name__", type(function).__name__)
+        self.programs: dict[Any, list[Program]] = {}
+        self.candidates: dict[Any, tuple[Run, int]] = {}  # recorded last, how many that differed
+        self.recorded = self.replayed = 0
+        self._lock = threading.RLock()
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if state.jit is not None:  # inside of another jitted step: part of it
+            return self.function(*args, **kwargs)
+        if state.mode == 2 or state.listeners:
+            self._refuse_watched()
+        given: list[Any] = []
+        key = state.recording, _form(args, given), _form(kwargs, given) if kwargs else None
+        with self._lock:
+            for program in self.programs.get(key, ()):
+                if program.fits():
+                    self.replayed += 1
+                    return program.replay(given)
+            return self._record(key, args, kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def _record(self, key: Any, args: Any, kwargs: Any) -> Any:
+        """Runs plainly, and makes a program of it where it agrees with the run before."""
+        self.recorded += 1
+        run = Run(self.function, args, kwargs)
+        before, differed = self.candidates.pop(key, (None, 0))
+        difference = before and difference_of(before.steps, run.steps)
+        if before is None or not before.met_as(run):
+            self.candidates[key] = run, 0
+        elif difference:
+            if differed:
+                raise JitError(f"mg.jit: {difference}")
+            self.candidates[key] = run, 1  # the first run may have set something up
+        else:
+            programs = self.programs.setdefault(key, [])
+            del programs[: len(programs) - _MOST + 1]
+            programs.append(Program(run))
+            if len(self.programs) > _MOST:
+                del self.programs[next(iter(self.programs))]
+        return run.result
+
+    def _refuse_watched(self) -> None:
+        what = "a listener (flow.record, a Monitor, mg.listen)" if state.listeners else (
+            "mg.Tape" if state.tape is not None else "mg.detect_anomaly"
+        )  # fmt: skip
+        raise JitError(
+            f"mg.jit: {what} wants to look inside of {self.name}, and a replay has no inside; call "
+            f"the function itself, {self.name}.function(...)."
+        )
+
+    def explain(self) -> str:
+        """What is replayed, call by call, for each kind of arguments."""
+        head = f"mg.jit of {self.name}: recorded {self.recorded}, replayed {self.replayed} times"
+        programs = [p for listed in self.programs.values() for p in listed]
+        if not programs:
+            return f"{head}; no program yet: two calls with arguments of one kind make one"
+        return "\n".join([head, *(p.explain() for p in programs)])
+
+    __str__ = __repr__ = explain
+
+
+def _form(value: Any, given: list[Any]) -> Any:
+    """What of an argument belongs to the kind of a call; its arrays and floats go to `given`."""
+    kind = type(value)
+    if isinstance(value, Tensor):
+        if value.requires_grad:
+            raise JitError(
+                f"mg.jit: an argument, {describe(value)}, requires a gradient, and would get none: "
+                f"let the function read it from outside, as it does its Parameters, or pass "
+                f"t.detach()."
+            )
+        given.append(value)
+        return "t", value._data.shape, value._data.dtype
+    if isinstance(value, np.ndarray):
+        given.append(value)
+        return "a", value.shape, value.dtype
+    if kind is float:
+        given.append(value)
+        return float
+    if kind is dict:
+        return kind, tuple([(k, _form(value[k], given)) for k in sorted(value)])
+    if isinstance(value, (tuple, list)):
+        return kind, tuple([_form(v, given) for v in value])
+    try:
+        hash(value)
+    except TypeError:
+        raise JitError(
+            f"mg.jit: an argument is a {kind.__name__}; expected arrays, Tensors, floats, trees of "
+            f"them, or something hashable, which is then part of the kind of the call."
+        ) from None
+    return kind, value

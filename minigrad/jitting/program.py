@@ -1,0 +1,86 @@
+"""The program of a jitted step: when it fits, and how it is replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..tensors import Pending, Tensor, wrap
+from .arguments import Number
+from .calls import listed
+from .running import Run, fresh, rebuilt
+
+Array = np.ndarray
+
+
+class Program:
+    """What two recordings that agree became: calls over memory that stays."""
+
+    def __init__(self, run: Run):
+        recording = run.recording
+        self.parts = listed(run.steps[1], run.results)
+        self.calls = [call for part in self.parts for call in part.calls]
+        self.buffers, self.numbers = run.buffers, recording.numbers
+        self.held = list(recording.held.values())
+        self.modules = list(run.modules.values())
+        self.gradients = run.gradients
+        self.entries = [(leaf, g) for leaf, g, _ in run.gradients if isinstance(g, np.ndarray)]
+        self.must_be_none = [leaf for leaf, g, _ in run.gradients if g is None]
+        self.outputs, self.returned = run.outputs, run.returned
+        self.single = isinstance(run.returned, Tensor)
+        self.memory = _memory(run)
+
+    def fits(self) -> bool:
+        """Whether all that it reads from outside is where it was, and modules are in their modes."""
+        for t, array in self.held:
+            if t._data is not array:
+                return False
+        for module, training in self.modules:
+            if module.training is not training:
+                return False
+        for leaf, g in self.entries:
+            if leaf._grad is None or leaf._grad is g:
+                return False
+        return all([leaf._grad is None for leaf in self.must_be_none])
+
+    def replay(self, given: list[Any]) -> Any:
+        """Runs the calls on these arguments; returns results in memory of their own."""
+        for buffer, value in zip(self.buffers, given, strict=True):
+            if type(buffer) is list:
+                buffer[0] = value
+            else:
+                np.copyto(buffer, value._data if isinstance(value, Tensor) else value)
+        for number, array in self.numbers:
+            array[...] = number.now()
+        for leaf, own in self.entries:
+            before: Any = leaf._grad
+            np.copyto(own, before.array if type(before) is Pending else before._data)
+        for function, arguments in self.calls:
+            function(*arguments)
+        for leaf, _, left in self.gradients:
+            leaf._grad = left
+        if self.single:
+            return wrap(self.outputs[0].copy(), None, False)
+        return rebuilt(self.returned, [fresh(x) for x in self.outputs])
+
+    def explain(self) -> str:
+        """Its calls, one a line."""
+        size = sum(a.nbytes for a in self.memory)
+        lines = [
+            f"  {len(self.calls)} calls; {len(self.memory)} arrays, {size / 2**20:.2f} MiB, stay; "
+            f"{len(self.held)} Tensors are read where they are"
+        ]
+        width = max((len(part.where) for part in self.parts), default=0)
+        lines += [f"    {part.where:<{width}}  {part.says}" for part in self.parts]
+        return "\n".join(lines)
+
+
+def _memory(run: Run) -> list[Array]:
+    """The memory that the program keeps, each piece once."""
+    return [
+        root.owner for root in run.recording.roots.values() if root.kind in ("made", "argument")
+    ]
+
+
+__all__ = ["Number", "Program"]
