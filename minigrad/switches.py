@@ -53,6 +53,15 @@ class _State(threading.local):
 state = _State()
 
 
+class _Edits:
+    """How often an attribute of a Module was set: who remembers some asks whether it moved."""
+
+    count = 0
+
+
+edits = _Edits()
+
+
 class Switch:
     """Sets some switches inside a `with` block, or while a decorated function runs."""
 

@@ -731,7 +731,7 @@ def _prepare(
     A Tensor that must change dtype is cast on the tape, so that its gradient comes back in its own
     dtype.
     """
-    if lent:
+    if lent and state.jit is None:
         given = [kept(a) if isinstance(a, Tensor) else a for a in args]
     else:
         given = [a._data if isinstance(a, Tensor) else a for a in args]

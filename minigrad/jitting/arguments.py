@@ -13,14 +13,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import JitError
-from ..kinds import FLOATS
+from ..errors import JitError, describe
 from ..tape import state
 
 Array = np.ndarray
 
 
 def _refuse(what: str) -> NoReturn:
+    if state.jit is None:
+        raise JitError(f"mg.jit: {what}, of a step that is over: return what you need of it.")
     state.jit.refuse(what)
     raise AssertionError
 
@@ -50,6 +51,9 @@ class Argument(np.ndarray):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         _refuse("an assignment into an argument")
+
+    def __repr__(self) -> str:
+        return f"<argument {describe(self)}>"
 
 
 def _no_read(what: str) -> Callable[..., Any]:
@@ -134,4 +138,3 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne", "bool", "int", "round", "floor
 for _name in ("format", "str", "trunc", "floor", "ceil", "divmod", "rfloordiv", "rmod"):
     setattr(Number, f"__{_name}__", _no_number(f"__{_name}__"))
 Number.__hash__ = float.__hash__  # type: ignore[method-assign]
-__all__ = ["FLOATS", "Argument", "JitError", "Number", "memory_of", "value_of"]

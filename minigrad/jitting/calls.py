@@ -123,7 +123,7 @@ def _astype(step: Step) -> list[Call]:
 def _stack(step: Step) -> list[Call]:
     axis, y = step.params["axis"], step.outputs[0]
     lead = (slice(None),) * axis
-    return [(np.copyto, (y[(*lead, i)], x)) for i, x in enumerate(step.inputs)]
+    return [(np.copyto, (y[(*lead, i, ...)], x)) for i, x in enumerate(step.inputs)]
 
 
 def _concatenate(step: Step) -> list[Call]:

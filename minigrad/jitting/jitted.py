@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,16 @@ def jit(function: Callable[..., Any]) -> Jitted:
     return Jitted(function)
 
 
+class Waiting(NamedTuple):
+    """A run that waits for another to agree with it.
+
+    differed: one before it did not, which is forgiven once: the first may have set something up.
+    """
+
+    run: Run
+    differed: bool
+
+
 class Jitted:
     """A function under mg.jit. `explain()` and print tell what it replays."""
 
@@ -72,7 +82,7 @@ class Jitted:
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
         self.programs: dict[Any, list[Program]] = {}
-        self.candidates: dict[Any, tuple[Run, int]] = {}  # recorded last, how many that differed
+        self.candidates: dict[Any, list[Waiting]] = {}
         self.recorded = self.replayed = 0
         self._lock = threading.RLock()
         functools.update_wrapper(self, function)
@@ -98,20 +108,18 @@ class Jitted:
         """Runs plainly, and makes a program of it where it agrees with the run before."""
         self.recorded += 1
         run = Run(self.function, args, kwargs)
-        before, differed = self.candidates.pop(key, (None, 0))
-        difference = before and difference_of(before.steps, run.steps)
-        if before is None or not before.met_as(run):
-            self.candidates[key] = run, 0
-        elif difference:
-            if differed:
+        waiting = _kept(self.candidates, key)
+        before = next((w for w in waiting if w.run.met_as(run)), None)
+        difference = ""
+        if before is not None:
+            waiting.remove(before)
+            difference = difference_of(before.run.steps, run.steps)
+            if not difference:
+                _kept(self.programs, key).append(Program(run))
+                return run.result
+            if before.differed:
                 raise JitError(f"mg.jit: {difference}")
-            self.candidates[key] = run, 1  # the first run may have set something up
-        else:
-            programs = self.programs.setdefault(key, [])
-            del programs[: len(programs) - _MOST + 1]
-            programs.append(Program(run))
-            if len(self.programs) > _MOST:
-                del self.programs[next(iter(self.programs))]
+        waiting.append(Waiting(run, bool(difference)))
         return run.result
 
     def _refuse_watched(self) -> None:
@@ -132,6 +140,15 @@ class Jitted:
         return "\n".join([head, *(p.explain() for p in programs)])
 
     __str__ = __repr__ = explain
+
+
+def _kept(table: dict[Any, list[Any]], key: Any) -> list[Any]:
+    """The list of a kind of arguments, with room for one more; old ones go."""
+    if key not in table and len(table) >= _MOST:
+        del table[next(iter(table))]
+    listed = table.setdefault(key, [])
+    del listed[: len(listed) - _MOST + 1]
+    return listed
 
 
 def _form(value: Any, given: list[Any]) -> Any:

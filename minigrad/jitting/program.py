@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..switches import edits
 from ..tensors import Pending, Tensor, wrap
-from .arguments import Number
 from .calls import listed
+from .recording import settings
 from .running import Run, fresh, rebuilt
 
 Array = np.ndarray
@@ -23,7 +24,7 @@ class Program:
         self.calls = [call for part in self.parts for call in part.calls]
         self.buffers, self.numbers = run.buffers, recording.numbers
         self.held = list(recording.held.values())
-        self.modules = list(run.modules.values())
+        self.modules, self._edits = run.modules, edits.count
         self.gradients = run.gradients
         self.entries = [(leaf, g) for leaf, g, _ in run.gradients if isinstance(g, np.ndarray)]
         self.must_be_none = [leaf for leaf, g, _ in run.gradients if g is None]
@@ -36,9 +37,10 @@ class Program:
         for t, array in self.held:
             if t._data is not array:
                 return False
-        for module, training in self.modules:
-            if module.training is not training:
+        if edits.count != self._edits:
+            if any(settings(module) != known for module, known in self.modules):
                 return False
+            self._edits = edits.count
         for leaf, g in self.entries:
             if leaf._grad is None or leaf._grad is g:
                 return False
@@ -82,5 +84,3 @@ def _memory(run: Run) -> list[Array]:
         root.owner for root in run.recording.roots.values() if root.kind in ("made", "argument")
     ]
 
-
-__all__ = ["Number", "Program"]

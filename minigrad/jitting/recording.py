@@ -32,6 +32,7 @@ from ..tensors import Tensor, apply, wrap
 from .arguments import Argument, Number, memory_of, value_of
 
 Array = np.ndarray
+_PLAIN = (bool, int, float, str, type(None))
 _PACKAGE = str(Path(__file__).parent.parent)
 
 
@@ -86,7 +87,7 @@ class Recording:
         self.steps: list[Step] = []
         self.numbers: list[tuple[Number, Array]] = []
         self.roots: dict[int, Root] = {}
-        self.modules: dict[int, Any] = {}
+        self.modules: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.bound: list[Tensor] = []  # gradients that something of Python gets in every replay
         self.tensors: list[tuple[weakref.ref[Tensor], str]] = []
         self.held: dict[int, tuple[Tensor, Array]] = {}  # id of the memory's owner -> whose
@@ -100,7 +101,7 @@ class Recording:
     def entered(self, module: Any) -> None:
         """A module is called: its mode, and that of what it holds, decides what runs."""
         if id(module) not in self.modules:
-            self.modules |= {id(m): m for m in module.modules()}
+            self.modules |= {id(m): (m, settings(m)) for m in module.modules()}
 
     def made(self, t: Tensor) -> None:
         """A Tensor came out of an op."""
@@ -148,6 +149,9 @@ class Recording:
         """Takes note of an array that is read; `of`: the argument of an op that it was."""
         whole = versions.owner(array)
         if id(whole) in self.roots:
+            held = self.held.get(id(whole))
+            if held and isinstance(of, Tensor) and of.by_hand and not held[0].by_hand:
+                self.held[id(whole)] = of, of._data  # what came first was a view of it for a while
             return
         if isinstance(of, Tensor) and versions.owner(of._data) is whole:
             self.held[id(whole)] = of, of._data
@@ -176,6 +180,11 @@ class Recording:
         if isinstance(value, Argument):
             return wrap(memory_of(value), None, False)
         return Tensor(value)
+
+    def kept(self, t: Tensor) -> Array:
+        """The memory of t itself: a replay reads what it holds then."""
+        self.know(t._data, t)
+        return t._data
 
     def plain(self, value: Any) -> Array:
         """What is no part of the tape: an Argument, if the step may not read its values."""
@@ -347,6 +356,12 @@ class Recording:
 
     def refuse(self, what: str) -> NoReturn:
         raise JitError(f"mg.jit: {line()}: the step cannot be replayed: {what}.")
+
+
+def settings(module: Any) -> dict[str, Any]:
+    """The attributes of a module that are plain values: its mode, sizes, probabilities."""
+    plain = {name: v for name, v in vars(module).items() if type(v) in _PLAIN}
+    return plain | {"training": module.training}
 
 
 def line() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..tape import state
 from ..tensors import Pending, Tensor, wrap
 from .arguments import Argument, Number, memory_of
 from .calls import needed
-from .recording import Recording, Step
+from .recording import Recording, Step, settings
 
 Array = np.ndarray
 
@@ -44,7 +43,8 @@ class Run:
         self.gradients = [
             (leaf, entry, self._left(leaf)) for leaf, entry in self.recording.gradients.values()
         ]
-        self.modules = {id(m): (m, m.training) for m in self.recording.modules.values()}
+        self.modules = list(self.recording.modules.values())
+        self._refuse_changed()
         results = [x for x in self.outputs if isinstance(x, np.ndarray)]
         results += [g.array for _, _, g in self.gradients if g is not None]
         self.results = results
@@ -106,16 +106,25 @@ class Run:
         return leaf._grad
 
     def met_as(self, other: Run) -> bool:
-        """Whether Tensors, modules and gradients from outside were met in the same state."""
-        mine, theirs = (
-            (
-                [(id(t), id(a)) for t, a in run.recording.held.values()],
-                [(id(leaf), entry is None or entry is False) for leaf, entry, _ in run.gradients],
-                sorted((key, flag) for key, (_, flag) in run.modules.items()),
-            )
-            for run in (self, other)
-        )
-        return mine[1:] == theirs[1:]
+        """Whether modules and gradients from outside were met in the same state."""
+        return [
+            (id(leaf), entry is None or entry is False) for leaf, entry, _ in self.gradients
+        ] == [
+            (id(leaf), entry is None or entry is False) for leaf, entry, _ in other.gradients
+        ] and [(id(m), known) for m, known in self.modules] == [
+            (id(m), known) for m, known in other.modules
+        ]
+
+    def _refuse_changed(self) -> None:
+        """Raises JitError where the step changes what it reads: no replay would do so."""
+        for module, before in self.modules:
+            after = settings(module)
+            if after != before:
+                names = [k for k in {**before, **after} if before.get(k) != after.get(k)]
+                raise JitError(
+                    f"mg.jit: {self.name} sets .{names[0]} of a {type(module).__name__}, which a "
+                    f"replay would not do: keep what counts outside of the step."
+                )
 
     def _refuse_kept(self) -> None:
         """Raises JitError for a Tensor of the run that somebody keeps: no replay would renew it."""
@@ -160,5 +169,3 @@ def leaves_of(tree: Any) -> list[Any]:
         return [x for v in tree for x in leaves_of(v)]
     return [tree]
 
-
-__all__ = ["Run", "fresh", "rebuilt", "weakref"]

@@ -24,6 +24,7 @@ import numpy as np
 
 from ..dtypes import supported
 from ..errors import DTypeError, StateDictError
+from ..switches import edits
 from ..tape import scope
 from ..tape import state as switches
 from ..tensors import Tensor
@@ -101,6 +102,7 @@ class Module:
             value.scope_name = name
         elif isinstance(value, Parameter) and not value.name:
             value.name = name
+        edits.count += 1
         super().__setattr__(name, value)
 
     # -- members -----------------------------------------------------------------------------------
