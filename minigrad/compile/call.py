@@ -17,9 +17,9 @@ from .compiled import Compiled
 from .explain import Explanation
 from .forward import Forward, full_shape
 from .node import SCAN, Pulled, Saved, output, scan_node
+from .prepared import Back, Prepared, arranged
 from .program import Program, Value
 from .records import Record
-from .storage import Storage
 
 Array = np.ndarray
 
@@ -83,41 +83,32 @@ class Run:
 
     def run(self) -> tuple[list[Tensor], list[Tensor]]:
         """The last carry and the ys, as Tensors on the tape."""
-        kernel, c, x = self.ran.kernel, self.carries, self.first_weight
-        memory = kernel.run(
-            self.arrays[:c], self.arrays[c:x], self._weights(), self.steps, self.rows, self.reverse
+        c = self.carries
+        at = arranged(
+            self.compiled, self.arrays, self.steps, self.rows, self.reverse, self.needs, self.shown
         )
-        finals = [
-            a.copy().reshape(self.arrays[i].shape)
-            for i, a in enumerate(kernel.final(memory, self.steps, self.reverse))
-        ]
-        ys, taken = [], set()
-        for v in kernel.program.ys:
-            y = kernel.over_time(v, memory, self.rows, self.reverse)
-            buffer = kernel.of[v].name
-            ys.append(y.copy() if buffer in taken else y)  # each y may be edited by itself
-            taken.add(buffer)
-        for name, v in kernel.program.taps.items():
-            values = kernel.over_time(v, memory, self.rows, self.reverse)
-            self.ran.record.values[name] = readable(values)  # BPTT may read them
+        run = Prepared(at, self.arrays)
+        run.forward()
+        run.forget()
+        finals, ys = run.outputs[:c], run.outputs[c:]
+        for name in at.taps:
+            self.ran.record.values[name] = readable(run.tap(name))  # BPTT may read them
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
         if not self.needs and state.tape is None:
             return [wrap(a, None, False) for a in finals], [wrap(a, None, False) for a in ys]
-        node = self._node(memory if self.needs else Storage(), [*finals, *ys])
+        node = self._node(run, [*finals, *ys])
         outputs = [output(node, k, a) for k, a in enumerate([*finals, *ys])]
         return outputs[:c], outputs[c:]
 
-    def _weights(self) -> dict[Value, Array]:
-        return dict(zip(self.program.weights, self.arrays[self.first_weight :], strict=True))
-
-    def _node(self, memory: Storage, results: list[Array]) -> Node:
+    def _node(self, run: Prepared, results: list[Array]) -> Node:
         params = {
             "compiled": self.compiled, "steps": self.steps, "rows": self.rows,
             "reverse": self.reverse, "shown": self.shown, "ran": self.ran,
         }  # fmt: skip
-        saved = Saved([*self.arrays, *memory.owners()], Kept(memory, self.arrays, self.tensors))
+        owners = run.owners() if self.needs else []
+        saved = Saved([*self.arrays, *owners], Kept(run, self.arrays, self.tensors))
         return scan_node(SCAN, self.tensors, params, self.needs, saved, results[-1])
 
     def _arrival(self, name: str) -> Callable[[Tensor], None]:
@@ -157,9 +148,9 @@ class Run:
 
 @dataclass
 class Kept:
-    """What the way back reads: the memory of the loops, and the inputs as they were."""
+    """What the way back reads: the run forward, and the inputs as they were."""
 
-    memory: Storage
+    run: Prepared
     arrays: list[Array]
     tensors: list[Tensor]
 
@@ -169,38 +160,24 @@ class Kept:
 
 def backward(node: Node, g: dict[int, Array]) -> Pulled:
     """BPTT: the gradients of what needs one."""
-    compiled, ran, shown = (node.params[k] for k in ("compiled", "ran", "shown"))
+    compiled, ran = node.params["compiled"], node.params["ran"]
     steps, rows, reverse = (node.params[k] for k in ("steps", "rows", "reverse"))
     assert isinstance(node._saved, Saved)
-    saved: Kept = node._saved.of
-    program, arrays = compiled.program, saved.arrays
-    c, x = len(program.carry), len(program.carry) + len(program.xs)
-    ys = [k for k, v in enumerate(program.ys, start=c) if v.dtype.kind == "f"]
-    with_ys = any(k in g for k in ys)
-    needs = node.plan.needs
-    wanted = tuple(i for i in needs if i >= c)
-    back = ran.backward = compiled.backward(wanted, with_ys, shown)
-    dcarry = [g[k] if k in g else np.zeros(arrays[k].shape, arrays[k].dtype) for k in range(c)]
-    dys = [g[k] if k in g else zeros_like_y(node, k - c) for k in ys] if with_ys else []
-    weights = dict(zip(program.weights, arrays[x:], strict=True))
-    first, found, taps = back.run(saved.memory, dcarry, dys, weights, steps, rows, reverse)
+    run: Prepared = node._saved.of.run
+    program, needs = compiled.program, node.plan.needs
+    back = Back(run, g)
+    back.run()
+    ran.backward = back.loop
     entering = {v: k for k, v in enumerate(program.carry)}
-    for name, norms in taps.items():
+    for name, norms in back.norms.items():
         norms = norms.reshape(steps, rows)
         k = entering.get(program.taps[name])
         if k is not None:
-            start = first[k] if k in needs else np.zeros_like(first[k])
+            start = back.input_gradients[k] if k in needs else np.zeros_like(run.inputs[k])
             norms = _entered(norms, start.reshape(rows, -1), reverse)
         ran.record.gradients[name] = norms
     ran.arrived()
-    gradients: Pulled = []
-    for i in needs:
-        v = program.inputs[i]
-        if i < c:
-            gradients.append((i, first[i].reshape(arrays[i].shape)))
-        elif v in found:
-            gradients.append((i, np.asarray(found[v]).reshape(arrays[i].shape)))
-    return gradients
+    return list(back.input_gradients.items())
 
 
 SCAN.pulled = backward

@@ -33,6 +33,7 @@ class Compiled:
         self.checked: set[Any] = set()  # the code of cells that were traced twice and repeat it
         self._forward: dict[Any, Forward] = {}
         self._backward: dict[Any, Backward] = {}
+        self.arrangements: dict[Any, Any] = {}  # what is known of calls, by their sizes
         self._bptt: dict[Any, tuple[Program, list[Done]]] = {}
         trace.forget()
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .kernel import StepKernel, evaluate, rows_of, time_slice
+from .kernel import StepKernel
 from .layout import Buffer, Place, whole
 from .lower import Lowering
 from .pipeline import Done
 from .program import Program, Value
-from .storage import Storage
 
 Array = np.ndarray
 
@@ -67,71 +64,29 @@ class Forward:
         self.arrays.append(buffer)
         self.of[v] = self.given[v] = buffer
 
-    def run(
-        self,
-        carry: list[Array],
-        xs: list[Array],
-        weights: dict[Value, Array],
-        steps: int,
-        rows: int,
-        reverse: bool,
-    ) -> Storage:
-        """The memory of all arrays, filled."""
-        memory = Storage()
-        for before, start in zip(self.carry, carry, strict=True):
-            shape = (rows_of(before, steps), rows, before.size)
-            array = memory.make(before.name, shape, before.dtype)
-            first = steps if reverse and before.at == "before" else 0
-            array[first] = start.reshape(rows, before.size)
-        for v, x in zip(self.program.xs, xs, strict=True):
-            memory.put(self.given[v].name, by_row(x, v, rows))
-        for v in self.program.weights:
-            if v.role == "rows":
-                memory.put(self.given[v].name, by_row(weights[v][None], v, rows)[0])
-        inside = []
-        for v in self.stored:
-            place = self.of[v].name, (steps, rows, v.size), v.dtype
-            if v in self.shown:
-                memory.make(*place)
-            else:
-                inside.append(place)
-        memory.block(inside)
-        known: dict[Value, Any] = dict(weights)
-        evaluate(self.kernel.lowered.before, known, rows)
-        self.kernel.run(memory, known, steps, rows, False, reverse)
-        return memory
-
-    def final(self, memory: Storage, steps: int, reverse: bool) -> list[Array]:
-        """The carry after the last step."""
-        found = []
-        for before in self.carry:
-            last = steps % 2 if before.at == "even" else 0 if reverse else steps
-            found.append(memory[before.name][last])
-        return found
-
-    def over_time(self, v: Value, memory: Storage, rows: int, reverse: bool) -> Array:
-        """(T, B, ...) of a value that was stored."""
-        buffer = self.of[v]
-        return by_time(time_slice(buffer, memory[buffer.name], reverse), v, rows)
-
 
 def by_time(array: Array, v: Value, rows: int) -> Array:
     """An array of rows (T, B, size) as the cell would have stacked v, (T, ...)."""
     assert v.batch is not None
-    if v.batch == 0 and v.many == 1:
+    if is_by_row(v):
         return array.reshape(len(array), rows, *v.row[1:])
     apart = array.reshape(len(array), rows, *v.row)
     return np.moveaxis(apart, 1, v.batch + 1).reshape(len(array), *full_shape(v, rows))
 
 
+def is_by_row(v: Value) -> bool:
+    """Whether stacked values (T, ...) are rows (T, B, size) as they are."""
+    return v.batch == 0 and v.many == 1
+
+
 def by_row(array: Array, v: Value, rows: int) -> Array:
-    """The other way round: stacked values (T, ...) as contiguous rows (T, B, size)."""
+    """The other way round: a view of stacked values (T, ...) as rows (T, B, ...)."""
     assert v.batch is not None
-    if v.batch or v.many > 1:
-        at = v.batch + 1
-        apart = array.reshape(*array.shape[:at], rows, v.many, *array.shape[at + 1 :])
-        array = np.moveaxis(apart, at, 1)
-    return np.ascontiguousarray(array)
+    if is_by_row(v):
+        return array
+    at = v.batch + 1
+    apart = array.reshape(*array.shape[:at], rows, v.many, *array.shape[at + 1 :])
+    return np.moveaxis(apart, at, 1)
 
 
 def full_shape(v: Value, rows: int) -> tuple[int, ...]:

@@ -1,14 +1,14 @@
-"""A lowered step as something that runs: its text, its machine code, its arrays.
+"""A lowered step as something that runs: its text, its machine code, how it is called.
 
 Under NUMBA_DISABLE_JIT=1 the same text runs as Python, on NumPy's arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,12 +18,21 @@ from .codegen import ENTRIES, EXTRA, Generator
 from .layout import Buffer
 from .lower import Loop, Lowered, Product
 from .program import Program, Value, params_for
-from .storage import Storage, address
 
 Array = np.ndarray
 
 _CHUNK_ROWS = 48  # of a product over several steps: enough rows for all registers
 _WORTH_A_THREAD = 1 << 17  # multiply-adds: below that a second thread costs more than it brings
+
+
+class Head(NamedTuple):
+    """The first words of a call, for given sizes, and what follows from the same sizes."""
+
+    words: list[int]
+    shards: int
+    chunk: int  # steps whose products without a state are done at once
+    vectors: int  # the width of panels within a step
+    wide: int  # and over a chunk
 
 
 class StepKernel:
@@ -63,27 +72,22 @@ class StepKernel:
         text, code = self._texts
         return compiler.build(f"scan_{self.name}", text, ENTRIES, code, f"a step of {self.name}")
 
-    @cached_property
-    def call(self) -> Callable[[Array, int], None]:
-        """call(words, shards) runs the kernel: all shards, on the thread pool."""
-        shard = self.built.function("shard")
-
-        def one_by_one(words: Array, shards: int) -> None:
-            with np.errstate(all="ignore"):
-                for index in range(shards):
-                    shard(address(words), index)
-
+    def call(self, words: int, shards: int) -> tuple[Callable[..., None], tuple[int, ...]]:
+        """(f, arguments): f(*arguments) runs the kernel, all shards, on the words at an address."""
         if jit.mode() != "native":
-            return one_by_one
-        place = self.built["shard"]
+            return self._one_by_one, (words, shards)
+        if shards == 1:
+            return self._shard, (words, 0)
+        return threads.parallel_for, (self.built["shard"], words, shards)
 
-        def run(words: Array, shards: int) -> None:
-            if shards == 1:
-                shard(address(words), 0)
-            else:
-                threads.parallel_for(place, address(words), shards)
+    @cached_property
+    def _shard(self) -> Callable[[int, int], None]:
+        return self.built.function("shard")
 
-        return run
+    def _one_by_one(self, words: int, shards: int) -> None:
+        with np.errstate(all="ignore"):
+            for index in range(shards):
+                self._shard(words, index)
 
     @property
     def source_path(self) -> Path | None:
@@ -96,8 +100,8 @@ class StepKernel:
         return matmul.table(self.dtype) if self.lowered.packed else 0
 
     def prepare(self) -> None:
-        """Compiles now what `run` would compile at its first call."""
-        self.call  # noqa: B018
+        """Compiles now what a call would compile at first."""
+        self._shard  # noqa: B018
 
     def shards(self, steps: int, rows: int) -> int:
         """In how many parts the batch is split."""
@@ -105,19 +109,9 @@ class StepKernel:
             return 1
         return min(threads.get_num_threads(), rows)
 
-    def run(
-        self,
-        storage: Storage,
-        weights: Mapping[Value, Array],
-        steps: int,
-        rows: int,
-        backwards: bool,
-        reverse: bool,
-    ) -> None:
-        """Runs all steps. storage: has an array for each given buffer. weights: of "before" values.
-
-        backwards: whether this is BPTT, which visits the steps the other way round. reverse: of the
-        scan itself.
+    def head(self, steps: int, rows: int, backwards: bool, reverse: bool) -> Head:
+        """How a call begins. backwards: whether this is BPTT, which visits the steps the other way
+        round. reverse: of the scan itself.
         """
         shards = self.shards(steps, rows)
         share = -(-rows // shards)
@@ -131,26 +125,7 @@ class StepKernel:
             steps, rows, steps - 1 if down else 0, -1 if down else 1,
             int(reverse), int(not reverse), share, vectors, chunk, wide, self.multiply,
         ]  # fmt: skip
-        storage.block(
-            (b.name, (chunk * rows if b.at == "chunk" else rows, b.size), b.dtype)
-            for b in self.lowered.scratch
-        )
-        addresses = storage.addresses
-        alive: list[Array] = []  # until the call is over
-        for name, value in self.order:
-            if value is not None:
-                array = weights[value]
-                if not array.flags.c_contiguous:
-                    array = np.ascontiguousarray(array)
-                alive.append(array)
-                words.append(address(array))
-            else:
-                words.append(addresses[name])
-        for value, apart in self.lowered.packed:
-            panels = matmul.packed(weights[value], wide if apart else vectors)
-            alive.append(panels)
-            words.append(address(panels))
-        self.call(np.array(words, np.int64), shards)
+        return Head(words, shards, chunk, vectors, wide)
 
 
 def _cost(step: Loop | Product) -> int:

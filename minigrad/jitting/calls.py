@@ -100,7 +100,7 @@ def _matmul(step: Step) -> list[Call]:
     rows = _same_memory(a, (-1, a.shape[-1])), _same_memory(y, (-1, y.shape[-1]))
     if rows[0] is None or rows[1] is None or not a.size:
         return []
-    return [(products.function(a.dtype), (rows[0], b, rows[1]))]
+    return [(products.product(a.dtype), (rows[0], b, rows[1]))]
 
 
 def _same_memory(x: Array, shape: tuple[int, ...]) -> Array | None:

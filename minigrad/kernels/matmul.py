@@ -4,7 +4,7 @@ Products run through tiles of c that are held in vector registers: microkernel.p
 gemm.py how a block of c is made of them, blocks.py which blocks a product has. The shape of a tile
 follows the CPU.
 
-For a compiled loop that multiplies by the same matrix many times (a recurrence): `packed` once,
+For a compiled loop that multiplies by the same matrix many times (a recurrence): `packing` once,
 then `product` of steps.py with the address `table(dtype)`.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -117,19 +117,48 @@ def panel_vectors(rows: int) -> int:
     return panels.panel_vectors(rows)
 
 
-def packed(b: Array, vectors: int) -> Array:
-    """b (k, n) as panels, 1-D: what `product` wants."""
+class Panels(NamedTuple):
+    """What `pack` is told of a factor (k, n) beside addresses: where panels of it lie.
+
+    nbytes: of all panels. step: from one to the next. width: columns of one.
+    """
+
+    nbytes: int
+    step: int
+    width: int
+
+
+def panels_of(shape: tuple[int, ...], dtype: np.dtype, vectors: int) -> Panels:
+    """The panels of a factor, `vectors` vectors wide."""
+    k, n = shape
     if jit.mode() == "plain":
-        return np.ascontiguousarray(b).reshape(-1)
+        return Panels(k * n * dtype.itemsize, 0, n)
     from minigrad.kernels.gemm import REGISTER
 
-    k, n = b.shape
-    width = vectors * REGISTER // b.itemsize
-    panels = arena.empty((-(-n // width) * width * k,), b.dtype)
-    pack, to = _gemm(b.dtype).function("pack"), arena.address(panels)
-    step = k * width * b.itemsize
-    pack(_table(b.dtype).ctypes.data, to, step, width, arena.address(b), *b.strides, k, n)
-    return panels
+    width = vectors * REGISTER // dtype.itemsize
+    return Panels(-(-n // width) * width * k * dtype.itemsize, k * vectors * REGISTER, width)
+
+
+def packing(dtype: np.dtype) -> tuple[Callable[..., None], int]:
+    """(pack, table): pack(table, to, step, width, b, b_row, b_col, k, n) fills the panels that
+    `product` wants with b (k, n), which lies at the address b with strides in bytes.
+    """
+    if jit.mode() == "plain":
+        return partial(_plain_pack, dtype), 0
+    return _gemm(dtype).function("pack"), int(_table(dtype).ctypes.data)
+
+
+def _plain_pack(
+    dtype: np.dtype, table: int, to: int, step: int, width: int, b: int, b_row: int, b_col: int,
+    k: int, n: int,
+) -> None:  # fmt: skip
+    from minigrad.kernels.intrinsics import array
+
+    least = b + min(0, b_row) * (k - 1) + min(0, b_col) * (n - 1)  # flipped axes run downwards
+    most = b + max(0, b_row) * (k - 1) + max(0, b_col) * (n - 1) + dtype.itemsize
+    memory = array(least, most - least, "uint8")
+    factor = np.ndarray((k, n), dtype, memory, b - least, (b_row, b_col))
+    array(to, (k, n), dtype.name)[...] = factor
 
 
 def _gufunc(dtype: np.dtype) -> Callable[..., Array]:
@@ -168,7 +197,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         a, b = (x.copy() if np.may_share_memory(x, out) else x for x in (a, b))
         return _products[a.dtype](a, b, out)
     except KeyError:
-        function(a.dtype)
+        product(a.dtype)
         return matmul(a, b, out)
     except TypeError:
         raise DTypeError(
@@ -179,8 +208,8 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         raise ShapeError(f"matmul: {describe(a)} @ {describe(b)} does not fit: {error}.") from None
 
 
-def function(dtype: np.dtype) -> Callable[..., Array]:
-    """f(a, b, y) itself, for arrays that are known to fit and not to overlap."""
+def product(dtype: np.dtype) -> Callable[..., Array]:
+    """(a, b, out) -> out = a @ b, for arrays of one dtype that fit and do not overlap."""
     if dtype not in _products:
         _products[dtype] = _function(dtype)
     return _products[dtype]

@@ -1,6 +1,6 @@
 """Products by one matrix again and again, as a recurrence makes them: packed once, then multiplied.
 
-What a kernel calls is `product` of steps.py; panels are what `matmul.packed` makes.
+What a kernel calls is `product` of steps.py; panels are what `matmul.packing` fills.
 
 With few rows (a small batch) a tile has few accumulators, too few to keep the CPU's multipliers
 busy, unless it is wider: see `panel_vectors`. An element of c is one chain of multiply-adds over

@@ -1,0 +1,232 @@
+"""Everything about a call of a compiled scan that its sizes decide: worked out once for each.
+
+An Arrangement says for one number of steps and rows where each array of the loop forward lies, with
+which words its kernel is called, and what is copied before and after; a BackArrangement says the
+same of BPTT and of the sums behind it. Neither holds an array: `prepared.py` puts them on those of
+a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..kernels import matmul
+from .ahead import Ahead
+from .bptt import Backward
+from .compiled import Compiled
+from .forward import is_by_row
+from .frame import Room, Span, Words
+from .kernel import StepKernel, rows_of
+from .layout import Buffer
+from .program import Value, params_for
+from .views import is_view
+
+Array = np.ndarray
+KEPT, PASSING, OWN = 1, 2, 3  # pieces: what BPTT reads, what a loop alone needs; results from 3 on
+
+
+class Frame:
+    """The call of one kernel: its words, and which products' factors are packed before.
+
+    places: buffer -> where it lies. room: for scratch and panels.
+    """
+
+    def __init__(
+        self, kernel: StepKernel, places: dict[str, Span], ahead: Ahead, room: Room, steps: int,
+        rows: int, backwards: bool, reverse: bool,
+    ):  # fmt: skip
+        head = kernel.head(steps, rows, backwards, reverse)
+        self.kernel, self.shards = kernel, head.shards
+        self.words = words = Words()
+        for b in kernel.lowered.scratch:
+            shape = (head.chunk * rows if b.at == "chunk" else rows, b.size)
+            places[b.name] = room.add(shape, b.dtype)
+        for number in head.words:
+            words.add(number)
+        for name, value in kernel.order:
+            words.place(places[name] if value is None else ahead.contiguous(value, room))
+        packed: list[tuple[Span, matmul.Panels, Span]] = []
+        for value, apart in kernel.lowered.packed:
+            span = ahead.sources[value].span
+            panels = matmul.panels_of(span.shape, span.dtype, head.wide if apart else head.vectors)
+            to = room.add((panels.nbytes,), np.dtype(np.uint8))
+            packed.append((span, panels, to))
+            words.place(to)
+        self.called = len(words)  # the words of the kernel; then the arguments of each packing
+        self.pack: Any = None
+        for span, panels, to in packed:
+            self.pack, table = matmul.packing(span.dtype)
+            words.add(table)
+            words.place(to)
+            words.add(panels.step)
+            words.add(panels.width)
+            words.place(span)
+            row, column = span.strides or (span.shape[1] * span.dtype.itemsize, span.dtype.itemsize)
+            for number in (row, column, *span.shape):
+                words.add(number)
+
+
+PACKING = 9  # arguments of it
+
+
+class Arrangement:
+    """Of the loop forward, for the inputs of a call: their strides, and which need a gradient."""
+
+    def __init__(
+        self, compiled: Compiled, arrays: Sequence[Array], steps: int, rows: int, reverse: bool,
+        needs: tuple[int, ...], shown: tuple[str, ...],
+    ):  # fmt: skip
+        program = compiled.program
+        self.compiled, self.steps, self.rows, self.reverse = compiled, steps, rows, reverse
+        self.needs, self.shown, self.carries = needs, shown, len(program.carry)
+        self.wanted = tuple(i for i in needs if i >= self.carries)
+        self.loop = loop = compiled.training(self.wanted, shown) if needs else compiled.inference()
+        kept, passing = Room(KEPT), Room(PASSING)
+        given_out = {loop.of[v].name for v in loop.shown}
+        self.own: list[tuple[tuple[int, ...], Any]] = []  # arrays that are given out
+        self.places: dict[str, Span] = {}
+        for buffer in (*loop.carry, *(loop.of[v] for v in loop.stored)):
+            shape = rows_of(buffer, steps), rows, buffer.size
+            if buffer.name in given_out:
+                self.places[buffer.name] = Span(OWN + len(self.own), 0, shape, buffer.dtype)
+                self.own.append((shape, buffer.dtype))
+            else:
+                self.places[buffer.name] = (kept if needs else passing).add(shape, buffer.dtype)
+        self.first_input = OWN + len(self.own)
+        self.brought: list[tuple[int, Value, bool, Span]] = []  # inputs that are copied into rows
+        for v, buffer in loop.given.items():
+            i, timed = compiled.order[v], v.role == "x"
+            shape: tuple[int, ...] = (steps, rows, v.size) if timed else (rows, v.size)
+            if is_by_row(v) and arrays[i].flags.c_contiguous:
+                self.places[buffer.name] = Span(self.first_input + i, 0, shape, v.dtype)
+            else:
+                span = self.places[buffer.name] = kept.add(shape, v.dtype)
+                self.brought.append((i, v, timed, span))
+        self.ahead = self.ahead_of(loop.kernel, arrays, passing)
+        self.frame = Frame(
+            loop.kernel, self.places, self.ahead, passing, steps, rows, False, reverse
+        )
+        self.kept, self.passing = kept.size, passing.size
+        self.starts: list[Span] = []  # where the loop reads the first state, and leaves the last
+        self.ends: list[Span] = []
+        for i, buffer in enumerate(loop.carry):
+            whole, shape = self.places[buffer.name], arrays[i].shape
+            paired = buffer.at == "even"
+            first = steps if reverse and not paired else 0
+            last = steps % 2 if paired else 0 if reverse else steps
+            self.starts.append(whole.row(first, shape))
+            self.ends.append(whole.row(last, shape))
+        self.ys = [(v, self.timed(loop.of[v], self.places)) for v in loop.program.ys]
+        self.taps = {
+            n: (v, self.timed(loop.of[v], self.places)) for n, v in loop.program.taps.items()
+        }
+        self._back: dict[bool, BackArrangement] = {}
+
+    def ahead_of(self, kernel: StepKernel, arrays: Sequence[Array], room: Room) -> Ahead:
+        inputs = {
+            v: (self.first_input + i, arrays[i])
+            for i, v in enumerate(self.compiled.program.inputs)
+            if v.role == "weight"
+        }
+        return Ahead(kernel.lowered.before, inputs, self.rows, room)
+
+    def timed(self, buffer: Buffer, places: dict[str, Span]) -> Span:
+        """The steps (T, B, size) that a buffer means, out of its array."""
+        span = places[buffer.name]
+        if buffer.at == "t":
+            return span
+        first = (buffer.at == "before") == self.reverse
+        return span.rows(1 if first else 0, self.steps)
+
+    def back(self, with_ys: bool, arrays: Sequence[Array]) -> BackArrangement:
+        """Of BPTT. arrays: the inputs."""
+        if with_ys not in self._back:
+            loop = self.compiled.backward(self.wanted, with_ys, self.shown)
+            self._back[with_ys] = BackArrangement(self, loop, arrays)
+        return self._back[with_ys]
+
+
+class Factor(NamedTuple):
+    """A factor (T * B, K), and what is copied there first, if it does not lie so."""
+
+    span: Span
+    copied: Span | None
+
+
+class BackArrangement:
+    """Of BPTT, behind the loop of an Arrangement.
+
+    Its pieces follow those of the loop forward: the memory that it alone needs, the arrays that it
+    gives out, and the gradients of the ys that came.
+    """
+
+    def __init__(self, front: Arrangement, loop: Backward, arrays: Sequence[Array]):
+        self.front, self.loop = front, loop
+        steps, rows, reverse = front.steps, front.rows, front.reverse
+        self.block = front.first_input + len(arrays)
+        room = Room(self.block)
+        places = dict(front.places)
+        for buffer in loop.carry:
+            places[buffer.name] = room.add((2, rows, buffer.size), buffer.dtype)
+        self.starts = [places[b.name].row(0, arrays[i].shape) for i, b in enumerate(loop.carry)]
+        self.ends = [
+            places[b.name].row(steps % 2, arrays[i].shape) for i, b in enumerate(loop.carry)
+        ]
+        given_out = {*loop.program.ys, *loop.program.taps.values()}
+        self.own: list[tuple[tuple[int, ...], Any]] = []
+        for v in loop.stored:
+            shape = steps, rows, v.size
+            if v in given_out:
+                places[loop.of[v].name] = Span(self.block + 1 + len(self.own), 0, shape, v.dtype)
+                self.own.append((shape, v.dtype))
+            else:
+                places[loop.of[v].name] = room.add(shape, v.dtype)
+        self.first_dy = self.block + 1 + len(self.own)
+        for k, v in enumerate(loop.dys):
+            name = loop.lowering.places[v].buffer.name
+            places[name] = Span(self.first_dy + k, 0, (steps, rows, v.size), v.dtype)
+        begin = room.size
+        for buffer in loop.sums.values():
+            places[buffer.name] = room.add((rows, buffer.size), buffer.dtype)
+        self.zeroed = Span(self.block, begin, (room.size - begin,), np.dtype(np.uint8))
+        self.ahead = front.ahead_of(loop.kernel, arrays, room)
+        self.frame = Frame(loop.kernel, places, self.ahead, room, steps, rows, True, reverse)
+        self.products = [
+            (v, self._rows_of(a, places, room), self._rows_of(b, places, room))
+            for v, (a, b) in zip(loop.products, loop.factors, strict=True)
+        ]
+        self.sums = [(v, places[b.name]) for v, b in loop.sums.items()]
+        there = {*loop.products, *loop.sums}
+        self.after = [(v, _in_order(v, rows)) for v in loop.after if v not in there]
+        self.outputs = [places[loop.of[v].name] for v in loop.program.ys]
+        self.taps = {name: places[loop.of[v].name] for name, v in loop.program.taps.items()}
+        self.size = room.size
+
+    def _rows_of(self, factor: Any, places: dict[str, Span], room: Room) -> Factor:
+        """A factor of a product over all steps, as (T * B, K)."""
+        buffer, offset, sizes, strides = factor
+        steps, rows = self.front.steps, self.front.rows
+        span = self.front.timed(buffer, places)
+        item = span.dtype.itemsize
+        row = buffer.size * item
+        seen = span._replace(
+            offset=span.offset + offset * item, shape=(steps, rows, *sizes),
+            strides=(rows * row, row, *(s * item for s in strides)),
+        )  # fmt: skip
+        memory = np.empty(steps * rows * row, np.uint8)  # never touched: for the strides alone
+        sample = seen._replace(piece=0, offset=offset * item).of([memory])
+        flat = sample.reshape(steps * rows * sizes[0], -1)
+        if np.may_share_memory(flat, memory):
+            return Factor(seen._replace(shape=flat.shape, strides=flat.strides), None)
+        return Factor(room.add(flat.shape, span.dtype), seen)
+
+
+def _in_order(v: Value, rows: int) -> bool:
+    """Whether v is its input in another shape, element for element."""
+    if not is_view(v) or v.op is None:
+        return False
+    places = np.arange(v.inputs[0].size_here).reshape(v.inputs[0].shape)
+    return np.array_equal(v.op.forward([places], params_for(v, rows)).ravel(), places.ravel())

@@ -1,0 +1,294 @@
+"""A compiled scan on the memory of one call: lists of calls that run its loops, there and back.
+
+    run = Prepared.of(compiled, arrays, steps, rows, reverse, needs)
+    run.forward()                                  fills run.outputs
+    run.output_gradients[0][...] = ...
+    run.backward()                                 fills run.input_gradients
+
+A call of a layer makes one, on memory of its own, and runs it once. Whoever replays a step keeps
+it: then everything is a few calls of C functions and ufuncs on memory that stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..kernels import matmul, threads
+from ..kernels.arena import address, empty
+from .ahead import Call, computing
+from .arrangement import KEPT, OWN, PACKING, PASSING, Arrangement, BackArrangement, Frame
+from .compiled import Compiled
+from .forward import by_row, by_time, is_by_row
+from .program import Value
+
+Array = np.ndarray
+_MOST = 64  # arrangements of one compiled step
+
+
+def arranged(
+    compiled: Compiled, arrays: Sequence[Array], steps: int, rows: int, reverse: bool,
+    needs: tuple[int, ...], shown: tuple[str, ...] = (),
+) -> Arrangement:  # fmt: skip
+    """What the sizes of a call decide, worked out now or before."""
+    layout = tuple([a.strides for a in arrays])
+    key = steps, rows, reverse, needs, shown, threads.get_num_threads(), layout
+    found = compiled.arrangements.get(key)
+    if found is None:
+        if len(compiled.arrangements) >= _MOST:
+            compiled.arrangements.clear()
+        found = Arrangement(compiled, arrays, steps, rows, reverse, needs, shown)
+        compiled.arrangements[key] = found
+    return found
+
+
+class Prepared:
+    """The loops of a compiled scan on memory that stays: run again and again, by a few calls of C.
+
+    at: the arrangement for the sizes. inputs: an array for each of compiled.program.inputs, the
+    carries, xs and weights, as `Compiled.tensors` gives them (a view of a parameter is taken as
+    that view); they are read in every run, where they lie now, so other values are written there.
+
+    outputs: the last carries, then the ys: new arrays, which `forward` fills.
+    weight_calls: (callable, arguments) of what depends on the weights alone: copies and panels.
+    step_calls: of all else; forward_calls: both, in order.
+
+    back: the way back, where `of` was told of gradients: output_gradients, to be filled before
+    `backward`, input_gradients, which it fills, and backward_calls are its. A Prepared belongs to
+    one thread at a time; two share nothing but their inputs.
+    """
+
+    back: Back
+
+    def __init__(self, at: Arrangement, inputs: Sequence[Array]):
+        self.at, self.inputs = at, inputs
+        pieces: list[Any] = [None, None, None]
+        beginnings = [0, 0, 0]
+        for piece, size in ((KEPT, at.kept), (PASSING, at.passing)):
+            if size:
+                pieces[piece] = block = empty((size,), np.uint8)
+                beginnings[piece] = address(block)
+        for shape, dtype in at.own:
+            own = empty(shape, dtype)
+            pieces.append(own)
+            beginnings.append(address(own))
+        for array in inputs:
+            pieces.append(array)
+            beginnings.append(address(array))
+        self.pieces, self.beginnings = pieces, beginnings
+        calls = at.ahead.calls(pieces)
+        run, self._words = _framed(at.frame, beginnings, calls)
+        self.weight_calls = calls
+        self.step_calls: list[Call] = []
+        for i, v, timed, span in at.brought:
+            rows = by_row(inputs[i] if timed else inputs[i][None], v, at.rows)
+            here = span.of(pieces)
+            here = (here if timed else here[None]).reshape(rows.shape)
+            self.step_calls.append((here.__setitem__, (..., rows)))
+        self.outputs: list[Array] = []
+        for start, array in zip(at.starts, inputs, strict=False):
+            self.step_calls.append((start.of(pieces).__setitem__, (..., array)))
+        self.step_calls.append(run)
+        for end in at.ends:
+            final = np.empty(end.shape, end.dtype)
+            self.step_calls.append((final.__setitem__, (..., end.of(pieces))))
+            self.outputs.append(final)
+        taken: set[int] = set()
+        for v, span in at.ys:
+            y = _given_out(v, span.of(pieces), at.rows, self.step_calls)
+            if span.piece in taken:  # each y may be edited by itself
+                other = np.empty(y.shape, y.dtype)
+                self.step_calls.append((other.__setitem__, (..., y)))
+                y = other
+            taken.add(span.piece)
+            self.outputs.append(y)
+
+    @classmethod
+    def of(
+        cls, compiled: Compiled, arrays: Sequence[Array], steps: int, rows: int, reverse: bool,
+        needs: tuple[int, ...], arrive: Sequence[int] | None = None,
+    ) -> Prepared:  # fmt: skip
+        """To be kept. needs: the inputs whose gradient is wanted; arrive: the outputs to which a
+        gradient comes, all of floats if left out.
+        """
+        made = cls(arranged(compiled, arrays, steps, rows, reverse, needs), arrays)
+        if needs:
+            floats = [k for k, y in enumerate(made.outputs) if y.dtype.kind == "f"]
+            made.back = Back(made, dict.fromkeys(floats if arrive is None else arrive))
+        return made
+
+    @property
+    def forward_calls(self) -> list[Call]:
+        return [*self.weight_calls, *self.step_calls]
+
+    def forward(self) -> None:
+        for call, arguments in self.weight_calls:
+            call(*arguments)
+        for call, arguments in self.step_calls:
+            call(*arguments)
+
+    @property
+    def backward_calls(self) -> list[Call]:
+        return self.back.calls
+
+    @property
+    def output_gradients(self) -> dict[int, Array]:
+        return self.back.output_gradients
+
+    @property
+    def input_gradients(self) -> dict[int, Array]:
+        return self.back.input_gradients
+
+    def backward(self) -> None:
+        self.back.run()
+
+    def tap(self, name: str) -> Array:
+        """(T, B, ...) of a value that was kept of every step."""
+        v, span = self.at.taps[name]
+        return by_time(span.of(self.pieces), v, self.at.rows)
+
+    def owners(self) -> list[Array]:
+        """The pieces of memory that BPTT reads."""
+        return [
+            a for a in (self.pieces[1], *self.pieces[OWN : self.at.first_input]) if a is not None
+        ]
+
+    def forget(self) -> None:
+        """Lets go of what only the run forward needed: it does not run again."""
+        self.pieces[PASSING], self.beginnings[PASSING] = None, 0
+        self.weight_calls = self.step_calls = []
+
+
+class Back:
+    """BPTT behind one run forward, of which it reads the memory and leaves it as it is.
+
+    arriving: output -> its gradient, None for new memory that is filled before each run.
+    output_gradients: these. input_gradients: input -> its gradient, filled by the run. norms: tap
+    -> norms (T, B, 1) of its gradients.
+    """
+
+    def __init__(self, forward: Prepared, arriving: Mapping[int, Array | None]):
+        self.at, self.inputs = at, inputs = forward.at, forward.inputs
+        c = at.carries
+        back = at.back(any(k >= c for k in arriving), inputs)
+        self.loop = back.loop
+        self.pieces = pieces = [*forward.pieces]
+        beginnings = [*forward.beginnings]
+        block = empty((back.size,), np.uint8)
+        pieces.append(block)
+        beginnings.append(address(block))
+        for shape, dtype in back.own:
+            own = empty(shape, dtype)
+            pieces.append(own)
+            beginnings.append(address(own))
+        self.output_gradients: dict[int, Array] = {}
+        if back.loop.dys:
+            floats = [k for k, v in enumerate(at.loop.program.ys, c) if v.dtype.kind == "f"]
+            for k, v in zip(floats, back.loop.dys, strict=True):
+                rows = self._arrived(k, v, arriving)
+                pieces.append(rows)
+                beginnings.append(address(rows))
+        self.calls = calls = back.ahead.calls(pieces)
+        run, self._words = _framed(back.frame, beginnings, calls)
+        for k, start in enumerate(back.starts):
+            here = start.of(pieces)
+            if k in arriving:
+                g = arriving[k]
+                g = np.zeros(start.shape, start.dtype) if g is None else g
+                self.output_gradients[k] = g
+                calls.append((here.__setitem__, (..., g)))
+            else:
+                calls.append((here.fill, (0,)))
+        if back.sums:
+            calls.append((back.zeroed.of(pieces).fill, (0,)))
+        calls.append(run)
+        self._sum_up(back)
+        self.norms = {name: span.of(pieces) for name, span in back.taps.items()}
+
+    def run(self) -> None:
+        for call, arguments in self.calls:
+            call(*arguments)
+
+    def _arrived(self, k: int, v: Value, arriving: Mapping[int, Array | None]) -> Array:
+        """The gradient of a y as rows (T, B, size)."""
+        at = self.at
+        shape = at.steps, at.rows, v.size
+        if k not in arriving:
+            return np.zeros(shape, v.dtype)
+        g = arriving[k]
+        if g is None:
+            rows = np.zeros(shape, v.dtype)
+            self.output_gradients[k] = by_time(rows, v, at.rows)
+            return rows
+        self.output_gradients[k] = g
+        return np.ascontiguousarray(by_row(g, v, at.rows))
+
+    def _sum_up(self, back: BackArrangement) -> None:
+        """The sums over time and what is made of them, and the gradients that come out."""
+        at, loop, calls, pieces = self.at, back.loop, self.calls, self.pieces
+        known: dict[Value, Array] = {}
+        for v, left, right in back.products:
+            a, b = (f.span.of(pieces) for f in (left, right))
+            for f, flat in ((left, a), (right, b)):
+                if f.copied is not None:
+                    seen = f.copied.of(pieces)
+                    calls.append((flat.reshape(seen.shape).__setitem__, (..., seen)))
+            known[v] = y = empty(v.shape, v.dtype)
+            calls.append((matmul.product(v.dtype), (a.T, b, y)))
+        for v, span in back.sums:
+            known[v] = self._summed(v, span.of(pieces))
+        for v, in_order in back.after:
+            if in_order:
+                known[v] = known[v.inputs[0]].reshape(v.shape)
+                continue
+            values = [
+                i if type(i) is not Value else known[i] if i in known
+                else back.ahead.sources[i].of(pieces) for i in v.inputs
+            ]  # fmt: skip
+            known[v] = y = np.empty(v.shape, v.dtype)
+            calls.append(computing(v, values, y, at.rows))
+        found = {w: known[v] for w, v in loop.program.sums.items()}
+        for x, v, span in zip(loop.xs, loop.program.ys, back.outputs, strict=True):
+            found[x] = _given_out(v, span.of(pieces), at.rows, calls)
+        self.input_gradients = {}
+        for i in at.needs:
+            w = at.compiled.program.inputs[i]
+            if i < at.carries:
+                self.input_gradients[i] = back.ends[i].of(pieces)
+            elif w in found:
+                self.input_gradients[i] = found[w].reshape(self.inputs[i].shape)
+
+    def _summed(self, v: Value, total: Array) -> Array:
+        """A sum over time, of which the loop has added up the rows (B, size)."""
+        x, rows = v.inputs[0], self.at.rows
+        if v.params["axis"] == ():
+            return _given_out(x, total[None], rows, self.calls)[0]
+        y = np.empty(v.shape, v.dtype)
+        if is_by_row(x):
+            call: Call = np.add.reduce, (total, 0, None, y.reshape(1, -1), True)
+        else:
+            wide = _given_out(x, total[None], rows, self.calls)[0]
+            call = np.add.reduce, (wide, x.batch, None, y, True)
+        self.calls.append(call)
+        return y
+
+
+def _framed(frame: Frame, beginnings: list[int], calls: list[Call]) -> tuple[Call, Array]:
+    """The call of a kernel, and its words; what packs its factors is added to calls."""
+    words = frame.words.at(beginnings)
+    numbers = words[frame.called :].tolist()
+    for k in range(0, len(numbers), PACKING):
+        calls.append((frame.pack, numbers[k : k + PACKING]))
+    return frame.kernel.call(address(words), frame.shards), words
+
+
+def _given_out(v: Value, array: Array, rows: int, calls: list[Call]) -> Array:
+    """Rows (T, B, size) as the cell would have stacked v: a view, or memory that a call fills."""
+    y = by_time(array, v, rows)
+    if is_by_row(v) or np.may_share_memory(y, array):
+        return y
+    apart = by_row(y, v, rows)
+    calls.append((apart.__setitem__, (..., array.reshape(apart.shape))))
+    return y
