@@ -47,6 +47,7 @@ def phase(table, which):
 
 @helper
 def clip(table, euclidean):
+    """All phases of it."""
     numbers = array(array(table, HEAD, int64)[RESULT], NUMBER_COUNT, float64)
     total, peak, ratio = 0.0, 1.0, 1.0  # the norm is peak * ratio
     if euclidean:
@@ -85,16 +86,19 @@ def block(row, b, item, dtype):
 
 @helper
 def partials(row, last):
+    """Where each block of a row leaves a number."""
     return array(array(row, LOOP + PHASES + 2, int64)[LOOP + PHASES + 1], last, float64)
 
 
 @helper
 def number(row, which):
+    """One of those that all rows share."""
     return array(array(row, LOOP, int64)[NUMBERS], NUMBER_COUNT, float64)[which]
 
 
 @helper
 def squares(row, first, last, item, dtype):
+    """The sum of g^2 of each block."""
     found = partials(row, last)
     for b in range(first, last):
         g, total = block(row, b, item, dtype), 0.0
@@ -106,6 +110,7 @@ def squares(row, first, last, item, dtype):
 
 @helper
 def peaks(row, first, last, item, dtype):
+    """The largest |g| of each block; NaN if any is."""
     found = partials(row, last)
     for b in range(first, last):
         g, peak = block(row, b, item, dtype), 0.0
@@ -116,6 +121,7 @@ def peaks(row, first, last, item, dtype):
 
 @helper
 def scaled(row, first, last, item, dtype):
+    """The sum of (g / peak)^2 of each block."""
     found, peak = partials(row, last), number(row, PEAK)
     for b in range(first, last):
         g, total = block(row, b, item, dtype), 0.0
@@ -127,6 +133,7 @@ def scaled(row, first, last, item, dtype):
 
 @helper
 def scale(row, first, last, item, dtype):
+    """g *= times, rounded once."""
     times = number(row, TIMES)
     for b in range(first, last):
         g = block(row, b, item, dtype)

@@ -63,7 +63,8 @@ class Table:
         self.head, self.width = layout.HEAD, layout.LOOP + 1 + len(formula.arrays)
         self.second = self.head + layout.LOOP + 2  # the word of the first row's second array
         self.numbers = np.zeros((rows, len(formula.numbers)))
-        self.words = words(rows, self.width)
+        self.words = np.zeros(self.head + rows * self.width, np.int64)
+        self.words[: self.head] = head(rows, self.width)
         self.address = arena.address(self.words)
         native = jit.mode() == "native"
         self.function: Callable[..., None] = driver().function("drive") if native else self._by_hand
@@ -139,17 +140,18 @@ def clip(table, euclidean):
     return build("tables", text, entries)
 
 
-def words(rows: int, width: int) -> Array:
-    """A table of empty rows, with its head."""
-    layout = _layout()
-    made = np.zeros(layout.HEAD + rows * width, np.int64)
-    made[layout.ROWS], made[layout.WIDTH] = rows, width
-    if jit.mode() == "native":
-        pool = threads.links()
-        made[layout.SHARE] = driver()["share"]
-        made[layout.PARALLEL_FOR] = pool["minigrad_parallel_for"]
-        made[layout.THREADS] = pool["minigrad_thread_count"]
-    return made
+def head(rows: int, width: int, result: int = 0, partials: int = 0, sums: int = 0) -> list[int]:
+    """The first words of a table."""
+    return [*_links(), rows, width, 0, 0, 0, result, partials, sums]
+
+
+@cache
+def _links() -> tuple[int, int, int]:
+    """What the driver calls and reads."""
+    if jit.mode() == "plain":
+        return 0, 0, 0
+    pool = threads.links()
+    return driver()["share"], pool["minigrad_parallel_for"], pool["minigrad_thread_count"]
 
 
 def _evaluate(formula: Formula, dtype: np.dtype, arrays: Sequence[Array], numbers: Array) -> None:
@@ -245,5 +247,9 @@ def _kernel(formula: Formula, dtype: np.dtype) -> Kernel:
             [*(f"array({place}, _columns, {dtype.name})" for place in addresses), *numbers]
         ),
     )
-    return build("foreach", text, {"blocks": "void(int64, int64, int64)"}, title="an optimiser")
-
+    return build(
+        "foreach",
+        text,
+        {"blocks": "void(int64, int64, int64)"},
+        title="a formula over all parameters",
+    )

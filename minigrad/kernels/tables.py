@@ -52,6 +52,7 @@ def run(table, first, last):
 
 @helper
 def share(table, index):
+    """One thread's part."""
     words = array(table, HEAD, int64)
     first = index * words[PART]
     run(table, first, min(first + words[PART], words[TOTAL]))
@@ -59,6 +60,7 @@ def share(table, index):
 
 @helper
 def drive(table):
+    """Every block of every row."""
     words = array(table, HEAD, int64)
     blocks, size = 0, 0
     for i in range(words[ROWS]):
