@@ -535,13 +535,13 @@ class Pending:
     Nobody looks at most gradients of a training loop, so most are never copied.
     """
 
-    __slots__ = ("array",)
+    __slots__ = ("_data",)
 
-    def __init__(self, array: Array):
-        self.array = array
+    def __init__(self, data: Array):
+        self._data = data  # what clipping and an optimiser work on, as with a Tensor
 
     def taken(self) -> Tensor:
-        return wrap(self.array.copy(), None, False)
+        return wrap(self._data.copy(), None, False)
 
 
 def _constant(who: str, data: Any) -> Any:

@@ -89,7 +89,11 @@ class Run:
         )
         run = Prepared(at, self.arrays)
         run.forward()
-        run.forget()
+        if state.jit is None:
+            run.forget()
+        else:
+            name = f"scan of {self.compiled.name}"
+            state.jit.ran(name, run, run.inputs, run.outputs, run.forward_calls)
         finals, ys = run.outputs[:c], run.outputs[c:]
         for name in at.taps:
             self.ran.record.values[name] = readable(run.tap(name))  # BPTT may read them
@@ -168,6 +172,10 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     back = Back(run, g)
     back.run()
     ran.backward = back.loop
+    if state.jit is not None:
+        read = [*run.inputs, *back.output_gradients.values()]
+        made = list(back.input_gradients.values())
+        state.jit.ran(f"BPTT of {compiled.name}", back, read, made, back.calls)
     entering = {v: k for k, v in enumerate(program.carry)}
     for name, norms in back.norms.items():
         norms = norms.reshape(steps, rows)

@@ -184,13 +184,14 @@ class Back:
             pieces.append(own)
             beginnings.append(address(own))
         self.output_gradients: dict[int, Array] = {}
+        self.brought: list[Call] = []  # gradients that lie otherwise than the loop reads them
         if back.loop.dys:
             floats = [k for k, v in enumerate(at.loop.program.ys, c) if v.dtype.kind == "f"]
             for k, v in zip(floats, back.loop.dys, strict=True):
                 rows = self._arrived(k, v, arriving)
                 pieces.append(rows)
                 beginnings.append(address(rows))
-        self.calls = calls = back.ahead.calls(pieces)
+        self.calls = calls = [*self.brought, *back.ahead.calls(pieces)]
         run, self._words = _framed(back.frame, beginnings, calls)
         for k, start in enumerate(back.starts):
             here = start.of(pieces)
@@ -223,7 +224,12 @@ class Back:
             self.output_gradients[k] = by_time(rows, v, at.rows)
             return rows
         self.output_gradients[k] = g
-        return np.ascontiguousarray(by_row(g, v, at.rows))
+        seen = by_row(g, v, at.rows)
+        if seen.flags.c_contiguous:
+            return seen
+        rows = np.empty(seen.shape, seen.dtype)
+        self.brought.append((rows.__setitem__, (..., seen)))
+        return rows
 
     def _sum_up(self, back: BackArrangement) -> None:
         """The sums over time and what is made of them, and the gradients that come out."""

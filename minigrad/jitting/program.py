@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..switches import edits
-from ..tensors import Pending, Tensor, wrap
+from ..tensors import Tensor, wrap
 from .calls import listed
 from .recording import settings
 from .running import Run, fresh, rebuilt
@@ -31,6 +31,7 @@ class Program:
         self.outputs, self.returned = run.outputs, run.returned
         self.single = isinstance(run.returned, Tensor)
         self.memory = _memory(run)
+        self._owners = [step.owner for step in run.steps[1]]
 
     def fits(self) -> bool:
         """Whether all that it reads from outside is where it was, and modules are in their modes."""
@@ -57,7 +58,7 @@ class Program:
             array[...] = number.now()
         for leaf, own in self.entries:
             before: Any = leaf._grad
-            np.copyto(own, before.array if type(before) is Pending else before._data)
+            np.copyto(own, before._data)
         for function, arguments in self.calls:
             function(*arguments)
         for leaf, _, left in self.gradients:

@@ -25,6 +25,7 @@ import numpy as np
 
 from .. import ops, versions
 from ..border import values
+from ..compile.node import CHECKPOINTED
 from ..errors import JitError, describe
 from ..op import Op
 from ..tape import Node, state
@@ -52,7 +53,7 @@ class Step:
     op: Op | None = None
     again: Callable[[], Any] | None = None
     where: str = ""
-    extra: Any = None
+    owner: Any = None
     calls: list[Any] = field(default_factory=list)
 
     @property
@@ -125,13 +126,16 @@ class Recording:
 
     def python(
         self, what: str, name: str, inputs: Sequence[Array], outputs: Sequence[Array],
-        again: Callable[[], Any], extra: Any = None,
+        again: Callable[[], Any] | None, owner: Any = None,
     ) -> Step:  # fmt: skip
-        """Something ran that is no op: `again()` does it once more, in the same memory."""
+        """Something ran that is no op: `again()` does it once more, in the same memory.
+
+        owner: keeps memory that only addresses lead to.
+        """
         for x in inputs:
             self.know(x)
         return self._add(
-            Step(what, name, list(inputs), list(outputs), again=again, extra=extra)
+            Step(what, name, list(inputs), list(outputs), again=again, owner=owner)
         )
 
     def _add(self, step: Step) -> Step:
@@ -249,7 +253,7 @@ class Recording:
             target[place] = source
 
         again()
-        self.python("edit", "t[...] = value", inputs, [target], again, extra=_plain(place))
+        self.python("edit", "t[...] = value", inputs, [target], again).params = {"index": place}
 
     def number(self, number: Number, array: Array) -> None:
         """A 0-d array that holds a float argument, to be filled at every call."""
@@ -274,10 +278,12 @@ class Recording:
 
     def pulled(self, node: Node, g: Any) -> list[tuple[int, Any]]:
         """The gradients of a scan's inputs, as Tensors."""
+        if node.op is CHECKPOINTED:
+            self.refuse("checkpoint=: it computes segments again as it goes; leave it out")
         found = node.op.pull(node, g if not isinstance(g, dict) else _arrays(g), recorded=False)
         if not isinstance(g, dict):
             return found  # of one of its results: on its way to the scan
-        return [(i, wrap(self.scan_gradient(node, g, i, a), None, False)) for i, a in found]
+        return [(i, wrap(a, None, False)) for i, a in found]
 
     def added_at(self, total: Tensor | None, index: Any, g: Tensor, shape: Any) -> Tensor:
         """total[index] += g in place, total being ours; None stands for zeros."""
@@ -330,17 +336,12 @@ class Recording:
         p._grad = wrap(own, None, False)
         return p._grad
 
-    def scan(self, run: Any) -> Any:
-        """A compiled scan runs: on memory that stays, from here on and in every replay."""
-        from ..compile.prepared import Prepared
-
-        prepared = Prepared(
-            run.compiled, run.arrays, run.steps, run.rows, run.reverse, run.needs
-        )
-        prepared.forward()
-        step = self.python("scan", f"scan of {run.compiled.name}", run.arrays, prepared.outputs, prepared.forward)
-        step.calls = prepared.forward_calls
-        return prepared
+    def ran(
+        self, name: str, owner: Any, inputs: Sequence[Array], outputs: Sequence[Array],
+        calls: Sequence[Any],
+    ) -> None:  # fmt: skip
+        """A loop ran by a list of calls that run it again, in the memory that `owner` keeps."""
+        self.python("loop", name, inputs, outputs, None, owner).calls = list(calls)
 
     # -- what cannot be
 
@@ -385,9 +386,5 @@ def arrays_in(value: Any) -> Iterator[Array]:
 
 def _arrays(g: dict[int, Any]) -> dict[int, Array]:
     return {k: v._data if isinstance(v, Tensor) else v for k, v in g.items()}
-
-
-def _plain(value: Any) -> str:
-    return repr(value)
 
 

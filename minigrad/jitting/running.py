@@ -46,7 +46,7 @@ class Run:
         self.modules = list(self.recording.modules.values())
         self._refuse_changed()
         results = [x for x in self.outputs if isinstance(x, np.ndarray)]
-        results += [g.array for _, _, g in self.gradients if g is not None]
+        results += [g._data for _, _, g in self.gradients if g is not None]
         self.results = results
         needs: list[Step] = needed(self.recording, results)
         self.steps = self.recording, needs
