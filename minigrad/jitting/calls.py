@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import versions
-from ..kernels import jit
+from ..kernels import jit, reduce
 from ..kernels import matmul as products
 from ..kernels.elementwise import loop
 from ..kinds import FLOATS
@@ -113,17 +113,17 @@ def _same_memory(x: Array, shape: tuple[int, ...]) -> Array | None:
 
 def _reshape(step: Step) -> list[Call]:
     x, y = step.inputs[0], step.outputs[0]
-    return [(np.copyto, (y.reshape(x.shape), x))]
+    return [(y.reshape(x.shape).__setitem__, (..., x))]
 
 
 def _astype(step: Step) -> list[Call]:
-    return [(np.copyto, (step.outputs[0], step.inputs[0], "unsafe"))]
+    return [(step.outputs[0].__setitem__, (..., step.inputs[0]))]
 
 
 def _stack(step: Step) -> list[Call]:
     axis, y = step.params["axis"], step.outputs[0]
     lead = (slice(None),) * axis
-    return [(np.copyto, (y[(*lead, i, ...)], x)) for i, x in enumerate(step.inputs)]
+    return [(y.__setitem__, ((*lead, i), x)) for i, x in enumerate(step.inputs)]
 
 
 def _concatenate(step: Step) -> list[Call]:
@@ -137,11 +137,21 @@ def _getitem(step: Step) -> list[Call]:
     return [(x.take, (memory_of(index), 0, y, "raise"))]
 
 
+def _fold(step: Step) -> list[Call]:
+    y = step.outputs[0]
+    if not y.flags.c_contiguous:
+        return []
+    return reduce.calls(step.name, step.inputs[0], step.params["axis"], y)
+
+
 _MADE: dict[str, Callable[[Step], list[Call]]] = {
     "matmul": _matmul,
     "reshape": _reshape,
     "astype": _astype,
     "getitem": _getitem,
+    "sum": _fold,
+    "max": _fold,
+    "min": _fold,
     "stack": _stack,
     "concatenate": _concatenate,
 }

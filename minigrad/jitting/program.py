@@ -45,7 +45,10 @@ class Program:
         for leaf, g in self.entries:
             if leaf._grad is None or leaf._grad is g:
                 return False
-        return all([leaf._grad is None for leaf in self.must_be_none])
+        for leaf in self.must_be_none:
+            if leaf._grad is not None:
+                return False
+        return True
 
     def replay(self, given: list[Any]) -> Any:
         """Runs the calls on these arguments; returns results in memory of their own."""
@@ -53,12 +56,11 @@ class Program:
             if type(buffer) is list:
                 buffer[0] = value
             else:
-                np.copyto(buffer, value._data if isinstance(value, Tensor) else value)
+                buffer[...] = value._data if isinstance(value, Tensor) else value
         for number, array in self.numbers:
             array[...] = number.now()
         for leaf, own in self.entries:
-            before: Any = leaf._grad
-            np.copyto(own, before._data)
+            own[...] = leaf._grad._data
         for function, arguments in self.calls:
             function(*arguments)
         for leaf, _, left in self.gradients:

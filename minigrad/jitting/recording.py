@@ -171,13 +171,14 @@ class Recording:
         source = data._data if isinstance(data, Tensor) else data
         if not isinstance(source, np.ndarray) or id(versions.owner(source)) not in self.roots:
             return array
-        plain = memory_of(source)
-
-        def again() -> None:
-            np.copyto(array, plain, casting="unsafe")
-
-        self.python("copy", "copy", [plain], [array], again)
+        self._copies(memory_of(source), array)
         return array
+
+    def _copies(self, source: Array, array: Array) -> None:
+        """array is a copy of source: from now on in every replay."""
+        self.python("copy", "copy", [source], [array], None).calls = [
+            (array.__setitem__, (..., source))
+        ]
 
     def as_tensor(self, value: Array) -> Tensor:
         """An array as a Tensor: of an argument the memory itself, which is ours."""
@@ -289,7 +290,7 @@ class Recording:
         """total[index] += g in place, total being ours; None stands for zeros."""
         if total is None:
             zeros = np.zeros(shape, g.dtype)
-            self.python("zeros", "zeros", [], [zeros], partial(zeros.fill, 0))
+            self.python("zeros", "zeros", [], [zeros], None).calls = [(zeros.fill, (0,))]
             total = wrap(zeros, None, False)
         into, part = total._data, g._data
         add = partial(ops.index.add_at, into, index, part)
@@ -332,7 +333,7 @@ class Recording:
         if g is None or g._data.flags.writeable:
             return g
         source, own = g._data, g._data.copy()
-        self.python("copy", "copy", [source], [own], lambda: np.copyto(own, source))
+        self._copies(source, own)
         p._grad = wrap(own, None, False)
         return p._grad
 

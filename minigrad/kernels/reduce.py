@@ -83,6 +83,40 @@ def _fold(fold: str, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
 
 
 _NUMPY: _Plan = ([], ())
+_Call = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def calls(fold: str, x: Array, axis: tuple[int, ...], y: Array) -> list[_Call]:
+    """The calls that write a fold ("sum", "max", "min") of x into y, a contiguous array.
+
+    Prepared once, for arrays that stay where they are. Empty where NumPy does it.
+    """
+    key = fold, x.dtype, x.shape, x.strides, axis, False
+    plan = _plans.get(key) or _make_plan(key, x)
+    if plan is _NUMPY:
+        return []
+    found: list[_Call] = []
+    steps = plan[0]
+    if not steps:
+        return [(y.__setitem__, (..., x.reshape(y.shape)))]
+    for k, (loop, shape, view) in enumerate(steps):
+        rows = _seen(x, shape, view)
+        if not np.may_share_memory(rows, x):
+            found.append((_copy, (rows, x, shape, view)))
+        folded = np.asarray(loop(rows))
+        target = folded if k < len(steps) - 1 else y.reshape(folded.shape)
+        found.append((loop, (rows, target)))
+        x = target
+    return found
+
+
+def _seen(x: Array, shape: tuple[int, ...] | None, view: Callable[[Array], Array] | None) -> Array:
+    rows = x if shape is None else x.reshape(shape)
+    return rows if view is None else view(rows)
+
+
+def _copy(rows: Array, x: Array, shape: Any, view: Any) -> None:
+    rows[...] = _seen(x, shape, view)
 
 
 def _numpy(fold: str, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
