@@ -55,7 +55,9 @@ class Linear(Module):
                 f"Linear: expected (..., {self.in_features}), got {describe(x)}; "
                 f"in_features is the size of the last axis."
             )
-        return linear(x, self.weight, self.bias)
+        if self.bias is None:
+            return linear(x, self.weight)
+        return ops.linear(x, self.weight, self.bias)
 
     def describe(self) -> str:
         bias = "" if self.bias is not None else ", bias=False"
