@@ -119,12 +119,19 @@ def check_indices(who: str, indices: Any, n: int) -> Any:
     index = plain(indices)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{who}: expected integers, got {describe(index)}.")
-    if index.size and not (index.min() >= 0 and index.max() < n):
+    if index.size and not _all_below(index, n):
         raise ShapeError(
             f"{who}: expected integers from 0 to {n - 1}, got some from {index.min()} to "
             f"{index.max()}."
         )
     return index
+
+
+def _all_below(index: Any, n: int) -> bool:
+    """Whether all are in 0 .. n - 1."""
+    if index.dtype == np.int64:  # in one pass: read without its sign, -1 is very large
+        return bool(index.view(np.uint64).max() < n)
+    return bool(index.min() >= 0 and index.max() < n)
 
 
 class LayerNorm(Module):

@@ -45,7 +45,7 @@ _PAIRS = [sample((3, 4), (3, 4)), sample((2, 3, 4), (2, 3, 4), axis=1)]
 
 @reduce(inputs=2, method=False, samples=_PAIRS)
 def softmax_pull(v, p, axis=-1):
-    """y = p (v sum p - sum v p) over `axis`: v times the Jacobian of softmax at p, whose sum is 1."""
+    """y = p (v sum p - sum v p) over `axis`: v times the Jacobian of softmax, of sum p = 1."""
     return _along(kernels.softmax_pull, axis, v, p)
 
 
