@@ -129,15 +129,18 @@ class MatMul(Op):
         super().prepared(arrays, {})
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        if len(args) == 2 and self._fits(*args):
+        if self._fits(args):
             return self.body(*args)  # in the rules of other ops
         return super().__call__(*args, **params)
 
     def prepared(self, arrays: Sequence[Array], params: dict[str, Any]) -> dict[str, Any]:
-        return params if self._fits(*arrays) else super().prepared(arrays, params)
+        return params if self._fits(arrays) else super().prepared(arrays, params)
 
-    def _fits(self, a: Any, b: Any) -> bool:
+    def _fits(self, arrays: Sequence[Any]) -> bool:
         """Is this the common case, two matrices of one float dtype?"""
+        if len(arrays) != 2:
+            return False
+        a, b = arrays
         return (
             type(a) is type(b) is np.ndarray
             and a.ndim == b.ndim == 2
@@ -148,7 +151,7 @@ class MatMul(Op):
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
         arrays = [a if type(a) is np.ndarray else np.asarray(a) for a in inputs]
-        if arrays[0].dtype is arrays[1].dtype and arrays[0].dtype in FLOATS:
+        if arrays[0].dtype in FLOATS and all(a.dtype is arrays[0].dtype for a in arrays):
             return arrays, None
         for name, a in zip(self.inputs, arrays, strict=True):
             if a.dtype not in FLOATS:

@@ -56,7 +56,9 @@ class Linear(Module):
                 f"Linear: expected (..., {self.in_features}), got {describe(x)}; "
                 f"in_features is the size of the last axis."
             )
-        return linear(x, self.weight, self.bias)
+        if self.bias is None:
+            return linear(x, self.weight)
+        return ops.linear(x, self.weight, self.bias)
 
     def describe(self) -> str:
         bias = "" if self.bias is not None else ", bias=False"
@@ -127,11 +129,18 @@ def check_indices(who: str, indices: Any, n: int) -> Any:
 
 
 def _check_range(who: str, index: np.ndarray, n: int) -> None:
-    if index.size and not (index.min() >= 0 and index.max() < n):
+    if index.size and not _all_below(index, n):
         raise ShapeError(
             f"{who}: expected integers from 0 to {n - 1}, got some from {index.min()} to "
             f"{index.max()}."
         )
+
+
+def _all_below(index: Any, n: int) -> bool:
+    """Whether all are in 0 .. n - 1."""
+    if index.dtype == np.int64:  # in one pass: read without its sign, -1 is very large
+        return bool(index.view(np.uint64).max() < n)
+    return bool(index.min() >= 0 and index.max() < n)
 
 
 class LayerNorm(Module):

@@ -33,7 +33,11 @@ from .compare import (
 )
 from .exponential import cos, exp, expm1, log, log1p, sin, sqrt
 from .index import getitem, scatter
-from .matrix import matmul
+from .logits import (
+    cross_entropy, cross_entropy_pull, log_softmax, log_softmax_pull, logsumexp, softmax,
+    softmax_pull,
+)
+from .matrix import linear, matmul
 from .reduce import cumsum, max, min, sum, sum_to
 from .view import (
     astype, broadcast_to, concatenate, expand_dims, flip, pad, reshape, roll, squeeze, stack,
@@ -171,6 +175,54 @@ max.vjp(x=_share)
 min.vjp(x=_share)
 cumsum.vjp(x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
 
+# -- softmax and its kin: the gradients are ops, of one kernel each
+
+softmax.vjp(x=lambda g, y, axis: softmax_pull(g, y, axis))
+log_softmax.vjp(x=lambda g, y, axis: log_softmax_pull(g, y, axis))
+logsumexp.vjp(x=lambda g, x, x_shape, axis: _spread(g, x_shape, axis) * softmax(x, axis))
+softmax_pull.vjp(v=lambda g, p, axis: softmax_pull(g, p, axis))
+
+
+@softmax_pull.vjp("p")
+def _(g, v, p, axis):
+    one, mean, both, weight = (
+        sum(a, axis=axis, keepdims=True) for a in (p, v * p, g * v * p, g * p)
+    )
+    return g * (v * one - mean) + both - v * weight
+
+
+@log_softmax_pull.vjp("v")
+def _(g, log_p, axis):
+    p = exp(log_p)
+    return g * sum(p, axis=axis, keepdims=True) - sum(g * p, axis=axis, keepdims=True)
+
+
+@log_softmax_pull.vjp("log_p")
+def _(g, v, log_p, axis):
+    both, total = (sum(a, axis=axis, keepdims=True) for a in (g * v, v))
+    return exp(log_p) * (both - g * total)
+
+
+@cross_entropy.vjp("x")
+def _(g, x, index, ignore_index, reduction):
+    return cross_entropy_pull(g, x, index, ignore_index, reduction)
+
+
+@cross_entropy_pull.vjp("v")
+def _(g, x, v_shape, index, ignore_index, reduction):
+    each = g * cross_entropy_pull(np.ones(v_shape, g.dtype), x, index, ignore_index, reduction)
+    return sum(each, axis=-1 if reduction == "none" else None)
+
+
+@cross_entropy_pull.vjp("x")
+def _(g, v, x, index, ignore_index, reduction):
+    kept = (index != ignore_index)[..., None].astype(g.dtype)
+    if reduction == "mean":
+        kept /= g.dtype.type(kept.sum())
+    weight = v.reshape((*v.shape, 1)) if reduction == "none" else v
+    return softmax_pull(g * (kept * weight), softmax(x))
+
+
 # -- what moves values
 
 reshape.vjp(x=lambda g, x_shape: reshape(g, x_shape))
@@ -235,6 +287,23 @@ def _(g, a, a_shape, b_shape):
         return matmul(columns, g.reshape((rows, right[-1]))).reshape(b_shape)
     gb = matmul(swapaxes(a.reshape(left), -1, -2), _rows(g, left, right))
     return sum_to(gb, right).reshape(b_shape)
+
+
+@linear.vjp("x")
+def _(g, weight):
+    return matmul(g, weight)
+
+
+@linear.vjp("weight")
+def _(g, x, weight_shape):
+    """One product over all rows, (O, rows) @ (rows, I): no gradient to turn round."""
+    rows = math.prod(g.shape[:-1])
+    return matmul(g.reshape((rows, weight_shape[0])).T, x.reshape((rows, weight_shape[1])))
+
+
+@linear.vjp("bias")
+def _(g, bias_shape):
+    return sum(g.reshape((math.prod(g.shape[:-1]), *bias_shape)), axis=0)
 
 
 def _left(shape):
