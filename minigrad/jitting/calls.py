@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import versions
-from ..kernels import jit, reduce
+from ..kernels import index as tables
+from ..kernels import jit, linear, reduce
 from ..kernels import matmul as products
+from ..kernels import softmax as logits
 from ..kernels.elementwise import loop
+from ..kernels.work import Work, call
 from ..kinds import FLOATS
 from .arguments import memory_of
 from .fusing import fused
@@ -72,7 +75,8 @@ def calls_of(step: Step) -> list[Call]:
     if step.calls:
         return step.calls
     if step.again is not None:
-        return [(step.again, ())]
+        found = _MADE[step.name](step) if step.name in _MADE else []
+        return found or [(step.again, ())]
     assert step.op is not None
     y = step.outputs[0]
     if step.elementwise:
@@ -134,7 +138,101 @@ def _getitem(step: Step) -> list[Call]:
     x, y, index = step.inputs[0], step.outputs[0], step.params["index"]
     if not isinstance(index, np.ndarray) or index.dtype.kind not in "iu":
         return []
-    return [(x.take, (memory_of(index), 0, y, "raise"))]
+    return _looked_up(step) or [(x.take, (memory_of(index), 0, y, "raise"))]
+
+
+def _looked_up(step: Step) -> list[Call]:
+    """Rows of a table by an index of int64; the index is looked at before."""
+    x, y, index = step.inputs[0], step.outputs[0], memory_of(step.params["index"])
+    if not _plain_rows(x, index, y):
+        return []
+    works = tables.take_rows_work(x, index, y)
+    return _checked(step, works, lambda: step.op.forward([x], {"index": index}))  # type: ignore[union-attr]
+
+
+def _added_at(step: Step) -> list[Call]:
+    """The same the other way round: rows added to those of a table."""
+    index, part, into = memory_of(step.params["index"]), step.inputs[0], step.outputs[0]
+    if not _plain_rows(into, index, part):
+        return []
+    return _checked(step, tables.scatter_add_work(into, index, part), step.again)
+
+
+def _plain_rows(table: Array, index: Any, rows: Array) -> bool:
+    return (
+        jit.mode() == "native"
+        and isinstance(index, np.ndarray)
+        and index.dtype == np.int64
+        and table.dtype in FLOATS
+        and table.dtype == rows.dtype
+        and rows.shape == index.shape + table.shape[1:]
+        and all(a.flags.c_contiguous and a.size for a in (table, index, rows))
+    )
+
+
+def _checked(step: Step, works: list[Work], again: Any) -> list[Call]:
+    """Work that begins by counting, in the last word of its job, what is wrong with an index."""
+    count = works[0]
+
+    def check() -> None:
+        if count.job[-1] > 0:
+            again()  # which raises
+
+    counted, *others = _calls(step, works)
+    return [counted, (check, ()), *others]
+
+
+def _calls(step: Step, works: list[Work], *arrays: Array) -> list[Call]:
+    """Calls of prepared work; the step keeps the words that it reads, and arrays of its own."""
+    step.owner = step.owner, works, arrays
+    return [call(work) for work in works]
+
+
+def _cross_entropy(step: Step) -> list[Call]:
+    x, y, targets = step.inputs[-1], step.outputs[0], memory_of(step.params["index"])
+    arrays = [*step.inputs, targets, y]
+    if jit.mode() != "native" or targets.dtype != np.int64:
+        return []
+    if not all(a.flags.c_contiguous and a.size for a in arrays):
+        return []
+    ignored, reduction = step.params["ignore_index"], step.params["reduction"]
+    if len(step.inputs) == 2:  # its gradient, behind it: the targets are those
+        g = step.inputs[0]
+        works = logits.cross_entropy_pull_work(g, x, targets, ignored, reduction, y)
+        return _calls(step, works)
+    losses = y if reduction == "none" else np.empty(targets.shape, x.dtype)
+    works = logits.cross_entropy_work(x, targets, ignored, reduction, losses, y)
+    count = works[0]
+    counted, *others = _calls(step, works, losses)
+    again = partial(_again, step.op, step.inputs, step.params, y)
+
+    def check() -> None:
+        if logits.bad_target(count.job, reduction) is not None:
+            again()  # which raises
+
+    return [counted, (check, ()), *others]
+
+
+def _linear(step: Step) -> list[Call]:
+    (x, weight, bias), y = step.inputs, step.outputs[0]
+    rows, out = _same_memory(x, (-1, x.shape[-1])), _same_memory(y, (-1, y.shape[-1]))
+    if jit.mode() != "native" or rows is None or out is None or not out.flags.c_contiguous:
+        return []
+    if not bias.flags.c_contiguous or not bias.size:
+        return []
+    product: Call = products.product(x.dtype), (rows, weight.T, out)
+    return [product, *_calls(step, [linear.add_to_rows_work(out, bias)])]
+
+
+def _rows(step: Step) -> list[Call]:
+    """Softmax and its kin along the last axis."""
+    x, y = step.inputs[0], step.outputs[0]
+    arrays = [*step.inputs, y]
+    if jit.mode() != "native" or step.params["axis"] != (x.ndim - 1,) or y.shape != x.shape:
+        return []
+    if not all(a.flags.c_contiguous and a.size for a in arrays):
+        return []
+    return _calls(step, [logits.rows_work(step.name, x, step.inputs[-1], y)])
 
 
 def _fold(step: Step) -> list[Call]:
@@ -149,6 +247,14 @@ _MADE: dict[str, Callable[[Step], list[Call]]] = {
     "reshape": _reshape,
     "astype": _astype,
     "getitem": _getitem,
+    "add at an index": _added_at,
+    "cross_entropy": _cross_entropy,
+    "cross_entropy_pull": _cross_entropy,
+    "linear": _linear,
+    "softmax": _rows,
+    "log_softmax": _rows,
+    "softmax_pull": _rows,
+    "log_softmax_pull": _rows,
     "sum": _fold,
     "max": _fold,
     "min": _fold,

@@ -31,7 +31,8 @@ class Program:
         self.outputs, self.returned = run.outputs, run.returned
         self.single = isinstance(run.returned, Tensor)
         self.memory = _memory(run)
-        self._owners = [step.owner for step in run.steps[1]]
+        # Calls know memory by its address: what owns it has to live as long as they do.
+        self._alive = recording.roots, [step.owner for step in run.steps[1]]
 
     def fits(self) -> bool:
         """Whether all that it reads from outside is where it was, and modules are in their modes."""
@@ -61,8 +62,13 @@ class Program:
             array[...] = number.now()
         for leaf, own in self.entries:
             own[...] = leaf._grad._data
-        for function, arguments in self.calls:
-            function(*arguments)
+        try:
+            for function, arguments in self.calls:
+                function(*arguments)
+        except BaseException:  # a wrong index, Ctrl-C: no gradient is better than half of one
+            for leaf, _, left in self.gradients:
+                leaf._grad = None if left is not None else leaf._grad
+            raise
         for leaf, _, left in self.gradients:
             leaf._grad = left
         if self.single:

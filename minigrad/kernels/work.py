@@ -9,7 +9,8 @@ number of threads. Work may be prepared once and run many times, as its arrays c
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,3 +47,13 @@ def run(kernel: Kernel, entry: str, job: Array, parts: int) -> None:
     function = kernel.function(entry)
     for index in range(parts):
         function(arena.address(job), index)
+
+
+def call(work: Work) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """(function, arguments) that do all parts: of C where there is machine code."""
+    kernel, entry, job, parts = work
+    if jit.mode() != "native":
+        return run, work
+    if parts == 1:
+        return kernel.function(entry), (arena.address(job), 0)
+    return threads.function(), (kernel[entry], arena.address(job), parts)
