@@ -326,7 +326,8 @@ def _call_rules(node: Node, g: Any, saved: Sequence[Any]) -> list[tuple[int, Any
             elif what == "shape":
                 facts.append(node.shape if node.in_shapes is None else node.in_shapes[key])
             elif what == "parameter":
-                facts.append(node.params[key])
+                value = node.params[key]
+                facts.append(value if state.jit is None else state.jit.read_by_rules(value))
             elif what == "shapes":
                 facts.append([node.input_shape(i) for i in range(len(node.inputs))])
             elif what == "dtypes":

@@ -744,8 +744,9 @@ def _prepare(
             for a in args
         ]
     params = op.prepared(arrays, params)
-    # A jitted step owns the memory of its arguments: what is read of them is read again.
-    return arrays, args, params if state.jit is not None else private_params(params)
+    if state.jit is not None:  # it owns the memory of its arguments: nobody else writes there
+        return arrays, args, state.jit.read_by_ops(params)
+    return arrays, args, private_params(params)
 
 
 def _install(name: str, function: Callable[..., Any]) -> None:

@@ -17,6 +17,7 @@ LAYERS = (
     {"cli", "__main__", "__init__"},  # __init__ re-exports: what it is made of cannot import it
     {"tasks"},
     {"lab", "train"},
+    {"jitting"},
     {"flow"},
     {"interop"},
     {"nn", "optim", "data"},

@@ -201,6 +201,14 @@ class Recording:
             return array
         return np.asarray(values(value))
 
+    def read_by_ops(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters of an op, which may read what is in arrays: it does so in every replay."""
+        return {key: mapped(memory_of, v) for key, v in params.items()}
+
+    def read_by_rules(self, value: Any) -> Any:
+        """A parameter as the rule of a gradient sees it, which only passes it on to ops."""
+        return mapped(lambda a: a.view(Argument) if self._is_data(a) else a, value)
+
     def _is_data(self, array: Array) -> bool:
         """Whether it differs from call to call."""
         root = self.roots.get(id(versions.owner(array)))
@@ -358,6 +366,15 @@ class Recording:
 
     def refuse(self, what: str) -> NoReturn:
         raise JitError(f"mg.jit: {line()}: the step cannot be replayed: {what}.")
+
+
+def mapped(function: Callable[[Array], Array], value: Any) -> Any:
+    """A parameter with function(array) for the arrays in it."""
+    if isinstance(value, np.ndarray):
+        return function(value)
+    if type(value) in (tuple, list):
+        return type(value)([mapped(function, v) for v in value])
+    return value
 
 
 def settings(module: Any) -> dict[str, Any]:

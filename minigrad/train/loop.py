@@ -45,7 +45,8 @@ class Fitted:
     losses: the training loss of every step of this call. history: a dict for each validation:
     "step", "epoch" and what `validate` gave. best: the one with the best metric, or {}. steps,
     epochs: done in all. stopped: "epochs", "steps", "patience" or "diverged". seconds: of this
-    call. norms: of the gradients before clipping, for each step of this call.
+    call. norms: of the gradients before clipping, for each step of this call. replayed: steps that
+    mg.jit replayed; plainly: why it gave up, with jit="auto".
     """
 
     losses: list[float] = field(default_factory=list)
@@ -56,6 +57,8 @@ class Fitted:
     epochs: int = 0
     stopped: str = ""
     seconds: float = 0.0
+    replayed: int = 0
+    plainly: str = ""
 
 
 def fit(
@@ -111,8 +114,8 @@ def fit(
     log: a JSONL file, a line for each update and validation. progress: a function of (Run), None
     log: a JSONL file, a line for each update and validation. progress: a function of (Run), None
         for a bar in a terminal or plain lines in a pipe, False for nothing.
-    jit: run loss and gradient under mg.jit, to the same bits. "auto": where that works; else `why`
-        of the Run says why not, and the step runs plainly.
+    jit: run loss and gradient under mg.jit, to the same bits. "auto": where that works; else steps
+        run plainly, and `plainly` of the result says why.
     Raises TrainingError for arguments that make no sense; a loss that is NaN or Inf ends the run
     as "diverged", with the last checkpoint as it was.
 
@@ -190,7 +193,7 @@ class Run:
         self.best_parameters: dict[str, Array] | None = None
         self.since_best = 0
         self.fitted = Fitted()
-        self.jitted, self.auto, self.why = None, False, ""
+        self.jitted, self.auto = None, False
 
     # -- the loop
 
@@ -215,6 +218,7 @@ class Run:
             self.model.load_state_dict(self.best_parameters)
         fitted.steps, fitted.epochs = self.step, self.epoch
         fitted.seconds = time.perf_counter() - started
+        fitted.replayed += 0 if self.jitted is None else self.jitted.replayed
         self.progress.done(self)
         return fitted
 
@@ -283,7 +287,8 @@ class Run:
         return bool(switches.listeners) or switches.tape is not None or switches.anomaly
 
     def _plainly(self, why: str) -> None:
-        self.jitted, self.why = None, why
+        self.fitted.replayed += 0 if self.jitted is None else self.jitted.replayed
+        self.jitted, self.fitted.plainly = None, why
 
     def _forward(self, batch: Any, state: Any) -> tuple[Any, Any]:
         if self.carry:
