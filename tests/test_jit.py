@@ -150,6 +150,33 @@ def test_tensors_lists_and_states_go_in_and_come_out() -> None:
         assert same(first, x[0])
 
 
+def test_slices_of_arguments_are_views_of_them() -> None:
+    f = mg.jit(lambda x: mg.tanh(mg.tensor(x[1:, ::2])) + mg.tensor(x)[0, 0] + x[..., :2][:2])
+    for k in range(4):
+        x = rng(k).normal(size=(3, 4))
+        expected = np.tanh(x[1:, ::2]) + x[0, 0] + x[:2, :2]
+        np.testing.assert_allclose(f(x).numpy(), expected, rtol=1e-14)
+    assert f.replayed == 2
+
+
+def test_masks_that_a_cell_draws_are_drawn_in_every_replay() -> None:
+    def made() -> Any:
+        draws = rng(4)
+        layer = nn.Recurrent(
+            lambda size: nn.ZoneoutLSTMCell(size, 4, generator=draws, dtype=np.float64), 3
+        )
+        for p in layer.parameters():
+            p.data = rng(p.size).normal(size=p.shape)
+        return layer
+
+    plain, other = made(), made()
+    step = mg.jit(lambda x: other(x)[0].detach())
+    for k in range(4):
+        x = rng(k).normal(size=(5, 2, 3))
+        assert same(step(x).numpy(), plain(x)[0].numpy())
+    assert step.replayed == 2
+
+
 def test_a_float_argument_may_change_and_be_computed_with() -> None:
     w = mg.tensor([1.0], requires_grad=True)
     optimizer = mg.optim.SGD([w], 1.0)
@@ -362,6 +389,10 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "element of an argument": (lambda x: W * x[0], "an element or a choice"),
     "max of an argument": (lambda x: W * x.max(), "of an argument"),
     "item of an argument": (lambda x: W * x.item(0), r".item\(\) of an argument"),
+    "a mask of data": (lambda x: x[mg.greater(x, 3.5)], "a choice of elements"),
+    "a mask of Tensors": (
+        lambda x: W.detach()[mg.greater(mg.tensor(x), 3.5)], "the shape depends on data"
+    ),
     "a hook": (_hooked, "a hook on a gradient"),
     "kept outside": (lambda x: KEPT.append(x * W.detach()), "is kept outside of it"),
     "no backward": (lambda x: (W * x).sum(), "still requires a gradient"),
@@ -443,6 +474,19 @@ def test_explain_lists_the_calls_with_their_lines() -> None:
         step(np.ones((3, 2)))
     text = str(step)
     assert "recorded 2, replayed 1 times" in text
-    assert "matmul 3x2, 2x2 -> 3x2" in text
-    assert "add + tanh + multiply 3x2 -> 3x2" in text
+    assert "matmul: 3x2, 2x2 -> 3x2" in text
+    assert "add + tanh + multiply: 3x2 -> 3x2" in text
     assert text.count("test_jit.py:") == 2
+
+
+def test_a_jitted_step_can_be_drawn_once_it_has_a_program() -> None:
+    w = mg.tensor(np.ones((2, 2)))
+    step = mg.jit(lambda x: mg.tanh(x @ w + 1.0) * 2.0)
+    with pytest.raises(ValueError, match="has no program yet"):
+        mg.flow.draw(step)
+    for _ in range(3):
+        step(np.ones((3, 2)))
+    dot = mg.flow.draw(step).dot
+    assert "matmul" in dot
+    assert "add + tanh + multiply" in dot
+    assert dot.count(" -> n") == 1  # from the product to the kernel behind it

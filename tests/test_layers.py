@@ -17,11 +17,10 @@ LAYERS = (
     {"cli", "__main__", "__init__"},  # __init__ re-exports: what it is made of cannot import it
     {"tasks"},
     {"lab", "train"},
-    {"jitting"},
     {"flow"},
     {"interop"},
     {"nn", "optim", "data"},
-    {"compile"},
+    {"compile", "jitting"},
     {"tensors", "tape", "autodiff", "differences", "memory", "versions", "backward"},
     {"border", "numpy_rules", "op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},

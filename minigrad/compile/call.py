@@ -173,7 +173,7 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     back.run()
     ran.backward = back.loop
     if state.jit is not None:
-        read = [*run.inputs, *back.output_gradients.values()]
+        read = [*run.inputs, *run.outputs, *back.output_gradients.values()]
         made = list(back.input_gradients.values())
         state.jit.ran(f"BPTT of {compiled.name}", back, read, made, back.calls)
     entering = {v: k for k, v in enumerate(program.carry)}

@@ -44,10 +44,12 @@ class Argument(np.ndarray):
         _refuse(f"np.{function.__name__} of an argument: compute with mg's functions, or before")
 
     def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
-        if not isinstance(found, Argument) or not np.may_share_memory(found, self):
-            _refuse("an element or a choice of elements of an argument, taken by NumPy")
-        return found
+        parts = index if isinstance(index, tuple) else (index,)
+        if all(i is None or i is ... or isinstance(i, (int, np.integer, slice)) for i in parts):
+            found = super().__getitem__(index)
+            if isinstance(found, Argument):
+                return found  # a view
+        _refuse("an element or a choice of elements of an argument: use mg.take, or mg.tensor(x)[i]")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         _refuse("an assignment into an argument")

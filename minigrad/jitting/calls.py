@@ -30,11 +30,17 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Listed(NamedTuple):
-    """A part of the program: what it does, in the words of `explain`, and its calls."""
+    """A part of the program: what it does, in the words of `explain`, and its calls.
+
+    kind: "product", "loop", "kernel", "update" or "other". reads, writes: ids of the memory.
+    """
 
     says: str
     where: str
     calls: list[Call]
+    kind: str
+    reads: list[int]
+    writes: list[int]
 
 
 def listed(steps: Sequence[Step], results: Sequence[Array]) -> list[Listed]:
@@ -42,12 +48,26 @@ def listed(steps: Sequence[Step], results: Sequence[Array]) -> list[Listed]:
     parts: list[Listed] = []
     for group in fused(steps, _read_by_others(steps, results)):
         if isinstance(group, Step):
-            parts.append(Listed(f"{group.name} {_shapes(group)}", group.where, calls_of(group)))
+            name, calls, where, kind = group.name, calls_of(group), group.where, _kind(group)
         else:
             run = loop(group.text, group.signature, group.dtype)
-            says = f"{' + '.join(group.names)} {_shapes(group)}"
-            parts.append(Listed(says, group.steps[0].where, [(run, (*group.inputs, *group.outputs))]))
+            calls = [(run, (*group.inputs, *group.outputs))]
+            name, where, kind = " + ".join(group.names), group.steps[0].where, "kernel"
+        says = f"{name}: {_shapes(group.inputs)} -> {_shapes(group.outputs)}"
+        read, made = ([id(versions.owner(a)) for a in x] for x in (group.inputs, group.outputs))
+        parts.append(Listed(says, where, calls, kind, read, made))
     return parts
+
+
+def _kind(step: Step) -> str:
+    if step.op is None:
+        return step.what
+    return {"matmul": "product", "elementwise": "kernel"}.get(step.op.kind, "other")
+
+
+def _shapes(arrays: Sequence[Array]) -> str:
+    shown = ["x".join(map(str, a.shape)) or "1" for a in arrays[:4]]
+    return ", ".join(shown + ["..."] * (len(arrays) > 4)) or "nothing"
 
 
 def needed(recording: Recording, results: Sequence[Array]) -> list[Step]:
@@ -90,7 +110,7 @@ def calls_of(step: Step) -> list[Call]:
 
 
 def _again(op: Any, inputs: list[Array], params: dict[str, Any], y: Array) -> None:
-    np.copyto(y, op.forward(inputs, params))
+    y[...] = op.forward(inputs, params)
 
 
 def _no_calls(step: Step) -> list[Call]:
@@ -261,9 +281,3 @@ _MADE: dict[str, Callable[[Step], list[Call]]] = {
     "stack": _stack,
     "concatenate": _concatenate,
 }
-
-
-def _shapes(step: Any) -> str:
-    came = ", ".join("x".join(map(str, x.shape)) or "scalar" for x in step.inputs[:4])
-    gone = ", ".join("x".join(map(str, y.shape)) or "scalar" for y in step.outputs[:4])
-    return f"{came} -> {gone}"

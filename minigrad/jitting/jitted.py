@@ -131,10 +131,14 @@ class Jitted:
             f"the function itself, {self.name}.function(...)."
         )
 
+    def all_programs(self) -> list[Program]:
+        """Its programs, the oldest first."""
+        return [program for listed in self.programs.values() for program in listed]
+
     def explain(self) -> str:
         """What is replayed, call by call, for each kind of arguments."""
         head = f"mg.jit of {self.name}: recorded {self.recorded}, replayed {self.replayed} times"
-        programs = [p for listed in self.programs.values() for p in listed]
+        programs = self.all_programs()
         if not programs:
             return f"{head}; no program yet: two calls with arguments of one kind make one"
         return "\n".join([head, *(p.explain() for p in programs)])

@@ -117,6 +117,8 @@ class Recording:
         for a, x in zip(args, arrays, strict=False):
             self.know(x, a)
         for x in arrays_in(params):
+            if x.dtype.kind == "b" and self._is_data(x):
+                self.refuse("a mask as an index: the shape depends on data. Choose by mg.where")
             self.know(x)
         whole = versions.owner(y)
         if any(versions.owner(x) is whole for x in arrays):
@@ -332,7 +334,7 @@ class Recording:
             again()
         finally:
             state.switch(**before)
-        self.python(what, what, arrays, [*arrays, *(p._data for p in params)], again)
+        self.python("update", what, arrays, [*arrays, *(p._data for p in params)], again)
         return Number(lambda: result[0]) if isinstance(result[0], float) else result[0]
 
     def _writable(self, p: Tensor) -> Tensor | None:
