@@ -495,6 +495,15 @@ def in_place_of(t: Tensor, array: Array) -> Tensor:
     return _recorded(ops.reshape, {"shape": array.shape}, (array,), array, [t], 1)  # of a leaf
 
 
+def viewed(op: Op, t: Tensor, params: dict[str, Any], array: Array) -> Tensor:
+    """op(t, **params), a view whose values are known to be `array`."""
+    if state.mode == 2 or t._trace is not None or lent:
+        return apply(op, (t,), params)
+    if state.mode and t.requires_grad:
+        return _recorded(op, params, (t._data,), array, [t._node or t], 1)
+    return wrap(array, None, False)
+
+
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str = "") -> Tensor:
     """A Tensor with a copy of `data`; the dtype follows NumPy's rules unless given.
 

@@ -29,8 +29,16 @@ def named_leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def leaves(tree: Any) -> list[Any]:
     """The leaves alone, in the order of `named_leaves`."""
-    children = _children(tree)
-    return [tree] if children is None else [x for _, child in children for x in leaves(child)]
+    if not isinstance(tree, (tuple, list)):
+        children = _children(tree)
+        return [tree] if children is None else [x for _, child in children for x in leaves(child)]
+    found: list[Any] = []
+    for child in tree:
+        if child is None or isinstance(child, (tuple, list, dict)):
+            found += leaves(child)
+        else:
+            found.append(child)
+    return found
 
 
 def rebuild(tree: Any, values: Iterable[Any]) -> Any:
@@ -39,15 +47,20 @@ def rebuild(tree: Any, values: Iterable[Any]) -> Any:
     >>> rebuild({"h": 1, "c": (2, 3)}, [20, 30, 10])
     {'c': (20, 30), 'h': 10}
     """
-    children = _children(tree)
     values = iter(values)
-    if children is None:
-        return next(values)
-    if tree is None:
-        return None
-    inside = [rebuild(child, values) for _, child in children]
-    if isinstance(tree, dict):
-        return dict(zip((key for key, _ in children), inside, strict=True))
+    if not isinstance(tree, (tuple, list)):
+        children = _children(tree)
+        if children is None:
+            return next(values)
+        if tree is None:
+            return None
+        return {key: rebuild(child, values) for key, child in children}
+    inside = []
+    for child in tree:
+        if child is None or isinstance(child, (tuple, list, dict)):
+            inside.append(rebuild(child, values))
+        else:
+            inside.append(next(values))
     return type(tree)(*inside) if hasattr(tree, "_fields") else type(tree)(inside)
 
 

@@ -56,14 +56,18 @@ def edited(*arrays: Array) -> None:
         _edits[key] = now, known[1]
 
 
+def edited_at(array: Array) -> int:
+    """When `array`'s memory was edited last, on the clock of the tape; 0 for never."""
+    return _edits.get(id(owner(array)), (0, None))[0]
+
+
 def check(node: Node) -> None:
     """Raises GradientError if data saved by `node` was edited after it was recorded.
 
     To be asked only if `latest > node.position`.
     """
     for array, label in zip(node._saved or (), node.plan.names, strict=True):
-        when, _ = _edits.get(id(owner(array)), (0, None))
-        if when > node.position:
+        if edited_at(array) > node.position:
             what = "its output" if label == "y" else f"its input {label!r}"
             raise GradientError(
                 f"backward: {node.where()} needs {what}, {describe(array)}, as it was when it ran, "

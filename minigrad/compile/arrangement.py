@@ -67,6 +67,7 @@ class Frame:
             row, column = span.strides or (span.shape[1] * span.dtype.itemsize, span.dtype.itemsize)
             for number in (row, column, *span.shape):
                 words.add(number)
+        self.read = words.pieces()  # whose addresses are asked for
 
 
 PACKING = 9  # arguments of it
@@ -99,11 +100,11 @@ class Arrangement:
         self.brought: list[tuple[int, Value, bool, Span]] = []  # inputs that are copied into rows
         for v, buffer in loop.given.items():
             i, timed = compiled.order[v], v.role == "x"
-            shape: tuple[int, ...] = (steps, rows, v.size) if timed else (rows, v.size)
+            size = (steps, rows, v.size) if timed else (rows, v.size)
             if is_by_row(v) and arrays[i].flags.c_contiguous:
-                self.places[buffer.name] = Span(self.first_input + i, 0, shape, v.dtype)
+                self.places[buffer.name] = Span(self.first_input + i, 0, size, v.dtype)
             else:
-                span = self.places[buffer.name] = kept.add(shape, v.dtype)
+                span = self.places[buffer.name] = kept.add(size, v.dtype)
                 self.brought.append((i, v, timed, span))
         self.ahead = self.ahead_of(loop.kernel, arrays, passing)
         self.frame = Frame(
@@ -123,6 +124,10 @@ class Arrangement:
         self.taps = {
             n: (v, self.timed(loop.of[v], self.places)) for n, v in loop.program.taps.items()
         }
+        entering = {v: k for k, v in enumerate(program.carry)}
+        self.entering = {n: entering[v] for n, v in program.taps.items() if v in entering}
+        empty = {0} | {p for p, room in ((KEPT, kept), (PASSING, passing)) if not room.size}
+        self.addressed = sorted(self.frame.read - empty)
         self._back: dict[bool, BackArrangement] = {}
 
     def ahead_of(self, kernel: StepKernel, arrays: Sequence[Array], room: Room) -> Ahead:
@@ -184,10 +189,15 @@ class BackArrangement:
                 self.own.append((shape, v.dtype))
             else:
                 places[loop.of[v].name] = room.add(shape, v.dtype)
-        self.first_dy = self.block + 1 + len(self.own)
+        first_dy = self.block + 1 + len(self.own)
+        floats = [
+            k for k, v in enumerate(front.loop.program.ys, front.carries) if v.dtype.kind == "f"
+        ]
+        self.dys: list[tuple[int, Value, Span]] = []
         for k, v in enumerate(loop.dys):
             name = loop.lowering.places[v].buffer.name
-            places[name] = Span(self.first_dy + k, 0, (steps, rows, v.size), v.dtype)
+            places[name] = Span(first_dy + k, 0, (steps, rows, v.size), v.dtype)
+            self.dys.append((floats[k], v, places[name]))
         begin = room.size
         for buffer in loop.sums.values():
             places[buffer.name] = room.add((rows, buffer.size), buffer.dtype)
@@ -201,9 +211,14 @@ class BackArrangement:
         self.sums = [(v, places[b.name]) for v, b in loop.sums.items()]
         there = {*loop.products, *loop.sums}
         self.after = [(v, _in_order(v, rows)) for v in loop.after if v not in there]
-        self.outputs = [places[loop.of[v].name] for v in loop.program.ys]
+        self.outputs = [
+            (x, v, places[loop.of[v].name]) for x, v in zip(loop.xs, loop.program.ys, strict=True)
+        ]
+        self.inputs = [(i, front.compiled.program.inputs[i]) for i in front.needs]
         self.taps = {name: places[loop.of[v].name] for name, v in loop.program.taps.items()}
         self.size = room.size
+        known = {0, *front.addressed}
+        self.addressed = sorted(p for p in self.frame.read - known if p < self.block)
 
     def _rows_of(self, factor: Any, places: dict[str, Span], room: Room) -> Factor:
         """A factor of a product over all steps, as (T * B, K)."""

@@ -20,7 +20,7 @@ class Unwatched(Exception):
     """An attribute that may change without being seen."""
 
 
-def _content(value: Any, seen: list[Any], depth: int = 6) -> Any:
+def content(value: Any, seen: list[Any], depth: int = 6) -> Any:
     """An attribute as something to compare. seen: keeps alive what is compared by identity."""
     kind = type(value)
     if kind in _PLAIN or isinstance(value, (type, np.dtype, Op)):
@@ -33,9 +33,9 @@ def _content(value: Any, seen: list[Any], depth: int = 6) -> Any:
     if depth < 0:
         raise Unwatched("is nested too deeply")
     if isinstance(value, (tuple, list, set, frozenset)):
-        return kind, tuple([_content(v, seen, depth - 1) for v in value])
+        return kind, tuple([content(v, seen, depth - 1) for v in value])
     if isinstance(value, dict):
-        return kind, tuple([(k, _content(v, seen, depth - 1)) for k, v in value.items()])
+        return kind, tuple([(k, content(v, seen, depth - 1)) for k, v in value.items()])
     if isinstance(value, np.ndarray):
         if value.nbytes > _LARGEST or value.dtype.hasobject:
             raise Unwatched(f"is an array of {value.nbytes} bytes, which may be edited")
@@ -45,7 +45,7 @@ def _content(value: Any, seen: list[Any], depth: int = 6) -> Any:
         return id(value)
     if is_dataclass(value):
         names = [f.name for f in fields(value)]
-        return kind, tuple([_content(getattr(value, n), seen, depth - 1) for n in names])
+        return kind, tuple([content(getattr(value, n), seen, depth - 1) for n in names])
     if not is_pure(value):
         raise Unwatched(f"is a {kind.__name__}, and not known to be pure")
     seen.append(value)
@@ -63,7 +63,7 @@ def attributes(mapping: dict[str, Any], seen: list[Any], depth: int = 6) -> tupl
     found = []
     for name, value in mapping.items():
         try:
-            found.append((name, _content(value, seen, depth)))
+            found.append((name, content(value, seen, depth)))
         except Unwatched as why:
             raise Unwatched(f"its {name} {why}") from None
     return tuple(found)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..listener import Listener
-from ..memory import kept, readable
+from ..memory import kept, lent, readable
 from ..norms import row_norms
 from ..tape import Node, state
 from ..tensors import Tensor, wrap
@@ -17,14 +17,14 @@ from .compiled import Compiled
 from .explain import Explanation
 from .forward import Forward, full_shape
 from .node import SCAN, Pulled, Saved, output, scan_node
+from .outside import Outside
 from .prepared import Back, Prepared, arranged
-from .program import Program, Value
+from .program import Value
 from .records import Record
 
 Array = np.ndarray
 
 
-@dataclass
 class Ran:
     """What is known of a call once it has run.
 
@@ -32,61 +32,71 @@ class Ran:
     of BPTT, once it has run.
     """
 
-    kernel: Forward
-    record: Record = field(default_factory=Record)
-    tellers: list[Callable[[], None]] = field(default_factory=list)
     backward: Any = None
+    tellers: Sequence[Callable[[], None]] = ()
+
+    def __init__(self, kernel: Forward):
+        self.kernel = kernel
+
+    @cached_property
+    def record(self) -> Record:
+        return Record()
 
     def arrived(self) -> None:
         for tell in self.tellers:
             tell()
 
 
-@dataclass
 class Run:
     """A compiled step on the Tensors of one call; steps, rows, reverse: how often, and which way.
 
     taps: the values kept of every step, by name. states: of which of them the norms of the
-    gradients are wanted, too.
+    gradients are wanted, too. outside: makes the inputs of the program from the tensors, if they
+    are not these.
     """
 
-    compiled: Compiled
-    tensors: list[Tensor]
-    steps: int
-    rows: int
-    reverse: bool
-    taps: dict[str, Value]
-    states: Collection[str]
-
-    def __post_init__(self) -> None:
-        self.program: Program = self.compiled.program
-        self.carries = len(self.program.carry)
-        self.first_weight = self.carries + len(self.program.xs)
-        self.arrays = [kept(t) for t in self.tensors]
-        self.needs = tuple(
-            i for i, t in enumerate(self.tensors) if state.recording and t.requires_grad
-        )
-        self.wanted = tuple(i for i in self.needs if i >= self.carries)
-        self.ahead = {  # whose gradients come from eager ops on whole sequences, too
-            name: self.tensors[self.compiled.order[v]]
-            for name, v in self.program.taps.items()
-            if name in self.taps and name in self.states
-            and v.role == "x" and v in self.compiled.spread
-        }  # fmt: skip
-        self.shown = tuple(n for n in self.taps if n in self.states and n not in self.ahead)
-        if self.needs:
-            self.ran = Ran(self.compiled.training(self.wanted, self.shown))
-        else:
-            self.ran = Ran(self.compiled.inference())
+    def __init__(
+        self, compiled: Compiled, tensors: list[Tensor], steps: int, rows: int, reverse: bool,
+        taps: Mapping[str, Value] | None = None, states: Collection[str] = (),
+        outside: Outside | None = None,
+    ):  # fmt: skip
+        jitting = state.jit is not None
+        if jitting and outside is not None:  # it sees each op on a weight
+            tensors, outside = outside.again(tensors), None
+        self.compiled, self.tensors, self.program = compiled, tensors, compiled.program
+        self.steps, self.rows, self.reverse, self.outside = steps, rows, reverse, outside
+        raw: list[Array] = []
+        needs: list[int] = []
+        recording = state.recording
+        for i, t in enumerate(tensors):
+            raw.append(kept(t) if lent or jitting else t._data)
+            if recording and t.requires_grad:
+                needs.append(i)
+        self.raw, self.needs = raw, tuple(needs)
+        self.arrays, inner, self.made = raw, self.needs, None
+        self.masks: list[int] = []
+        if outside is not None:
+            self.made = outside.forward(raw)
+            self.arrays = self.made.given
+            inner, self.masks = outside.needs(self.needs)
+        self.ahead: dict[str, Tensor] = {}  # whose gradients come from eager ops, too
+        shown: tuple[str, ...] = ()
+        if taps:
+            self.ahead = {
+                name: tensors[compiled.order[v]]
+                for name, v in self.program.taps.items()
+                if name in taps and name in states and v.role == "x" and v in compiled.spread
+            }
+            shown = tuple(n for n in taps if n in states and n not in self.ahead)
+        self.shown = shown
+        self.at = arranged(compiled, self.arrays, steps, rows, reverse, inner, shown)
+        self.ran = Ran(self.at.loop)
 
     # -- forward
 
     def run(self) -> tuple[list[Tensor], list[Tensor]]:
         """The last carry and the ys, as Tensors on the tape."""
-        c = self.carries
-        at = arranged(
-            self.compiled, self.arrays, self.steps, self.rows, self.reverse, self.needs, self.shown
-        )
+        at, c = self.at, self.at.carries
         run = Prepared(at, self.arrays)
         run.forward()
         if state.jit is None:
@@ -94,26 +104,28 @@ class Run:
         else:
             name = f"scan of {self.compiled.name}"
             state.jit.ran(name, run, run.inputs, run.outputs, run.forward_calls)
-        finals, ys = run.outputs[:c], run.outputs[c:]
         for name in at.taps:
             self.ran.record.values[name] = readable(run.tap(name))  # BPTT may read them
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
         if not self.needs and state.tape is None:
-            return [wrap(a, None, False) for a in finals], [wrap(a, None, False) for a in ys]
-        node = self._node(run, [*finals, *ys])
-        outputs = [output(node, k, a) for k, a in enumerate([*finals, *ys])]
+            outputs = [wrap(a, None, False) for a in run.outputs]
+        else:
+            node = self._node(run)
+            outputs = [output(node, k, a) for k, a in enumerate(run.outputs)]
         return outputs[:c], outputs[c:]
 
-    def _node(self, run: Prepared, results: list[Array]) -> Node:
+    def _node(self, run: Prepared) -> Node:
         params = {
             "compiled": self.compiled, "steps": self.steps, "rows": self.rows,
             "reverse": self.reverse, "shown": self.shown, "ran": self.ran,
         }  # fmt: skip
-        owners = run.owners() if self.needs else []
-        saved = Saved([*self.arrays, *owners], Kept(run, self.arrays, self.tensors))
-        return scan_node(SCAN, self.tensors, params, self.needs, saved, results[-1])
+        arrays = [*self.arrays, *run.owners()] if self.needs else self.arrays
+        if self.outside is not None and self.made is not None:
+            arrays = [*arrays, *self.outside.saved(self.made, self.masks)]
+        saved = Saved(arrays, Kept(run, self))
+        return scan_node(SCAN, self.tensors, params, self.needs, saved, run.outputs[-1])
 
     def _arrival(self, name: str) -> Callable[[Tensor], None]:
         """A hook that notes the norms of the gradient of a whole sequence."""
@@ -136,7 +148,7 @@ class Run:
         for listener in listeners:
             if listener.whole_scans:
                 told = listener.sequence(path, order, record, made_by, bool(self.needs))
-                self.ran.tellers.append(told)
+                self.ran.tellers = [*self.ran.tellers, told]
                 continue
             for t in order:
                 scope = f"{path}/t={t}" if path else f"t={t}"
@@ -146,17 +158,21 @@ class Run:
     def explanation(self, came: str) -> Explanation:
         """What ran, without its arrays. came: whether it was traced, and why."""
         return Explanation(
-            self.compiled, self.ran, self.steps, self.rows, self.reverse, self.wanted, came
+            self.compiled, self.ran, self.steps, self.rows, self.reverse, self.at.wanted, came
         )
 
 
-@dataclass
 class Kept:
-    """What the way back reads: the run forward, and the inputs as they were."""
+    """What the way back reads: the run forward, and the inputs as they were.
 
-    run: Prepared
-    arrays: list[Array]
-    tensors: list[Tensor]
+    tensors, arrays: those of the scan's node. needs: the inputs of the program that need a
+    gradient; made: what was made of the arrays for it, by outside.
+    """
+
+    def __init__(self, run: Prepared, call: Run):
+        self.run, self.tensors, self.arrays = run, call.tensors, call.raw
+        self.needs, self.outside, self.made = call.at.needs, call.outside, call.made
+        self.masks = call.masks
 
 
 # -- backward --------------------------------------------------------------------------------------
@@ -164,28 +180,29 @@ class Kept:
 
 def backward(node: Node, g: dict[int, Array]) -> Pulled:
     """BPTT: the gradients of what needs one."""
-    compiled, ran = node.params["compiled"], node.params["ran"]
-    steps, rows, reverse = (node.params[k] for k in ("steps", "rows", "reverse"))
     assert isinstance(node._saved, Saved)
-    run: Prepared = node._saved.of.run
-    program, needs = compiled.program, node.plan.needs
+    ran, saved = node.params["ran"], node._saved.of
+    run, needs, at = saved.run, saved.needs, saved.run.at
     back = Back(run, g)
     back.run()
     ran.backward = back.loop
     if state.jit is not None:
         read = [*run.inputs, *run.outputs, *back.output_gradients.values()]
         made = list(back.input_gradients.values())
-        state.jit.ran(f"BPTT of {compiled.name}", back, read, made, back.calls)
-    entering = {v: k for k, v in enumerate(program.carry)}
+        name = f"BPTT of {node.params['compiled'].name}"
+        state.jit.ran(name, back, read, made, back.calls)
     for name, norms in back.norms.items():
-        norms = norms.reshape(steps, rows)
-        k = entering.get(program.taps[name])
+        norms = norms.reshape(at.steps, at.rows)
+        k = at.entering.get(name)
         if k is not None:
             start = back.input_gradients[k] if k in needs else np.zeros_like(run.inputs[k])
-            norms = _entered(norms, start.reshape(rows, -1), reverse)
+            norms = _entered(norms, start.reshape(at.rows, -1), at.reverse)
         ran.record.gradients[name] = norms
     ran.arrived()
-    return list(back.input_gradients.items())
+    found = back.input_gradients
+    if saved.outside is not None and saved.made is not None:
+        found = saved.outside.backward(saved.made, saved.masks, found)
+    return list(found.items())
 
 
 SCAN.pulled = backward

@@ -72,6 +72,10 @@ class Words:
         """The address of an array."""
         self.add(span.offset, span.piece)
 
+    def pieces(self) -> set[int]:
+        """The pieces of memory that the words point into."""
+        return set(self._pieces)
+
     def at(self, beginnings: Sequence[int]) -> Array:
         if self._ready is None:
             self._ready = np.array(self._constants, np.int64), np.array(self._pieces)

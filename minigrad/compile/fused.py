@@ -11,7 +11,7 @@ from ..tape import state as switches
 from ..tape import tick
 from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
-from . import remember
+from . import recall, remember
 from .call import Run
 from .checks import check_repeats, warn_of_numbers
 from .compiled import Compiled
@@ -81,10 +81,9 @@ def _step(
     memory = remember.Memory(own, own is not cell, init, xs, given, asked)
     if memory.found is not None:
         known = memory.found
-        return _Step(
-            known.compiled, known.again(given), *known.outputs, known.taps,
-            "reused: the cell is pure, and nothing that it holds has changed",
-        )  # fmt: skip
+        if own is cell and not asked[0]:
+            recall.note(cell, init, xs, known)
+        return _Step(known.compiled, known.again(given), *known.outputs, known.taps, recall.REUSED)
     first = _traced(cell, init, xs, rows, bool(wanted), memory.wanted)
     taps = first.chosen(wanted, record)
     tensors = first.tensors()

@@ -30,10 +30,13 @@ class _Run:
             node.params[k] for k in ("compiled", "steps", "rows", "reverse")
         )
         saved: Kept = node._saved.of  # type: ignore[union-attr]
-        self.tensors = [  # one that has other values by now is put back to what it was
+        self.needs, self.outside = saved.needs, saved.outside
+        self.raw = saved.tensors
+        raw = [  # one that has other values by now is put back to what it was
             t if t._data is array else in_place_of(t, array)
             for t, array in zip(saved.tensors, saved.arrays, strict=True)
         ]
+        self.tensors = raw if self.outside is None else self.outside.again(raw)
         self.carries = len(self.compiled.program.carry)
         self.dtype = next(t.dtype for t in self.tensors if t.dtype.kind == "f")
 
@@ -42,7 +45,7 @@ def gradient_as_scan(scan: Callable[..., Any], node: Node, g: dict[int, Tensor])
     """BPTT as a scan of its own: (input, its gradient), as Tensors."""
     run = _Run(scan, node)
     forward: Program = run.compiled.program
-    wanted = tuple(i for i in node.plan.needs if i >= run.carries)
+    wanted = tuple(i for i in run.needs if i >= run.carries)
     backward, _ = run.compiled.bptt(wanted, True, ())
     tensors = dict(zip(forward.inputs, run.tensors, strict=True))
     fixed = {v: t for v, t in tensors.items() if v in forward.weights}
@@ -55,10 +58,12 @@ def gradient_as_scan(scan: Callable[..., Any], node: Node, g: dict[int, Tensor])
         found[x] = kept[v]
     found |= dict(zip(forward.carry, first, strict=True))
     gradients: Pulled = []
-    for i in node.plan.needs:
+    for i in run.needs:
         v = forward.inputs[i]
         if v in found:
             gradients.append((i, found[v].reshape(run.tensors[i].shape)))
+    if run.outside is not None:
+        return run.outside.recorded(run.raw, run.tensors, gradients, node.plan.needs)
     return gradients
 
 

@@ -8,6 +8,7 @@ have arrived.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,11 @@ class Saved(tuple):
         return self
 
 
+@cache
+def _plan(needs: tuple[int, ...], saved: int) -> Plan:
+    return Plan(needs, (), ("an array of the scan",) * saved, (), ())
+
+
 def scan_node(
     op: Op, inputs: Sequence[Any], params: dict[str, Any], needs: tuple[int, ...], saved: Saved,
     y: Array,
@@ -88,7 +94,7 @@ def scan_node(
     """The node of a whole scan; y: one of its results."""
     made = _make_node(op, inputs, params, y)
     made._saved = saved
-    made.plan = Plan(needs, (), tuple("an array of the scan" for _ in saved), (), ())
+    made.plan = _plan(needs, len(saved))
     if state.tape is not None:
         state.tape.record(made, y)
     return made
@@ -98,7 +104,7 @@ def output(node: Node, k: int, array: Array) -> Tensor:
     """The Tensor of the k-th result of a scan."""
     needs = bool(node.plan.needs) and array.dtype.kind == "f"
     picked = _make_node(OUTPUT, [node], {"k": k}, array)
-    picked.plan = Plan((0,) if needs else (), (), (), (), ())
+    picked.plan = _plan((0,) if needs else (), 0)
     if state.tape is not None:
         state.tape.record(picked, array)
     return wrap(array, picked, needs)
@@ -109,11 +115,18 @@ def _make_node(op: Op, inputs: Sequence[Any], params: dict[str, Any], y: Array) 
     made = Node.__new__(Node)
     made.op, made.params, made.scope, made.position = op, params, state.scope, tick()
     made.shape, made.dtype = y.shape, y.dtype
-    made.inputs = [
-        (t._node or t) if isinstance(t, Tensor) and t.requires_grad else t if isinstance(t, Node)
-        else t if state.tape is not None else None
-        for t in inputs
-    ]  # fmt: skip
-    made.in_shapes = tuple(t.shape for t in inputs)
+    found: list[Any] = []
+    shapes = []
+    for t in inputs:
+        if isinstance(t, Node):
+            shapes.append(t.shape)
+            found.append(t)
+            continue
+        shapes.append(t._data.shape)
+        if t.requires_grad:
+            found.append(t._node or t)
+        else:
+            found.append(t if state.tape is not None else None)
+    made.inputs, made.in_shapes = found, tuple(shapes)
     made._saved = ()
     return made

@@ -64,19 +64,15 @@ class Prepared:
 
     def __init__(self, at: Arrangement, inputs: Sequence[Array]):
         self.at, self.inputs = at, inputs
-        pieces: list[Any] = [None, None, None]
-        beginnings = [0, 0, 0]
-        for piece, size in ((KEPT, at.kept), (PASSING, at.passing)):
-            if size:
-                pieces[piece] = block = empty((size,), np.uint8)
-                beginnings[piece] = address(block)
+        kept = empty((at.kept,), np.uint8) if at.kept else None
+        passing = empty((at.passing,), np.uint8) if at.passing else None
+        pieces: list[Any] = [None, kept, passing]
         for shape, dtype in at.own:
-            own = empty(shape, dtype)
-            pieces.append(own)
-            beginnings.append(address(own))
-        for array in inputs:
-            pieces.append(array)
-            beginnings.append(address(array))
+            pieces.append(empty(shape, dtype))
+        pieces += inputs
+        beginnings = [0] * len(pieces)
+        for piece in at.addressed:
+            beginnings[piece] = address(pieces[piece])
         self.pieces, self.beginnings = pieces, beginnings
         calls = at.ahead.calls(pieces)
         run, self._words = _framed(at.frame, beginnings, calls)
@@ -151,9 +147,8 @@ class Prepared:
 
     def owners(self) -> list[Array]:
         """The pieces of memory that BPTT reads."""
-        return [
-            a for a in (self.pieces[1], *self.pieces[OWN : self.at.first_input]) if a is not None
-        ]
+        own = self.pieces[OWN : self.at.first_input]
+        return own if self.pieces[KEPT] is None else [self.pieces[KEPT], *own]
 
     def forget(self) -> None:
         """Lets go of what only the run forward needed: it does not run again."""
@@ -172,25 +167,22 @@ class Back:
     def __init__(self, forward: Prepared, arriving: Mapping[int, Array | None]):
         self.at, self.inputs = at, inputs = forward.at, forward.inputs
         c = at.carries
-        back = at.back(any(k >= c for k in arriving), inputs)
+        back = at.back(max(arriving) >= c, inputs)
         self.loop = back.loop
         self.pieces = pieces = [*forward.pieces]
         beginnings = [*forward.beginnings]
         block = empty((back.size,), np.uint8)
         pieces.append(block)
-        beginnings.append(address(block))
         for shape, dtype in back.own:
-            own = empty(shape, dtype)
-            pieces.append(own)
-            beginnings.append(address(own))
+            pieces.append(empty(shape, dtype))
         self.output_gradients: dict[int, Array] = {}
         self.brought: list[Call] = []  # gradients that lie otherwise than the loop reads them
-        if back.loop.dys:
-            floats = [k for k, v in enumerate(at.loop.program.ys, c) if v.dtype.kind == "f"]
-            for k, v in zip(floats, back.loop.dys, strict=True):
-                rows = self._arrived(k, v, arriving)
-                pieces.append(rows)
-                beginnings.append(address(rows))
+        for k, v, span in back.dys:
+            pieces.append(self._arrived(k, v, span.shape, arriving))
+        for array in pieces[len(beginnings) :]:
+            beginnings.append(address(array))
+        for piece in back.addressed:
+            beginnings[piece] = address(pieces[piece])
         self.calls = calls = [*self.brought, *back.ahead.calls(pieces)]
         run, self._words = _framed(back.frame, beginnings, calls)
         for k, start in enumerate(back.starts):
@@ -212,10 +204,11 @@ class Back:
         for call, arguments in self.calls:
             call(*arguments)
 
-    def _arrived(self, k: int, v: Value, arriving: Mapping[int, Array | None]) -> Array:
+    def _arrived(
+        self, k: int, v: Value, shape: tuple[int, ...], arriving: Mapping[int, Array | None]
+    ) -> Array:
         """The gradient of a y as rows (T, B, size)."""
         at = self.at
-        shape = at.steps, at.rows, v.size
         if k not in arriving:
             return np.zeros(shape, v.dtype)
         g = arriving[k]
@@ -236,7 +229,7 @@ class Back:
         at, loop, calls, pieces = self.at, back.loop, self.calls, self.pieces
         known: dict[Value, Array] = {}
         for v, left, right in back.products:
-            a, b = (f.span.of(pieces) for f in (left, right))
+            a, b = left.span.of(pieces), right.span.of(pieces)
             for f, flat in ((left, a), (right, b)):
                 if f.copied is not None:
                     seen = f.copied.of(pieces)
@@ -256,11 +249,10 @@ class Back:
             known[v] = y = np.empty(v.shape, v.dtype)
             calls.append(computing(v, values, y, at.rows))
         found = {w: known[v] for w, v in loop.program.sums.items()}
-        for x, v, span in zip(loop.xs, loop.program.ys, back.outputs, strict=True):
+        for x, v, span in back.outputs:
             found[x] = _given_out(v, span.of(pieces), at.rows, calls)
         self.input_gradients = {}
-        for i in at.needs:
-            w = at.compiled.program.inputs[i]
+        for i, w in back.inputs:
             if i < at.carries:
                 self.input_gradients[i] = back.ends[i].of(pieces)
             elif w in found:

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..tape import Node, no_grad, state
-from ..tensors import Tensor, apply
+from ..tape import Node, state
+from ..tensors import Tensor
 from .attributes import Unwatched, attributes
+from .outside import MADE, NUMBER, RAW, Eager, Outside, Slot
 from .promise import is_pure
 
 _MOST = 16  # traces of one cell
@@ -45,10 +46,8 @@ class Recorder:
 
 
 class Remembered:
-    """A trace that can be had again: the compiled step, and how to come by its inputs.
-
-    slots: for each input of the program ("given", k) for the k-th leaf of (init, xs), ("made", k)
-    for the result of the k-th eager op, ("kept", Tensor) for what the cell holds.
+    """A trace that can be had again: the compiled step, and how to come by its inputs: outside,
+    from the leaves of (init, xs) and the Tensors that the cell holds.
     """
 
     def __init__(
@@ -56,40 +55,39 @@ class Remembered:
         given: Sequence[Tensor], outputs: tuple[Any, Any], taps: Any, seen: list[Any],
     ):  # fmt: skip
         self.compiled, self.outputs, self.taps, self.seen = compiled, outputs, taps, seen
-        places: dict[int, tuple[str, Any]] = {id(t): ("given", k) for k, t in enumerate(given)}
-        places |= {id(node): ("made", k) for k, (node, _) in enumerate(nodes)}
+        places: dict[int, Slot] = {id(t): (RAW, k) for k, t in enumerate(given)}
+        places |= {id(node): (MADE, k) for k, (node, _) in enumerate(nodes)}
+        self.held: list[Tensor] = []  # by the cell, and read
+        self.kept: list[Any] = []  # these each time, and Python numbers
 
-        def slot(t: Any) -> tuple[str, Any]:
+        def slot(t: Any) -> Slot:
             made = places.get(id(t._node)) if isinstance(t, Tensor) else None
-            return made or places.get(id(t), ("kept", t))
+            known = made or places.get(id(t))
+            if known is None and isinstance(t, Tensor):
+                known = places[id(t)] = RAW, len(given) + len(self.held)
+                self.held.append(t)
+            if known is None or (known[0] is RAW and known[1] >= len(given)):
+                self.kept.append(t)
+            return known or (NUMBER, t)
 
-        self.ops = [
-            (node.op, [slot(i) for i in node.inputs], node.params, quiet) for node, quiet in nodes
+        ops = [
+            Eager(node.op, [slot(i) for i in node.inputs], node.params, quiet)
+            for node, quiet in nodes
         ]
-        self.slots = [slot(t) for t in tensors]
-        every = [*(s for _, slots, _, _ in self.ops for s in slots), *self.slots]
-        self.kept = [what for kind, what in every if kind == "kept"]
-        self.types = [(t.shape, t.dtype) for t in self.kept if isinstance(t, Tensor)]
+        slots = [slot(t) for t in tensors]
+        self.outside = Outside(ops, slots, len(given) + len(self.held))
+        self.types = [(t.shape, t.dtype) for t in self.held]
 
     def holds(self) -> bool:
         """Whether the Tensors that the cell holds have the types that they had."""
-        return self.types == [(t.shape, t.dtype) for t in self.kept if isinstance(t, Tensor)]
+        for t, (shape, dtype) in zip(self.held, self.types, strict=True):
+            if t._data.shape != shape or t._data.dtype != dtype:
+                return False
+        return True
 
     def again(self, given: Sequence[Tensor]) -> list[Tensor]:
         """The inputs of the program for this call: the eager ops run again."""
-        made: list[Any] = []
-
-        def value(slot: tuple[str, Any]) -> Any:
-            kind, what = slot
-            return given[what] if kind == "given" else made[what] if kind == "made" else what
-
-        for op, slots, params, quiet in self.ops:
-            if quiet:
-                with no_grad():
-                    made.append(apply(op, [value(s) for s in slots], params))
-            else:
-                made.append(apply(op, [value(s) for s in slots], params))
-        return [value(s) for s in self.slots]
+        return self.outside.again([*given, *self.held])
 
 
 def why_not(first: Remembered, second: Remembered, reads: str) -> str:
@@ -106,10 +104,10 @@ def why_not(first: Remembered, second: Remembered, reads: str) -> str:
             return "it makes Tensors of its own in the step; keep them outside of it"
         elif isinstance(a, Node) or (a._node is not None and a.requires_grad):
             return "it reads a Tensor that was computed, which belongs to one graph"
-    for op, _, params, _ in second.ops:
-        if op.kind == "scan":
+    for ran in second.outside.eager:
+        if ran.op.kind == "scan":
             return "it runs another scan"
-        if any(isinstance(p, np.ndarray) for p in _parts(params)):
+        if any(isinstance(p, np.ndarray) for p in _parts(ran.params)):
             return "it indexes by an array"
     return ""
 

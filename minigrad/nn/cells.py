@@ -41,7 +41,7 @@ from .. import checks
 from ..errors import DTypeError, ShapeError, describe
 from ..ops import relu, sigmoid, split, tanh
 from ..tape import tap
-from ..tensors import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor, wrap
 from . import init
 from .calling import check_call
 from .layers import linear
@@ -95,7 +95,9 @@ class Cell(Module):
 
     def zeros(self, batch: int, size: int) -> Tensor:
         """Zeros of the weights' dtype, (batch, size)."""
-        return Tensor(np.zeros((batch, size), self.weight_ih.dtype))
+        t = wrap(np.zeros((batch, size), self.weight_ih._data.dtype), None, False)
+        t.by_hand = True
+        return t
 
     def check_input(self, x: Any) -> Tensor:
         """x as a Tensor. Raises ShapeError unless it is (..., input_size), or DTypeError."""

@@ -71,8 +71,12 @@ class Module:
             return self._watched(args, kwargs)
         if not self.scope_name:
             return self.forward(*args, **kwargs)
-        with scope(self.scope_name):
+        before = switches.scope  # as `with scope(...)` does, in fewer steps
+        switches.scope = f"{before}/{self.scope_name}" if before else self.scope_name
+        try:
             return self.forward(*args, **kwargs)
+        finally:
+            switches.scope = before
 
     def _watched(self, args: Any, kwargs: Any) -> Any:
         """The call where a Tape or a listener sees it: `entered` may give it a name of its own."""

@@ -18,15 +18,21 @@ from .. import checks, ops
 from ..compile.scan import scan
 from ..compile.unroll import check_lengths
 from ..errors import DTypeError, ShapeError, describe
-from ..tape import scope
-from ..tensors import Tensor, as_tensor
+from ..tape import state as switches
+from ..tensors import Tensor, as_tensor, viewed
 from ..tree import leaves, map_leaves, named_leaves, rebuild, structure
 from .layers import drop
 from .module import Module, Parameter
+from .streaming import Stream
 
 DEFAULT_MODE = "fused"  # how layers run unless told otherwise; the only place that says so
 _RAN: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()  # for explain()
 _SUFFIXED = re.compile(r"(?P<name>.+)_l(?P<layer>\d+)(?P<reverse>_reverse)?")
+
+
+def _in_front(t: Tensor) -> Tensor:
+    """(B, ...) -> (1, B, ...), a view."""
+    return viewed(ops.expand_dims, t, {"axis": 0}, t._data[None])
 
 
 MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -119,30 +125,37 @@ class Recurrent(Module):
         return 2 if self.bidirectional else 1
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
-        xs, batched = self._to_time_major(as_tensor(x, self._who))
-        time, batch, _ = xs.shape
+        x = x if isinstance(x, Tensor) else as_tensor(x, self._who)
+        xs, batched = self._to_time_major(x)
+        time, batch, _ = xs._data.shape
         if lengths is not None:
             if not batched:
                 raise ShapeError(f"{self._who}: lengths go with a batch; x is {describe(x)}.")
             lengths = check_lengths(self._who, lengths, time, batch)
         states = self._initial_states(state, batch, batched)
-        _RAN[self] = []
+        ran = _RAN[self] = []
         finals: list[Any] = []
+        around = switches.scope
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
                 xs = drop(xs, self.dropout, self.generator)
             outputs = []
-            with scope(f"l{layer}"):
-                for direction in range(self.num_directions):
-                    i = layer * self.num_directions + direction
-                    with scope("rev" if direction else "fwd"):
-                        final, ys = self._run(self.cells[i], states[i], xs, lengths, direction == 1)
+            inside = f"{around}/l{layer}" if around else f"l{layer}"
+            try:
+                for direction, cell in enumerate(self._of_layer(layer)):
+                    switches.scope = f"{inside}/rev" if direction else f"{inside}/fwd"
+                    state = states[len(finals)]
+                    final, ys, told = self._run(cell, state, xs, lengths, direction == 1)
                     finals.append(final)
                     outputs.append(ys)
+                    ran.append(told)
+                switches.scope = inside
                 if layer + 1 < self.num_layers and self.bidirectional:
                     xs = MERGES["concat"](*outputs)
                 else:
                     xs = outputs[0]
+            finally:
+                switches.scope = around
         if not self.return_sequences:
             outputs = [self._last(ys, lengths, d == 1) for d, ys in enumerate(outputs)]
         output = MERGES[self.merge](*outputs) if self.bidirectional else outputs[0]
@@ -150,14 +163,18 @@ class Recurrent(Module):
 
     def _run(
         self, cell: Any, state: Any, xs: Tensor, lengths: np.ndarray | None, reverse: bool
-    ) -> tuple[Any, Tensor]:
+    ) -> tuple[Any, Tensor, Any]:
         draw = getattr(cell, "draw", None)
         drawn = None if draw is None else draw(xs.shape[0], xs.shape[1])
         result = scan(
             cell, state, xs if drawn is None else (xs, drawn), lengths, reverse, self.mode
         )
-        _RAN[self].append(result.explanation)  # not the result: that holds the graph
-        return result.final, result.ys
+        return *result, result.explanation  # kept for explain(), where the result holds the graph
+
+    def _of_layer(self, layer: int) -> list[Any]:
+        """Its cells: forward and, of two directions, reverse."""
+        directions = 2 if self.bidirectional else 1
+        return self.cells[layer * directions : (layer + 1) * directions]
 
     def explain(self) -> str:
         """What ran in the last forward pass: for each layer and direction what the compiler did."""
@@ -166,32 +183,49 @@ class Recurrent(Module):
         parts = [f"{self._suffix(i)}: {ran}" for i, ran in enumerate(_RAN[self])]
         return "\n\n".join(parts)
 
+    def stream(self, batch: int = 1) -> Stream:
+        """The layer one step at a time: `y = stream(x)`, x (batch, I) and y (batch, O).
+
+        Raises ValueError for a bidirectional layer. See Stream.
+        """
+        return Stream(self, batch)
+
     # -- layouts -----------------------------------------------------------------------------------
 
     def _to_time_major(self, x: Tensor) -> tuple[Tensor, bool]:
         """x as (T, B, I), and whether it came with a batch axis."""
         axes = "(B, T, I)" if self.batch_first else "(T, B, I)"
-        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size or 0 in x.shape:
+        array = x._data
+        if array.ndim not in (2, 3) or array.shape[-1] != self.input_size or 0 in array.shape:
             raise ShapeError(
                 f"{self._who}: expected x of shape {axes}, or (T, I) without a batch, with "
                 f"I = input_size = {self.input_size} and no empty axis; got {describe(x)}."
             )
-        if x.dtype.kind != "f":
+        if array.dtype.kind != "f":
             raise DTypeError(f"{self._who}: expected x of floats, got {describe(x)}.")
-        wanted = next((p.dtype for p in self.parameters()), x.dtype)
-        if x.dtype != wanted:
+        wanted = self._dtype() or array.dtype
+        if array.dtype != wanted:
             raise DTypeError(
                 f"{self._who}: x is {describe(x)} and the weights are {wanted}; use "
                 f"x.astype(np.{wanted}), or layer.to(np.{x.dtype})."
             )
-        if x.ndim == 2:
+        if array.ndim == 2:
             return ops.expand_dims(x, 1), False
         return (ops.swapaxes(x, 0, 1) if self.batch_first else x), True
+
+    def _dtype(self) -> np.dtype | None:
+        """That of the first parameter."""
+        for value in vars(self.cells[0]).values():
+            if isinstance(value, Parameter):
+                return value._data.dtype
+            if isinstance(value, (Module, list, tuple, dict)):  # which may hold one
+                break
+        return next((p.dtype for p in self.parameters()), None)
 
     def _to_layout(self, output: Tensor, finals: list[Any], batched: bool) -> tuple[Tensor, Any]:
         """The output and the final states as the caller wants them."""
         if len(finals) == 1:  # a view, where stack would copy
-            final = map_leaves(lambda part: ops.expand_dims(part, 0), finals[0])
+            final = map_leaves(_in_front, finals[0])
         else:
             final = map_leaves(lambda *parts: ops.stack(parts), *finals)
         if not batched:

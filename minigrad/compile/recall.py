@@ -1,0 +1,172 @@
+"""A pure cell that has run before, run again: what was decided then, as long as it holds.
+
+`remember.py` knows which traces may be had again, and compares all that they depend on. That takes
+longer than a short sequence runs. So what was found is noted here beside the very objects that it
+was found for: the cell's class and what that defines, its attributes, the types of the Tensors that
+it holds. As long as these are the same objects nothing has changed; else `remember` is asked.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from itertools import chain
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from ..op import Op
+from ..tape import state
+from ..tensors import Tensor
+from ..tree import rebuild
+from . import attributes
+from .call import Run
+from .outside import Outside
+from .promise import is_pure
+from .remember import Remembered
+from .result import ScanResult
+
+_MOST = 16  # calls of one cell
+_FIXED = (type(None), bool, int, float, complex, str, bytes, type, np.dtype, np.generic, Op)
+_NOTED: weakref.WeakKeyDictionary[Any, dict[Any, Noted]] = weakref.WeakKeyDictionary()
+
+
+class Watch:
+    """Whether a cell is the one that it was: told by identity, but for what can be edited."""
+
+    def __init__(self, cell: Any):
+        self.kind = type(cell)
+        self.mro = self.kind.__mro__
+        self.defined = [vars(c).values() for c in self.mro[:-1]]  # these see what is added
+        self.definition = list(chain.from_iterable(self.defined))
+        held = getattr(cell, "__dict__", {})
+        self.names, self.values = list(held), list(held.values())
+        self.tensors = [
+            (t, t._data.shape, t._data.dtype) for t in self.values if isinstance(t, Tensor)
+        ]
+        self.seen: list[Any] = []
+        self.edited = [
+            (value, attributes.content(value, self.seen))
+            for value in self.values if not isinstance(value, (Tensor, *_FIXED))
+        ]  # fmt: skip
+
+    def holds(self, cell: Any) -> bool:
+        held = getattr(cell, "__dict__", {})
+        if (
+            type(cell) is not self.kind
+            or self.kind.__mro__ is not self.mro
+            or len(held) != len(self.values)
+            or not all(map(is_, held.values(), self.values))
+            or not all(map(is_, held, self.names))
+            or sum(map(len, self.defined)) != len(self.definition)
+            or not all(map(is_, chain.from_iterable(self.defined), self.definition))
+        ):
+            return False
+        for t, shape, dtype in self.tensors:
+            if t._data.shape != shape or t._data.dtype != dtype:
+                return False
+        try:
+            return all(attributes.content(value, []) == content for value, content in self.edited)
+        except attributes.Unwatched:  # a part that is trusted no more
+            return False
+
+
+class Noted:
+    """A call that may be had again."""
+
+    def __init__(self, cell: Any, known: Remembered):
+        self.watch, self.known = Watch(cell), known
+        given, read = known.compiled.inputs, known.compiled.program.inputs
+        places = {v: known.outside.slots[k] for k, v in enumerate(given)}
+        self.outside: Outside | None = None  # unless more is computed on whole sequences
+        if all(v in places for v in read):
+            outside = known.outside
+            self.outside = Outside(outside.eager, [places[v] for v in read], outside.incoming)
+
+    def run(self, given: Sequence[Tensor], reverse: bool) -> Run:
+        time, rows = given[-1]._data.shape[:2]
+        compiled = self.known.compiled
+        if self.outside is None:
+            tensors = compiled.tensors(self.known.again(given), rows)
+            return Run(compiled, tensors, time, rows, reverse)
+        raw = [*given, *self.known.held]
+        return Run(compiled, raw, time, rows, reverse, outside=self.outside)
+
+
+def _form(tree: Any, given: list[Tensor]) -> Any:
+    """The types of a tree; its leaves are added to `given`, in the order of `tree.leaves`."""
+    if isinstance(tree, Tensor):
+        given.append(tree)
+        return None
+    if isinstance(tree, (tuple, list)):
+        return type(tree), tuple([_form(v, given) for v in tree])
+    if isinstance(tree, dict):
+        return type(tree), tuple([(k, _form(v, given)) for k, v in sorted(tree.items())])
+    raise _Other
+
+
+class _Other(Exception):
+    """No tree of Tensors."""
+
+
+def _key(init: Any, xs: Any) -> tuple[Any, list[Tensor]] | None:
+    """What calls have in common that may share a trace, and the leaves of (init, xs)."""
+    given: list[Tensor] = []
+    try:
+        form = _form(init, given), _form(xs, given)
+    except _Other:
+        return None
+    if len(set(map(id, given))) != len(given):  # one of them twice
+        return None
+    types = tuple([(t._data.shape, t._data.dtype.char) for t in given])
+    return (form, types, state.recording), given
+
+
+def noted(cell: Any, init: Any, xs: Any) -> tuple[Noted, list[Tensor]] | None:
+    """What is known of scan(cell, init, xs) where nobody listens, and the leaves of (init, xs)."""
+    if type(cell).__hash__ is None or (of_cell := _NOTED.get(cell)) is None:
+        return None
+    asked = _key(init, xs)
+    if asked is None:
+        return None
+    key, given = asked
+    found = of_cell.get(key)
+    if found is None or not found.watch.holds(cell) or not found.known.holds():
+        of_cell.pop(key, None)
+        return None
+    for t in given:
+        if t._trace is not None:
+            return None
+    return found, given
+
+
+def recalled(cell: Any, init: Any, xs: Any, reverse: bool) -> ScanResult | None:
+    """scan(cell, init, xs, reverse=reverse) where nobody listens, if its trace is known."""
+    known = noted(cell, init, xs)
+    if known is None:
+        return None
+    found, given = known
+    run = found.run(given, reverse)
+    finals, ys = run.run()
+    final, y = found.known.outputs
+    return ScanResult(
+        finals[0] if final == 0 else rebuild(final, finals),
+        ys[0] if y == 0 else rebuild(y, ys),
+        None,
+        run.explanation(REUSED),
+    )
+
+
+REUSED = "reused: the cell is pure, and nothing that it holds has changed"
+
+
+def note(cell: Any, init: Any, xs: Any, known: Remembered) -> None:
+    """Notes a trace that was found for a call where nobody listens."""
+    asked = _key(init, xs)
+    if asked is None or not is_pure(cell):
+        return
+    of_cell = _NOTED.setdefault(cell, {})
+    if len(of_cell) >= _MOST:
+        of_cell.clear()
+    of_cell[asked[0]] = Noted(cell, known)
