@@ -17,6 +17,7 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,8 @@ from minigrad.norms import joint_norm
 
 Array = np.ndarray
 
-_address, _bytes = ctypes.addressof, ctypes.c_char.from_buffer
+_address = ctypes.addressof
+_bytes: Any = ctypes.c_char.from_buffer  # together the fastest way to an address
 
 
 class Limit:
