@@ -585,6 +585,12 @@ def test_gradients_that_a_prepared_step_cannot_read_are_refused_at_once(given, m
         optimizer.prepared(given)
 
 
+def test_an_update_of_ones_own_cannot_be_prepared() -> None:
+    for kind in (Signs, Doubled):
+        with pytest.raises(TypeError, match=rf"{kind.__name__}.prepared: its update\(\)"):
+            kind([leaf([1.0])], lr=0.1).prepared()
+
+
 @pytest.mark.needs_jit
 def test_a_step_takes_ten_python_calls_at_most(rng) -> None:
     params = [leaf(rng.standard_normal((4, 3)).astype(np.float32)) for _ in range(8)]
