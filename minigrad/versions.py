@@ -10,6 +10,7 @@ asked only if any edit came later at all. Writes of others cannot reach that mem
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +53,7 @@ def edited(*arrays: Array) -> None:
         key = id(whole)
         known = _edits.get(key)
         if known is None or known[1]() is not whole:
-            known = now, weakref.ref(whole, lambda _, key=key: _edits.pop(key, None))
+            known = now, weakref.ref(whole, partial(_edits.pop, key))
         _edits[key] = now, known[1]
 
 

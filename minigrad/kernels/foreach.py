@@ -54,7 +54,7 @@ class Formula(NamedTuple):
 class Table:
     """Rows of arrays for a formula. numbers: (rows, numbers of the formula), float64.
 
-    `run()` is `function(*arguments)`, which the table has to outlive.
+    `run()` is `function(*arguments)`, for who keeps the table and calls that often.
     """
 
     def __init__(self, formula: Formula, rows: int):
@@ -67,7 +67,9 @@ class Table:
         self.words[: self.head] = head(rows, self.width)
         self.address = arena.address(self.words)
         native = jit.mode() == "native"
-        self.function: Callable[..., None] = driver().function("drive") if native else self._by_hand
+        self.function: Callable[..., None] = (
+            _driver().function("drive") if native else self._by_hand
+        )
         self.arguments: tuple[int, ...] = (self.address,) if native else ()
 
     def place(self, row: int, arrays: Sequence[Array], turned: bool = False) -> None:
@@ -119,10 +121,10 @@ def _layout() -> Any:
 
 
 @cache
-def driver() -> Kernel:
-    """The compiled functions of tables.py and clipping.py that know no dtype."""
+def _driver() -> Kernel:
+    """The compiled functions of tables.py."""
     text = """\
-from minigrad.kernels import clipping, tables
+from minigrad.kernels import tables
 
 
 def drive(table):
@@ -131,13 +133,8 @@ def drive(table):
 
 def share(table, index):
     tables.share(table, index)
-
-
-def clip(table, euclidean):
-    clipping.clip(table, euclidean)
 """
-    entries = {"drive": "void(int64)", "share": "void(int64, int64)", "clip": "void(int64, int64)"}
-    return build("tables", text, entries)
+    return build("tables", text, {"drive": "void(int64)", "share": "void(int64, int64)"})
 
 
 def head(rows: int, width: int, result: int = 0, partials: int = 0, sums: int = 0) -> list[int]:
@@ -151,7 +148,7 @@ def _links() -> tuple[int, int, int]:
     if jit.mode() == "plain":
         return 0, 0, 0
     pool = threads.links()
-    return driver()["share"], pool["minigrad_parallel_for"], pool["minigrad_thread_count"]
+    return _driver()["share"], pool["minigrad_parallel_for"], pool["minigrad_thread_count"]
 
 
 def _evaluate(formula: Formula, dtype: np.dtype, arrays: Sequence[Array], numbers: Array) -> None:
@@ -251,5 +248,5 @@ def _kernel(formula: Formula, dtype: np.dtype) -> Kernel:
         "foreach",
         text,
         {"blocks": "void(int64, int64, int64)"},
-        title="a formula over all parameters",
+        title="a step over all parameters",
     )

@@ -17,17 +17,19 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from minigrad.kernels import jit
 from minigrad.kernels.compiler import build
-from minigrad.kernels.foreach import driver, head
+from minigrad.kernels.foreach import head
 from minigrad.norms import joint_norm
 
 Array = np.ndarray
 
-_address, _bytes = ctypes.addressof, ctypes.c_char.from_buffer
+_address = ctypes.addressof
+_bytes: Any = ctypes.c_char.from_buffer  # together the fastest way to an address
 
 
 class Limit:
@@ -54,7 +56,7 @@ class Limit:
             table += n, x.size, 0, numbers, *_loops(x.dtype), place, partial
             partial += 8 * n
         self.words = np.array(table, np.int64)
-        self.function = driver().function("clip")
+        self.function = _clip()
         self.arguments = _address(_bytes(self.words)), int(p == 2.0)
 
     def run(self) -> None:
@@ -86,6 +88,18 @@ def _sizes() -> tuple[int, int]:
     from minigrad.kernels import clipping, tables
 
     return tables.BLOCK, tables.LOOP + clipping.PHASES + 2
+
+
+@cache
+def _clip() -> Callable[..., None]:
+    text = """\
+from minigrad.kernels import clipping
+
+
+def clip(table, euclidean):
+    clipping.clip(table, euclidean)
+"""
+    return build("clip", text, {"clip": "void(int64, int64)"}).function("clip")
 
 
 @cache

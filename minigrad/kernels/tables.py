@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from numba import int64, njit, types
 
-from minigrad.kernels.intrinsics import array, caller, inner
+from minigrad.kernels.intrinsics import array, caller, inner, prefetch
 
 # The words of the head, those at RESULT for who uses the table, ...
 SHARE, PARALLEL_FOR, THREADS, ROWS, WIDTH, PHASE, TOTAL, PART, RESULT, PARTIALS, SUMS = range(11)
@@ -96,6 +96,7 @@ def turn(room, gradient, size, tall, block, item, dtype):
     to = array(room, (LINES, STEP), dtype)
     for j in range(columns):
         line = array(gradient + ((left + j) * tall + top) * item, LINES, dtype)
+        prefetch(line, 16 * tall)  # what no CPU foresees: lines that lie a column apart
         if rows == LINES:
             for i in range(LINES):
                 to[i, j] = line[i]

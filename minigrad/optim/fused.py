@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-_address, _bytes = ctypes.addressof, ctypes.c_char.from_buffer
+_address = ctypes.addressof
+_bytes: Any = ctypes.c_char.from_buffer  # together the fastest way to an address
 
 
 class _Row:
@@ -60,8 +61,6 @@ class FusedStep:
                 f"optimizer: {len(gradients)} gradients for {len(optimizer.params)} parameters; "
                 f"give an array for each, None for one that has no gradient."
             )
-        self._copies: list[Array] = []  # of gradients, to which the table points
-        self._odd: list[tuple[Array, Array, dict[str, Any]]] = []
         self._begin(optimizer.formula())
         if gradients is not None:
             self._gather()
@@ -71,7 +70,7 @@ class FusedStep:
         table.function(*table.arguments)
         for x, g, state in self._odd:
             self.optimizer.update(x, g, state)
-        self._copies, self._odd = [], []
+        self._copies.clear()
 
     def fill(self) -> Table:
         """Everything but the arithmetic of a step, which `function(*arguments)` of the table does.
@@ -110,6 +109,8 @@ class FusedStep:
         """Brings the table up to date; (index, array, state) of the parameters that will move."""
         optimizer, given, table, slots = self.optimizer, self.gradients, self.table, self._slots
         words, at = table.words, table.second - table.width
+        self._copies: list[Array] = []  # of gradients, to which the table points
+        self._odd: list[tuple[Array, Array, dict[str, Any]]] = []  # what has gaps
         moving = []
         for i, (p, state) in enumerate(zip(optimizer.params, optimizer.state, strict=True)):
             at += table.width
@@ -166,6 +167,7 @@ class FusedStep:
     def _place(self, i: int, p: Tensor, state: dict[str, Any]) -> _Row:
         """Gets to know a parameter, or what has become of it."""
         row = self._rows[i] = _Row()
+        self.table.clear(i)
         if not p._data.flags.writeable:  # a broadcast array: many elements in one place
             p._data = p._data.copy()
         x = p._data

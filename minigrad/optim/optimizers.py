@@ -94,7 +94,7 @@ class Optimizer:
     def formula(self) -> str:
         """The update of one element: lines `name = expression` over x, g, the slots and numbers.
 
-        What may stand in them is said by kernels.foreach.Formula.
+        + - * / comparisons, c(0.5) for literals, sqrt, maximum, minimum, select(condition, a, b).
         """
         raise TypeError(f"{type(self).__name__} defines no update().")
 
@@ -111,7 +111,7 @@ class Optimizer:
         if switches.jit is not None:
             switches.jit.calls(f"{type(self).__name__}.step", self.step, self.params)
             return
-        if getattr(self.update, "__func__", None) is Optimizer.update:
+        if self._has_formula():
             # taken while it is used: another thread makes one of its own
             fused = vars(self).pop("_fused", None) or FusedStep(self)
             fused.step()
@@ -127,7 +127,16 @@ class Optimizer:
         transposed, and of the parameters' dtypes; else GradientError is raised. The rate, step
         counts, parameters and the state may change in between, and so may hyperparameters.
         """
+        if not self._has_formula():
+            raise TypeError(
+                f"{type(self).__name__}.prepared: its update() is a function of Python; define "
+                f"formula() and numbers() instead."
+            )
         return FusedStep(self, gradients)
+
+    def _has_formula(self) -> bool:
+        """Whether update() is that of the formula, and nobody's own."""
+        return getattr(self.update, "__func__", None) is Optimizer.update
 
     def _one_by_one(self) -> None:
         """A step by an `update` of somebody's own."""
