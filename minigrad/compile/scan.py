@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError
+from ..tape import state as switches
 from ..tensors import Tensor, as_tensor
 from ..tree import leaves, map_leaves
 from .checkpoint import checkpointed
