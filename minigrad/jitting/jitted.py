@@ -93,7 +93,14 @@ class Jitted:
         if state.mode == 2 or state.listeners:
             self._refuse_watched()
         given: list[Any] = []
-        key = state.recording, _form(args, given), _form(kwargs, given) if kwargs else None
+        key: Any = [state.recording]
+        for value in args:  # what is most frequent without a call of a function
+            if type(value) is np.ndarray:
+                given.append(value)
+                key.append(("a", value.shape, value.dtype))
+            else:
+                key.append(_form(value, given))
+        key = (*key, _form(kwargs, given)) if kwargs else tuple(key)
         with self._lock:
             for program in self.programs.get(key, ()):
                 if program.fits():

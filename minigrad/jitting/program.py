@@ -8,9 +8,10 @@ import numpy as np
 
 from ..switches import edits
 from ..tensors import Tensor, wrap
+from .arguments import Number
 from .calls import listed
 from .recording import settings
-from .running import Run, fresh, rebuilt
+from .running import Run, rebuilt
 
 Array = np.ndarray
 
@@ -29,7 +30,12 @@ class Program:
         self.entries = [(leaf, g) for leaf, g, _ in run.gradients if isinstance(g, np.ndarray)]
         self.must_be_none = [leaf for leaf, g, _ in run.gradients if g is None]
         self.outputs, self.returned = run.outputs, run.returned
-        self.single = isinstance(run.returned, Tensor)
+        leaves = run.returned if type(run.returned) in (tuple, list) else (run.returned,)
+        plain = all(isinstance(x, (Tensor, Number)) for x in leaves)
+        self.flat: Any = type(run.returned) if plain and len(leaves) == len(run.outputs) else None
+        if self.flat is not None and self.flat not in (tuple, list):
+            self.flat = Tensor
+        self.tensors = [k for k, x in enumerate(leaves) if isinstance(x, Tensor)]
         self.memory = _memory(run)
         # Calls know memory by its address: what owns it has to live as long as they do.
         self._alive = recording.roots, [step.owner for step in run.steps[1]]
@@ -71,9 +77,14 @@ class Program:
             raise
         for leaf, _, left in self.gradients:
             leaf._grad = left
-        if self.single:
-            return wrap(self.outputs[0].copy(), None, False)
-        return rebuilt(self.returned, [fresh(x) for x in self.outputs])
+        found: list[Any] = []
+        for x in self.outputs:
+            found.append(x.copy() if type(x) is np.ndarray else x.now())
+        if self.flat is None:
+            return rebuilt(self.returned, found)
+        for k in self.tensors:
+            found[k] = wrap(found[k], None, False)
+        return found[0] if self.flat is Tensor else self.flat(found)
 
     def explain(self) -> str:
         """Its calls, one a line."""

@@ -246,7 +246,7 @@ class Recording:
         memory = memory_of(array)
         check(memory)
         if isinstance(array, Argument):
-            self.python("check", f"check of {who}", [memory], [], lambda: check(memory))
+            self.python("check", f"check of {who}", [memory], [], partial(check, memory))
 
     def edits(self, t: Tensor, index: Any, value: Any) -> None:
         """t[index] = value inside no_grad."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -122,13 +123,13 @@ def check_indices(who: str, indices: Any, n: int) -> Any:
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{who}: expected integers, got {describe(index)}.")
     if state.jit is not None:
-        state.jit.checks(who, index, lambda array: _check_range(who, array, n))
+        state.jit.checks(who, index, partial(_check_range, who, n))
     else:
-        _check_range(who, index, n)
+        _check_range(who, n, index)
     return index
 
 
-def _check_range(who: str, index: np.ndarray, n: int) -> None:
+def _check_range(who: str, n: int, index: np.ndarray) -> None:
     if index.size and not _all_below(index, n):
         raise ShapeError(
             f"{who}: expected integers from 0 to {n - 1}, got some from {index.min()} to "
@@ -139,7 +140,7 @@ def _check_range(who: str, index: np.ndarray, n: int) -> None:
 def _all_below(index: Any, n: int) -> bool:
     """Whether all are in 0 .. n - 1."""
     if index.dtype == np.int64:  # in one pass: read without its sign, -1 is very large
-        return bool(index.view(np.uint64).max() < n)
+        return bool(np.maximum.reduce(index.view(np.uint64), None) < n)
     return bool(index.min() >= 0 and index.max() < n)
 
 

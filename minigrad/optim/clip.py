@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -49,7 +50,7 @@ def clip_grad_norm_(
         params = [params] if isinstance(params, Tensor) else list(params)
         return state.jit.calls(  # type: ignore[no-any-return]
             "clip_grad_norm_",
-            lambda: clip_grad_norm_(params, max_norm, norm_type, error_if_nonfinite),
+            partial(clip_grad_norm_, params, max_norm, norm_type, error_if_nonfinite),
             params,
         )
     arrays, dense = _gradients("clip_grad_norm_", params)
@@ -72,7 +73,7 @@ def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> No
         raise ValueError(f"clip_grad_value_: clip_value must be >= 0, got {clip_value}.")
     if state.jit is not None:
         params = [params] if isinstance(params, Tensor) else list(params)
-        state.jit.calls("clip_grad_value_", lambda: clip_grad_value_(params, clip_value), params)
+        state.jit.calls("clip_grad_value_", partial(clip_grad_value_, params, clip_value), params)
         return
     arrays, dense = _gradients("clip_grad_value_", params)
     table = Table(_LIMITS, len(dense))
