@@ -74,7 +74,7 @@ def values(value: Any) -> Any:
 def plain(value: Any) -> Array:
     """An array of what is no part of the tape: indices, lengths, targets that are class numbers."""
     if state.jit is not None:
-        return state.jit.plain(value)  # type: ignore[no-any-return]
+        return state.jit.plain(value)
     return value if type(value) is np.ndarray else np.asarray(values(value))
 
 

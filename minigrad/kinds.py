@@ -207,7 +207,7 @@ _weak_cache: dict[np.dtype, dict[float, Array]] = {d: {} for d in FLOATS}
 def weak(number: float, dtype: np.dtype) -> Array:
     """A Python number as a 0-d array of `dtype`; common ones are made once."""
     if type(number) is not float and hasattr(number, "array"):  # a float argument of a jitted step
-        return number.array(dtype)  # type: ignore[no-any-return]
+        return number.array(dtype)
     known = _weak_cache[dtype]
     found = known.get(number)
     if found is None:

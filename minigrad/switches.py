@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class _State(threading.local):
     """The switches of one Python thread."""
 
-    mode = 1  # what apply() asks: 0 inside no_grad, 1 recording, 2 watched (Tape, detect_anomaly, jit)
+    mode = 1  # what apply() asks: 0 inside no_grad, 1 recording, 2 Tape, detect_anomaly or jit
     recording = True
     anomaly = False
     scope = ""

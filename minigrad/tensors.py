@@ -533,7 +533,7 @@ def as_tensor(value: Any, who: str = "") -> Tensor:
     if isinstance(value, Tensor):
         return value
     if state.jit is not None and isinstance(value, np.ndarray):
-        return state.jit.as_tensor(value)  # type: ignore[no-any-return]
+        return state.jit.as_tensor(value)
     value = border.joined(value, who)
     return value if isinstance(value, Tensor) else Tensor(value)
 

@@ -257,7 +257,7 @@ def test_a_setting_of_a_module_may_change_and_not_in_the_step() -> None:
             return x * 2.0
 
     counting = mg.jit(Counting())
-    with pytest.raises(mg.JitError, match="sets .calls of a Counting"):
+    with pytest.raises(mg.JitError, match=r"sets \.calls of a Counting"):
         counting(mg.tensor([1.0]))
 
 
@@ -273,6 +273,69 @@ def test_a_parameter_that_is_replaced_or_written_to_is_read_where_it_is() -> Non
     assert f(x).item() == 30.0
     w.data *= 2
     assert [f(x).item() for _ in range(4)] == [60.0] * 4
+
+
+def test_a_part_that_is_replaced_and_a_parameter_that_is_frozen_are_noticed() -> None:
+    net = Net().eval()
+
+    @mg.jit
+    def step(index: Any) -> Any:
+        for p in net.parameters():
+            p.grad = None
+        loss = (net(index) ** 2).sum()
+        loss.backward()
+        return loss
+
+    def check() -> None:
+        for k in range(4):
+            index = rng(k).integers(0, 7, (3, 2))
+            value = step(index).item()
+            grads = [p.grad for p in net.parameters()]
+            assert value == step.function(index).item()
+            for p, g in zip(net.parameters(), grads, strict=True):
+                assert (g is None) == (p.grad is None)
+                assert g is None or same(g.numpy(), p.grad.numpy())
+
+    check()
+    net.out = nn.Linear(5, 3, generator=rng(9))
+    check()
+    net.hidden.weight.requires_grad_(False)
+    check()
+    assert step.replayed == 6
+
+
+def test_who_reads_p_data_all_the_time_is_warned() -> None:
+    w = mg.tensor([1.0], requires_grad=True)
+    step = mg.jit(lambda x: (w.detach() * x).sum())
+
+    def use() -> None:
+        for k in range(30):
+            assert step(np.array([float(k)])).item() == k
+            assert w.data[0] == 1.0
+
+    with pytest.warns(mg.jitting.JitWarning, match=r"other memory .*p.numpy\(\)"):
+        use()
+
+
+def test_a_gradient_of_a_gradient_is_replayed() -> None:
+    w = mg.tensor([0.5, -0.3], requires_grad=True)
+
+    @mg.jit
+    def step(x: Any) -> Any:
+        w.grad = None
+        y = mg.tanh(w * x).sum()
+        (slope,) = mg.grad(y, [w], create_graph=True)
+        penalty = (slope * slope).sum()
+        penalty.backward()
+        return penalty
+
+    for k in range(4):
+        x = rng(k).normal(size=2)
+        value, found = step(x).item(), w.grad.numpy()
+        y = np.tanh(w.numpy() * x)
+        assert abs(value - (((1 - y * y) * x) ** 2).sum()) < 1e-12
+        np.testing.assert_allclose(found, -4 * x**3 * y * (1 - y * y) ** 2, rtol=1e-10)
+    assert step.replayed == 2
 
 
 def test_gradients_from_before_the_step_are_added_to() -> None:
@@ -391,7 +454,8 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "item of an argument": (lambda x: W * x.item(0), r".item\(\) of an argument"),
     "a mask of data": (lambda x: x[mg.greater(x, 3.5)], "a choice of elements"),
     "a mask of Tensors": (
-        lambda x: W.detach()[mg.greater(mg.tensor(x), 3.5)], "the shape depends on data"
+        lambda x: W.detach()[mg.greater(mg.tensor(x), 3.5)],
+        "the shape depends on data",
     ),
     "a hook": (_hooked, "a hook on a gradient"),
     "kept outside": (lambda x: KEPT.append(x * W.detach()), "is kept outside of it"),
@@ -399,13 +463,17 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
 }
 
 
+def three(step: Any, x: Any) -> None:
+    for _ in range(3):
+        step(x)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_replayed_raises_and_names_the_line(name: str) -> None:
     function, message = REFUSED[name]
     step = mg.jit(function)
     with pytest.raises(mg.JitError, match=message) as caught:
-        for _ in range(3):
-            step(np.array([3.0, 4.0]))
+        three(step, np.array([3.0, 4.0]))
     KEPT.clear()
     assert "test_jit.py:" in str(caught.value) or name == "no backward"
     assert step.replayed == 0
@@ -429,8 +497,7 @@ def test_what_differs_from_call_to_call_raises_and_names_the_line() -> None:
     for function in (noisy, counting, branching):
         step = mg.jit(function)
         with pytest.raises(mg.JitError, match=r"test_jit.py:\d+: .*call before"):
-            for _ in range(3):
-                step(mg.tensor([1.0, 2.0]))
+            three(step, mg.tensor([1.0, 2.0]))
 
 
 def test_who_looks_inside_is_told_to_leave_jit_off() -> None:

@@ -43,7 +43,9 @@ def results(step: Any, leaves: list[Any], given: list[Any], weights: Any) -> lis
     return [y.numpy(), *(t.grad.numpy() for t in leaves if getattr(t, "grad", None) is not None)]
 
 
-@pytest.mark.parametrize(("op", "shapes", "params"), [c[:3] for c in CALLS], ids=[c[3] for c in CALLS])
+@pytest.mark.parametrize(
+    ("op", "shapes", "params"), [c[:3] for c in CALLS], ids=[c[3] for c in CALLS]
+)
 def test_an_op_and_its_gradient(op: Any, shapes: Any, params: Any) -> None:
     draw = np.random.default_rng(0)
     masks = [name in op.bools for name in (op.inputs * len(shapes) if op.variadic else op.inputs)]

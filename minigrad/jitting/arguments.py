@@ -1,4 +1,4 @@
-"""What a step sees of its arguments while mg.jit records it: arrays and numbers that may not be read.
+"""What a step sees of its arguments while mg.jit records it: what may not be read.
 
 A step is recorded once and then replayed on other arguments. Whatever Python made of the values of
 the first ones, a branch, a number, an array that NumPy computed, would stay as it was. So these
@@ -49,7 +49,7 @@ class Argument(np.ndarray):
             found = super().__getitem__(index)
             if isinstance(found, Argument):
                 return found  # a view
-        _refuse("an element or a choice of elements of an argument: use mg.take, or mg.tensor(x)[i]")
+        _refuse("an element or a choice of elements of an argument: mg.take, or mg.tensor(x)[i]")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         _refuse("an assignment into an argument")

@@ -101,7 +101,7 @@ def calls_of(step: Step) -> list[Call]:
     y = step.outputs[0]
     if step.elementwise:
         dtype = step.inputs[-1].dtype
-        integers = step.op.integers
+        integers = getattr(step.op, "integers", None)
         if integers is not None and not all(x.dtype in FLOATS for x in step.inputs):
             return [(integers, (*step.inputs, y))]
         return [(step.op.loops[dtype], (*step.inputs, y))]

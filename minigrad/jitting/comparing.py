@@ -67,21 +67,22 @@ class _Places:
         kind, kind2, which, which2 = a.kind, b.kind, a.which, b.which
         fixed = {"constant", "held"}
         if kind in fixed and kind2 in fixed:
-            if kind == kind2 == "held":
-                if self.recording.held[id(a.owner)][0] is other.recording.held[id(b.owner)][0]:
-                    return _view(x, a, y, b)
+            one, two = self.recording.held.get(id(a.owner)), other.recording.held.get(id(b.owner))
+            if one is not None and two is not None and one[0] is two[0]:
+                return _view(x, a, y, b)
             if not np.array_equal(x, y, equal_nan=x.dtype.kind == "f"):
                 return (
                     "reads a constant that was another at the call before: Python, NumPy or a "
-                    "random generator made it in the step. Pass it as an argument, or make it once, "
-                    "outside."
+                    "random generator made it in the step. Pass it as an argument, or make it "
+                    "once, outside."
                 )
             return ""
         if kind != kind2:
             return "read something else at the call before; the step has to do the same."
+        places: tuple[Any, Any] = which, which2
         if kind == "made":
-            which, which2 = self.number[id(a.owner)], other.number[id(b.owner)]
-        if which != which2:
+            places = self.number[id(a.owner)], other.number[id(b.owner)]
+        if places[0] != places[1]:
             return "read something else at the call before; the step has to do the same."
         return _view(x, a, y, b)
 

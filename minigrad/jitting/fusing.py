@@ -1,4 +1,4 @@
-"""Neighbouring elementwise operations as one kernel: read once, computed in registers, written once.
+"""Neighbouring elementwise operations as one kernel: read once, written once.
 
 Operations of a group have one shape and dtype (what is smaller broadcasts), and follow one another
 with nothing else in between that writes. Results are rounded operation by operation, so that the
@@ -77,9 +77,7 @@ def _grouped(run: list[Step], read: set[int], steps: Sequence[Step]) -> list[Ste
 def _group(run: list[Step], read: set[int], steps: Sequence[Step]) -> Group | None:
     """The kernel of a run; None where it would need too many arrays, or one is read askew."""
     inside = set(map(id, run))
-    later = {
-        id(versions.owner(x)) for step in steps if id(step) not in inside for x in step.inputs
-    }
+    later = {id(versions.owner(x)) for step in steps if id(step) not in inside for x in step.inputs}
     inputs: list[Array] = []
     made: dict[int, Array] = {}  # id of the owner -> what the run makes
     for step in run:

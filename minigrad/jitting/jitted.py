@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +30,11 @@ from .program import Program
 from .running import Run
 
 _MOST = 16  # kinds of arguments, and programs of one kind
+_WARNS = 8  # calls that no program fitted
+
+
+class JitWarning(UserWarning):
+    """A step is recorded again and again."""
 
 
 def jit(function: Callable[..., Any]) -> Jitted:
@@ -46,8 +52,8 @@ def jit(function: Callable[..., Any]) -> Jitted:
     A recording is made for each structure, shapes and dtypes of the arguments, for train() and
     eval(), and whether gradients are recorded.
     Raises JitError, with the line, for what cannot be replayed: a value that is read in the step
-    (`item()`, `if loss < ...`, NumPy on an argument), random numbers that NumPy draws in it, a hook,
-    Tape, detect_anomaly or flow recorder that wants to look inside.
+    (`item()`, `if loss < ...`, NumPy on an argument), random numbers that NumPy draws in it, a
+    hook, Tape, detect_anomaly or flow recorder that wants to look inside.
 
     >>> import minigrad as mg
     >>> w = mg.tensor([2.0], requires_grad=True)
@@ -83,7 +89,7 @@ class Jitted:
         self.name = getattr(function, "__name__", type(function).__name__)
         self.programs: dict[Any, list[Program]] = {}
         self.candidates: dict[Any, list[Waiting]] = {}
-        self.recorded = self.replayed = 0
+        self.recorded = self.replayed = self.misfits = 0
         self._lock = threading.RLock()
         functools.update_wrapper(self, function)
 
@@ -102,11 +108,26 @@ class Jitted:
                 key.append(_form(value, given))
         key = (*key, _form(kwargs, given)) if kwargs else tuple(key)
         with self._lock:
+            why = ""
             for program in self.programs.get(key, ()):
-                if program.fits():
+                why = program.misfit()
+                if not why:
                     self.replayed += 1
                     return program.replay(given)
+            if why:
+                self._note(why)
             return self._record(key, args, kwargs)
+
+    def _note(self, why: str) -> None:
+        """Notes why a program did not fit; warns once if that happens all the time."""
+        self.misfits += 1
+        if self.misfits == _WARNS and self.replayed < self.recorded:
+            warnings.warn(
+                f"mg.jit: {self.name} has been recorded {self.recorded} times and replayed "
+                f"{self.replayed} times: {why}.",
+                JitWarning,
+                stacklevel=3,
+            )
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)

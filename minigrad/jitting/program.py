@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import describe
 from ..switches import edits
 from ..tensors import Tensor, wrap
 from .arguments import Number
 from .calls import listed
-from .recording import settings
+from .recording import changed, settings
 from .running import Run, rebuilt
 
 Array = np.ndarray
@@ -24,7 +25,7 @@ class Program:
         self.parts = listed(run.steps[1], run.results)
         self.calls = [call for part in self.parts for call in part.calls]
         self.buffers, self.numbers = run.buffers, recording.numbers
-        self.held = list(recording.held.values())
+        self.held = [(t, array, t.requires_grad) for t, array in recording.held.values()]
         self.modules, self._edits = run.modules, edits.count
         self.gradients = run.gradients
         self.entries = [(leaf, g) for leaf, g, _ in run.gradients if isinstance(g, np.ndarray)]
@@ -40,22 +41,26 @@ class Program:
         # Calls know memory by its address: what owns it has to live as long as they do.
         self._alive = recording.roots, [step.owner for step in run.steps[1]]
 
-    def fits(self) -> bool:
-        """Whether all that it reads from outside is where it was, and modules are in their modes."""
-        for t, array in self.held:
+    def misfit(self) -> str:
+        """What it reads from outside and is not as it was met, as the end of a sentence; or ""."""
+        for t, array, needs in self.held:
             if t._data is not array:
-                return False
+                return f"{_named(t)} lies in other memory (a read of p.data moves it: p.numpy())"
+            if t.requires_grad is not needs:
+                return f"requires_grad of {_named(t)} is another"
         if edits.count != self._edits:
-            if any(settings(module) != known for module, known in self.modules):
-                return False
+            for module, known in self.modules:
+                name = changed(known, settings(module))
+                if name:
+                    return f".{name} of a {type(module).__name__} is another"
             self._edits = edits.count
         for leaf, g in self.entries:
             if leaf._grad is None or leaf._grad is g:
-                return False
+                return f"{_named(leaf)} has no gradient to add to"
         for leaf in self.must_be_none:
             if leaf._grad is not None:
-                return False
-        return True
+                return f"{_named(leaf)} has a gradient already"
+        return ""
 
     def replay(self, given: list[Any]) -> Any:
         """Runs the calls on these arguments; returns results in memory of their own."""
@@ -98,9 +103,12 @@ class Program:
         return "\n".join(lines)
 
 
+def _named(t: Tensor) -> str:
+    return f"the Tensor {t.name!r}" if t.name else f"a Tensor, {describe(t)},"
+
+
 def _memory(run: Run) -> list[Array]:
     """The memory that the program keeps, each piece once."""
     return [
         root.owner for root in run.recording.roots.values() if root.kind in ("made", "argument")
     ]
-

@@ -136,9 +136,7 @@ class Recording:
         """
         for x in inputs:
             self.know(x)
-        return self._add(
-            Step(what, name, list(inputs), list(outputs), again=again, owner=owner)
-        )
+        return self._add(Step(what, name, list(inputs), list(outputs), again=again, owner=owner))
 
     def _add(self, step: Step) -> Step:
         for y in step.outputs:
@@ -380,9 +378,30 @@ def mapped(function: Callable[[Array], Array], value: Any) -> Any:
 
 
 def settings(module: Any) -> dict[str, Any]:
-    """The attributes of a module that are plain values: its mode, sizes, probabilities."""
-    plain = {name: v for name, v in vars(module).items() if type(v) in _PLAIN}
-    return plain | {"training": module.training}
+    """The attributes of a module, and what its lists and dicts hold, to be compared by `alike`."""
+    found = {name: _contents(v) for name, v in vars(module).items()}
+    return found | {"training": module.training}
+
+
+def _contents(value: Any) -> Any:
+    if type(value) in (list, tuple):
+        return tuple(map(_contents, value))
+    return tuple(map(_contents, value.items())) if type(value) is dict else value
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether settings are the same: plain values by what they are, objects by which they are."""
+    if type(a) is tuple and type(b) is tuple:
+        return len(a) == len(b) and all(map(alike, a, b))
+    return a is b or (type(a) is type(b) and type(a) in _PLAIN and repr(a) == repr(b))
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The name of an attribute that is another; "" if none is."""
+    for name in {**before, **after}:
+        if name not in before or name not in after or not alike(before[name], after[name]):
+            return name
+    return ""
 
 
 def line() -> str:
@@ -406,5 +425,3 @@ def arrays_in(value: Any) -> Iterator[Array]:
 
 def _arrays(g: dict[int, Any]) -> dict[int, Array]:
     return {k: v._data if isinstance(v, Tensor) else v for k, v in g.items()}
-
-

@@ -13,7 +13,7 @@ from ..tape import state
 from ..tensors import Pending, Tensor, wrap
 from .arguments import Argument, Number, memory_of
 from .calls import needed
-from .recording import Recording, Step, settings
+from .recording import Recording, Step, changed, settings
 
 Array = np.ndarray
 
@@ -107,22 +107,24 @@ class Run:
 
     def met_as(self, other: Run) -> bool:
         """Whether modules and gradients from outside were met in the same state."""
-        return [
-            (id(leaf), entry is None or entry is False) for leaf, entry, _ in self.gradients
-        ] == [
-            (id(leaf), entry is None or entry is False) for leaf, entry, _ in other.gradients
-        ] and [(id(m), known) for m, known in self.modules] == [
-            (id(m), known) for m, known in other.modules
-        ]
+        mine, theirs = (
+            [(id(leaf), entry is None or entry is False) for leaf, entry, _ in run.gradients]
+            for run in (self, other)
+        )
+        if mine != theirs or len(self.modules) != len(other.modules):
+            return False
+        return all(
+            m is n and not changed(before, after)
+            for (m, before), (n, after) in zip(self.modules, other.modules, strict=True)
+        )
 
     def _refuse_changed(self) -> None:
         """Raises JitError where the step changes what it reads: no replay would do so."""
         for module, before in self.modules:
-            after = settings(module)
-            if after != before:
-                names = [k for k in {**before, **after} if before.get(k) != after.get(k)]
+            name = changed(before, settings(module))
+            if name:
                 raise JitError(
-                    f"mg.jit: {self.name} sets .{names[0]} of a {type(module).__name__}, which a "
+                    f"mg.jit: {self.name} sets .{name} of a {type(module).__name__}, which a "
                     f"replay would not do: keep what counts outside of the step."
                 )
 
@@ -168,4 +170,3 @@ def leaves_of(tree: Any) -> list[Any]:
     if isinstance(tree, (tuple, list)):
         return [x for v in tree for x in leaves_of(v)]
     return [tree]
-

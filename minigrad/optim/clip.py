@@ -48,7 +48,7 @@ def clip_grad_norm_(
         )
     if state.jit is not None:
         params = [params] if isinstance(params, Tensor) else list(params)
-        return state.jit.calls(  # type: ignore[no-any-return]
+        return state.jit.calls(
             "clip_grad_norm_",
             partial(clip_grad_norm_, params, max_norm, norm_type, error_if_nonfinite),
             params,

@@ -283,7 +283,7 @@ class Run:
 
     @staticmethod
     def _is_watched() -> bool:
-        """Whether somebody looks inside of this step, a Monitor for instance: then it runs plainly."""
+        """Whether somebody looks inside of this step, say a Monitor: then it runs plainly."""
         return bool(switches.listeners) or switches.tape is not None or switches.anomaly
 
     def _plainly(self, why: str) -> None:

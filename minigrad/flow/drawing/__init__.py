@@ -105,8 +105,8 @@ def draw(
         return draw_scan(what, title, **options)
     raise DrawingError(
         f"draw: expected a Tape, a Recording, a dict of Recordings, a Module (a cell or a model), "
-        f"a Program, a jitted step or what mg.scan gives, got {type(what).__name__}; to draw a network with its "
-        f"gradients record it first: `with mg.flow.record() as rec`."
+        f"a Program, a jitted step or what mg.scan gives, got {type(what).__name__}; to draw a "
+        f"network with its gradients record it first: `with mg.flow.record() as rec`."
     )
 
 

@@ -60,10 +60,11 @@ class ZoneoutLSTMCell(LSTMCell):
             return None
         random, dtype = default_generator(self.generator).random, self.weight_ih.dtype
         sizes = {"h": (self.output_size, self.zoneout_h), "c": (self.hidden_size, self.zoneout_c)}
-        return {
-            name: drawn(lambda n=n, p=p: (random((time, batch, n)) < p).astype(dtype))
-            for name, (n, p) in sizes.items()
-        }
+
+        def mask(size: int, p: float) -> np.ndarray:
+            return drawn(lambda: (random((time, batch, size)) < p).astype(dtype))
+
+        return {name: mask(size, p) for name, (size, p) in sizes.items()}
 
     def forward(self, state: Any, x: Any) -> tuple[LSTMState, Tensor]:
         h, c = state
