@@ -25,8 +25,7 @@ def test_a_tensor_is_an_array_that_remembers_how_it_was_computed():
     with mg.Tape() as tape:
         mg.tanh(x @ w + 0.5).backward()  # of tanh(0.5)
     close(x.grad.numpy(), (1 - np.tanh(0.5) ** 2) * np.array([[2.0, 1.0]]))
-    assert [node.op.name for node in tape.nodes][:3] == ["matmul", "add", "tanh"]
-    assert "tanh" in str(tape)  # a table of what ran
+    assert str(tape).split("\n")[3].split()[:2] == ["%2", "tanh"]  # a table of what ran
 
 
 def test_a_gradient_is_computed_by_ops_and_has_gradients_itself():
@@ -112,6 +111,7 @@ def test_a_small_net_learns_to_add_up_its_inputs_in_a_jitted_step():
     net = mg.nn.Sequential(mg.nn.Linear(2, 8, **F64), mg.tanh, mg.nn.Linear(8, 1, **F64))
     optimizer = mg.optim.Adam(net.parameters(), lr=0.05)
     x = numbers(32, 2)
+
     @mg.jit
     def step(x, y):
         loss = mg.nn.mse_loss(net(x), y)
