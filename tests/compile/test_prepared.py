@@ -380,6 +380,33 @@ def test_second_derivatives_of_a_call_that_is_had_again(rng: np.random.Generator
     assert recall._NOTED.get(cell)
 
 
+def test_weights_inside_of_no_grad_need_none(rng: np.random.Generator) -> None:
+    w, v = leaf(rng, 4, 3), leaf(rng, 4, 4)
+
+    @mg.pure
+    def cell(h: Any, x: Any) -> Any:
+        with mg.no_grad():
+            inside = w.T * 1.0
+        h = mg.tanh(x @ inside + h @ v.T)
+        return h, h
+
+    h = mg.tensor(np.zeros((2, 4)))
+    for k in range(ENOUGH + 3):
+        v.requires_grad_(k != ENOUGH)
+        w.grad = v.grad = None
+        xs = mg.tensor(rng.normal(size=(3, 2, 3)))
+        _, ys = mg.scan(cell, h, xs)
+        assert ys.requires_grad == v.requires_grad
+        if ys.requires_grad:
+            ys.sum().backward()
+            got = v.grad.numpy().copy()
+            assert w.grad is None
+            v.grad = None
+            mg.scan(cell, h, xs, mode="tape")[1].sum().backward()
+            close("v", got, v.grad.numpy(), 1e-12)
+    assert recall._NOTED.get(cell)
+
+
 # -- who listens -----------------------------------------------------------------------------------
 
 
