@@ -79,6 +79,7 @@ class Run:
             self.made = outside.forward(raw)
             self.arrays = self.made.given
             inner, self.masks = outside.needs(self.needs)
+            self.needs = self.needs if inner else ()  # if all of it is inside of a no_grad
         self.ahead: dict[str, Tensor] = {}  # whose gradients come from eager ops, too
         shown: tuple[str, ...] = ()
         if taps:
@@ -99,9 +100,7 @@ class Run:
         at, c = self.at, self.at.carries
         run = Prepared(at, self.arrays)
         run.forward()
-        if state.jit is None:
-            run.forget()
-        else:
+        if state.jit is not None:
             name = f"scan of {self.compiled.name}"
             state.jit.ran(name, run, run.inputs, run.outputs, run.forward_calls)
         for name in at.taps:
@@ -109,14 +108,15 @@ class Run:
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
+        arrays = run.forget()
         if not self.needs and state.tape is None:
-            outputs = [wrap(a, None, False) for a in run.outputs]
+            outputs = [wrap(a, None, False) for a in arrays]
         else:
-            node = self._node(run)
-            outputs = [output(node, k, a) for k, a in enumerate(run.outputs)]
+            node = self._node(run, arrays[-1])
+            outputs = [output(node, k, a) for k, a in enumerate(arrays)]
         return outputs[:c], outputs[c:]
 
-    def _node(self, run: Prepared) -> Node:
+    def _node(self, run: Prepared, y: Array) -> Node:
         params = {
             "compiled": self.compiled, "steps": self.steps, "rows": self.rows,
             "reverse": self.reverse, "shown": self.shown, "ran": self.ran,
@@ -125,7 +125,7 @@ class Run:
         if self.outside is not None and self.made is not None:
             arrays = [*arrays, *self.outside.saved(self.made, self.masks)]
         saved = Saved(arrays, Kept(run, self))
-        return scan_node(SCAN, self.tensors, params, self.needs, saved, run.outputs[-1])
+        return scan_node(SCAN, self.tensors, params, self.needs, saved, y)
 
     def _arrival(self, name: str) -> Callable[[Tensor], None]:
         """A hook that notes the norms of the gradient of a whole sequence."""

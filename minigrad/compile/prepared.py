@@ -150,10 +150,12 @@ class Prepared:
         own = self.pieces[OWN : self.at.first_input]
         return own if self.pieces[KEPT] is None else [self.pieces[KEPT], *own]
 
-    def forget(self) -> None:
-        """Lets go of what only the run forward needed: it does not run again."""
-        self.pieces[PASSING], self.beginnings[PASSING] = None, 0
-        self.weight_calls = self.step_calls = []
+    def forget(self) -> list[Array]:
+        """Lets go of what only the run forward needed, as it is the last; returns the outputs."""
+        outputs = self.outputs
+        self.pieces[PASSING] = None
+        self.outputs, self.weight_calls, self.step_calls = [], [], []
+        return outputs
 
 
 class Back:

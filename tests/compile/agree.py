@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.compile import kernel
+from minigrad.compile import fused, kernel
 from minigrad.kernels import jit, threads
 from minigrad.tree import leaves
 
@@ -42,11 +42,19 @@ def small_parts(chunk_rows: int, shards: int = 1) -> Iterator[None]:
     before = kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD, threads.get_num_threads()
     kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD = chunk_rows, 0
     mg.set_num_threads(shards)
+    rearrange()
     try:
         yield
     finally:
         kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD = before[:2]
         mg.set_num_threads(before[2])
+        rearrange()
+
+
+def rearrange() -> None:
+    """Nothing is known any more of what sizes decide."""
+    for compiled in fused._COMPILED.values():
+        compiled.arrangements.clear()
 
 
 def outcome(
