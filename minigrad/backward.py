@@ -132,7 +132,8 @@ def _walk(
 ) -> list[Any]:
     targets = None if wanted is None else {id(_target(t)) for t in wanted}
     nodes, leaves = _collect(outputs, targets, stop)
-    sums = _Sums()
+    sums, add = _Sums(), np.add
+    owned = sums.owned
     for output, seed in zip(outputs, seeds, strict=True):
         sums.add(id(_target(output)), seed)
     found: dict[int, Any] = {}
@@ -155,21 +156,29 @@ def _walk(
         if versions.latest > node.position:
             versions.check(node)
         inputs, plan = node.inputs, node.plan
-        if plan.fused and not on_tensors:  # elementwise, the most frequent by far
-            shapes = node.in_shapes
-            for i, kernel in plan.fused:
-                gx = g if kernel is None else kernel(g, node._saved)
-                if type(gx) is not np.ndarray:
-                    gx = np.asarray(gx)
-                if shapes is not None and gx.shape != shapes[i]:
-                    gx = ops.sum_to(gx, shapes[i])
+        if plan.calls and not on_tensors:
+            shape, shapes, dtype = node.shape, node.in_shapes, node.dtype
+            for i, call in plan.calls:
+                if call is not None:
+                    gx = call(g, node._saved, node)
+                    if type(gx) is not np.ndarray:
+                        gx = np.asarray(gx)
+                    if gx.dtype is not dtype or gx.shape != (shapes[i] if shapes else shape):
+                        gx = _checked(node, i, gx)
+                elif shapes and shapes[i] != shape:
+                    gx = ops.sum_to(g, shapes[i])
+                else:
+                    gx = g
                 if anomaly:
                     _check_pulled(node, g, i, gx)
                 key = id(inputs[i])
-                if key in sums:
-                    sums.add(key, gx)
-                else:
+                have = sums.get(key)
+                if have is None:
                     sums[key] = gx
+                elif key in owned and type(have) is np.ndarray:
+                    add(have, gx, have)
+                else:
+                    sums.add(key, gx)
         else:
             for i, gx in _pull_recorded(node, g) if on_tensors else _pull(node, g):
                 if anomaly:
@@ -247,27 +256,27 @@ class _Sums(dict):
 
     def __init__(self) -> None:
         super().__init__()
-        self._owned: set[int] = set()
+        self.owned: set[int] = set()
 
     def add(self, key: int, g: Any) -> None:
         have = self.get(key)
         if isinstance(g, Partial):
-            if have is not None and key not in self._owned:
+            if have is not None and key not in self.owned:
                 have = have.copy()
             self[key] = g.add_to(have)
-            self._owned.add(key)
+            self.owned.add(key)
         elif have is None:
             self[key] = g
-        elif key in self._owned and type(have) is np.ndarray:
-            np.add(have, g, out=have)
+        elif key in self.owned and type(have) is np.ndarray:
+            np.add(have, g, have)
         else:
             self[key] = have + g if isinstance(have, Tensor) else np.asarray(have + g)
-            self._owned.add(key)
+            self.owned.add(key)
 
     def take(self, key: int) -> Any:
         """What arrived, as an array that nobody else holds."""
         g = self.pop(key)
-        return g if key in self._owned or isinstance(g, Tensor) else np.array(g)
+        return g if key in self.owned or isinstance(g, Tensor) else np.array(g)
 
 
 def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
@@ -310,52 +319,37 @@ def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
             saved.append(wrap(array, source, bool(source.plan.needs)))
         else:
             saved.append(wrap(array, None, False))
-    return [
-        (i, gx if gx.shape == node.input_shape(i) else ops.sum_to(gx, node.input_shape(i)))
-        for i, gx in _call_rules(node, g, saved)
-    ]
+    return _call_rules(node, g, saved)
 
 
 def _call_rules(node: Node, g: Any, saved: Sequence[Any]) -> list[tuple[int, Any]]:
-    out: list[tuple[int, Any]] = []
+    found: list[tuple[int, Any]] = []
+    if state.jit is not None:
+        node = state.jit.as_rules_see(node)
     for p in node.plan.pullbacks:
-        facts = []
-        for what, key in p.facts:
-            if what == "saved":
-                facts.append(saved[key])
-            elif what == "shape":
-                facts.append(node.shape if node.in_shapes is None else node.in_shapes[key])
-            elif what == "parameter":
-                value = node.params[key]
-                facts.append(value if state.jit is None else state.jit.read_by_rules(value))
-            elif what == "shapes":
-                facts.append([node.input_shape(i) for i in range(len(node.inputs))])
-            elif what == "dtypes":
-                facts.append([i.dtype for i in node.inputs])
-            else:
-                facts.append(node.inputs[key].dtype if what == "dtype" else None)
-        gx = p.fn(g, *facts)
-        if node.op.variadic:
-            if len(gx) != len(node.inputs):
-                raise ShapeError(
-                    f"{node.where()}: its rule returned {len(gx)} gradients for "
-                    f"{len(node.inputs)} inputs."
-                )
-            out.extend((i, _checked(node, i, gx[i])) for i in node.plan.needs)
-        else:
-            out.append((p.input, _checked(node, p.input, gx)))
-    return out
+        assert p.call is not None
+        gx = p.call(g, saved, node)
+        if not node.op.variadic:
+            found.append((p.input, _checked(node, p.input, gx)))
+            continue
+        if len(gx) != len(node.inputs):
+            raise ShapeError(
+                f"{node.where()}: its rule returned {len(gx)} gradients for "
+                f"{len(node.inputs)} inputs."
+            )
+        found.extend((i, _checked(node, i, gx[i])) for i in node.plan.needs)
+    return found
 
 
 def _checked(node: Node, i: int, gx: Any) -> Any:
-    """What a rule returned for input i; only an elementwise one may still have to be summed."""
+    """What a rule returned for input i; of an elementwise one, summed where it was broadcast."""
     if not isinstance(gx, Tensor) and type(gx) is not np.ndarray:
         gx = np.asarray(gx)
     dtype, shape = node.inputs[i].dtype, node.input_shape(i)
-    if gx.dtype is dtype and (gx.shape == shape or node.op.kind == "elementwise"):
+    if node.op.kind == "elementwise" and gx.shape != shape:
+        gx = ops.sum_to(gx, shape)
+    if gx.dtype is dtype and gx.shape == shape:
         return gx
-    if node.op.kind == "elementwise":
-        shape = gx.shape
     name = node.op.inputs[0 if node.op.variadic else i]
     return fitted(f"{node.where()}: its rule vjp({name!r})", gx, shape, dtype)
 

@@ -129,25 +129,13 @@ class MatMul(Op):
         super().prepared(arrays, {})
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        if self._fits(args):
+        if len(args) == 2 and _fit(*args):
             return self.body(*args)  # in the rules of other ops
         return super().__call__(*args, **params)
 
     def prepared(self, arrays: Sequence[Array], params: dict[str, Any]) -> dict[str, Any]:
-        return params if self._fits(arrays) else super().prepared(arrays, params)
-
-    def _fits(self, arrays: Sequence[Any]) -> bool:
-        """Is this the common case, two matrices of one float dtype?"""
-        if len(arrays) != 2:
-            return False
-        a, b = arrays
-        return (
-            type(a) is type(b) is np.ndarray
-            and a.ndim == b.ndim == 2
-            and a.shape[1] == b.shape[0]
-            and a.dtype is b.dtype
-            and a.dtype in FLOATS
-        )
+        common = len(arrays) == 2 and _fit(*arrays)
+        return params if common else super().prepared(arrays, params)
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
         arrays = [a if type(a) is np.ndarray else np.asarray(a) for a in inputs]
@@ -161,6 +149,17 @@ class MatMul(Op):
                 )
         dtype = np.result_type(*arrays)
         return [a if a.dtype == dtype else a.astype(dtype) for a in arrays], dtype
+
+
+def _fit(a: Any, b: Any) -> bool:
+    """Is this the common case, two matrices of one float dtype?"""
+    return (
+        type(a) is type(b) is np.ndarray
+        and a.ndim == 2 == b.ndim
+        and a.shape[1] == b.shape[0]
+        and a.dtype is b.dtype
+        and a.dtype in FLOATS
+    )
 
 
 class _Arrays(Op):

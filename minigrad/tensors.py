@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -472,6 +473,7 @@ class HookHandle:
             self._hooks.remove(self._hook)
 
 
+_shape_of = attrgetter("shape")
 _new = Tensor.__new__
 _new_node = Node.__new__
 
@@ -688,10 +690,10 @@ def _recorded(
     node.in_shapes = None
     for x in arrays:
         if x.shape != shape:
-            node.in_shapes = tuple([x.shape for x in arrays])
+            node.in_shapes = tuple(map(_shape_of, arrays))
             break
     node.plan = plan = op.plans[mask]
-    node._saved = tuple([y if i < 0 else arrays[i] for i in plan.saves]) if plan.saves else ()
+    node._saved = plan.keep(arrays, y)
     t = _new(Tensor)
     t._data = y
     t._node = node

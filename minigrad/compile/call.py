@@ -108,7 +108,7 @@ class Run:
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
-        arrays = run.forget()
+        arrays = run.forget() if state.jit is None else run.outputs
         if not self.needs and state.tape is None:
             outputs = [wrap(a, None, False) for a in arrays]
         else:

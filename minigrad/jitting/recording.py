@@ -13,6 +13,7 @@ known by the memory it lies in:
 
 from __future__ import annotations
 
+import copy
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -205,9 +206,17 @@ class Recording:
         """The parameters of an op, which may read what is in arrays: it does so in every replay."""
         return {key: mapped(memory_of, v) for key, v in params.items()}
 
-    def read_by_rules(self, value: Any) -> Any:
-        """A parameter as the rule of a gradient sees it, which only passes it on to ops."""
-        return mapped(lambda a: a.view(Argument) if self._is_data(a) else a, value)
+    def as_rules_see(self, node: Node) -> Node:
+        """A node for the rule of a gradient, which only passes its parameters on to ops."""
+
+        def seen(array: Array) -> Array:
+            return array.view(Argument) if self._is_data(array) else array
+
+        if not any(map(self._is_data, arrays_in(node.params))):
+            return node
+        other = copy.copy(node)
+        other.params = {key: mapped(seen, v) for key, v in node.params.items()}
+        return other
 
     def _is_data(self, array: Array) -> bool:
         """Whether it differs from call to call."""

@@ -42,7 +42,8 @@ def matmul(a, b):
     if a.ndim > 2 and b.ndim <= 2:  # (T, B, I) @ (I, H) is one product of T*B rows
         y = kernel(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b)
         return y.reshape(*a.shape[:-1], *b.shape[1:])
-    return np.asarray(kernel(a, b))
+    y = kernel(a, b)
+    return y if type(y) is np.ndarray else np.asarray(y)
 
 
 @matmul.check_params
