@@ -68,6 +68,7 @@ class Recurrent(Module):
         step as eager operations, which a Tape or a drawing shows one by one.
     checkpoint: as in `mg.scan`, for sequences too long to keep all that BPTT reads: "auto", a size
         ("64 MiB", for each layer and direction) or a number of steps.
+    A row of a batch has the bits that it has alone, forward and in the gradients of x and state.
 
     `layer(x, state=None, lengths=None) -> (output, final)`:
     x (T, B, I), or (T, I) for one sequence without a batch, and then nothing has a batch axis.

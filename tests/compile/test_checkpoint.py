@@ -407,9 +407,9 @@ def test_layers_take_checkpoints(layer: Any) -> None:
     assert "checkpoint" not in repr(plain)
 
 
+@pytest.mark.skipif(PLAIN, reason="by Python, 100,000 steps take minutes")
 def test_100000_steps_fit_in_16_megabytes() -> None:
-    time, rows, hidden = (100_000, 2, 16) if not PLAIN else (300, 1, 3)
-    size = "16 MiB" if not PLAIN else "40 kB"
+    time, rows, hidden, size = 100_000, 2, 16, "16 MiB"
     cell = nn.LSTMCell(4, hidden, generator=np.random.default_rng(0))
     xs = mg.tensor(np.random.default_rng(1).normal(size=(time, rows, 4)).astype(np.float32))
 
