@@ -73,6 +73,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
 
 def address(array: Array) -> int:
     """Of the first element."""
+    if array.flags.farray:  # by columns: W.T
+        array = array.T
     if array.size and array.flags.carray:  # a third of the time of asking the array
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     return int(array.__array_interface__["data"][0])
