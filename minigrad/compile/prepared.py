@@ -25,7 +25,7 @@ from .forward import by_row, by_time, is_by_row
 from .program import Value
 
 Array = np.ndarray
-_MOST = 64  # arrangements of one compiled step
+_MOST = 256  # arrangements of one compiled step
 
 
 def arranged(
