@@ -39,6 +39,7 @@ _lock = threading.RLock()  # a finalizer may run while this thread holds it
 _free: OrderedDict[int, list[Array]] = (
     OrderedDict()
 )  # size -> blocks, the size used last at the end
+_leases: dict[int, weakref.ref[Any]] = {}  # of the blocks in use: what their ends call
 _kept = 0
 
 
@@ -67,7 +68,13 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     if block is None:
         block = np.empty(size, np.uint8)
     lease = _lease(size).from_buffer(block)
-    weakref.finalize(lease, _give_back, block).atexit = False
+    key = id(lease)
+
+    def ended(_: Any) -> None:
+        del _leases[key]
+        _give_back(block)
+
+    _leases[key] = weakref.ref(lease, ended)  # weakref.finalize takes 1.3 us more
     return np.ndarray(shape, dtype, lease, -address(block) % LINE)
 
 
