@@ -25,7 +25,7 @@ from .forward import by_row, by_time, is_by_row
 from .program import Value
 
 Array = np.ndarray
-_MOST = 64  # arrangements of one compiled step
+_MOST = 256  # arrangements of one compiled step
 
 
 def arranged(
@@ -230,19 +230,25 @@ class Back:
         """The sums over time and what is made of them, and the gradients that come out."""
         at, loop, calls, pieces = self.at, back.loop, self.calls, self.pieces
         known: dict[Value, Array] = {}
-        for v, left, right in back.products:
+        for v, left, right, transposed in back.products:
             a, b = left.span.of(pieces), right.span.of(pieces)
             for f, flat in ((left, a), (right, b)):
                 if f.copied is not None:
                     seen = f.copied.of(pieces)
                     calls.append((flat.reshape(seen.shape).__setitem__, (..., seen)))
-            known[v] = y = empty(v.shape, v.dtype)
-            calls.append((matmul.product(v.dtype), (a.T, b, y)))
+            if transposed:  # so that what W gets, of which W.T was multiplied, lies as W does
+                y = empty(v.shape[::-1], v.dtype)
+                known[v] = y.T
+                calls.append((matmul.product(v.dtype), (b.T, a, y)))
+            else:
+                known[v] = y = empty(v.shape, v.dtype)
+                calls.append((matmul.product(v.dtype), (a.T, b, y)))
         for v, span in back.sums:
             known[v] = self._summed(v, span.of(pieces))
         for v, in_order in back.after:
-            if in_order:
-                known[v] = known[v.inputs[0]].reshape(v.shape)
+            x = known.get(v.inputs[0])
+            if in_order and x is not None and x.flags.c_contiguous:
+                known[v] = x.reshape(v.shape)
                 continue
             values = [
                 i if type(i) is not Value else known[i] if i in known

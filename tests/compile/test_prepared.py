@@ -279,6 +279,27 @@ def test_dropout_follows_the_switch_of_training(rng: np.random.Generator) -> Non
     assert not np.array_equal(first, second)
 
 
+def test_a_weight_with_gaps_is_read_and_computed_with(rng: np.random.Generator) -> None:
+    """A slice of every other number: it is copied for the loop, and its logarithm is taken."""
+    w = mg.tensor(rng.uniform(0.5, 2.0, size=8), requires_grad=True)
+
+    @mg.pure
+    def cell(h: Any, x: Any) -> Any:
+        v = w[::2]
+        h = v ** mg.tanh(h + x) * v
+        return h, h
+
+    xs, h = leaf(rng, 3, 2, 4), leaf(rng, 2, 4)
+    for _ in range(ENOUGH):
+        w.data = rng.uniform(0.5, 2.0, size=8)
+        found = []
+        for mode in ("fused", "tape"):
+            _, ys = mg.scan(cell, h, xs, mode=mode)
+            found.append(mg.grad((ys * ys).sum(), [w, h, xs]))
+        for got, want in zip(*found, strict=True):
+            close("gradient", got.numpy(), want.numpy(), 1e-11)
+
+
 # -- memory ----------------------------------------------------------------------------------------
 
 
