@@ -38,20 +38,21 @@ class Frame:
         self, kernel: StepKernel, places: dict[str, Span], ahead: Ahead, room: Room, steps: int,
         rows: int, backwards: bool, reverse: bool,
     ):  # fmt: skip
-        head = kernel.head(steps, rows, backwards, reverse)
-        self.kernel, self.shards = kernel, head.shards
+        head, division = kernel.head(steps, rows, backwards, reverse)
+        self.kernel, self.parts = kernel.variant(division.kind == "units"), division.parts
         self.words = words = Words()
         for b in kernel.lowered.scratch:
-            shape = (head.chunk * rows if b.at == "chunk" else rows, b.size)
+            shape = (division.chunk * rows if b.at == "chunk" else rows, b.size)
             places[b.name] = room.add(shape, b.dtype)
-        for number in head.words:
+        for number in head:
             words.add(number)
         for name, value in kernel.order:
             words.place(places[name] if value is None else ahead.contiguous(value, room))
         packed: list[tuple[Span, matmul.Panels, Span]] = []
         for value, apart in kernel.lowered.packed:
             span = ahead.sources[value].span
-            panels = matmul.panels_of(span.shape, span.dtype, head.wide if apart else head.vectors)
+            vectors = division.wide if apart else division.vectors
+            panels = matmul.panels_of(span.shape, span.dtype, vectors)
             to = room.add((panels.nbytes,), np.dtype(np.uint8))
             packed.append((span, panels, to))
             words.place(to)

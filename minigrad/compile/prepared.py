@@ -273,7 +273,7 @@ def _framed(frame: Frame, beginnings: list[int], calls: list[Call]) -> tuple[Cal
     numbers = words[frame.called :].tolist()
     for k in range(0, len(numbers), PACKING):
         calls.append((frame.pack, numbers[k : k + PACKING]))
-    return frame.kernel.call(address(words), frame.shards), words
+    return frame.kernel.call(address(words), frame.parts), words
 
 
 def _given_out(v: Value, array: Array, rows: int, calls: list[Call]) -> Array:

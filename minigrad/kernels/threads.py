@@ -45,6 +45,9 @@ from minigrad.kernels import pool
 def parallel_for(f, arg, n):
     pool.parallel_for(f, arg, n)
 
+def together(p, f, arg, n):
+    pool.together(p, f, arg, n)
+
 def worker(p):
     return pool.worker(p)
 
@@ -53,6 +56,7 @@ def hold(p):
 """,
     {
         "parallel_for": "void(int64, int64, int64)",
+        "together": "void(int64, int64, int64, int64)",
         "worker": "int64(int64)",
         "hold": "void(int64)",
     },
@@ -64,8 +68,14 @@ from minigrad.kernels import pool
 
 def parallel_for(f, arg, n):
     pool.alone(f, arg, n)
+
+def together(p, f, arg, n):
+    pool.alone_together(f, arg)
 """,
-    {"parallel_for": "void(int64, int64, int64)"},
+    {
+        "parallel_for": "void(int64, int64, int64)",
+        "together": "void(int64, int64, int64, int64)",
+    },
 )
 
 
@@ -99,6 +109,7 @@ class _Pool:
         self.words[layout.COUNT] = count if self.threaded else 1
         kernel = build(*(_POOL if self.threaded else _ALONE))
         self.parallel_for = kernel.function("parallel_for")
+        self.together = kernel.function("together")
         self.links = {
             "minigrad_parallel_for": kernel["parallel_for"],
             "minigrad_thread_count": self.at(layout.COUNT),
@@ -188,6 +199,24 @@ def parallel_for(f: int, argument: int, count: int) -> None:
     links()
     assert _pool is not None
     _pool.parallel_for(f, argument, count)
+
+
+def together(f: int, argument: int, count: int) -> None:
+    """Calls the C function "void(i64, i64)" at f with (argument, i), i < parts, at the same time.
+
+    argument: the address of words, of which the first is set to parts: at most `count`, and 1 where
+    the pool is busy. f may `meet` (pool.py) the other parts; the address for that is `pool_words`.
+    """
+    links()
+    assert _pool is not None
+    _pool.together(_pool.start, f, argument, count)
+
+
+def pool_words() -> int:
+    """The address of the pool's words."""
+    links()
+    assert _pool is not None
+    return _pool.start
 
 
 def get_num_threads() -> int:
