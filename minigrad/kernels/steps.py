@@ -123,13 +123,20 @@ def split(n, grain, index, parts):
     return min(low, n), min(high, n)
 
 
-@njit(**inner)
-def columns(table, x, w, y, wide, add, index, parts):
+def _columns(table, x, w, y, wide, add, index, parts):
     """y = x @ w, or y += x @ w, in the columns of some of the panels: those of part `index`."""
-    size = y.itemsize
-    low, high = split(y.shape[1], wide * REGISTER // size, index, parts)
+    low, high = split(y.shape[1], wide * REGISTER // y.itemsize, index, parts)
     if low < high:
-        product(table, x, w + low * x.shape[1] * size, y[:, low:high], wide, add)
+        product(table, x, w + low * x.shape[1] * y.itemsize, y[:, low:high], wide, add)
+
+
+def _plain_columns(table, x, w, y, wide, add, index, parts):
+    low, high = split(y.shape[1], 1, index, parts)
+    weight, part = array(w, (x.shape[1], y.shape[1]), x.dtype)[:, low:high], y[:, low:high]
+    part[...] = part + x @ weight if add else x @ weight
+
+
+columns = _plain_columns if PLAIN else njit(**inner)(_columns)
 
 
 __all__ = ["columns", "product", "rows", "split", "word", "words"]
