@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.compile import division
+from minigrad.compile import division, fused
 from minigrad.kernels import jit
 from minigrad.tree import leaves
 
@@ -47,12 +47,20 @@ def small_parts(chunk_rows: int, threads: int = 1, units: bool = False) -> Itera
     division.CHUNK_ROWS, division.WORTH_A_THREAD = chunk_rows, 0
     division.WORTH_MEETING = float("inf") if units else 0.0
     mg.set_num_threads(threads)
+    _forget_arrangements()
     try:
         yield
     finally:
+        _forget_arrangements()
         for name, value in zip(names, before[0], strict=True):
             setattr(division, name, value)
         mg.set_num_threads(before[1])
+
+
+def _forget_arrangements() -> None:
+    """What was worked out for sizes, with other constants than now."""
+    for compiled in fused._COMPILED.values():
+        compiled.arrangements.clear()
 
 
 def outcome(

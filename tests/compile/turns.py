@@ -23,29 +23,28 @@ def in_turns(order: Sequence[int]) -> Iterator[list[int]]:
 
     Gives a list with the number of meetings of each kernel that ran.
     """
-    real, line, empty, met = kernel.Variant.run, nest.LINE, prepared.empty, list[int]()
+    real, line, empty, met = kernel.Variant.call, nest.LINE, prepared.empty, list[int]()
 
-    def run(self: Any, words: Any, division: Any) -> None:
+    def call(self: Any, words: int, parts: int) -> Any:
         if not self.divided:
-            real(self, words, division)
-            return
-        team = np.array([len(order), 0, words.ctypes.data], np.int64)
-        met.append(_turns(self.built.module, team.ctypes.data, order))
+            return real(self, words, parts)
+        return (lambda: met.append(_turns(self.built.module, words, order))), ()
 
     def blank(shape: Any, dtype: Any) -> Any:
         array = empty(shape, dtype)
         array.reshape(-1).view(np.uint8).fill(255)
         return array
 
-    kernel.Variant.run, nest.LINE, prepared.empty = run, 1, blank
+    kernel.Variant.call, nest.LINE, prepared.empty = call, 1, blank
     try:
         yield met
     finally:
-        kernel.Variant.run, nest.LINE, prepared.empty = real, line, empty
+        kernel.Variant.call, nest.LINE, prepared.empty = real, line, empty
 
 
-def _turns(module: Any, team: int, order: Sequence[int]) -> int:
+def _turns(module: Any, words: int, order: Sequence[int]) -> int:
     """Runs all parts of a kernel; how often they met."""
+    array(words, 1, "int64")[0] = len(order)
     go = {i: threading.Semaphore(0) for i in order}
     back = threading.Semaphore(0)
     meetings = dict.fromkeys(order, 0)
@@ -54,7 +53,7 @@ def _turns(module: Any, team: int, order: Sequence[int]) -> int:
     mine = threading.local()
 
     def meet(pool: int, parts: int, met: int) -> int:
-        assert array(team, 1, "int64")[0] == parts
+        assert parts == len(order)
         meetings[mine.index] += 1
         back.release()
         go[mine.index].acquire()
@@ -65,7 +64,7 @@ def _turns(module: Any, team: int, order: Sequence[int]) -> int:
         mine.index = index
         try:
             with np.errstate(all="ignore"):
-                module.part(team, index)
+                module.part(words, index)
         except BaseException as error:
             errors.append(error)
         running[index] = False
