@@ -36,9 +36,9 @@ class Frame:
 
     def __init__(
         self, kernel: StepKernel, places: dict[str, Span], ahead: Ahead, room: Room, steps: int,
-        rows: int, backwards: bool, reverse: bool,
+        rows: int, backwards: bool, reverse: bool, many: int,
     ):  # fmt: skip
-        head, division = kernel.head(steps, rows, backwards, reverse)
+        head, division = kernel.head(steps, rows, backwards, reverse, many)
         self.kernel, self.parts = kernel.variant(division.kind == "units"), division.parts
         self.words = words = Words()
         for b in kernel.lowered.scratch:
@@ -79,9 +79,10 @@ class Arrangement:
 
     def __init__(
         self, compiled: Compiled, arrays: Sequence[Array], steps: int, rows: int, reverse: bool,
-        needs: tuple[int, ...], shown: tuple[str, ...],
+        needs: tuple[int, ...], shown: tuple[str, ...], many: int,
     ):  # fmt: skip
         program = compiled.program
+        self.many = many  # calls that run side by side
         self.compiled, self.steps, self.rows, self.reverse = compiled, steps, rows, reverse
         self.needs, self.shown, self.carries = needs, shown, len(program.carry)
         self.wanted = tuple(i for i in needs if i >= self.carries)
@@ -109,7 +110,7 @@ class Arrangement:
                 self.brought.append((i, v, timed, span))
         self.ahead = self.ahead_of(loop.kernel, arrays, passing)
         self.frame = Frame(
-            loop.kernel, self.places, self.ahead, passing, steps, rows, False, reverse
+            loop.kernel, self.places, self.ahead, passing, steps, rows, False, reverse, many
         )
         self.kept, self.passing = kept.size, passing.size
         self.starts: list[Span] = []  # where the loop reads the first state, and leaves the last
@@ -204,7 +205,9 @@ class BackArrangement:
             places[buffer.name] = room.add((rows, buffer.size), buffer.dtype)
         self.zeroed = Span(self.block, begin, (room.size - begin,), np.dtype(np.uint8))
         self.ahead = front.ahead_of(loop.kernel, arrays, room)
-        self.frame = Frame(loop.kernel, places, self.ahead, room, steps, rows, True, reverse)
+        self.frame = Frame(
+            loop.kernel, places, self.ahead, room, steps, rows, True, reverse, front.many
+        )
         self.products = [
             (v, self._rows_of(a, places, room), self._rows_of(b, places, room))
             for v, (a, b) in zip(loop.products, loop.factors, strict=True)

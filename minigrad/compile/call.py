@@ -29,11 +29,12 @@ class Ran:
     """What is known of a call once it has run.
 
     record: the taps. tellers: whom to tell that norms of gradients have arrived. backward: the loop
-    of BPTT, once it has run.
+    of BPTT, once it has run. many: how many scans ran side by side.
     """
 
     backward: Any = None
     tellers: Sequence[Callable[[], None]] = ()
+    many: int = 1
 
     def __init__(self, kernel: Forward):
         self.kernel = kernel
@@ -89,13 +90,24 @@ class Run:
         self.at = arranged(compiled, self.arrays, steps, rows, reverse, inner, shown)
         self.ran = Ran(self.at.loop)
 
+    def arrange(self, many: int) -> None:
+        """For a run beside others, `many` in all."""
+        at, self.ran.many = self.at, many
+        self.at = arranged(
+            at.compiled, self.arrays, at.steps, at.rows, at.reverse, at.needs, at.shown, many
+        )
+
     # -- forward
 
     def run(self) -> tuple[list[Tensor], list[Tensor]]:
         """The last carry and the ys, as Tensors on the tape."""
-        at, c = self.at, self.at.carries
-        run = Prepared(at, self.arrays)
+        run = Prepared(self.at, self.arrays)
         run.forward()
+        return self.outputs(run, self.node(run))
+
+    def node(self, run: Prepared) -> Node | None:
+        """The node of what has run; None where nothing is recorded."""
+        at = self.at
         run.forget()
         for name in at.taps:
             self.ran.record.values[name] = readable(run.tap(name))  # BPTT may read them
@@ -103,13 +115,7 @@ class Run:
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
         if not self.needs and state.tape is None:
-            outputs = [wrap(a, None, False) for a in run.outputs]
-        else:
-            node = self._node(run)
-            outputs = [output(node, k, a) for k, a in enumerate(run.outputs)]
-        return outputs[:c], outputs[c:]
-
-    def _node(self, run: Prepared) -> Node:
+            return None
         params = {
             "compiled": self.compiled, "steps": self.steps, "rows": self.rows,
             "reverse": self.reverse, "shown": self.shown, "ran": self.ran,
@@ -119,6 +125,14 @@ class Run:
             arrays = [*arrays, *self.outside.saved(self.made, self.masks)]
         saved = Saved(arrays, Kept(run, self))
         return scan_node(SCAN, self.tensors, params, self.needs, saved, run.outputs[-1])
+
+    def outputs(self, run: Prepared, node: Node | None) -> tuple[list[Tensor], list[Tensor]]:
+        """The last carry and the ys of what has run."""
+        if node is None:
+            found = [wrap(a, None, False) for a in run.outputs]
+        else:
+            found = [output(node, k, a) for k, a in enumerate(run.outputs)]
+        return found[: self.at.carries], found[self.at.carries :]
 
     def _arrival(self, name: str) -> Callable[[Tensor], None]:
         """A hook that notes the norms of the gradient of a whole sequence."""
@@ -159,8 +173,12 @@ class Kept:
     """What the way back reads: the run forward, and the inputs as they were.
 
     tensors, arrays: those of the scan's node. needs: the inputs of the program that need a
-    gradient; made: what was made of the arrays for it, by outside.
+    gradient; made: what was made of the arrays for it, by outside. together: the nodes of the scans
+    that ran side by side with it, back: BPTT that has run already, beside that of another.
     """
+
+    together: Sequence[Node | None] = ()
+    back: Back | None = None
 
     def __init__(self, run: Prepared, call: Run):
         self.run, self.tensors, self.arrays = run, call.tensors, call.raw
@@ -176,8 +194,10 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     assert isinstance(node._saved, Saved)
     ran, saved = node.params["ran"], node._saved.of
     run, needs, at = saved.run, saved.needs, saved.run.at
-    back = Back(run, g)
-    back.run()
+    back, saved.back = saved.back, None
+    if back is None:
+        back = Back(run, g)
+        back.run()
     ran.backward = back.loop
     for name, norms in back.norms.items():
         norms = norms.reshape(at.steps, at.rows)

@@ -40,6 +40,7 @@ class Division(NamedTuple):
     kind: "none", "rows" or "units". parts: among how many threads, at most. share: rows of each.
     chunk: how many steps are done at once where no state runs through. vectors, wide: the width of
     panels within a step and over a chunk. cost: of a step to a thread, and what it is undivided.
+    many: how many such calls run at once.
     """
 
     kind: str
@@ -50,12 +51,27 @@ class Division(NamedTuple):
     wide: int
     cost: float = 0.0
     alone: float = 0.0
+    many: int = 1
 
     def __str__(self) -> str:
+        if self.many > 1:
+            return f"beside {self.many - 1} other, each {_threads(self.parts)}"
         if self.kind == "none":
             return "one thread"
         by = "rows" if self.kind == "rows" else "units"
         return f"over {by}, {self.parts} threads; {self.alone / self.cost:.2g} x one expected"
+
+
+def side_by_side(works: Sequence[Work], steps: int, rows: int) -> bool:
+    """Whether loops that do not need one another take less time at once, each with a share of the
+    threads, than one after the other with all.
+    """
+    count = threads.get_num_threads() // len(works)
+    if count == 0 or any(steps * rows * work.cost < WORTH_A_THREAD for work in works):
+        return False
+    at_once = max(work.beside(steps, rows, len(works)).cost for work in works)
+    in_turn = sum(work.divide(steps, rows).cost for work in works)
+    return at_once < WORTH_MEETING * in_turn
 
 
 class Work:
@@ -93,6 +109,12 @@ class Work:
         units = self._by_units(steps, rows, count)
         best = units if units.cost < WORTH_MEETING * found.cost else found
         return best._replace(alone=none.cost)
+
+    def beside(self, steps: int, rows: int, many: int) -> Division:
+        """How a call is divided that runs beside others, so many in all."""
+        parts = max(1, min(threads.get_num_threads() // many, rows))
+        alone = self._by_rows(steps, rows, 1).cost
+        return self._by_rows(steps, rows, parts)._replace(alone=alone, many=many)
 
     def _by_rows(self, steps: int, rows: int, parts: int) -> Division:
         share = -(-rows // parts)
@@ -137,6 +159,10 @@ class Work:
         """The width of panels, narrower where that makes the largest part smaller."""
         widths = [v for v in (8, 4, 2) if v <= vectors]
         return min(widths, key=lambda v: sum(p.k * self._columns(p, v, parts) for p in products))
+
+
+def _threads(n: int) -> str:
+    return f"{n} thread{'' if n == 1 else 's'}"
 
 
 def _elements(loop: Loop) -> int:

@@ -75,6 +75,8 @@ class Explanation:
         return "\n".join(self._variant(kernel).text for kernel in kernels)
 
     def _division(self, kernel: StepKernel) -> Division:
+        if self._ran.many > 1:
+            return kernel.work.beside(self.steps, self.rows, self._ran.many)
         return kernel.work.divide(self.steps, self.rows)
 
     def _variant(self, kernel: StepKernel) -> Variant:
@@ -125,7 +127,7 @@ class Explanation:
             add("" if k else "forward", text)
         if self._wanted or self._forward.kept:
             self._explain_backward(add)
-        if parts > 1:
+        if parts > 1 or self._ran.many > 1:
             for k, (name, kernel) in enumerate(self._kernels()):
                 add("" if k else "divided", f"{name}: {self._division(kernel)}")
         for name, kernel in self._kernels():

@@ -6,7 +6,7 @@ Under NUMBA_DISABLE_JIT=1 the same text runs as Python, on NumPy's arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,10 @@ class Variant:
     def built(self) -> compiler.Kernel:
         entries, title = {self.entry: SIGNATURE}, f"a step of {self.name}"
         return compiler.build(f"scan_{self.name}", self.text, entries, self.code, title)
+
+    def job(self, words: int, parts: int) -> tuple[int, int, int]:
+        """(address, argument, count) of what `call` runs, for `threads.side_by_side`."""
+        return self.built[self.entry], words, parts
 
     def call(self, words: int, parts: int) -> tuple[Callable[..., None], tuple[int, ...]]:
         """(f, arguments): f(*arguments) runs all parts, on the words at an address."""
@@ -88,12 +92,14 @@ class StepKernel:
         return matmul.table(self.dtype) if self.lowered.packed else 0
 
     def head(
-        self, steps: int, rows: int, backwards: bool, reverse: bool
+        self, steps: int, rows: int, backwards: bool, reverse: bool, many: int
     ) -> tuple[list[int], Division]:
         """How a call begins: its first words, and how it is divided. backwards: whether this is
-        BPTT, which visits the steps the other way round. reverse: of the scan itself.
+        BPTT, which visits the steps the other way round. reverse: of the scan itself. many: how
+        many such calls run side by side.
         """
-        division = self.work.divide(steps, rows)
+        divide = self.work.divide if many == 1 else partial(self.work.beside, many=many)
+        division = divide(steps, rows)
         down = reverse != backwards
         words = [
             steps, rows, steps - 1 if down else 0, -1 if down else 1, int(reverse),

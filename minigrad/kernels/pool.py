@@ -5,6 +5,7 @@
     alone(f, arg, n)          the same, where there are no threads
     together(p, f, arg, n)    f(arg, i) for all i < parts at the same time, each on a thread of its
                               own. parts is n, or fewer: the first word at arg then says how many
+    each(d, i)                f(arg, k), these three being the words of row i at d: a job of jobs
     meet(p, parts, met)       in such an f: waits until all parts have come here as often
     worker(p)                 what a thread of the pool runs
     hold(p)                   ends the workers and lets none start, until LOCK is unlocked
@@ -205,6 +206,12 @@ def together(p, f, arg, n):
         share(p, f, arg, parts)
     else:
         call(f, arg, 0)
+
+
+@njit(**inner)
+def each(d, i):
+    job = array(d + 24 * i, 3, int64)
+    call(job[0], job[1], job[2])
 
 
 @njit(**inner)

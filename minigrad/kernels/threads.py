@@ -21,6 +21,7 @@ import ctypes
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from functools import cache, partial
 from numbers import Integral
 
@@ -48,6 +49,9 @@ def parallel_for(f, arg, n):
 def together(p, f, arg, n):
     pool.together(p, f, arg, n)
 
+def each(d, i):
+    pool.each(d, i)
+
 def worker(p):
     return pool.worker(p)
 
@@ -57,6 +61,7 @@ def hold(p):
     {
         "parallel_for": "void(int64, int64, int64)",
         "together": "void(int64, int64, int64, int64)",
+        "each": "void(int64, int64)",
         "worker": "int64(int64)",
         "hold": "void(int64)",
     },
@@ -71,10 +76,14 @@ def parallel_for(f, arg, n):
 
 def together(p, f, arg, n):
     pool.alone_together(f, arg)
+
+def each(d, i):
+    pool.each(d, i)
 """,
     {
         "parallel_for": "void(int64, int64, int64)",
         "together": "void(int64, int64, int64, int64)",
+        "each": "void(int64, int64)",
     },
 )
 
@@ -110,6 +119,7 @@ class _Pool:
         kernel = build(*(_POOL if self.threaded else _ALONE))
         self.parallel_for = kernel.function("parallel_for")
         self.together = kernel.function("together")
+        self.each = kernel["each"]
         self.links = {
             "minigrad_parallel_for": kernel["parallel_for"],
             "minigrad_thread_count": self.at(layout.COUNT),
@@ -210,6 +220,15 @@ def together(f: int, argument: int, count: int) -> None:
     links()
     assert _pool is not None
     _pool.together(_pool.start, f, argument, count)
+
+
+def side_by_side(jobs: Sequence[tuple[int, int, int]]) -> None:
+    """parallel_for of several jobs (f, argument, count) at once, which must not wait for others."""
+    links()
+    assert _pool is not None
+    rows = [word for f, argument, count in jobs for i in range(count) for word in (f, argument, i)]
+    words = (ctypes.c_int64 * len(rows))(*rows)
+    _pool.parallel_for(_pool.each, ctypes.addressof(words), len(rows) // 3)
 
 
 def pool_words() -> int:
