@@ -89,20 +89,13 @@ def joins(node: Node, g: dict[int, Any], following: Node, of_following: Any) -> 
     """Runs BPTT of two scans at once: of the one that a backward pass has come to, with gradients g
     of its results, and of the one it comes to next. Each finds its own when it is pulled.
     """
-    together = _kept(node).together
-    if (
-        of_following is None
-        or following.op is not SCAN
-        or following._saved is None
-        or following not in together
-        or _kept(node).back is not None
-    ):
+    if of_following is None or following._saved is None or following not in _kept(node).together:
         return
     pairs = (node, g), (following, of_following)
     backs = [Back(_kept(each).run, arrived) for each, arrived in pairs]
     at_once(backs)
-    for (each, _), back in zip(pairs, backs, strict=True):
-        _kept(each).back = back
+    for (each, arrived), back in zip(pairs, backs, strict=True):
+        _kept(each).ahead = arrived, back
 
 
 SCAN.joins = joins

@@ -174,11 +174,12 @@ class Kept:
 
     tensors, arrays: those of the scan's node. needs: the inputs of the program that need a
     gradient; made: what was made of the arrays for it, by outside. together: the nodes of the scans
-    that ran side by side with it, back: BPTT that has run already, beside that of another.
+    that ran side by side with it. ahead: BPTT that has run already, beside that of another, and of
+    which gradients.
     """
 
     together: Sequence[Node | None] = ()
-    back: Back | None = None
+    ahead: tuple[dict[int, Array], Back] | None = None
 
     def __init__(self, run: Prepared, call: Run):
         self.run, self.tensors, self.arrays = run, call.tensors, call.raw
@@ -194,8 +195,10 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     assert isinstance(node._saved, Saved)
     ran, saved = node.params["ran"], node._saved.of
     run, needs, at = saved.run, saved.needs, saved.run.at
-    back, saved.back = saved.back, None
-    if back is None:
+    ahead, saved.ahead = saved.ahead, None
+    if ahead is not None and ahead[0] is g:
+        back = ahead[1]
+    else:
         back = Back(run, g)
         back.run()
     ran.backward = back.loop

@@ -13,6 +13,7 @@ from compile.agree import PLAIN, small_parts
 import minigrad as mg
 from minigrad import nn
 from minigrad.compile import beside
+from minigrad.compile.node import SCAN
 
 F32 = np.float32
 
@@ -119,6 +120,26 @@ def test_a_graph_that_is_kept_runs_backward_again(rng: Any) -> None:
             assert gradients() == want
     assert found == [2, 2, 2, 2] * (len(found) // 4) != []
     assert want[0] == want[1] == want[2]
+
+
+def test_a_backward_pass_that_was_stopped_leaves_nothing_behind(rng: Any, monkeypatch: Any) -> None:
+    """Both BPTTs had run when it stopped; then one is asked again, for another gradient."""
+    layer, values = layer_and_input(rng)
+
+    def stopped(*arguments: Any) -> None:
+        beside.joins(*arguments)
+        raise InterruptedError
+
+    with small_parts(48, 2, units=True):
+        for _ in range(4):
+            want = step(layer, values, lambda y, h: (y[..., :5] * 3.0).sum())
+        x = mg.tensor(values, requires_grad=True)
+        y, _ = layer(x)
+        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+            patch.setattr(SCAN, "joins", stopped)
+            (y * y).sum().backward(retain_graph=True)
+        (y[..., :5] * 3.0).sum().backward()
+    assert x.grad.numpy().tobytes() == want[2]
 
 
 @pytest.mark.long
