@@ -20,6 +20,7 @@ from .node import SCAN
 from .padding import padded
 from .recall import recalled
 from .result import ScanResult
+from .schedule import asked_for
 from .unroll import Cell, check_lengths, sizes, unroll
 from .windows import in_windows
 
@@ -35,7 +36,7 @@ def scan(
     mode: str = "fused",
     *,
     truncate: int | None = None,
-    checkpoint: int | None = None,
+    checkpoint: int | str | None = None,
     record: Iterable[str] | bool | None = None,
 ) -> ScanResult:
     """(cell, init, xs) -> (final, ys): what `unroll` computes, as one compiled loop.
@@ -61,8 +62,13 @@ def scan(
     mode: "fused", or "tape" for `unroll` itself, the specification of what this computes.
     truncate: gradients pass no further back than the beginning of each window of so many steps
         (truncated BPTT).
-    checkpoint: keep only the state at every so many steps, and compute what is between again
-        during BPTT: memory grows with T / checkpoint + checkpoint.
+    checkpoint: keep the state at some steps, and compute what is between again during BPTT. A size
+        with its unit ("64 MiB", "1.5 GB"): what states and the insides of steps take together stays
+        below it, beside xs, ys and their gradients; every step is computed twice where that is
+        enough, else more often (`explain()` says how often). "auto": 64 MiB, or the least with
+        which no step is computed more than twice. A number of steps n: the state at every n-th.
+        Values, and the gradients of init and xs, are to the bit those without; the gradient of what
+        the cell reads, a sum over steps, is summed segment by segment, and may differ by rounding.
     record: names marked by `mg.tap` in the cell (True: all that have a row for each of the batch)
         whose values (T, B, ...) and, after backward, norms of gradients (T, B) are kept, in
         `.record` of the result. A name stands for one value of a step.
@@ -71,7 +77,7 @@ def scan(
     the last state; ys is a tree of Tensors (T, B, ...), ys[t] being that of xs[t] both ways.
     Raises TraceError for what cannot be compiled, ShapeError or DTypeError if the state changes its
     type, naming the component, ValueError for a mode, a number of steps or a name that makes no
-    sense, and for record with checkpoint.
+    sense, and for a size that is too small, naming one that is not.
 
     >>> from minigrad import tap
     >>> w = Tensor([[0.5]], requires_grad=True)
@@ -95,7 +101,7 @@ def scan(
     time, batch = sizes("scan", xs)
     if any(t._trace is not None for t in (*leaves(init), *leaves(xs))):
         return _inside(cell, init, xs, lengths, reverse, truncate, record, time)
-    window = _windows("truncate", truncate), _windows("checkpoint", checkpoint)
+    window, parts = _window(truncate), asked_for(checkpoint)
     specified: tuple[Any, ...] = ()
     if lengths is not None:
         lengths = check_lengths("scan", lengths, time, batch)
@@ -103,14 +109,13 @@ def scan(
         cell, xs, real = padded(cell, xs, lengths, time)
         specified = (own, init, real, lengths, reverse)
     options: dict[str, Any] = {"mode": mode, "record": record}
-    if window[0] is not None:
+    if window is not None:
         options["checkpoint"] = checkpoint
-        return in_windows(scan, cell, init, xs, reverse, window[0], time, options)
-    if window[1] is not None and window[1] < time:
-        _refuse_record(record)
-        return checkpointed(scan, cell, init, xs, reverse, mode, window[1], time)
+        return in_windows(scan, cell, init, xs, reverse, window, time, options)
+    if parts is not None:
+        return checkpointed(scan, cell, init, xs, reverse, mode, record, parts)
     if mode == "tape":
-        exact = window == (None, None) and not record
+        exact = not record
         return on_tape(cell, init, xs, reverse, record, specified if exact else ())
     return fused(cell, init, xs, batch, reverse, record)
 
@@ -142,17 +147,9 @@ def _tensors(tree: Any) -> Any:
     return map_leaves(as_tensor, tree)
 
 
-def _windows(name: str, steps: Any) -> int | None:
-    if steps is None:
+def _window(truncate: Any) -> int | None:
+    if truncate is None:
         return None
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"scan: {name} is a number of steps, an integer >= 1; got {steps!r}.")
-    return int(steps)
-
-
-def _refuse_record(record: Any) -> None:
-    if record or any(listener.whole_scans for listener in switches.listeners):
-        raise ValueError(
-            "scan: record= or mg.flow.record() with checkpoint= would keep every step after all; "
-            "leave one out."
-        )
+    if isinstance(truncate, bool) or not isinstance(truncate, (int, np.integer)) or truncate < 1:
+        raise ValueError(f"scan: truncate is a number of steps, an integer >= 1; got {truncate!r}.")
+    return int(truncate)

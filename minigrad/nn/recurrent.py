@@ -17,6 +17,7 @@ import numpy as np
 from .. import checks, ops
 from ..compile.beside import beside
 from ..compile.scan import scan
+from ..compile.schedule import asked_for
 from ..compile.unroll import check_lengths
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import state as switches
@@ -66,6 +67,9 @@ class Recurrent(Module):
     dropout: in training, on the outputs of every layer but the last; drawn from `generator`.
     mode: "fused" compiles the step of each cell into one loop with `mg.scan`; "tape" runs every
         step as eager operations, which a Tape or a drawing shows one by one.
+    checkpoint: as in `mg.scan`, for sequences too long to keep all that BPTT reads: "auto", a size
+        ("64 MiB", for each layer and direction) or a number of steps.
+    A row of a batch has the bits that it has alone, forward and in the gradients of x and state.
 
     `layer(x, state=None, lengths=None) -> (output, final)`:
     x (T, B, I), or (T, I) for one sequence without a batch, and then nothing has a batch axis.
@@ -97,6 +101,7 @@ class Recurrent(Module):
         return_sequences: bool = True,
         mode: str = DEFAULT_MODE,
         generator: np.random.Generator | None = None,
+        checkpoint: int | str | None = None,
     ):
         self._check_options(num_layers, merge, mode)
         input_size = checks.size(f"{self._who}: input_size", input_size)
@@ -110,7 +115,7 @@ class Recurrent(Module):
         self.batch_first, self.bidirectional = batch_first, bidirectional
         self.dropout = dropout
         self.merge, self.return_sequences, self.mode = merge, return_sequences, mode
-        self.generator = generator
+        self.generator, self.checkpoint = generator, asked_for(checkpoint, self._who)
         self.cells: list[Any] = []  # layer 0 forward, layer 0 reverse, layer 1 forward, ...
         size = input_size
         for layer in range(num_layers):
@@ -172,8 +177,9 @@ class Recurrent(Module):
         draw = getattr(cell, "draw", None)
         drawn = None if draw is None else draw(xs.shape[0], xs.shape[1])
         result = scan(
-            cell, state, xs if drawn is None else (xs, drawn), lengths, reverse, self.mode
-        )
+            cell, state, xs if drawn is None else (xs, drawn), lengths, reverse, self.mode,
+            checkpoint=self.checkpoint,
+        )  # fmt: skip
         return *result, result.explanation  # kept for explain(), where the result holds the graph
 
     def _side_by_side(
@@ -370,7 +376,7 @@ class Recurrent(Module):
             "dropout": 0.0,
             "bidirectional": False,
         }
-        defaults |= {"merge": "concat", "return_sequences": True}
+        defaults |= {"merge": "concat", "return_sequences": True, "checkpoint": None}
         shown = {name: getattr(self, name) for name in defaults}
         parts += [f"{k}={v!r}" for k, v in shown.items() if v != defaults[k]]
         return ", ".join(parts)
