@@ -180,6 +180,8 @@ def _walk(
                 else:
                     sums.add(key, gx)
         else:
+            if node.op.joins is not None and nodes and not on_tensors:
+                node.op.joins(node, g, nodes[-1], sums.get(id(nodes[-1])))
             for i, gx in _pull_recorded(node, g) if on_tensors else _pull(node, g):
                 if anomaly:
                     _check_pulled(node, g, i, gx)

@@ -67,6 +67,7 @@ class Op:
     cheap = False
     plain = False  # takes arrays of one float dtype and no parameters: apply() has a short way
     loops: dict[np.dtype, Callable[..., Any]]  # for that: dtype -> what computes it
+    joins: Callable[..., None] | None = None  # (node, g, next node, its g): may run both at once
 
     def __init__(self, body: Callable[..., Any], options: dict[str, Any]):
         self.body = body

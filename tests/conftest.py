@@ -57,6 +57,7 @@ THINNED = {
     "test_padding.py::test_padding_changes_neither_outputs_nor_gradients": 3,
     "test_padding.py::test_each_row_equals_itself_alone": 3,
     "test_jacobian.py::test_jacobians_are_those_of_finite_differences": 6,
+    "test_units.py::test_any_number_of_threads_gives_the_same_bits": 6,
     "test_trial.py::test_every_cell_fits_every_kind_of_task": 4,
     "test_replay.py::test_terms_by_step_and_by_lag_add_up_to_the_gradient_of_every_weight": 6,
     "test_pure.py::test_a_cell_of_nn_is_traced_twice_and_then_no_more": 3,

@@ -36,22 +36,23 @@ class Frame:
 
     def __init__(
         self, kernel: StepKernel, places: dict[str, Span], ahead: Ahead, room: Room, steps: int,
-        rows: int, backwards: bool, reverse: bool,
+        rows: int, backwards: bool, reverse: bool, many: int,
     ):  # fmt: skip
-        head = kernel.head(steps, rows, backwards, reverse)
-        self.kernel, self.shards = kernel, head.shards
+        head, division = kernel.head(steps, rows, backwards, reverse, many)
+        self.kernel, self.parts = kernel.variant(division.kind == "units"), division.parts
         self.words = words = Words()
         for b in kernel.lowered.scratch:
-            shape = (head.chunk * rows if b.at == "chunk" else rows, b.size)
+            shape = (division.chunk * rows if b.at == "chunk" else rows, b.size)
             places[b.name] = room.add(shape, b.dtype)
-        for number in head.words:
+        for number in head:
             words.add(number)
         for name, value in kernel.order:
             words.place(places[name] if value is None else ahead.contiguous(value, room))
         packed: list[tuple[Span, matmul.Panels, Span]] = []
         for value, apart in kernel.lowered.packed:
             span = ahead.sources[value].span
-            panels = matmul.panels_of(span.shape, span.dtype, head.wide if apart else head.vectors)
+            vectors = division.wide if apart else division.vectors
+            panels = matmul.panels_of(span.shape, span.dtype, vectors)
             to = room.add((panels.nbytes,), np.dtype(np.uint8))
             packed.append((span, panels, to))
             words.place(to)
@@ -78,9 +79,10 @@ class Arrangement:
 
     def __init__(
         self, compiled: Compiled, arrays: Sequence[Array], steps: int, rows: int, reverse: bool,
-        needs: tuple[int, ...], shown: tuple[str, ...],
+        needs: tuple[int, ...], shown: tuple[str, ...], many: int,
     ):  # fmt: skip
         program = compiled.program
+        self.many = many  # calls that run side by side
         self.compiled, self.steps, self.rows, self.reverse = compiled, steps, rows, reverse
         self.needs, self.shown, self.carries = needs, shown, len(program.carry)
         self.wanted = tuple(i for i in needs if i >= self.carries)
@@ -108,7 +110,7 @@ class Arrangement:
                 self.brought.append((i, v, timed, span))
         self.ahead = self.ahead_of(loop.kernel, arrays, passing)
         self.frame = Frame(
-            loop.kernel, self.places, self.ahead, passing, steps, rows, False, reverse
+            loop.kernel, self.places, self.ahead, passing, steps, rows, False, reverse, many
         )
         self.kept, self.passing = kept.size, passing.size
         self.starts: list[Span] = []  # where the loop reads the first state, and leaves the last
@@ -203,7 +205,9 @@ class BackArrangement:
             places[buffer.name] = room.add((rows, buffer.size), buffer.dtype)
         self.zeroed = Span(self.block, begin, (room.size - begin,), np.dtype(np.uint8))
         self.ahead = front.ahead_of(loop.kernel, arrays, room)
-        self.frame = Frame(loop.kernel, places, self.ahead, room, steps, rows, True, reverse)
+        self.frame = Frame(
+            loop.kernel, places, self.ahead, room, steps, rows, True, reverse, front.many
+        )
         order, transposed = front.compiled.order, set[Value]()  # gradients of what lies by columns
         read = {i for v in loop.after for i in v.inputs if type(i) is Value}
         for w, v in loop.program.sums.items():

@@ -29,11 +29,12 @@ class Ran:
     """What is known of a call once it has run.
 
     record: the taps. tellers: whom to tell that norms of gradients have arrived. backward: the loop
-    of BPTT, once it has run.
+    of BPTT, once it has run. many: how many scans ran side by side.
     """
 
     backward: Any = None
     tellers: Sequence[Callable[[], None]] = ()
+    many: int = 1
 
     def __init__(self, kernel: Forward):
         self.kernel = kernel
@@ -93,30 +94,34 @@ class Run:
         self.at = arranged(compiled, self.arrays, steps, rows, reverse, inner, shown)
         self.ran = Ran(self.at.loop)
 
+    def arrange(self, many: int) -> None:
+        """For a run beside others, `many` in all."""
+        at, self.ran.many = self.at, many
+        self.at = arranged(
+            at.compiled, self.arrays, at.steps, at.rows, at.reverse, at.needs, at.shown, many
+        )
+
     # -- forward
 
     def run(self) -> tuple[list[Tensor], list[Tensor]]:
         """The last carry and the ys, as Tensors on the tape."""
-        at, c = self.at, self.at.carries
-        run = Prepared(at, self.arrays)
+        run = Prepared(self.at, self.arrays)
         run.forward()
         if state.jit is not None:
             name = f"scan of {self.compiled.name}"
             state.jit.ran(name, run, run.inputs, run.outputs, run.forward_calls)
-        for name in at.taps:
+        return self.outputs(*self.node(run))
+
+    def node(self, run: Prepared) -> tuple[Node | None, list[Array]]:
+        """The node of what has run, None where nothing is recorded; and the arrays it gives."""
+        for name in self.at.taps:
             self.ran.record.values[name] = readable(run.tap(name))  # BPTT may read them
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
-        arrays = run.forget() if state.jit is None else run.outputs
+        made = run.forget() if state.jit is None else run.outputs
         if not self.needs and state.tape is None:
-            outputs = [wrap(a, None, False) for a in arrays]
-        else:
-            node = self._node(run, arrays[-1])
-            outputs = [output(node, k, a) for k, a in enumerate(arrays)]
-        return outputs[:c], outputs[c:]
-
-    def _node(self, run: Prepared, y: Array) -> Node:
+            return None, made
         params = {
             "compiled": self.compiled, "steps": self.steps, "rows": self.rows,
             "reverse": self.reverse, "shown": self.shown, "ran": self.ran,
@@ -125,7 +130,15 @@ class Run:
         if self.outside is not None and self.made is not None:
             arrays = [*arrays, *self.outside.saved(self.made, self.masks)]
         saved = Saved(arrays, Kept(run, self))
-        return scan_node(SCAN, self.tensors, params, self.needs, saved, y)
+        return scan_node(SCAN, self.tensors, params, self.needs, saved, made[-1]), made
+
+    def outputs(self, node: Node | None, made: list[Array]) -> tuple[list[Tensor], list[Tensor]]:
+        """The last carry and the ys of what has run."""
+        if node is None:
+            found = [wrap(a, None, False) for a in made]
+        else:
+            found = [output(node, k, a) for k, a in enumerate(made)]
+        return found[: self.at.carries], found[self.at.carries :]
 
     def _arrival(self, name: str) -> Callable[[Tensor], None]:
         """A hook that notes the norms of the gradient of a whole sequence."""
@@ -166,8 +179,13 @@ class Kept:
     """What the way back reads: the run forward, and the inputs as they were.
 
     tensors, arrays: those of the scan's node. needs: the inputs of the program that need a
-    gradient; made: what was made of the arrays for it, by outside.
+    gradient; made: what was made of the arrays for it, by outside. together: the nodes of the scans
+    that ran side by side with it. ahead: BPTT that has run already, beside that of another, and of
+    which gradients.
     """
+
+    together: Sequence[Node | None] = ()
+    ahead: tuple[dict[int, Array], Back] | None = None
 
     def __init__(self, run: Prepared, call: Run):
         self.run, self.tensors, self.arrays = run, call.tensors, call.raw
@@ -183,8 +201,12 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     assert isinstance(node._saved, Saved)
     ran, saved = node.params["ran"], node._saved.of
     run, needs, at = saved.run, saved.needs, saved.run.at
-    back = Back(run, g)
-    back.run()
+    ahead, saved.ahead = saved.ahead, None
+    if ahead is not None and ahead[0] is g:
+        back = ahead[1]
+    else:
+        back = Back(run, g)
+        back.run()
     ran.backward = back.loop
     if state.jit is not None:
         read = [*run.inputs, *run.outputs, *back.output_gradients.values()]

@@ -1,7 +1,9 @@
-"""Code generation: the text of a kernel, one shard of the batch over all steps.
+"""Code generation: the text of a kernel, what one thread does over all steps.
 
     units(x_t, h_in, ...)    the loops over the units of one row of the batch, at one step
     shard(d, index)          rows of shard `index`, t = first, first + step, ...
+    part(d, index)           the same where threads share the units, not the rows: some columns of
+                             each product and a range of each loop; they `meet` between stages
 
 What a person reads there: arrays are called after the cell's values, `hs` (T, B, H), their rows at
 one step `h_in` (as it enters), `h_out` or `x_t`, and `h` is one number of it. `product` is a matrix
@@ -21,25 +23,27 @@ from .formula import Names, identifier
 from .layout import Buffer, Place
 from .lower import Loop, Lowered, Product
 from .nest import Nest, Text, places
+from .stages import ROWS, Owner, Stage, runs
 
 # The first words of a description. vectors, wide: how many vectors wide the panels of products are
 # within a step, and over a chunk of steps. multiply: the address of the compiled product.
 HEAD = (
     "T", "B", "first", "step", "before", "after", "share", "vectors", "chunk", "wide", "multiply",
 )  # fmt: skip
-ENTRIES = {"shard": "void(int64, int64)"}
+TEAM = "parts", "pool"  # where threads share the units: how many, and where they meet
+SIGNATURE = "void(int64, int64)"
 
 _INTRINSICS = "array inner largest least plus row simd"
-_STEPS = "product rows word words"
+_STEPS = "columns product rows split word words"
 _MATHS = (
     "abs bell cos erf exp expm1 floor gauss isnan log log1p maximum minimum ndtr pow sech2 select "
     "sigmoid sigmoid_slope sign sin sqrt tanh"
 )
 _GLOBALS = {
     *dir(builtins),
-    *f"{_INTRINSICS} {_STEPS} {_MATHS} F bool_ njit shard units".split(),
+    *f"{_INTRINSICS} {_STEPS} {_MATHS} F bool_ meet njit part shard units".split(),
 }
-_LOCALS = "d index t n b m low high begin count start"
+_LOCALS = "d index t n b m low high begin count start parts pool met"
 
 # The time at which a row is read, and what is added to its name: see Buffer.at.
 _TIMES = {
@@ -57,10 +61,22 @@ EXTRA = {"t": 0, "before": 1, "after": 1}  # rows of time that a buffer has besi
 
 
 class Generator:
-    """lowered -> text. `arrays` are the buffers in the order in which `d` holds their addresses."""
+    """lowered -> text. `arrays` are the buffers in the order in which `d` holds their addresses.
 
-    def __init__(self, lowered: Lowered, arrays: Sequence[Buffer], dtype: np.dtype):
+    stages: of a step. divided: whether threads share its units.
+    """
+
+    def __init__(
+        self,
+        lowered: Lowered,
+        arrays: Sequence[Buffer],
+        dtype: np.dtype,
+        stages: Sequence[Stage],
+        divided: bool,
+    ):
         self.lowered, self.arrays, self.dtype = lowered, arrays, dtype
+        self.stages, self.divided = stages, divided
+        self.head = (*TEAM, *HEAD) if divided else HEAD
         self.text = Text()
         self.names = Names([*_GLOBALS, *HEAD, *_LOCALS.split()])
         self.base = Bases(lowered, arrays).base
@@ -71,6 +87,7 @@ class Generator:
             self.names.unique(identifier(weight.name) or "panels") for weight, _ in lowered.packed
         ]
         self.functions: list[str] = []
+        self.bounds: dict[Owner, tuple[str, str]] = {}  # of what a thread has of the units
 
     def generate(self, title: str, program: str) -> str:
         """The text; `code` is what of it decides the machine code."""
@@ -88,6 +105,7 @@ class Generator:
         imports = (
             used("math", "inf nan") + used("numba", "njit") + real + used("numpy", "bool_") + "\n"
             + used("minigrad.kernels.intrinsics", _INTRINSICS)
+            + used("minigrad.kernels.pool", "meet")
             + used("minigrad.kernels.steps", _STEPS) + used("minigrad.kernels.vectormath", _MATHS)
         )  # fmt: skip
         self.code = canonical(f"{imports}\n\n{body}", self.names.given)
@@ -97,15 +115,24 @@ class Generator:
         """The function that runs one shard."""
         self.text.depth = 1
         self._steps()
-        weights, first = self.lowered.packed, len(HEAD) + len(self.arrays)
+        weights, first = self.lowered.packed, len(self.head) + len(self.arrays)
         head = Text()
-        head.add("def shard(d, index):")
+        head.add(f"def {'part' if self.divided else 'shard'}(d, index):")
         head.depth = 1
-        head.add('"""All steps of rows low to high - 1."""')
-        head.add(f"{', '.join(HEAD)} = words(d, {len(HEAD)})")
-        head.add("low = index * share")
-        head.add("high = min(low + share, B)")
-        head.add("m = high - low")
+        if self.divided:
+            head.add('"""All steps of one thread; of what stays whole rows low to high - 1."""')
+        else:
+            head.add('"""All steps of rows low to high - 1."""')
+        head.add(f"{', '.join(self.head)} = words(d, {len(self.head)})")
+        if self.divided:
+            head.add("low, high = split(B, 1, index, parts)")
+            for (_, n, grain), bounds in self.bounds.items():
+                head.add(f"{', '.join(bounds)} = split({n}, {grain}, index, parts)")
+            head.add("met = 0  # how often, counted for each part")
+        else:
+            head.add("low = index * share")
+            head.add("high = min(low + share, B)")
+            head.add("m = high - low")
         for line in self.declared:
             head.add(line)
         for i, (name, (weight, _)) in enumerate(zip(self.packed, weights), start=first):
@@ -126,24 +153,31 @@ class Generator:
             t.depth += 1
             t.add("begin, count = n, min(chunk, T - n)")
             t.add("start = t if step > 0 else t - count + 1")
-            for product in early:
-                self._product(product, chunk=True)
+            self._chunk(early)
             t.depth -= 1
-        run: list[Loop] = []
-        for step in [*self.lowered.steps, None]:
-            if isinstance(step, Loop):
-                run.append(step)
-                continue
-            if run:
-                self._rows(run)
-                run = []
-            if isinstance(step, Product):
-                self._product(step)
+        for run in runs(self.stages):
+            if run[0].meets:
+                self._meet()
+            if isinstance(run[0].step, Product):
+                self._product(run[0].step)
+            else:
+                self._rows([s.step for s in run if isinstance(s.step, Loop)], run[0].owner)
         if late:
             t.add("if n - begin + 1 == count:")
             t.depth += 1
-            for product in late:
-                self._product(product, chunk=True)
+            self._chunk(late)
+
+    def _chunk(self, products: Sequence[Product]) -> None:
+        """Products of a chunk of steps, which read and write what all threads do in these."""
+        if self.divided and products:
+            self._meet()
+        for product in products:
+            self._product(product, chunk=True)
+        if self.divided and products:
+            self._meet()
+
+    def _meet(self) -> None:
+        self.text.add("met = meet(pool, parts, met)")
 
     def _array(self, buffer: Buffer, inner: int = 1) -> str:
         """The array of a buffer, each of whose rows may be cut in several."""
@@ -156,7 +190,7 @@ class Generator:
             if buffer.rows:
                 many = f"B * {inner}" if inner > 1 else "B"
                 shape = f"({_LENGTHS.get(buffer.at, 'T + 1, ')}{many}, {buffer.size // inner})"
-            i = len(HEAD) + self.places[buffer.name]
+            i = len(self.head) + self.places[buffer.name]
             self.declared.append(f"{name} = array(word(d, {i}), {shape}, {kind})")
         return self.of[buffer.name, inner]
 
@@ -169,14 +203,19 @@ class Generator:
         y_name, x_name = self.base(p.out.buffer), self.base(p.a.buffer)
         self.text.add(f"# {y_name} {'+=' if p.adds else '='} {x_name} @ {w}")
         arguments = ["multiply", x, w, y, f"{'wide' if chunk else 'vectors'}, {int(p.adds)}"]
-        self.text.lines.append(_wrapped("product(", arguments, ")", self.text.depth))
+        if self.divided:
+            arguments.append("index, parts")
+        name = "columns" if self.divided else "product"
+        self.text.lines.append(_wrapped(f"{name}(", arguments, ")", self.text.depth))
 
     def _block(self, place: Place, columns: int, inner: int, chunk: bool) -> str:
         """The rows of a product in the array of a place."""
         buffer, time = place.buffer, _TIMES[place.buffer.at][0]
         if chunk:
             time = "0" if buffer.at == "chunk" else time.replace("t", "start", 1)
-        low, many = ("low", "m") if inner == 1 else (f"low * {inner}", f"m * {inner}")
+        low, many = ("0", "B") if self.divided else ("low", "m")
+        if inner > 1:
+            low, many = f"{low} * {inner}", f"{many} * {inner}"
         many += " * count" if chunk else ""
         where = [self._array(buffer, inner), time, low, many]
         block = f"rows({', '.join(filter(None, where))})"
@@ -186,8 +225,9 @@ class Generator:
 
     # -- loops
 
-    def _rows(self, loops: list[Loop]) -> None:
+    def _rows(self, loops: list[Loop], owner: Owner) -> None:
         """Loops in which every row is on its own: row by row, all of them."""
+        whole = owner == ROWS
         axes = max(len(loop.space) for loop in loops)
         names = Names([*_GLOBALS, "j", *(f"j{a}" for a in range(axes))], self.names.given)
         parameters: dict[tuple[str, str], str] = {}
@@ -208,15 +248,25 @@ class Generator:
         inside.depth = 1
         inside.add('"""The units of one row of the batch."""')
         inside.add("simd()")
+        part = None if whole else (names.unique("low"), names.unique("high"))
         for loop in loops:
-            Nest(loop, inside, names, row, self.base, self.dtype.name).emit()
+            Nest(loop, inside, names, row, self.base, self.dtype.name, part).emit()
+        if not whole:
+            arguments = [*self._bounds(owner), *arguments]
         name = self.names.unique("units") if self.functions else "units"
-        head = _wrapped(f"def {name}(", list(parameters.values()), "):", 0)
+        head = _wrapped(f"def {name}(", [*(part or ()), *parameters.values()], "):", 0)
         self.functions.append(f"@njit(**inner)\n{head}\n{inside}")
-        self.text.add("for b in range(low, high):")
+        self.text.add(f"for b in range({'low, high' if whole else 'B'}):")
         self.text.depth += 1
         self.text.lines.append(_wrapped(f"{name}(", arguments, ")", self.text.depth))
         self.text.depth -= 1
+
+    def _bounds(self, owner: Owner) -> tuple[str, str]:
+        """What a thread has of a range that is divided, declared ahead of the loop."""
+        if owner not in self.bounds:
+            n = owner[1]
+            self.bounds[owner] = self.names.unique(f"low_{n}"), self.names.unique(f"high_{n}")
+        return self.bounds[owner]
 
     def _row(self, buffer: Buffer) -> str:
         """A row of a buffer, as an argument."""

@@ -9,8 +9,9 @@ import numpy as np
 from ..kernels import jit
 from .bptt import Backward
 from .compiled import Compiled
+from .division import Division
 from .forward import Forward
-from .kernel import StepKernel
+from .kernel import StepKernel, Variant
 from .lower import Loop, Product
 from .pipeline import Done
 from .program import AFTER, Program, Value, used
@@ -72,7 +73,15 @@ class Explanation:
         kernels = [self._forward.kernel]
         if self._backward is not None:
             kernels.append(self._backward.kernel)
-        return "\n".join(kernel.text for kernel in kernels)
+        return "\n".join(self._variant(kernel).text for kernel in kernels)
+
+    def _division(self, kernel: StepKernel) -> Division:
+        if self._ran.many > 1:
+            return kernel.work.beside(self.steps, self.rows, self._ran.many)
+        return kernel.work.divide(self.steps, self.rows)
+
+    def _variant(self, kernel: StepKernel) -> Variant:
+        return kernel.variant(self._division(kernel).kind == "units")
 
     @property
     def kept(self) -> list[Value]:
@@ -97,11 +106,11 @@ class Explanation:
 
     def __str__(self) -> str:
         kernel = self._forward.kernel
-        shards = kernel.shards(self.steps, self.rows)
+        parts = max(self._division(k).parts for _, k in self._kernels())
         direction = ", last step first" if self.reverse else ""
         lines = [
             f"scan of {self._compiled.name}: {self.steps} steps of {self.rows} rows{direction}, "
-            f"{kernel.dtype}, {_many(shards, 'thread')}"
+            f"{kernel.dtype}, {_many(parts, 'thread')}"
         ]
 
         def add(what: str, text: str) -> None:
@@ -119,8 +128,11 @@ class Explanation:
             add("" if k else "forward", text)
         if self._wanted or self._forward.kept:
             self._explain_backward(add)
+        if parts > 1 or self._ran.many > 1:
+            for k, (name, kernel) in enumerate(self._kernels()):
+                add("" if k else "divided", f"{name}: {self._division(kernel)}")
         for name, kernel in self._kernels():
-            add("kernel" if name == "forward" else "", _kernel(name, kernel))
+            add("kernel" if name == "forward" else "", _kernel(name, self._variant(kernel)))
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -191,7 +203,7 @@ def _made(v: Value) -> str:
     return f"{v.op.name if v.op else v.role}[{v.size}]"
 
 
-def _kernel(name: str, kernel: StepKernel) -> str:
+def _kernel(name: str, kernel: Variant) -> str:
     if jit.mode() == "plain":
         return f"{name}: run by Python (NUMBA_DISABLE_JIT=1)"
     came = "found in the cache" if kernel.built.found else "compiled by this process"

@@ -6,33 +6,58 @@ Under NUMBA_DISABLE_JIT=1 the same text runs as Python, on NumPy's arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
 from ..kernels import compiler, jit, matmul, threads
-from ..kernels.matmul import panel_vectors
-from .codegen import ENTRIES, EXTRA, Generator
+from .codegen import EXTRA, SIGNATURE, Generator
+from .division import Division, Work
 from .layout import Buffer
-from .lower import Loop, Lowered, Product
+from .lowered import Lowered
 from .program import Program, Value, params_for
+from .stages import undivided
 
 Array = np.ndarray
 
-_CHUNK_ROWS = 48  # of a product over several steps: enough rows for all registers
-_WORTH_A_THREAD = 1 << 17  # multiply-adds: below that a second thread costs more than it brings
 
+class Variant:
+    """The text of a kernel, and what became of it. divided: whether threads share the units."""
 
-class Head(NamedTuple):
-    """The first words of a call, for given sizes, and what follows from the same sizes."""
+    def __init__(self, name: str, generator: Generator, title: str, program: str):
+        self.name, self.divided = name, generator.divided
+        self.text = generator.generate(title, program)
+        self.code = generator.code  # what of the text decides the machine code
+        self.entry = "part" if self.divided else "shard"
 
-    words: list[int]
-    shards: int
-    chunk: int  # steps whose products without a state are done at once
-    vectors: int  # the width of panels within a step
-    wide: int  # and over a chunk
+    @cached_property
+    def built(self) -> compiler.Kernel:
+        entries, title = {self.entry: SIGNATURE}, f"a step of {self.name}"
+        return compiler.build(f"scan_{self.name}", self.text, entries, self.code, title)
+
+    def job(self, words: int, parts: int) -> tuple[int, int, int]:
+        """(address, argument, count) of what `call` runs, for `threads.side_by_side`."""
+        return self.built[self.entry], words, parts
+
+    def call(self, words: int, parts: int) -> tuple[Callable[..., None], tuple[int, ...]]:
+        """(f, arguments): f(*arguments) runs all parts, on the words at an address."""
+        if jit.mode() != "native":
+            return self._one_by_one, (words, parts)
+        if self.divided:
+            return threads.together, (self.built[self.entry], words, parts)
+        if parts > 1:
+            return threads.parallel_for, (self.built[self.entry], words, parts)
+        return self._function, (words, 0)
+
+    @cached_property
+    def _function(self) -> Callable[[int, int], None]:
+        return self.built.function(self.entry)
+
+    def _one_by_one(self, words: int, parts: int) -> None:
+        with np.errstate(all="ignore"):
+            for index in range(parts):
+                self._function(words, index)
 
 
 class StepKernel:
@@ -49,89 +74,43 @@ class StepKernel:
         self.buffers = list(named.values())
         read = {b: v for v, b in lowered.weights.items()}
         self.order = [(b.name, read.get(b)) for b in self.buffers]
-        products = [s.inner for s in lowered.steps if isinstance(s, Product)]
-        self.inner = max(products, default=1)
-        apart = [*lowered.early, *lowered.late]
-        self.inner_apart = max((p.inner for p in apart), default=1)
-        self.cost = sum(_cost(step) for step in (*lowered.steps, *apart))  # of one row and step
+        self.work = Work(lowered, self.dtype.itemsize)
+        self._variants: dict[bool, Variant] = {}
 
-    @property
-    def text(self) -> str:
-        """The generated source."""
-        return self._texts[0]
-
-    @cached_property
-    def _texts(self) -> tuple[str, str]:
-        """The source, and what of it decides the machine code."""
-        generator = Generator(self.lowered, self.buffers, self.dtype)
-        return generator.generate(f"scan: {self.name}", str(self.program)), generator.code
-
-    @cached_property
-    def built(self) -> compiler.Kernel:
-        """What became of it."""
-        text, code = self._texts
-        return compiler.build(f"scan_{self.name}", text, ENTRIES, code, f"a step of {self.name}")
-
-    def call(self, words: int, shards: int) -> tuple[Callable[..., None], tuple[int, ...]]:
-        """(f, arguments): f(*arguments) runs the kernel, all shards, on the words at an address."""
-        if jit.mode() != "native":
-            return self._one_by_one, (words, shards)
-        if shards == 1:
-            return self._shard, (words, 0)
-        return threads.parallel_for, (self.built["shard"], words, shards)
-
-    @cached_property
-    def _shard(self) -> Callable[[int, int], None]:
-        return self.built.function("shard")
-
-    def _one_by_one(self, words: int, shards: int) -> None:
-        with np.errstate(all="ignore"):
-            for index in range(shards):
-                self._shard(words, index)
-
-    @property
-    def source_path(self) -> Path | None:
-        """The file of it."""
-        return self.built.path
+    def variant(self, divided: bool) -> Variant:
+        """Its text, where threads share the units of a row or where they don't."""
+        if divided not in self._variants:
+            stages = self.work.stages if divided else undivided(self.lowered)
+            generator = Generator(self.lowered, self.buffers, self.dtype, stages, divided)
+            title, name = f"scan: {self.name}", f"{self.name}{'_divided' if divided else ''}"
+            self._variants[divided] = Variant(name, generator, title, str(self.program))
+        return self._variants[divided]
 
     @cached_property
     def multiply(self) -> int:
         """The address of the table of products, if there is one in the step."""
         return matmul.table(self.dtype) if self.lowered.packed else 0
 
-    def prepare(self) -> None:
-        """Compiles now what a call would compile at first."""
-        self._shard  # noqa: B018
-
-    def shards(self, steps: int, rows: int) -> int:
-        """In how many parts the batch is split."""
-        if steps * rows * self.cost < _WORTH_A_THREAD:
-            return 1
-        return min(threads.get_num_threads(), rows)
-
-    def head(self, steps: int, rows: int, backwards: bool, reverse: bool) -> Head:
-        """How a call begins. backwards: whether this is BPTT, which visits the steps the other way
-        round. reverse: of the scan itself.
+    def head(
+        self, steps: int, rows: int, backwards: bool, reverse: bool, many: int
+    ) -> tuple[list[int], Division]:
+        """How a call begins: its first words, and how it is divided. backwards: whether this is
+        BPTT, which visits the steps the other way round. reverse: of the scan itself. many: how
+        many such calls run side by side.
         """
-        shards = self.shards(steps, rows)
-        share = -(-rows // shards)
-        shards = -(-rows // share)
-        vectors = panel_vectors(share * self.inner)
-        # Of one shard the rows of several steps follow one another: products of many rows.
-        chunk = min(steps, -(-_CHUNK_ROWS // rows)) if shards == 1 else 1
-        wide = panel_vectors(share * chunk * self.inner_apart)
+        divide = self.work.divide if many == 1 else partial(self.work.beside, many=many)
+        division = divide(steps, rows)
         down = reverse != backwards
         words = [
-            steps, rows, steps - 1 if down else 0, -1 if down else 1,
-            int(reverse), int(not reverse), share, vectors, chunk, wide, self.multiply,
+            steps, rows, steps - 1 if down else 0, -1 if down else 1, int(reverse),
+            int(not reverse), division.share, division.vectors, division.chunk, division.wide,
+            self.multiply,
         ]  # fmt: skip
-        return Head(words, shards, chunk, vectors, wide)
-
-
-def _cost(step: Loop | Product) -> int:
-    if isinstance(step, Product):
-        return step.inner * step.k * step.n
-    return 8 * len(step.items) * int(np.prod(step.space, dtype=np.int64))
+        if division.kind == "units":
+            native = jit.mode() == "native"
+            words = [1, threads.pool_words() if native else 0, *words]
+            division = division if native else division._replace(parts=1)
+        return words, division
 
 
 def evaluate(values: Sequence[Value], known: dict[Value, Any], rows: int) -> None:

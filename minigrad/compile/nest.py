@@ -9,7 +9,9 @@ as many as the CPU is wide, and adds these up behind the loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..expr import Expr, constant
 from .formula import Formulas, Names, Node, identifier, literal
@@ -40,6 +42,7 @@ class Nest:
     """One loop nest.
 
     row: what the row of a buffer is called in the text. base: what the values in it are called.
+    part: where the loop is divided, the names of the bounds along `divisible` of it.
     """
 
     def __init__(
@@ -50,9 +53,11 @@ class Nest:
         row: Callable[[Buffer], str],
         base: Callable[[Buffer], str],
         real: str,
+        part: tuple[str, str] | None = None,
     ):
         self.t, self.names, self.row, self.base, self.real = text, names, row, base, real
-        self.space, reduced, self.items, self.vector = _arranged(loop)
+        self.space, reduced, self.items, self.vector = arranged = _arranged(loop)
+        self.part, self.divided = part, _longest_apart(arranged) if part else None
         axes = [a for a in range(len(self.space)) if a != self.vector]
         self.kept = [a for a in axes if a not in reduced]
         self.inner = [a for a in axes if a in reduced]
@@ -83,7 +88,8 @@ class Nest:
 
     def _open(self, axes: Iterable[int]) -> None:
         for a in axes:
-            self.t.add(f"for {self._counter(a)} in range({self.space[a]}):")
+            bounds = ", ".join(self.part) if self.part and a == self.divided else self.space[a]
+            self.t.add(f"for {self._counter(a)} in range({bounds}):")
             self.t.depth += 1
 
     def _counter(self, a: int) -> str:
@@ -163,6 +169,46 @@ class Nest:
         return f"{self.row(place.buffer)}[{' + '.join(terms)}]"
 
 
+class Units(NamedTuple):
+    """How a loop may be divided: along an axis of n, in multiples of grain."""
+
+    n: int
+    grain: int
+
+
+LINE = 16  # floats on a line of the cache, which two threads should not both write
+
+
+def divisible(loop: Loop) -> Units | None:
+    """How a loop is divided, along its longest axis; None where it has to stay whole.
+
+    A sum along the innermost axis is taken in the order that LLVM likes for its whole length.
+    """
+    arranged = _arranged(loop)
+    axis = _longest_apart(arranged)
+    return axis if axis is None else Units(arranged[0][axis], LINE if axis == arranged[3] else 1)
+
+
+def accesses(loop: Loop) -> Iterable[tuple[Place, np.ndarray, np.ndarray, bool]]:
+    """(place, its elements, where along the divided axis each is touched, whether it is written)
+    for all that a loop reads and writes.
+    """
+    space, _, items, _ = arranged = _arranged(loop)
+    axis = _longest_apart(arranged) or 0
+    along = np.arange(space[axis]).reshape(-1, *(1,) * (len(space) - axis - 1))
+    at = np.broadcast_to(along, space).ravel()
+    for item in items:
+        for place in _of(item):
+            elements = place._replace(shape=space).offsets().ravel()
+            yield place, elements, at, place is not item.loads
+
+
+def _longest_apart(arranged: _Arranged) -> int | None:
+    space, reduced, _, vector = arranged
+    apart = [a for a in range(len(space)) if a not in reduced and space[a] > 1]
+    return max(apart, key=lambda a: space[a]) if apart and vector not in reduced else None
+
+
 def number(value: float, is_bool: bool) -> Expr:
     """A Python number in a loop; where a mask is expected, all true or all false."""
     return Expr("const", value=bool(value), is_bool=True) if is_bool else constant(value)
@@ -174,7 +220,10 @@ def places(loop: Loop) -> Iterable[Place]:
         yield from _of(item)
 
 
-def _arranged(loop: Loop) -> tuple[tuple[int, ...], tuple[int, ...], list[Item], int]:
+_Arranged = tuple[tuple[int, ...], tuple[int, ...], list[Item], int]
+
+
+def _arranged(loop: Loop) -> _Arranged:
     """(space, reduced axes, items, innermost axis)."""
     space, reduced, items = _collapsed(loop)
     if not space:  # one number a row

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import matmul, threads
+from ..kernels import jit, matmul, threads
 from ..kernels.arena import address, empty
 from .ahead import Call, computing
 from .arrangement import KEPT, OWN, PACKING, PASSING, Arrangement, BackArrangement, Frame
@@ -30,16 +30,16 @@ _MOST = 256  # arrangements of one compiled step
 
 def arranged(
     compiled: Compiled, arrays: Sequence[Array], steps: int, rows: int, reverse: bool,
-    needs: tuple[int, ...], shown: tuple[str, ...] = (),
+    needs: tuple[int, ...], shown: tuple[str, ...] = (), many: int = 1,
 ) -> Arrangement:  # fmt: skip
-    """What the sizes of a call decide, worked out now or before."""
+    """What the sizes of a call decide, worked out now or before. many: calls side by side."""
     layout = tuple([a.strides for a in arrays])
-    key = steps, rows, reverse, needs, shown, threads.get_num_threads(), layout
+    key = steps, rows, reverse, needs, shown, threads.get_num_threads(), layout, many
     found = compiled.arrangements.get(key)
     if found is None:
         if len(compiled.arrangements) >= _MOST:
             compiled.arrangements.clear()
-        found = Arrangement(compiled, arrays, steps, rows, reverse, needs, shown)
+        found = Arrangement(compiled, arrays, steps, rows, reverse, needs, shown, many)
         compiled.arrangements[key] = found
     return found
 
@@ -75,7 +75,8 @@ class Prepared:
             beginnings[piece] = address(pieces[piece])
         self.pieces, self.beginnings = pieces, beginnings
         calls = at.ahead.calls(pieces)
-        run, self._words = _framed(at.frame, beginnings, calls)
+        run, self.words = _framed(at.frame, beginnings, calls)
+        self.runs = at.frame, run
         self.weight_calls = calls
         self.step_calls: list[Call] = []
         for i, v, timed, span in at.brought:
@@ -186,7 +187,8 @@ class Back:
         for piece in back.addressed:
             beginnings[piece] = address(pieces[piece])
         self.calls = calls = [*self.brought, *back.ahead.calls(pieces)]
-        run, self._words = _framed(back.frame, beginnings, calls)
+        run, self.words = _framed(back.frame, beginnings, calls)
+        self.runs = back.frame, run
         for k, start in enumerate(back.starts):
             here = start.of(pieces)
             if k in arriving:
@@ -281,13 +283,36 @@ class Back:
         return y
 
 
+def at_once(ready: Sequence[Prepared | Back]) -> None:
+    """The calls of all, each in order, but the loops, which run at the same time."""
+    behind: list[Call] = []
+    jobs = []
+    for each in ready:
+        frame, run = each.runs
+        calls = each.forward_calls if isinstance(each, Prepared) else each.calls
+        at = next(k for k, call in enumerate(calls) if call is run)
+        for f, arguments in calls[:at]:
+            f(*arguments)
+        if jit.mode() == "native":
+            jobs.append(frame.kernel.job(address(each.words), frame.parts))
+        behind += calls[at + 1 :]
+    if jit.mode() == "native":
+        threads.side_by_side(jobs)
+    else:
+        for each in ready:
+            f, arguments = each.runs[1]
+            f(*arguments)
+    for f, arguments in behind:
+        f(*arguments)
+
+
 def _framed(frame: Frame, beginnings: list[int], calls: list[Call]) -> tuple[Call, Array]:
     """The call of a kernel, and its words; what packs its factors is added to calls."""
     words = frame.words.at(beginnings)
     numbers = words[frame.called :].tolist()
     for k in range(0, len(numbers), PACKING):
         calls.append((frame.pack, numbers[k : k + PACKING]))
-    return frame.kernel.call(address(words), frame.shards), words
+    return frame.kernel.call(address(words), frame.parts), words
 
 
 def _given_out(v: Value, array: Array, rows: int, calls: list[Call]) -> Array:

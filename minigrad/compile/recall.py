@@ -152,7 +152,11 @@ def recalled(cell: Any, init: Any, xs: Any, reverse: bool) -> ScanResult | None:
         return None
     found, given = known
     run = found.run(given, reverse)
-    finals, ys = run.run()
+    return result(found, run, *run.run())
+
+
+def result(found: Noted, run: Run, finals: list[Tensor], ys: list[Tensor]) -> ScanResult:
+    """What a run gives, as the cell would."""
     final, y = found.known.outputs
     return ScanResult(
         finals[0] if final == 0 else rebuild(final, finals),

@@ -3,6 +3,10 @@
     parallel_for(f, arg, n)   f(arg, i), a C function "void(int64, int64)", for all i < n, on all
                               threads
     alone(f, arg, n)          the same, where there are no threads
+    together(p, f, arg, n)    f(arg, i) for all i < parts at the same time, each on a thread of its
+                              own. parts is n, or fewer: the first word at arg then says how many
+    each(d, i)                f(arg, k), these three being the words of row i at d: a job of jobs
+    meet(p, parts, met)       in such an f: waits until all parts have come here as often
     worker(p)                 what a thread of the pool runs
     hold(p)                   ends the workers and lets none start, until LOCK is unlocked
 
@@ -15,6 +19,10 @@ take one by subtracting 1, and what they get is theirs if it was above 0. FUNCTI
 written before LEFT, and not again until DONE says that all indices are finished, so who took one
 reads the right job, however late it woke up. If the pool is busy (a job starts another job, a
 second Python thread calls), the caller runs its job alone, without waiting.
+
+Who waits for another part of its job must know that somebody runs it. So `together` counts, with
+the pool in hand, the threads that there are, and makes as many parts: each thread takes one, as
+none has any other work to end first.
 
 The threads are libc's: Numba's own pools end the process when two Python threads enter them, or a
 forked child.
@@ -39,9 +47,11 @@ from minigrad.kernels.intrinsics import array, call, external, inner, static
 LEFT, DONE, SLEEPING = 0, 8, 16
 FUNCTION, ARGUMENT, COUNT, STARTED, STOPPING, WORKER = range(24, 30)
 LOCK, MUTEX, CONDITION, SIGNALS = 32, 48, 64, 80  # libc's own, 128 bytes each
-WORKERS, WORDS = 96, 96 + MOST_THREADS  # thread ids
+ARRIVED = 96  # how often a part of the job has come to a meeting
+WORKERS, WORDS = 104, 104 + MOST_THREADS  # thread ids
 
-SPINS = 2000  # pauses: 10 us on Zen 4, more where a pause is longer
+SPINS = 2000  # pauses of a worker without a job: 10 us on Zen 4, more where a pause is longer
+PATIENCE = 50  # ... of one that waits for another, which may have lost its CPU, perhaps to it
 SIG_BLOCK = int(getattr(signal, "SIG_BLOCK", 0))
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -132,16 +142,10 @@ def wake(p):
 
 
 @njit(**inner)
-def parallel_for(f, arg, n):
-    kept = array(static(), 1, int64)
-    if n < 0:
-        kept[0] = arg
-        return
-    p = kept[0]  # as it was told, by n = -1
+def threads_for(p, n):
+    """How many threads this one may have now, itself included, of n; above 1, it holds LOCK."""
     if n < 2 or get(p, COUNT) < 2 or try_lock(p + 8 * LOCK) != 0:
-        for i in range(n):
-            call(f, arg, i)
-        return
+        return 1
     started = get(p, STARTED)
     while started < get(p, COUNT) - 1:
         if create_thread(p + 8 * (WORKERS + started), 0, get(p, WORKER), p) != 0:
@@ -149,6 +153,14 @@ def parallel_for(f, arg, n):
         else:
             started += 1
     put(p, STARTED, started)
+    if started == 0:
+        unlock(p + 8 * LOCK)
+    return min(n, started + 1)
+
+
+@njit(**inner)
+def share(p, f, arg, n):
+    """Runs a job on the threads of the pool, whose LOCK is held until it is done."""
     put(p, FUNCTION, f)
     put(p, ARGUMENT, arg)
     put(p, DONE, 0)
@@ -158,18 +170,75 @@ def parallel_for(f, arg, n):
     work(p)
     spins = 0
     while get(p, DONE) < n:
-        spins += 1
-        if spins < SPINS:
-            pause()
-        else:  # a worker has lost its CPU to some other process
-            sched_yield()
+        spins = patient(spins)
     unlock(p + 8 * LOCK)
+
+
+@njit(**inner)
+def patient(spins):
+    """One turn of a loop that waits for another thread; returns how many there were."""
+    if spins < PATIENCE:
+        pause()
+    else:
+        sched_yield()
+    return spins + 1
+
+
+@njit(**inner)
+def parallel_for(f, arg, n):
+    kept = array(static(), 1, int64)
+    if n < 0:
+        kept[0] = arg
+        return
+    p = kept[0]  # as it was told, by n = -1
+    if threads_for(p, n) > 1:
+        share(p, f, arg, n)
+    else:
+        alone(f, arg, n)
+
+
+@njit(**inner)
+def together(p, f, arg, n):
+    parts = threads_for(p, n)
+    array(arg, 1, int64)[0] = parts
+    if parts > 1:
+        put(p, ARRIVED, 0)
+        share(p, f, arg, parts)
+    else:
+        call(f, arg, 0)
+
+
+@njit(**inner)
+def each(d, i):
+    job = array(d + 24 * i, 3, int64)
+    call(job[0], job[1], job[2])
+
+
+@njit(**inner)
+def meet(p, parts, met):
+    """Waits until all parts have come here; what they wrote before is seen behind.
+
+    met: what the last meeting returned, 0 before the first.
+    """
+    if parts > 1:
+        met += parts
+        add(p, ARRIVED, 1)
+        spins = 0
+        while get(p, ARRIVED) < met:
+            spins = patient(spins)
+    return met
 
 
 @njit(**inner)
 def alone(f, arg, n):
     for i in range(n):
         call(f, arg, i)
+
+
+@njit(**inner)
+def alone_together(f, arg):
+    array(arg, 1, int64)[0] = 1
+    call(f, arg, 0)
 
 
 @njit(**inner)

@@ -5,6 +5,11 @@
     rows(a, t, b, m)             m rows of a (T, B, H) array, from a[t, b] on, as a (m, H) array
     product(table, x, w, y, wide, add)    y = x @ w, or y += x @ w, by the compiled product
 
+and those of which a step is divided among threads:
+
+    split(n, grain, index, parts)         the range that part `index` has of n, as (low, high)
+    columns(table, x, w, y, wide, add, index, parts)    the columns of a product that it has
+
 A description is the block of 64-bit words, sizes and addresses, that a kernel is called with.
 """
 
@@ -17,7 +22,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minigrad.kernels.gemm import PRODUCT
+from minigrad.kernels.gemm import PRODUCT, REGISTER
 from minigrad.kernels.intrinsics import (
     CHECKED,
     PLAIN,
@@ -110,4 +115,28 @@ def product(typing, table, x, w, y, wide, add):
     return types.void(i64, x, i64, y, i64, i64), generate
 
 
-__all__ = ["product", "rows", "word", "words"]
+@njit(**inner)
+def split(n, grain, index, parts):
+    """Of 0 to n - 1 what part `index` has: low to high - 1, bounds being multiples of grain."""
+    grains = (n + grain - 1) // grain
+    low, high = grains * index // parts * grain, grains * (index + 1) // parts * grain
+    return min(low, n), min(high, n)
+
+
+def _columns(table, x, w, y, wide, add, index, parts):
+    """y = x @ w, or y += x @ w, in the columns of some of the panels: those of part `index`."""
+    low, high = split(y.shape[1], wide * REGISTER // y.itemsize, index, parts)
+    if low < high:
+        product(table, x, w + low * x.shape[1] * y.itemsize, y[:, low:high], wide, add)
+
+
+def _plain_columns(table, x, w, y, wide, add, index, parts):
+    low, high = split(y.shape[1], 1, index, parts)
+    weight, part = array(w, (x.shape[1], y.shape[1]), x.dtype)[:, low:high], y[:, low:high]
+    part[...] = part + x @ weight if add else x @ weight
+
+
+columns = _plain_columns if PLAIN else njit(**inner)(_columns)
+
+
+__all__ = ["columns", "product", "rows", "split", "word", "words"]

@@ -21,6 +21,7 @@ import ctypes
 import os
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from numbers import Integral
 
@@ -45,6 +46,12 @@ from minigrad.kernels import pool
 def parallel_for(f, arg, n):
     pool.parallel_for(f, arg, n)
 
+def together(p, f, arg, n):
+    pool.together(p, f, arg, n)
+
+def each(d, i):
+    pool.each(d, i)
+
 def worker(p):
     return pool.worker(p)
 
@@ -53,6 +60,8 @@ def hold(p):
 """,
     {
         "parallel_for": "void(int64, int64, int64)",
+        "together": "void(int64, int64, int64, int64)",
+        "each": "void(int64, int64)",
         "worker": "int64(int64)",
         "hold": "void(int64)",
     },
@@ -64,8 +73,18 @@ from minigrad.kernels import pool
 
 def parallel_for(f, arg, n):
     pool.alone(f, arg, n)
+
+def together(p, f, arg, n):
+    pool.alone_together(f, arg)
+
+def each(d, i):
+    pool.each(d, i)
 """,
-    {"parallel_for": "void(int64, int64, int64)"},
+    {
+        "parallel_for": "void(int64, int64, int64)",
+        "together": "void(int64, int64, int64, int64)",
+        "each": "void(int64, int64)",
+    },
 )
 
 
@@ -99,6 +118,8 @@ class _Pool:
         self.words[layout.COUNT] = count if self.threaded else 1
         kernel = build(*(_POOL if self.threaded else _ALONE))
         self.parallel_for = kernel.function("parallel_for")
+        self.together = kernel.function("together")
+        self.each = kernel["each"]
         self.links = {
             "minigrad_parallel_for": kernel["parallel_for"],
             "minigrad_thread_count": self.at(layout.COUNT),
@@ -188,6 +209,33 @@ def parallel_for(f: int, argument: int, count: int) -> None:
     links()
     assert _pool is not None
     _pool.parallel_for(f, argument, count)
+
+
+def together(f: int, argument: int, count: int) -> None:
+    """Calls the C function "void(i64, i64)" at f with (argument, i), i < parts, at the same time.
+
+    argument: the address of words, of which the first is set to parts: at most `count`, and 1 where
+    the pool is busy. f may `meet` (pool.py) the other parts; the address for that is `pool_words`.
+    """
+    links()
+    assert _pool is not None
+    _pool.together(_pool.start, f, argument, count)
+
+
+def side_by_side(jobs: Sequence[tuple[int, int, int]]) -> None:
+    """parallel_for of several jobs (f, argument, count) at once, which must not wait for others."""
+    links()
+    assert _pool is not None
+    rows = [word for f, argument, count in jobs for i in range(count) for word in (f, argument, i)]
+    words = (ctypes.c_int64 * len(rows))(*rows)
+    _pool.parallel_for(_pool.each, ctypes.addressof(words), len(rows) // 3)
+
+
+def pool_words() -> int:
+    """The address of the pool's words."""
+    links()
+    assert _pool is not None
+    return _pool.start
 
 
 def get_num_threads() -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks, ops
+from ..compile.beside import beside
 from ..compile.scan import scan
 from ..compile.schedule import asked_for
 from ..compile.unroll import check_lengths
@@ -147,10 +148,14 @@ class Recurrent(Module):
             outputs = []
             inside = f"{around}/l{layer}" if around else f"l{layer}"
             try:
+                both = self._side_by_side(layer, states, xs, lengths, inside)
                 for direction, cell in enumerate(self._of_layer(layer)):
                     switches.scope = f"{inside}/rev" if direction else f"{inside}/fwd"
                     state = states[len(finals)]
-                    final, ys, told = self._run(cell, state, xs, lengths, direction == 1)
+                    if both is None:
+                        final, ys, told = self._run(cell, state, xs, lengths, direction == 1)
+                    else:
+                        (final, ys), told = both[direction], both[direction].explanation
                     finals.append(final)
                     outputs.append(ys)
                     ran.append(told)
@@ -176,6 +181,20 @@ class Recurrent(Module):
             checkpoint=self.checkpoint,
         )  # fmt: skip
         return *result, result.explanation  # kept for explain(), where the result holds the graph
+
+    def _side_by_side(
+        self, layer: int, states: list[Any], xs: Tensor, lengths: np.ndarray | None, inside: str
+    ) -> list[Any] | None:
+        """The results of both directions, whose loops ran at once; None where that can't be."""
+        cells = self._of_layer(layer)
+        if len(cells) == 1 or self.mode != "fused" or lengths is not None:
+            return None
+        if any(hasattr(cell, "draw") for cell in cells):
+            return None
+        fwd, rev = states[2 * layer : 2 * layer + 2]
+        return beside([
+            (cells[0], fwd, xs, False, f"{inside}/fwd"), (cells[1], rev, xs, True, f"{inside}/rev"),
+        ])  # fmt: skip
 
     def _of_layer(self, layer: int) -> list[Any]:
         """Its cells: forward and, of two directions, reverse."""

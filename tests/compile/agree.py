@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.compile import fused, kernel
-from minigrad.kernels import jit, threads
+from minigrad.compile import division, fused
+from minigrad.kernels import jit
 from minigrad.tree import leaves
 
 PLAIN = jit.mode() == "plain"  # the generated text runs as Python: wide sweeps cost little
@@ -37,18 +37,24 @@ def wide(cases: Sequence[Any], telling: Sequence[Any]) -> Sequence[Any]:
 
 
 @contextmanager
-def small_parts(chunk_rows: int, shards: int = 1) -> Iterator[None]:
-    """Chunks of steps and shards of rows as small sizes would not have them."""
-    before = kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD, threads.get_num_threads()
-    kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD = chunk_rows, 0
-    mg.set_num_threads(shards)
+def small_parts(chunk_rows: int, threads: int = 1, units: bool = False) -> Iterator[None]:
+    """Chunks of steps and shares of threads as small sizes would not have them.
+
+    units: threads share the units of a row, whatever that costs; else they never do.
+    """
+    names = "CHUNK_ROWS", "WORTH_A_THREAD", "WORTH_MEETING"
+    before = [getattr(division, name) for name in names], mg.get_num_threads()
+    division.CHUNK_ROWS, division.WORTH_A_THREAD = chunk_rows, 0
+    division.WORTH_MEETING = float("inf") if units else 0.0
+    mg.set_num_threads(threads)
     rearrange()
     try:
         yield
     finally:
-        kernel._CHUNK_ROWS, kernel._WORTH_A_THREAD = before[:2]
-        mg.set_num_threads(before[2])
         rearrange()
+        for name, value in zip(names, before[0], strict=True):
+            setattr(division, name, value)
+        mg.set_num_threads(before[1])
 
 
 def rearrange() -> None:

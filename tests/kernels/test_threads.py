@@ -22,25 +22,38 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this
 
 SOURCE = """
 from numba import int64
-from minigrad.kernels.intrinsics import array, call, caller
+from minigrad.kernels.intrinsics import array, call, caller, words
+from minigrad.kernels.pool import meet
 from numba import types
 
 parallel_for = caller(types.void, types.int64, types.int64, types.int64)
 
-def count(words, i):
-    array(words, i + 1, int64)[i] += 1
+def count(d, i):
+    array(d, i + 1, int64)[i] += 1
 
 def nested(job_, i):
     job = array(job_, i + 4, int64)
     parallel_for(job[0], job[1], job[i + 3], 10)
 
-def run(pool, f, words, n):
-    parallel_for(pool, f, words, n)
+def run(pool, f, d, n):
+    parallel_for(pool, f, d, n)
+
+def part(d, index):
+    parts, pool, times, missed = words(d, 4)
+    seen, met = array(d + 32, 64, int64), 0
+    for k in range(times):
+        seen[index] = k + 1
+        met = meet(pool, parts, met)
+        for other in range(parts):
+            if seen[other] != k + 1:
+                array(d, 4, int64)[3] += 1
+        met = meet(pool, parts, met)
 """
 EXPORTS = {
     "count": "void(int64, int64)",
     "nested": "void(int64, int64)",
     "run": "void(int64, int64, int64, int64)",
+    "part": "void(int64, int64)",
 }
 
 
@@ -58,6 +71,14 @@ class Counting:
         """The same for each row of an array, in a job of jobs."""
         job = np.array([self.pool, self.kernel["count"], 0, *(w.ctypes.data for w in words)])
         self.kernel.function("run")(self.pool, self.kernel["nested"], job.ctypes.data, len(words))
+
+    def meet(self, times, count):
+        """(in how many parts a job ran that met so often, how often one was not where it should)"""
+        words = np.zeros(4 + 64, np.int64)
+        words[:3] = 0, threads.pool_words(), times
+        threads.together(self.kernel["part"], words.ctypes.data, count)
+        assert (words[4 : 4 + words[0]] == times).all()
+        return int(words[0]), int(words[3])
 
 
 @pytest.fixture
@@ -107,6 +128,34 @@ def test_a_job_may_start_jobs(kernel):
     words = np.zeros((7, 10), np.int64)
     kernel.run_nested(words)
     assert (words == 1).all()
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_parts_of_a_job_wait_for_one_another(kernel, count):
+    threads.set_num_threads(count)
+    for times in (0, 1, 2, 100):
+        for wanted in (1, 2, count, count + 3):
+            assert kernel.meet(times, wanted) == (min(wanted, count), 0)
+
+
+@pytest.mark.needs_jit
+def test_python_threads_may_all_start_jobs_that_meet(kernel):
+    """Who finds the pool busy does all alone; nobody waits for a thread that there is not."""
+    threads.set_num_threads(3)
+    found = []
+
+    def work():
+        for _ in range(100):
+            found.append(kernel.meet(3, 3))
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 600
+    assert set(found) <= {(1, 0), (3, 0)}
 
 
 @pytest.mark.needs_jit
