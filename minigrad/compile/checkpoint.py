@@ -352,7 +352,9 @@ def _of_bptt(node: Node) -> int:
     back = compiled.backward(wanted, True, node.params["shown"])
     forward = {b.name for b in back.forward.of.values()}
     own = [b for b in back.arrays if b.at == "t" and b.name not in forward]
-    return int(rows * sum(b.size * b.dtype.itemsize for b in own))
+    factors = [sum(i.size * i.dtype.itemsize for i in v.inputs) for v in back.products]
+    copied = max(factors, default=0)  # those of one product over all steps, if they lie otherwise
+    return int(rows * (sum(b.size * b.dtype.itemsize for b in own) + copied))
 
 
 def _without_values(t: Tensor) -> Tensor:
