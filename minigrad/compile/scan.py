@@ -64,11 +64,12 @@ def scan(
         (truncated BPTT).
     checkpoint: keep the state at some steps, and compute what is between again during BPTT. A size
         with its unit ("64 MiB", "1.5 GB"): what states and the insides of steps take together stays
-        below it, beside xs, ys and their gradients; every step is computed twice where that is
-        enough, else more often (`explain()` says how often). "auto": 64 MiB, or the least with
-        which no step is computed more than twice. A number of steps n: the state at every n-th.
-        Values, and the gradients of init and xs, are to the bit those without; the gradient of what
-        the cell reads, a sum over steps, is summed segment by segment, and may differ by rounding.
+        below it (with truncate, for each window), beside xs, ys and their gradients; a step is
+        computed twice where that is enough, else more often, as `explain()` says. "auto": 64 MiB,
+        or the least with which no step is computed more than twice. A number of steps n: the state
+        at every n-th. Values, and the gradients of init and xs, are to the bit those without; the
+        gradient of what the cell reads, a sum over steps, is summed segment by segment, and may
+        differ by rounding.
     record: names marked by `mg.tap` in the cell (True: all that have a row for each of the batch)
         whose values (T, B, ...) and, after backward, norms of gradients (T, B) are kept, in
         `.record` of the result. A name stands for one value of a step.
