@@ -146,7 +146,11 @@ class PackedBack:
         buffer, offset, sizes, strides = factor
         array, packing = self.memory[buffer.name], self.packing
         if buffer.at == "before":
-            array = array[: packing.size]  # at points the last states, beside gradients of 0
+            array = array[: packing.size]
+            lasts = array[packing.points]  # beside gradients of 0
+            if not np.isfinite(lasts).all():
+                array = array.copy()
+                array[packing.points] = 0
         elif buffer.at == "after":
             array = take_rows(array, packing.left)
         else:

@@ -265,6 +265,21 @@ def test_nothing_is_read_where_no_row_takes_part(monkeypatch: pytest.MonkeyPatch
                 np.testing.assert_array_equal(found[name], array, err_msg=f"{kind} {name}")
 
 
+def test_a_row_that_ends_in_infinity_reaches_no_weight_if_nothing_reads_it() -> None:
+    def gradient(x: np.ndarray, lengths: Any) -> np.ndarray:
+        w = mg.tensor(np.eye(2), requires_grad=True)
+        init = mg.tensor(np.ones((x.shape[1], 2)))
+        _, ys = mg.scan(lambda h, x: ((h @ w) * x,) * 2, init, mg.tensor(x), lengths)
+        ys[:, 1:].sum().backward()
+        return w.grad.numpy()
+
+    x = np.ones((3, 3, 2))
+    x[:2, 0] = 1e200  # 1e400 after two steps
+    found = gradient(x, [2, 3, 1])
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, gradient(np.where(x > 1, 1.0, x), [2, 3, 1]))
+
+
 def test_integers_in_the_padding_are_not_looked_up(rng: np.random.Generator) -> None:
     table = mg.tensor(rng.normal(size=(4, I)), requires_grad=True)
     mask = MASKS["padded in front"]
