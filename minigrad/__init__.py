@@ -13,12 +13,14 @@ from .errors import (
     DeclarationError,
     DTypeError,
     GradientError,
+    JitError,
     MinigradError,
     NumericalError,
     ShapeError,
     StateDictError,
     TraceError,
 )
+from .jitting import jit
 from .kernels.threads import get_num_threads, set_num_threads
 from .ops import (
     abs,
@@ -98,6 +100,7 @@ __all__ = [
     "DTypeError",
     "DeclarationError",
     "GradientError",
+    "JitError",
     "MinigradError",
     "Node",
     "NumericalError",
@@ -135,6 +138,7 @@ __all__ = [
     "greater_equal",
     "hessian",
     "interop",
+    "jit",
     "jacobian",
     "jvp",
     "leaky_relu",

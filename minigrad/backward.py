@@ -44,10 +44,12 @@ class _Slice(Partial):
 
     __slots__ = ("g", "index", "shape")
 
-    def __init__(self, g: Array, index: Any, shape: tuple[int, ...]):
+    def __init__(self, g: Any, index: Any, shape: tuple[int, ...]):
         self.g, self.index, self.shape = g, index, shape
 
-    def add_to(self, total: Array | None) -> Array:
+    def add_to(self, total: Any) -> Any:
+        if state.jit is not None:
+            return state.jit.added_at(total, self.index, self.g, self.shape)
         if total is None:
             total = np.zeros(self.shape, self.g.dtype)
         ops.index.add_at(total, self.index, self.g)
@@ -77,7 +79,7 @@ def cotangent(where: str, output: Tensor, grad: Any, create_graph: bool) -> Any:
             )
         grad = np.ones(output.shape, output.dtype)
     value = of_output(where, output, grad)
-    return value if create_graph else kept(value)
+    return value if create_graph or state.jit is not None else kept(value)
 
 
 def of_output(where: str, output: Tensor, grad: Any) -> Tensor:
@@ -110,10 +112,12 @@ def walk(
     (None where nothing arrived) and no `.grad` is touched. stop: nothing behind `wanted` is
     visited, and their hooks do not run: a part of a walk that goes on elsewhere.
     """
+    # While mg.jit records a step, the pass runs on Tensors, too: so it sees every operation of it.
+    on_tensors = create_graph or state.jit is not None
     before = state.switch(recording=create_graph)
     try:
         with np.errstate(all="ignore"):  # Inf and NaN are data here; detect_anomaly reports them
-            return _walk(outputs, seeds, wanted, retain_graph, create_graph, stop)
+            return _walk(outputs, seeds, wanted, retain_graph, on_tensors, stop)
     finally:
         state.switch(**before)
 
@@ -123,12 +127,13 @@ def _walk(
     seeds: Sequence[Any],
     wanted: Sequence[Tensor] | None,
     retain_graph: bool,
-    create_graph: bool,
+    on_tensors: bool,
     stop: bool,
 ) -> list[Any]:
     targets = None if wanted is None else {id(_target(t)) for t in wanted}
     nodes, leaves = _collect(outputs, targets, stop)
-    sums = _Sums()
+    sums, add = _Sums(), np.add
+    owned = sums.owned
     for output, seed in zip(outputs, seeds, strict=True):
         sums.add(id(_target(output)), seed)
     found: dict[int, Any] = {}
@@ -145,31 +150,39 @@ def _walk(
         if node.hooks is not None or node.retained or node.tape is not None:
             g = _show(node, g, targets is None)
         if targets is not None and id(node) in targets:
-            found[id(node)] = delivered.own(g) if create_graph else g.copy()
+            found[id(node)] = delivered.own(g) if on_tensors else g.copy()
         if node._saved is None:
             _refuse_freed(node)
         if versions.latest > node.position:
             versions.check(node)
         inputs, plan = node.inputs, node.plan
-        if plan.fused and not create_graph:  # elementwise, the most frequent by far
-            shapes = node.in_shapes
-            for i, kernel in plan.fused:
-                gx = g if kernel is None else kernel(g, node._saved)
-                if type(gx) is not np.ndarray:
-                    gx = np.asarray(gx)
-                if shapes is not None and gx.shape != shapes[i]:
-                    gx = ops.sum_to(gx, shapes[i])
+        if plan.calls and not on_tensors:
+            shape, shapes, dtype = node.shape, node.in_shapes, node.dtype
+            for i, call in plan.calls:
+                if call is not None:
+                    gx = call(g, node._saved, node)
+                    if type(gx) is not np.ndarray:
+                        gx = np.asarray(gx)
+                    if gx.dtype is not dtype or gx.shape != (shapes[i] if shapes else shape):
+                        gx = _checked(node, i, gx)
+                elif shapes and shapes[i] != shape:
+                    gx = ops.sum_to(g, shapes[i])
+                else:
+                    gx = g
                 if anomaly:
                     _check_pulled(node, g, i, gx)
                 key = id(inputs[i])
-                if key in sums:
-                    sums.add(key, gx)
-                else:
+                have = sums.get(key)
+                if have is None:
                     sums[key] = gx
+                elif key in owned and type(have) is np.ndarray:
+                    add(have, gx, have)
+                else:
+                    sums.add(key, gx)
         else:
-            if node.op.joins is not None and nodes and not create_graph:
+            if node.op.joins is not None and nodes and not on_tensors:
                 node.op.joins(node, g, nodes[-1], sums.get(id(nodes[-1])))
-            for i, gx in _pull_recorded(node, g) if create_graph else _pull(node, g):
+            for i, gx in _pull_recorded(node, g) if on_tensors else _pull(node, g):
                 if anomaly:
                     _check_pulled(node, g, i, gx)
                 sums.add(id(inputs[i]), gx)
@@ -186,7 +199,7 @@ def _walk(
         if isinstance(g, Tensor):
             g = delivered.own(g)
         if targets is None:
-            _accumulate(leaf, g, create_graph)
+            _accumulate(leaf, g, on_tensors)
         elif id(leaf) in targets:
             found[id(leaf)] = g
     if wanted is None:
@@ -245,27 +258,27 @@ class _Sums(dict):
 
     def __init__(self) -> None:
         super().__init__()
-        self._owned: set[int] = set()
+        self.owned: set[int] = set()
 
     def add(self, key: int, g: Any) -> None:
         have = self.get(key)
         if isinstance(g, Partial):
-            if have is not None and key not in self._owned:
+            if have is not None and key not in self.owned:
                 have = have.copy()
             self[key] = g.add_to(have)
-            self._owned.add(key)
+            self.owned.add(key)
         elif have is None:
             self[key] = g
-        elif key in self._owned and type(have) is np.ndarray:
-            np.add(have, g, out=have)
+        elif key in self.owned and type(have) is np.ndarray:
+            np.add(have, g, have)
         else:
             self[key] = have + g if isinstance(have, Tensor) else np.asarray(have + g)
-            self._owned.add(key)
+            self.owned.add(key)
 
     def take(self, key: int) -> Any:
         """What arrived, as an array that nobody else holds."""
         g = self.pop(key)
-        return g if key in self._owned or isinstance(g, Tensor) else np.array(g)
+        return g if key in self.owned or isinstance(g, Tensor) else np.array(g)
 
 
 def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
@@ -293,7 +306,11 @@ def _check_pulled(node: Node, g: Any, i: int, gx: Any) -> None:
 def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
     """The same on Tensors: the rules are expressions of ops, so calling them records them."""
     if node.op.kind == "scan":
+        if state.jit is not None and not state.recording:
+            return state.jit.pulled(node, g)
         return node.op.pull(node, g, recorded=True)
+    if node.op is ops.getitem and state.jit is not None and not state.recording:
+        return [(0, _Slice(g, node.params["index"], node.input_shape(0)))]
     plan = node.plan
     saved: list[Tensor] = []
     for position, array in zip(plan.saves, node._saved or (), strict=True):
@@ -304,51 +321,37 @@ def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
             saved.append(wrap(array, source, bool(source.plan.needs)))
         else:
             saved.append(wrap(array, None, False))
-    return [
-        (i, gx if gx.shape == node.input_shape(i) else ops.sum_to(gx, node.input_shape(i)))
-        for i, gx in _call_rules(node, g, saved)
-    ]
+    return _call_rules(node, g, saved)
 
 
 def _call_rules(node: Node, g: Any, saved: Sequence[Any]) -> list[tuple[int, Any]]:
-    out: list[tuple[int, Any]] = []
+    found: list[tuple[int, Any]] = []
+    if state.jit is not None:
+        node = state.jit.as_rules_see(node)
     for p in node.plan.pullbacks:
-        facts = []
-        for what, key in p.facts:
-            if what == "saved":
-                facts.append(saved[key])
-            elif what == "shape":
-                facts.append(node.shape if node.in_shapes is None else node.in_shapes[key])
-            elif what == "parameter":
-                facts.append(node.params[key])
-            elif what == "shapes":
-                facts.append([node.input_shape(i) for i in range(len(node.inputs))])
-            elif what == "dtypes":
-                facts.append([i.dtype for i in node.inputs])
-            else:
-                facts.append(node.inputs[key].dtype if what == "dtype" else None)
-        gx = p.fn(g, *facts)
-        if node.op.variadic:
-            if len(gx) != len(node.inputs):
-                raise ShapeError(
-                    f"{node.where()}: its rule returned {len(gx)} gradients for "
-                    f"{len(node.inputs)} inputs."
-                )
-            out.extend((i, _checked(node, i, gx[i])) for i in node.plan.needs)
-        else:
-            out.append((p.input, _checked(node, p.input, gx)))
-    return out
+        assert p.call is not None
+        gx = p.call(g, saved, node)
+        if not node.op.variadic:
+            found.append((p.input, _checked(node, p.input, gx)))
+            continue
+        if len(gx) != len(node.inputs):
+            raise ShapeError(
+                f"{node.where()}: its rule returned {len(gx)} gradients for "
+                f"{len(node.inputs)} inputs."
+            )
+        found.extend((i, _checked(node, i, gx[i])) for i in node.plan.needs)
+    return found
 
 
 def _checked(node: Node, i: int, gx: Any) -> Any:
-    """What a rule returned for input i; only an elementwise one may still have to be summed."""
+    """What a rule returned for input i; of an elementwise one, summed where it was broadcast."""
     if not isinstance(gx, Tensor) and type(gx) is not np.ndarray:
         gx = np.asarray(gx)
     dtype, shape = node.inputs[i].dtype, node.input_shape(i)
-    if gx.dtype is dtype and (gx.shape == shape or node.op.kind == "elementwise"):
+    if node.op.kind == "elementwise" and gx.shape != shape:
+        gx = ops.sum_to(gx, shape)
+    if gx.dtype is dtype and gx.shape == shape:
         return gx
-    if node.op.kind == "elementwise":
-        shape = gx.shape
     name = node.op.inputs[0 if node.op.variadic else i]
     return fitted(f"{node.where()}: its rule vjp({name!r})", gx, shape, dtype)
 
@@ -408,6 +411,8 @@ def _show(node: Node, g: Any, backward: bool) -> Any:
 
 def _run_hooks(hooks: list[Any], g: Any) -> Any:
     """What the hooks make of g. They get a copy of their own, and may keep it and write into it."""
+    if state.jit is not None:
+        state.jit.refuse("a hook on a gradient: leave mg.jit off while you look inside")
     recorded = isinstance(g, Tensor)
     value = _copied(g) if recorded else wrap(g.copy(), None, False)
     for hook in list(hooks):
@@ -435,12 +440,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _accumulate(leaf: Tensor, g: Any, create_graph: bool) -> None:
+def _accumulate(leaf: Tensor, g: Any, on_tensors: bool) -> None:
     with _accumulating:
-        have = leaf._grad
+        have = leaf.grad
         if have is None:
             leaf._grad = g if isinstance(g, Tensor) else wrap(g, None, False)
-        elif create_graph or have.requires_grad:
+        elif on_tensors or have.requires_grad:
             leaf._grad = have + g
         else:
             leaf._grad = wrap(np.asarray(have._data + g), None, False)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import DTypeError, GradientError, NoRuleError, ShapeError, describe
+from .switches import state
 
 if TYPE_CHECKING:
     from .tensors import Tensor
@@ -72,6 +73,8 @@ def values(value: Any) -> Any:
 
 def plain(value: Any) -> Array:
     """An array of what is no part of the tape: indices, lengths, targets that are class numbers."""
+    if state.jit is not None:
+        return state.jit.plain(value)
     return value if type(value) is np.ndarray else np.asarray(values(value))
 
 

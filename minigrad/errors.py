@@ -40,6 +40,10 @@ class TraceError(MinigradError, TypeError):
     """A cell that cannot be compiled, and what to write instead."""
 
 
+class JitError(MinigradError, RuntimeError):
+    """A step that `mg.jit` cannot replay, and where it does what cannot be."""
+
+
 class StateDictError(MinigradError, ValueError):
     """A state_dict that does not fit the module or optimiser it is loaded into."""
 

@@ -129,26 +129,17 @@ class MatMul(Op):
         super().prepared(arrays, {})
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        if len(args) == 2 and self._fits(*args):
+        if len(args) == 2 and _fit(*args):
             return self.body(*args)  # in the rules of other ops
         return super().__call__(*args, **params)
 
     def prepared(self, arrays: Sequence[Array], params: dict[str, Any]) -> dict[str, Any]:
-        return params if self._fits(*arrays) else super().prepared(arrays, params)
-
-    def _fits(self, a: Any, b: Any) -> bool:
-        """Is this the common case, two matrices of one float dtype?"""
-        return (
-            type(a) is type(b) is np.ndarray
-            and a.ndim == b.ndim == 2
-            and a.shape[1] == b.shape[0]
-            and a.dtype is b.dtype
-            and a.dtype in FLOATS
-        )
+        common = len(arrays) == 2 and _fit(*arrays)
+        return params if common else super().prepared(arrays, params)
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
         arrays = [a if type(a) is np.ndarray else np.asarray(a) for a in inputs]
-        if arrays[0].dtype is arrays[1].dtype and arrays[0].dtype in FLOATS:
+        if arrays[0].dtype in FLOATS and all(a.dtype is arrays[0].dtype for a in arrays):
             return arrays, None
         for name, a in zip(self.inputs, arrays, strict=True):
             if a.dtype not in FLOATS:
@@ -158,6 +149,17 @@ class MatMul(Op):
                 )
         dtype = np.result_type(*arrays)
         return [a if a.dtype == dtype else a.astype(dtype) for a in arrays], dtype
+
+
+def _fit(a: Any, b: Any) -> bool:
+    """Is this the common case, two matrices of one float dtype?"""
+    return (
+        type(a) is type(b) is np.ndarray
+        and a.ndim == 2 == b.ndim
+        and a.shape[1] == b.shape[0]
+        and a.dtype is b.dtype
+        and a.dtype in FLOATS
+    )
 
 
 class _Arrays(Op):
@@ -203,6 +205,8 @@ _weak_cache: dict[np.dtype, dict[float, Array]] = {d: {} for d in FLOATS}
 
 def weak(number: float, dtype: np.dtype) -> Array:
     """A Python number as a 0-d array of `dtype`; common ones are made once."""
+    if type(number) is not float and hasattr(number, "array"):  # a float argument of a jitted step
+        return number.array(dtype)
     known = _weak_cache[dtype]
     found = known.get(number)
     if found is None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .switches import state
+
 if TYPE_CHECKING:
     from .tensors import Tensor
 
@@ -59,6 +61,8 @@ def is_lent(t: Tensor, array: Array) -> bool:
 
 def kept(t: Tensor) -> Array:
     """t's array, to be read later on: a snapshot while somebody else may write to it."""
+    if state.jit is not None:
+        return state.jit.kept(t)
     return t._data.copy("K") if id(t._data) in lent else t._data
 
 

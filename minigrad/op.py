@@ -29,7 +29,8 @@ import numpy as np
 from .border import tensors_in
 from .dtypes import supported
 from .errors import DeclarationError, DTypeError, ShapeError, describe
-from .plan import Plan, Plans, Pullback
+from .plan import Plan, Plans, Pullback, keeper, rule_call
+from .switches import state
 
 Array = np.ndarray
 REGISTRY: dict[str, Op] = {}
@@ -220,6 +221,8 @@ class Op:
                 apply = next((t.__apply__ for t in tensors_in(a)), None)
             if apply is not None:
                 return apply(self, inputs, params)
+        if state.jit is not None:
+            return state.jit.on_arrays(self, inputs, params)
         arrays, _ = self.arrays(inputs)
         return self.forward(arrays, self.prepared(arrays, params))
 
@@ -351,15 +354,19 @@ class Op:
         mask: int,
         kept: tuple[str, ...],
         pullbacks: Sequence[Pullback],
-        fused: tuple[Any, ...],
+        calls: tuple[Any, ...] | None = None,
     ) -> Plan:
         needs = tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
         positions = tuple(-1 if n == "y" else self.inputs.index(n) for n in kept)
-        pullbacks = [p._replace(facts=self._kept_facts(p, kept)) for p in pullbacks]
-        return Plan(needs, positions, kept, tuple(pullbacks), fused)
+        made = tuple(
+            [p._replace(call=rule_call(p.fn, self._kept_facts(p, kept))) for p in pullbacks]
+        )
+        if calls is None:
+            calls = tuple([(p.input, p.call) for p in made]) if self.plain else ()
+        return Plan(needs, positions, kept, made, calls, keeper(positions))
 
     def make_plan(self, mask: int) -> Plan:
         """What to keep and compute when the inputs whose bits are set in `mask` need gradients."""
         pullbacks = self._pullbacks(mask)
         kept = dict.fromkeys(n for p in pullbacks for n in p.names if n == "y" or n in self.inputs)
-        return self._made_plan(mask, tuple(kept), pullbacks, ())
+        return self._made_plan(mask, tuple(kept), pullbacks)

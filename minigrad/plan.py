@@ -28,26 +28,61 @@ class Pullback(NamedTuple):
     input: int  # which one
     fn: Callable[..., Any]
     names: tuple[str, ...]  # what the rule asks for besides g, in its order
-    facts: tuple[tuple[str, Any], ...] = ()  # where each of them is: ("saved", place), ...
+    call: Callable[..., Any] | None = None  # (g, saved, node) -> fn(g, ...)
 
 
 class Plan(NamedTuple):
-    """What a node keeps, and computes in the backward pass, when the inputs in `mask` need it."""
+    """What a node keeps, and computes in the backward pass, when the inputs in `mask` need it.
+
+    What is called for every node is generated: places that are known are not looked for again.
+    """
 
     needs: tuple[int, ...]  # the inputs that get a gradient
     saves: tuple[int, ...]  # what is kept: positions in the inputs; -1 is the output
     names: tuple[str, ...]  # the same by name
     pullbacks: tuple[Pullback, ...]
-    fused: tuple[tuple[int, Callable[..., Array] | None], ...]  # elementwise: (input, kernel call)
+    # (input, what gives its gradient of g, saved and node; None: g itself), of ops whose inputs and
+    # output have one dtype; of others the walk back asks more.
+    calls: tuple[tuple[int, Callable[..., Any] | None], ...]
+    keep: Callable[..., tuple[Array, ...]] = lambda arrays, y: ()  # what the node keeps of them
+
+
+def keeper(saves: Sequence[int]) -> Callable[..., tuple[Array, ...]]:
+    """(arrays, y) -> those at the places `saves`; -1 is y."""
+    picks = "".join(f"{'y' if i < 0 else f'arrays[{i}]'}, " for i in saves)
+    made: Callable[..., tuple[Array, ...]] = eval(f"lambda arrays, y: ({picks})")
+    return made
 
 
 NO_GRADIENT = Plan((), (), (), (), ())
 
 
+_PLACES = {
+    "saved": "saved[{key}]",
+    "parameter": "node.params[{key!r}]",
+    "shape": "(node.shape if node.in_shapes is None else node.in_shapes[{key}])",
+    "dtype": "node.inputs[{key}].dtype",
+    "shapes": "[node.input_shape(i) for i in range(len(node.inputs))]",
+    "dtypes": "[i.dtype for i in node.inputs]",
+    "unused": "None",
+}
+
+
+def rule_call(
+    fn: Callable[..., Any], facts: Sequence[tuple[str, Any]]
+) -> Callable[[Any, Any, Any], Any]:
+    """(g, saved, node) -> fn(g, ...), with each argument picked from its place."""
+    picks = ["g", *(_PLACES[what].format(key=key) for what, key in facts)]
+    made: Callable[[Any, Any, Any], Any] = eval(
+        f"lambda g, saved, node: fn({', '.join(picks)})", {"fn": fn}
+    )
+    return made
+
+
 def kernel_call(source: expr.Source, saved_names: Sequence[str]) -> Callable[..., Array]:
-    """(g, saved) -> the rule `source` on arrays, with each argument picked from its place."""
+    """(g, saved, node) -> the rule `source` on arrays, by one kernel."""
     picks = ["g" if n == "g" else f"saved[{saved_names.index(n)}]" for n in source.inputs]
-    text = f"lambda g, saved: loops[g.dtype]({', '.join(picks)})"
+    text = f"lambda g, saved, node: loops[g.dtype]({', '.join(picks)})"
     return eval(text, {"loops": Loops(source)})
 
 

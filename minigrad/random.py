@@ -7,9 +7,12 @@ calls `mg.seed` once at its top is repeatable. A program starts with fresh entro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from .switches import state as switches
 
 _default: np.random.Generator | None = None  # made on first use: numpy.random takes 15 ms to import
 
@@ -38,6 +41,11 @@ def default_generator(generator: np.random.Generator | None) -> np.random.Genera
             f"make one with np.random.default_rng(seed)."
         )
     return generator
+
+
+def drawn(make: Callable[[], np.ndarray]) -> np.ndarray:
+    """make(), random numbers that a step of training draws: a jitted one draws them anew."""
+    return make() if switches.jit is None else switches.jit.drawn(make)
 
 
 def set_state(generator: np.random.Generator, state: Any) -> None:

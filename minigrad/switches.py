@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 class _State(threading.local):
     """The switches of one Python thread."""
 
-    mode = 1  # what apply() asks: 0 inside no_grad, 1 recording, 2 also a Tape or detect_anomaly
+    mode = 1  # what apply() asks: 0 inside no_grad, 1 recording, 2 Tape, detect_anomaly or jit
     recording = True
     anomaly = False
     scope = ""
     tape: Tape | None = None
     listeners: tuple[Listener, ...] = ()
+    jit: Any = None  # the Recording of a step that mg.jit runs for the first time
 
     def __init__(self) -> None:
         self.outer: list[tuple[Switch, dict[str, Any]]] = []  # what Switches put back when left
@@ -44,12 +45,21 @@ class _State(threading.local):
         before = {name: getattr(self, name) for name in switches}
         for name, value in switches.items():
             setattr(self, name, value)
-        watched = self.anomaly or self.tape is not None
+        watched = self.anomaly or self.tape is not None or self.jit is not None
         self.mode = 2 if watched else int(self.recording)
         return before
 
 
 state = _State()
+
+
+class _Edits:
+    """How often an attribute of a Module was set: who remembers some asks whether it moved."""
+
+    count = 0
+
+
+edits = _Edits()
 
 
 class Switch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Tensor:
     _node: Node | None
     requires_grad: bool
     # leaves have these; the many tensors computed from them mostly do not, so they are no slots
-    _grad: Tensor | None = None
+    _grad: Any = None  # a Tensor, or a Pending
     name: str = ""
     by_hand: bool = False  # made by `tensor(...)` or as a Parameter, not by an op
     _trace: Any = None  # of a Tracer, in compile: a Tensor of a step that is being traced
@@ -58,6 +59,8 @@ class Tensor:
         array = np.array(data, dtype=dtype)  # always a copy: the tape must own what it keeps
         if array.dtype not in FLOATS:
             array = array.astype(supported("tensor", array.dtype), copy=False)
+        if state.jit is not None:
+            array = state.jit.copied(data, array)
         if requires_grad and array.dtype.kind != "f":
             raise DTypeError(
                 f"tensor: requires_grad=True needs float32 or float64, got {describe(array)}; "
@@ -80,10 +83,14 @@ class Tensor:
         what was computed; Tensors that shared the memory (`t.detach()`, `t.reshape(...)`) keep
         theirs, too. That takes a copy; to read, `t.numpy()` takes none. Nothing is recorded.
         """
+        if state.jit is not None:
+            state.jit.reads(self, "t.data")
         return lend(self)
 
     @data.setter
     def data(self, value: Any) -> None:
+        if state.jit is not None:
+            state.jit.refuse("t.data = value: write t[...] = value inside mg.no_grad()")
         array = value._data if isinstance(value, Tensor) else np.asarray(value)
         if array.shape != self.shape:
             raise ShapeError(
@@ -101,10 +108,17 @@ class Tensor:
         An array that is assigned is copied. Raises ShapeError and DTypeError for what is no
         gradient of this tensor.
         """
-        return self._grad
+        if state.jit is not None:
+            state.jit.reads_gradient(self)
+        g = self._grad
+        if type(g) is Pending:
+            g = self._grad = g.taken()
+        return g
 
     @grad.setter
     def grad(self, value: Any) -> None:
+        if state.jit is not None:
+            state.jit.sets_gradient(self)
         if value is None:
             self._grad = None
             return
@@ -148,6 +162,8 @@ class Tensor:
 
     def numpy(self) -> Array:
         """The array, read-only: copy it, or write through `t.data`."""
+        if state.jit is not None:
+            state.jit.reads(self, "t.numpy()")
         return readable(kept(self))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -157,9 +173,13 @@ class Tensor:
         """The only element, as a Python number."""
         if self.size != 1:
             raise ShapeError(f"item: expected one element, this tensor is {describe(self)}.")
+        if state.jit is not None:
+            state.jit.reads(self, "t.item()")
         return self._data.item()
 
     def tolist(self) -> Any:
+        if state.jit is not None:
+            state.jit.reads(self, "t.tolist()")
         return self._data.tolist()
 
     def __float__(self) -> float:
@@ -173,6 +193,8 @@ class Tensor:
             raise ShapeError(
                 f"bool: {describe(self)} has no single truth value; use .data.any() or .data.all()."
             )
+        if state.jit is not None:
+            state.jit.reads(self, "a branch on a Tensor")
         return bool(self._data.item())
 
     def __index__(self) -> int:
@@ -206,6 +228,11 @@ class Tensor:
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
+
+    def __str__(self) -> str:
+        if state.jit is not None:
+            state.jit.reads(self, "printing a Tensor")
+        return repr(self)
 
     def __repr__(self) -> str:
         text = np.array2string(self._data, separator=", ", prefix="tensor(")
@@ -333,6 +360,9 @@ class Tensor:
                 f"mg.where; value.detach() writes the values alone."
             )
         array = versions.writable(self)
+        if state.jit is not None:
+            state.jit.edits(self, index, value)
+            return
         array[ops.plain_index(index)] = border.values(value)
 
     def reshape(self, *shape: Any) -> Tensor:
@@ -443,6 +473,7 @@ class HookHandle:
             self._hooks.remove(self._hook)
 
 
+_shape_of = attrgetter("shape")
 _new = Tensor.__new__
 _new_node = Node.__new__
 
@@ -503,8 +534,25 @@ def as_tensor(value: Any, who: str = "") -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
+    if state.jit is not None and isinstance(value, np.ndarray):
+        return state.jit.as_tensor(value)
     value = border.joined(value, who)
     return value if isinstance(value, Tensor) else Tensor(value)
+
+
+class Pending:
+    """A gradient in memory that the next call of a jitted step writes to: copied when it is read.
+
+    Nobody looks at most gradients of a training loop, so most are never copied.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: Array):
+        self._data = data  # what clipping and an optimiser work on, as with a Tensor
+
+    def taken(self) -> Tensor:
+        return wrap(self._data.copy(), None, False)
 
 
 def _constant(who: str, data: Any) -> Any:
@@ -601,6 +649,8 @@ def _any_lent(args: Sequence[Any]) -> bool:
 
 def _ours(args: Sequence[Any], arrays: Sequence[Array], saves: Sequence[int]) -> list[Array]:
     """The arrays, those copied that will be kept and that the caller may write into."""
+    if state.jit is not None:
+        return list(arrays)
     return [
         x.copy() if i in saves and not isinstance(a, (Tensor, int, float)) else x
         for i, (a, x) in enumerate(zip(args, arrays, strict=True))
@@ -640,10 +690,10 @@ def _recorded(
     node.in_shapes = None
     for x in arrays:
         if x.shape != shape:
-            node.in_shapes = tuple([x.shape for x in arrays])
+            node.in_shapes = tuple(map(_shape_of, arrays))
             break
     node.plan = plan = op.plans[mask]
-    node._saved = tuple([y if i < 0 else arrays[i] for i in plan.saves]) if plan.saves else ()
+    node._saved = plan.keep(arrays, y)
     t = _new(Tensor)
     t._data = y
     t._node = node
@@ -662,6 +712,8 @@ def _apply_watched(
 ) -> Tensor:
     """Under a Tape (everything is recorded, constants too) or detect_anomaly."""
     s = state
+    if s.jit is not None:
+        s.jit.op(op, args, params, arrays, y)
     if s.anomaly:
         scope = f", scope {s.scope}" if s.scope else ""
         names = op.inputs if len(op.inputs) == len(arrays) else range(len(arrays))
@@ -670,7 +722,10 @@ def _apply_watched(
     if not s.recording or y.dtype.kind != "f":
         mask = 0
     if s.tape is None:
-        return _recorded(op, params, arrays, y, inputs, mask) if mask else wrap(y, None, False)
+        t = _recorded(op, params, arrays, y, inputs, mask) if mask else wrap(y, None, False)
+        if s.jit is not None:
+            s.jit.made(t)
+        return t
     constants = [wrap(a.copy(), None, False) if isinstance(a, np.ndarray) else a for a in args]
     inputs = [a._node or a if isinstance(a, Tensor) else a for a in constants]
     t = _recorded(op, params, arrays, y, inputs, mask)
@@ -687,7 +742,7 @@ def _prepare(
     A Tensor that must change dtype is cast on the tape, so that its gradient comes back in its own
     dtype.
     """
-    if lent:
+    if lent and state.jit is None:
         given = [kept(a) if isinstance(a, Tensor) else a for a in args]
     else:
         given = [a._data if isinstance(a, Tensor) else a for a in args]
@@ -699,7 +754,10 @@ def _prepare(
             else a
             for a in args
         ]
-    return arrays, args, private_params(op.prepared(arrays, params))
+    params = op.prepared(arrays, params)
+    if state.jit is not None:  # it owns the memory of its arguments: nobody else writes there
+        return arrays, args, state.jit.read_by_ops(params)
+    return arrays, args, private_params(params)
 
 
 def _install(name: str, function: Callable[..., Any]) -> None:

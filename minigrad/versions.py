@@ -10,7 +10,8 @@ asked only if any edit came later at all. Writes of others cannot reach that mem
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,17 +42,19 @@ def writable(t: Tensor) -> Array:
     return t._data
 
 
-def edited(array: Array) -> None:
-    """Notes that `array`'s memory is being written to."""
+def edited(*arrays: Array) -> None:
+    """Notes that the memory of these arrays is being written to."""
     global latest
-    whole = owner(array)
-    key = id(whole)
-    latest = tick()
-
-    def forget(_: Any) -> None:
-        _edits.pop(key, None)
-
-    _edits[key] = (latest, weakref.ref(whole, forget))
+    latest = now = tick()
+    for array in arrays:
+        whole = array
+        while isinstance(whole.base, np.ndarray):  # owner(array), without a call
+            whole = whole.base
+        key = id(whole)
+        known = _edits.get(key)
+        if known is None or known[1]() is not whole:
+            known = now, weakref.ref(whole, partial(_edits.pop, key))
+        _edits[key] = now, known[1]
 
 
 def edited_at(array: Array) -> int:

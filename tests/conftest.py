@@ -71,6 +71,8 @@ THINNED = {
     "test_recorded_modes.py::test_the_experiment_finds_the_same_in_every_mode": 2,
     "test_recorded_modes.py::test_windows_of_truncated_bptt_record_the_same": 2,
     "test_cli_experiment.py::test_the_stored_result_can_be_drawn_again": 4,
+    "test_jit_ops.py::test_an_op_and_its_gradient": 8,
+    "test_jit_ops.py::test_random_programs": 4,
     "test_explorer_anything.py::test_gradients_of_every_kind_have_a_page": 3,
 }  # fmt: skip
 ALL = "MINIGRAD_TESTS_ALL_COMPILED" in os.environ  # tools/faults.py wants them all
@@ -135,7 +137,7 @@ def jit_disabled() -> bool:
     return JIT_DISABLED
 
 
-SWITCHES = ("mode", "recording", "anomaly", "scope", "tape", "listeners")
+SWITCHES = ("mode", "recording", "anomaly", "scope", "tape", "listeners", "jit")
 
 
 def global_state() -> dict[str, Any]:

@@ -33,7 +33,7 @@ worker.serve({"double": double, "broken": broken, "fatal": fatal})
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.syspath_prepend(BENCH)
-    names = ("harness", "machine", "table", "oracle", "sequences")
+    names = ("harness", "machine", "table", "oracle", "sequences", "training_oracle")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
@@ -204,6 +204,42 @@ def test_the_oracle_refuses_a_wrong_loss_and_a_wrong_gradient(
     for wrong in ({"loss": loss * 1.01, "gradient": slope}, {"loss": loss, "gradient": -slope}):
         with pytest.raises(bench.harness.BenchError, match="is off by"):
             bench.oracle.check("peer", wrong, cell, size)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_training_oracle_has_the_gradient_of_its_loss(
+    bench: SimpleNamespace, cell: str, rng: np.random.Generator
+) -> None:
+    oracle, inputs = bench.training_oracle, importlib.import_module("peers.inputs")
+    tokens, weights = inputs.characters(cell, 2, 3, 5)
+    p = {name: array.astype(np.float64) for name, array in weights.items()}
+    _, g = oracle.gradient(cell, p, tokens)
+    for name, array in p.items():  # along a direction of each weight's own
+        way, losses = rng.standard_normal(array.shape), []
+        for eps in (1e-6, -1e-6):
+            losses.append(oracle.gradient(cell, p | {name: array + eps * way}, tokens)[0])
+        slope = (losses[0] - losses[1]) / 2e-6
+        assert np.vdot(g[name], way) == pytest.approx(slope, rel=1e-6, abs=1e-9), name
+
+
+def test_losses_of_training_fall_at_the_rate_of_the_first_step(bench: SimpleNamespace) -> None:
+    first, *rest = bench.training_oracle.losses("lstm", 2, 3, 5)
+    assert first == pytest.approx(np.log(64), rel=0.3)
+    assert [first, *rest] == sorted([first, *rest], reverse=True)
+
+
+def test_jitted_training_is_compared_where_there_is_mg_jit(
+    bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = importlib.import_module("rows.training")
+    names = ["minigrad", "torch eager", "jax.jit", "mg.jit"]
+    times = dict(zip(names, (timing(bench, s) for s in (0.2, 0.4, 0.3, 0.1)), strict=True))
+    monkeypatch.setattr(rows, "race_to_train", lambda *_: times)
+    for there, expected in ((names, [2.0, 1.5, 4.0, 3.0]), (names[:3], [2.0, 1.5])):
+        entries = [SimpleNamespace(peer=SimpleNamespace(name=name)) for name in there]
+        found = list(rows.standings(entries, bench.harness.Options(quick=True)))
+        values = [row.value for row in found]
+        assert values == pytest.approx(expected * 3)  # of both cells, and their means
 
 
 def test_every_group_is_described_and_has_its_rows(bench: SimpleNamespace) -> None:

@@ -20,7 +20,7 @@ LAYERS = (
     {"flow"},
     {"interop"},
     {"nn", "optim", "data"},
-    {"compile"},
+    {"compile", "jitting"},
     {"tensors", "tape", "autodiff", "differences", "memory", "versions", "backward"},
     {"border", "numpy_rules", "op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},

@@ -47,12 +47,23 @@ def test_the_cell_of_your_own_runs_compiled(
     assert (tmp_path / "leaky.svg").read_text(encoding="utf-8").count("<svg") == 1
 
 
+def test_the_jitted_step_is_replayed_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(examples()[3])
+    shown = capsys.readouterr().out
+    assert "recorded 2, replayed 3 times" in shown
+    assert "BPTT of lstmcell" in shown
+    assert (tmp_path / "step.svg").read_text(encoding="utf-8").count("<svg") == 1
+
+
 @pytest.mark.slow
 def test_the_laboratory_runs_and_writes_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run(examples()[3])
+    run(examples()[4])
     shown = capsys.readouterr().out
     assert "largest Lyapunov exponent -" in shown
     assert "try: open the forget gate" in shown

@@ -23,11 +23,9 @@ def numbers(*shape):
 def test_a_tensor_is_an_array_that_remembers_how_it_was_computed():
     x, w = mg.tensor([[0.5, -1.0]], requires_grad=True), mg.tensor([[2.0], [1.0]])
     with mg.Tape() as tape:
-        y = mg.tanh(x @ w + 0.5)  # tanh(0.5)
-    y.backward()
+        mg.tanh(x @ w + 0.5).backward()  # of tanh(0.5)
     close(x.grad.numpy(), (1 - np.tanh(0.5) ** 2) * np.array([[2.0, 1.0]]))
-    assert [node.op.name for node in tape.nodes] == ["matmul", "add", "tanh"]
-    assert "tanh" in str(tape)  # a table of what ran
+    assert str(tape).split("\n")[3].split()[:2] == ["%2", "tanh"]  # a table of what ran
 
 
 def test_a_gradient_is_computed_by_ops_and_has_gradients_itself():
@@ -108,26 +106,29 @@ def test_layers_compute_their_equations_in_both_directions_and_skip_padding(name
     assert not ys.numpy()[3:, 1].any()
 
 
-def test_a_small_net_learns_to_add_up_its_inputs():
+def test_a_small_net_learns_to_add_up_its_inputs_in_a_jitted_step():
     mg.seed(0)
     net = mg.nn.Sequential(mg.nn.Linear(2, 8, **F64), mg.tanh, mg.nn.Linear(8, 1, **F64))
     optimizer = mg.optim.Adam(net.parameters(), lr=0.05)
     x = numbers(32, 2)
-    for _ in range(100):
-        loss = mg.nn.mse_loss(net(x), x.sum(axis=1, keepdims=True))
+
+    @mg.jit
+    def step(x, y):
+        loss = mg.nn.mse_loss(net(x), y)
         optimizer.zero_grad()
         loss.backward()
         mg.optim.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
-    assert loss.item() < 0.01
-    uniform = mg.nn.cross_entropy(mg.tensor(np.zeros((4, 10))), [0, 1, 2, 3])
-    close(uniform.item(), np.log(10))
+        return loss
+
+    losses = [step(x, x.sum(axis=1, keepdims=True)).item() for _ in range(100)]
+    assert (losses[-1] < 0.01 < losses[0], step.replayed) == (True, 98)
+    close(mg.nn.cross_entropy(mg.tensor(np.zeros((4, 10))), [0, 1, 2, 3]).item(), np.log(10))
 
 
 def test_a_recording_says_how_far_the_gradient_reaches_and_draws_it(tmp_path):
     with mg.flow.record() as recording:
-        final, _ = mg.scan(decay, mg.tensor([[0.0]], requires_grad=True), np.ones((20, 1, 1)))
-        final.backward()
+        mg.scan(decay, mg.tensor([[0.0]], requires_grad=True), np.ones((20, 1, 1))).final.backward()
     flow = recording[""]
     close(flow.norms["h"], 0.5 ** np.arange(20)[::-1])  # |dL/dh_t|
     assert flow.verdict.kind == "vanishing"

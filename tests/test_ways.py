@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tools" / "docs" / "source"
 PAGES = ("tanh.md", "lstm.md")
+EXAMPLES = (*PAGES, "jit.md")
 HOP = re.compile(r"^\d+\. `(minigrad/[\w/]*(?:\.py)?)`(?: `([\w.]+)`)?:", re.MULTILINE)
 
 
@@ -41,7 +42,7 @@ def test_every_hop_is_there_and_is_named_once(page: str) -> None:
         assert (ROOT / file).exists(), f"{page}: {file} is not there"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", EXAMPLES)
 def test_the_examples_of_the_page_hold(page: str) -> None:
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     found = "\n".join(re.findall(r"```pycon\n(.*?)```", (SOURCE / page).read_text(), re.DOTALL))
@@ -49,8 +50,8 @@ def test_the_examples_of_the_page_hold(page: str) -> None:
     assert doctest.DocTestRunner(optionflags=options).run(example).failed == 0
 
 
-def test_both_pages_are_in_the_table_of_contents() -> None:
+def test_the_pages_are_in_the_table_of_contents() -> None:
     index = (SOURCE / "index.md").read_text(encoding="utf-8")
-    for page in PAGES:
+    for page in EXAMPLES:
         assert f"\n{page.removesuffix('.md')}\n" in index
         assert f"({page})" in index

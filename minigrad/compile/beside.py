@@ -65,14 +65,15 @@ def _at_once(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
     for run in runs:
         ready.append(Prepared(run.arrange(len(runs)), run.arrays))
     at_once(ready)
-    nodes: list[Node | None] = []
-    for run, filled, scope in zip(runs, ready, scopes, strict=True):
+    filled = []
+    for run, has_run, scope in zip(runs, ready, scopes, strict=True):
         switches.scope = scope
-        nodes.append(run.node(filled))
+        filled.append(run.node(has_run))
+    nodes = [node for node, _ in filled]
     found = []
-    for run, filled, node, scope in zip(runs, ready, nodes, scopes, strict=True):
+    for run, (node, made), scope in zip(runs, filled, scopes, strict=True):
         switches.scope = scope
-        found.append(run.outputs(filled, node))
+        found.append(run.outputs(node, made))
         if node is not None and run.needs:
             _kept(node).together = nodes
     return found

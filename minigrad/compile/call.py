@@ -64,13 +64,16 @@ class Run:
         taps: Mapping[str, Value] | None = None, states: Collection[str] = (),
         outside: Outside | None = None, packing: Packing | None = None,
     ):  # fmt: skip
+        jitting = state.jit is not None
+        if jitting and outside is not None:  # it sees each op on a weight
+            tensors, outside = outside.again(tensors), None
         self.compiled, self.tensors, self.program = compiled, tensors, compiled.program
         self.steps, self.rows, self.reverse, self.outside = steps, rows, reverse, outside
         raw: list[Array] = []
         needs: list[int] = []
         recording = state.recording
         for i, t in enumerate(tensors):
-            raw.append(kept(t) if lent else t._data)
+            raw.append(kept(t) if lent or jitting else t._data)
             if recording and t.requires_grad:
                 needs.append(i)
         self.raw, self.needs = raw, tuple(needs)
@@ -80,6 +83,7 @@ class Run:
             self.made = outside.forward(raw)
             self.arrays = self.made.given
             inner, self.masks = outside.needs(self.needs)
+            self.needs = self.needs if inner else ()  # if all of it is inside of a no_grad
         self.ahead: dict[str, Tensor] = {}  # whose gradients come from eager ops, too
         shown: tuple[str, ...] = ()
         if taps:
@@ -114,19 +118,23 @@ class Run:
         at = self.at
         run = at if isinstance(at, PackedRun) else Prepared(at, self.arrays)
         run.forward()
-        return self.outputs(run, self.node(run))
+        if state.jit is not None:
+            assert isinstance(run, Prepared)  # scan packs no steps that are to run again
+            name = f"scan of {self.compiled.name}"
+            state.jit.ran(name, run, run.inputs, run.outputs, run.forward_calls)
+        return self.outputs(*self.node(run))
 
-    def node(self, run: Prepared | PackedRun) -> Node | None:
-        """The node of what has run; None where nothing is recorded."""
+    def node(self, run: Prepared | PackedRun) -> tuple[Node | None, list[Array]]:
+        """The node of what has run, None where nothing is recorded; and the arrays it gives."""
         if isinstance(run, Prepared):
-            run.forget()
             for name in run.at.taps:
                 self.ran.record.values[name] = readable(run.tap(name))  # BPTT may read them
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
+        made = run.forget() if state.jit is None else run.outputs
         if not self.needs and state.tape is None:
-            return None
+            return None, made
         params = {
             "compiled": self.compiled, "steps": self.steps, "rows": self.rows,
             "reverse": self.reverse, "shown": self.shown, "ran": self.ran, "packing": self.packing,
@@ -135,16 +143,14 @@ class Run:
         if self.outside is not None and self.made is not None:
             arrays = [*arrays, *self.outside.saved(self.made, self.masks)]
         saved = Saved(arrays, Kept(run, self))
-        return scan_node(SCAN, self.tensors, params, self.needs, saved, run.outputs[-1])
+        return scan_node(SCAN, self.tensors, params, self.needs, saved, made[-1]), made
 
-    def outputs(
-        self, run: Prepared | PackedRun, node: Node | None
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def outputs(self, node: Node | None, made: list[Array]) -> tuple[list[Tensor], list[Tensor]]:
         """The last carry and the ys of what has run."""
         if node is None:
-            found = [wrap(a, None, False) for a in run.outputs]
+            found = [wrap(a, None, False) for a in made]
         else:
-            found = [output(node, k, a) for k, a in enumerate(run.outputs)]
+            found = [output(node, k, a) for k, a in enumerate(made)]
         return found[: self.at.carries], found[self.at.carries :]
 
     def _arrival(self, name: str) -> Callable[[Tensor], None]:
@@ -222,6 +228,11 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
         back = Back(run, g)
         back.run()
     ran.backward = back.loop
+    if state.jit is not None:
+        read = [*run.inputs, *run.outputs, *back.output_gradients.values()]
+        made = list(back.input_gradients.values())
+        name = f"BPTT of {node.params['compiled'].name}"
+        state.jit.ran(name, back, read, made, back.calls)
     for name, norms in back.norms.items():
         norms = norms.reshape(at.steps, at.rows)
         k = at.entering.get(name)

@@ -1,223 +1,349 @@
-"""checkpoint=n: keep the state at every n-th step, and compute what lies between again for BPTT.
+"""checkpoint=: keep the state at some steps, and compute what lies between again for BPTT.
 
-Between its ends a segment is a scan of its own, run without recording on the way forward, and
-recorded and differentiated when the gradient comes back to it: what BPTT keeps is one state a
-segment and the insides of one segment at a time.
+Which steps, schedule.py says. Every part of the sequence is a scan of its own and stands on the
+tape as one node that keeps its inputs alone (recomputed.py): the state before it is a snapshot.
 """
 
 from __future__ import annotations
 
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..backward import walk
-from ..errors import GradientError
-from ..memory import kept
-from ..tape import Node, state, tick
+from .. import ops
+from ..listener import Listener
+from ..tape import Node, tick
+from ..tape import state as switches
 from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
-from .node import CHECKPOINTED, Pulled, Saved, output, scan_node
-from .outer import closed_over
-from .result import ScanResult
+from ..versions import owner
+from .node import SCAN
+from .recomputed import Ran, digest_of, recomputed
+from .records import JoinedRecord, Record, TapeRecord
+from .result import Call, ScanResult
+from .schedule import Part, Schedule, every, readable, within
 
-Array = np.ndarray
-
-
-class _Segments:
-    """A scan in segments: their first states, and how each runs."""
-
-    def __init__(
-        self, run: Callable[[Any, Any], Any], init: Any, xs: Any, cuts: Sequence[tuple[int, int]]
-    ):
-        self.run, self.init, self.xs, self.cuts = run, init, xs, cuts
-        self.arrays = [kept(x) for x in leaves(xs)]
-        self.states: list[list[Array]] = []  # at the beginning of each segment
-        self.outer: list[Any] = []  # what the cell closes over and needs a gradient
-        self.weights: list[tuple[Tensor, Array]] = []  # the leaves of these, and their arrays
-        self.digests: list[int] = []  # of what each segment computed
-        self.ys: Any = None
-
-    def segment(self, k: int) -> tuple[list[Tensor], list[Tensor], Any, Any]:
-        """(state, xs, final, ys) of the k-th one, on Tensors of its own."""
-        begin, end = self.cuts[k]
-        state = [wrap(a, None, a.dtype.kind == "f") for a in self.states[k]]
-        xs = [
-            wrap(a[begin:end], None, x.requires_grad)
-            for a, x in zip(self.arrays, leaves(self.xs), strict=True)
-        ]
-        with _as_they_were(self.weights):
-            final, ys = self.run(rebuild(self.init, state), rebuild(self.xs, xs))
-        return state, xs, final, ys
-
-    def forward(self) -> tuple[list[Array], list[Array]]:
-        current: Any = self.init
-        parts = []
-        for k, (begin, _) in enumerate(self.cuts):
-            self.states.append([kept(s) for s in leaves(current)])
-            # recorded, and dropped: so what runs is what will run again, and comes out the same
-            _, _, current, self.ys = self.segment(k)
-            self.digests.append(_digest(current, self.ys))
-            parts.append((begin, [y._data for y in leaves(self.ys)]))
-        parts.sort(key=lambda part: part[0])
-        joined = [np.concatenate(pieces) for pieces in zip(*(ys for _, ys in parts), strict=True)]
-        return [s._data for s in leaves(current)], joined
-
-    def backward(self, node: Node, g: dict[int, Array]) -> list[tuple[int, Array]]:
-        states, xs = leaves(self.init), leaves(self.xs)
-        n = len(states)
-        carried: list[Any] = [g.get(k) for k in range(n)]
-        dxs = [np.zeros(x.shape, x.dtype) if x.requires_grad else None for x in xs]
-        total: dict[int, Array] = {}
-        for segment, (begin, end) in reversed(list(enumerate(self.cuts))):
-            before = state.switch(recording=True)
-            try:
-                own_state, own_xs, final, ys = self.segment(segment)
-            finally:
-                state.switch(**before)
-            if _digest(final, ys) != self.digests[segment]:
-                raise GradientError(
-                    f"scan: steps {begin} to {end - 1}, computed again for checkpoint=, came out "
-                    "otherwise than at first: something that the cell reads has changed since, an "
-                    "array it closes over or a draw of random numbers. Pass it in with xs, or "
-                    "change it after backward."
-                )
-            outputs, seeds = [], []
-            for k, t in enumerate([*leaves(final), *leaves(ys)]):
-                seed = carried[k] if k < n else g[k][begin:end] if k in g else None
-                if seed is not None and t.requires_grad:
-                    outputs.append(t)
-                    seeds.append(seed)
-            inside = [t for t in (*own_state, *own_xs) if t.requires_grad]
-            outer = [t if isinstance(t, Tensor) else wrap(_EMPTY, t, True) for t in self.outer]
-            if not outputs:
-                carried = [None] * n
-                continue
-            found = walk(
-                outputs, seeds, [*inside, *outer], retain_graph=True, create_graph=False, stop=True
-            )
-            by_id = {id(t): a for t, a in zip(inside, found, strict=False)}
-            carried = [by_id.get(id(t)) for t in own_state]
-            for dx, t in zip(dxs, own_xs, strict=True):
-                if dx is not None and by_id.get(id(t)) is not None:
-                    dx[begin:end] += by_id[id(t)]
-            for k, a in enumerate(found[len(inside) :]):
-                if a is not None:
-                    total[k] = a if k not in total else total[k] + a
-        gradients: list[tuple[int, Array]] = []
-        for i in node.plan.needs:
-            if i < n + len(xs):
-                part = carried[i] if i < n else dxs[i - n]
-            else:
-                part = total.get(i - n - len(xs))
-            if part is not None:
-                gradients.append((i, part))
-        return gradients
-
-
-def _backward(node: Node, g: dict[int, Array]) -> Pulled:
-    assert isinstance(node._saved, Saved)
-    segments: _Segments = node._saved.of
-    return segments.backward(node, g)
-
-
-def _recorded(node: Node, g: Any) -> Pulled:
-    raise GradientError(
-        "scan: a second derivative through checkpoint= is not recorded; scan without "
-        "checkpoint, or with mode='tape'."
-    )
-
-
-CHECKPOINTED.pulled, CHECKPOINTED.recorded = _backward, _recorded
-
-
-def _digest(final: Any, ys: Any) -> int:
-    """A number for the bits of all values."""
-    found = 0
-    for t in (*leaves(final), *leaves(ys)):
-        found = zlib.crc32(np.ascontiguousarray(t._data).data, found)
-    return found
-
-
-@contextmanager
-def _as_they_were(weights: Sequence[tuple[Tensor, Array]]) -> Iterator[None]:
-    """Leaves with the arrays that they had when the scan ran."""
-    now = [t._data for t, _ in weights]
-    for t, array in weights:
-        t._data = array
-    try:
-        yield
-    finally:
-        for (t, _), array in zip(weights, now, strict=True):
-            t._data = array
-
-
-_EMPTY = np.zeros(())
+_PROBE = 64  # steps: enough for what is kept once, whatever the length, not to count
+_NODE = 3 << 10  # bytes of Python objects for an operation on the tape, and its gradient
 
 
 def checkpointed(
-    scan: Callable[..., ScanResult],
-    cell: Any,
-    init: Any,
-    xs: Any,
-    reverse: bool,
-    mode: str,
-    every: int,
-    time: int,
-) -> ScanResult:
-    """scan(cell, init, xs, reverse=reverse), in segments of `every` steps."""
-    cuts = [(b, min(b + every, time)) for b in range(0, time, every)]
-    if reverse:
-        cuts = [(time - end, time - begin) for begin, end in cuts]
-    explained: list[Any] = []
+    scan: Callable[..., ScanResult], cell: Any, init: Any, xs: Any, reverse: bool, mode: str,
+    record: Any, asked: int | str,
+) -> ScanResult:  # fmt: skip
+    """scan(cell, init, xs, None, reverse, mode, record=record), in parts.
 
-    def run(current: Any, piece: Any) -> Any:
-        result = scan(cell, current, piece, None, reverse, mode)
-        explained[:] = [result.explanation]
-        return result
-
-    segments = _Segments(run, init, xs, cuts)
-    if not state.recording:
-        finals, ys = segments.forward()
-        return _result(segments, finals, ys, lambda a, k: wrap(a, None, False), explained)
-    segments.outer = _closed_over(run, init, xs, cuts[0])
-    segments.weights = [(t, kept(t)) for t in segments.outer if isinstance(t, Tensor)]
-    finals, ys = segments.forward()
-    inputs = [*leaves(init), *leaves(xs), *segments.outer]
-    needs = tuple(i for i, t in enumerate(inputs) if isinstance(t, Node) or t.requires_grad)
-    states = [a for first in segments.states for a in first]
-    saved = Saved([*states, *segments.arrays, *(a for _, a in segments.weights)], segments)
-    params = {"every": every, "steps": time, "reverse": reverse}
-    last = ys[-1] if ys else finals[-1]
-    made = scan_node(CHECKPOINTED, inputs, params, needs, saved, last)
-    return _result(segments, finals, ys, lambda a, k: output(made, k, a), explained)
+    asked: a number of steps, "auto" or a size.
+    """
+    run = _Parts(scan, cell, init, xs, reverse, mode, record)
+    if isinstance(asked, int):
+        schedule: Schedule | None = every(asked, run.steps) if asked < run.steps else None
+    else:
+        schedule = within(asked, run.steps, *run.sizes())
+    if schedule is None:
+        result = scan(cell, init, xs, None, reverse, mode, record=record)
+        made = f"checkpoint={asked!r}: all {run.steps} steps fit; none is computed again"
+    else:
+        result = run.run(schedule)
+        made = told(schedule)
+    result.explanation = Segmented(result.explanation, made, schedule)
+    return result
 
 
-def _result(
-    segments: _Segments,
-    finals: Any,
-    ys: Any,
-    made: Callable[[Array, int], Tensor],
-    explained: Any,
-) -> ScanResult:
-    outputs = [made(a, k) for k, a in enumerate([*finals, *ys])]
-    final = rebuild(segments.init, outputs[: len(finals)])
-    return ScanResult(
-        final,
-        rebuild(segments.ys, outputs[len(finals) :]),
-        None,
-        explained[0] if explained else None,
+class _Inside(Listener):
+    """Hears the segments: what they tapped, instead of those who listen to the scan."""
+
+    whole_scans = True
+
+    def __init__(self, outer: Sequence[Listener], scope: str):
+        self.outer, self.scope = outer, scope
+        self.states = tuple(dict.fromkeys(s for listener in outer for s in listener.states))
+        self.record: Record | None = None
+        self.made_by: dict[str, str] = {}
+        self.wants = False
+        self.weights: dict[int, Tensor] = {}
+
+    def entered(self, module: Any, name: str) -> AbstractContextManager[str]:
+        return self._entered(module, name) if self.outer else nullcontext(name)
+
+    @contextmanager
+    def _entered(self, module: Any, name: str) -> Iterator[str]:
+        with ExitStack() as stack:
+            for listener in self.outer:
+                name = stack.enter_context(listener.entered(module, name))
+            yield name
+
+    def sequence(
+        self, path: str, order: range, record: Record, made_by: dict[str, str], wants: bool
+    ) -> Callable[[], None]:
+        if path != self.scope:
+            raise ValueError(
+                "scan: a recording with checkpoint= and mode='tape' cannot follow a scan inside "
+                f"the cell (in {path}); leave one of them out."
+            )
+        self.record, self.made_by, self.wants = record, made_by, self.wants or wants
+        return lambda: None
+
+    def ran(self, path: str, call: Call) -> None:
+        self.weights |= {id(w): w for w in call.weights}
+
+
+class _Parts:
+    """A scan in parts: how each runs, and what is kept of their taps."""
+
+    def __init__(
+        self, scan: Callable[..., ScanResult], cell: Any, init: Any, xs: Any, reverse: bool,
+        mode: str, record: Any,
+    ):  # fmt: skip
+        self.scan, self.cell, self.init, self.xs = scan, cell, init, xs
+        self.reverse, self.mode, self.record = reverse, mode, record
+        self.states, self.steps = len(leaves(init)), int(leaves(xs)[0].shape[0])
+        self.rows = int(leaves(xs)[0].shape[1])
+        self.listeners, self.scope = switches.listeners, switches.scope
+        self.inside = _Inside(self.listeners, self.scope)
+        self.again = _Inside((), self.scope)  # in a run that nobody is to hear of
+        self.again.states = self.inside.states
+        self.ys: Any = None
+        self.explanation: Any = None
+        self.records: dict[int, list[Record]] = {}  # first t of a segment -> those of its first run
+        self._passes: Counter[int] = Counter()
+        self._tellers: list[Callable[[], None]] = []
+
+    @property
+    def watched(self) -> bool:
+        return bool(self.record or self.listeners)
+
+    # -- running
+
+    def run(self, schedule: Schedule) -> ScanResult:
+        began = tick()
+        root = Part(0, self.steps, schedule.parts)
+        given = [*leaves(self.init), *leaves(self.xs)]
+        outputs = self._part(root, True, given, False).outputs
+        final = rebuild(self.init, outputs[: self.states])
+        pieces, count = outputs[self.states :], len(leaves(self.ys))
+        of_each = [pieces[k::count] for k in range(count)]
+        whole = [ops.concatenate(part[::-1] if self.reverse else part) for part in of_each]
+        ys = rebuild(self.ys, whole)
+        if self.listeners:
+            self._tell(Call(
+                self.cell, self.init, self.xs, self.reverse, final, ys,
+                list(self.inside.weights.values()), began,
+            ))  # fmt: skip
+        return ScanResult(final, ys, self._joined(-1) if self.record else None, self.explanation)
+
+    def _part(self, part: Part, first: bool, given: list[Tensor], again: bool) -> Ran:
+        """One part, on the state before it and its xs. first: whether what is around it runs for
+        the first time; again: whether this part does not.
+        """
+        first = first and not again
+        if not part.parts:
+            return self._segment(part, first, given)
+        state, xs = given[: self.states], given[self.states :]
+        ys: list[Tensor] = []
+        digest = 0
+        for inner in part.parts:
+            begin = part.end - inner.end if self.reverse else inner.begin - part.begin
+            length = inner.end - inner.begin
+            inputs = [*state, *(x[begin : begin + length] for x in xs)]
+            run = partial(self._part, inner, first)
+            if inner is part.parts[-1] and not (first and self.watched):
+                ran = run(inputs, False)  # what it keeps is read before any other part runs again
+            else:
+                at = self._begin(inner)
+                what = f"steps {at} to {at + length - 1}"
+                params = {"steps": length, "reverse": self.reverse, "first": at}
+                ran = recomputed(run, inputs, what, params)
+            state = ran.outputs[: self.states]
+            own = ran.outputs[self.states :]
+            ys += own if first else map(_without_values, own)
+            digest = digest_of(state, digest ^ ran.digest)
+        return Ran([*state, *ys], digest, ran.passed)
+
+    def _segment(self, part: Part, first: bool, given: list[Tensor]) -> Ran:
+        begin = self._begin(part)
+        heard = (self.inside if first else self.again) if self.listeners else None
+        before = switches.switch(scope=self.scope, listeners=(heard,) if heard else ())
+        try:
+            result, records = self._heard(given, heard)
+        finally:
+            switches.switch(**before)
+        self.ys, self.explanation = map_leaves(lambda y: 0, result.ys), result.explanation
+        outputs = leaves(result)
+        passed: Callable[[], None] = lambda: None  # noqa: E731
+        if first:
+            self.records[begin] = records
+        elif records:
+            passed = partial(self._passed, begin, records)
+        return Ran(outputs, digest_of(outputs), passed)
+
+    def _heard(self, given: list[Tensor], heard: _Inside | None) -> tuple[ScanResult, list[Record]]:
+        """A segment, and the records of its taps: for those who listen, and as record= asks."""
+        time = given[self.states].shape[0]
+        run = partial(self.scan, self.cell)
+        rest = (None, self.reverse, self.mode)
+        if self.mode == "tape" and self.watched:  # a state that comes in and is tapped has hooks
+            given = [ops.reshape(t, t.shape) if t.requires_grad else t for t in given]
+        init, xs = rebuild(self.init, given[: self.states]), rebuild(self.xs, given[self.states :])
+        if heard is not None and self.mode == "tape":
+            taps = TapeRecord(True, self.reverse, time, self.rows)
+            with taps.listening():
+                result = run(init, xs, *rest, record=self.record)
+            order = range(time)
+            heard.sequence(self.scope, order, taps.record, taps.made_by, bool(taps.wants))
+        else:
+            result = run(init, xs, *rest, record=self.record)
+        found = [heard.record] if heard is not None and heard.record is not None else []
+        return result, found + ([result.record] if result.record is not None else [])
+
+    def _begin(self, part: Part) -> int:
+        """The first t of a part."""
+        return self.steps - part.end if self.reverse else part.begin
+
+    # -- what is heard
+
+    def _passed(self, begin: int, records: list[Record]) -> None:
+        """BPTT has passed a segment: the gradients at its taps are those of its first run."""
+        for first, now in zip(self.records[begin], records, strict=True):
+            for name, of_now in zip(first.values, now.values, strict=True):
+                if of_now in now.gradients:
+                    first.gradients[name] = now.gradients[of_now]
+        most = max(self._passes.values(), default=0)
+        self._passes[begin] += 1
+        if self._passes[begin] > most:  # once for each backward pass
+            for tell in self._tellers:
+                tell()
+
+    def _joined(self, k: int) -> Record:
+        """All steps of the k-th record of every segment."""
+        return JoinedRecord([self.records[begin][k] for begin in sorted(self.records)])
+
+    def _tell(self, call: Call) -> None:
+        """Those who listen hear of one scan of all steps."""
+        inside = self.inside
+        record = self._joined(0)
+        order = range(self.steps - 1, -1, -1) if self.reverse else range(self.steps)
+        for listener in self.listeners:
+            if listener.whole_scans:
+                self._tellers.append(
+                    listener.sequence(self.scope, order, record, inside.made_by, inside.wants)
+                )
+                listener.ran(self.scope, call)
+                continue
+            values = record.values
+            for t in order:
+                scope = f"{self.scope}/t={t}" if self.scope else f"t={t}"
+                for name, of_all in values.items():
+                    listener.tap(name, wrap(of_all[t], None, False), scope)
+
+    # -- how much memory
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of a state, and of what BPTT reads and writes for a step: of a short run."""
+        state = sum(s._data.nbytes for s in leaves(self.init))
+        long = min(_PROBE, self.steps)
+        short = long // 2
+        (most, more), (less, _) = self._probed(long), self._probed(short)
+        return state, -(-(most - less) // max(long - short, 1)) + more
+
+    def _probed(self, steps: int) -> tuple[int, int]:
+        """(bytes kept by a scan of some steps, bytes that its BPTT makes for each)."""
+        if steps == 0:
+            return 0, 0
+        given = [
+            *(wrap(s._data, None, s.dtype.kind == "f") for s in leaves(self.init)),
+            *(wrap(x._data[:steps], None, x.requires_grad) for x in leaves(self.xs)),
+        ]
+        heard = self.again if self.listeners else None
+        began = tick()
+        before = switches.switch(tape=None, listeners=(heard,) if heard else ())
+        try:
+            result, _ = self._heard(given, heard)
+        finally:
+            switches.switch(**before)
+        return _kept(leaves(result), given, began)
+
+
+def _kept(outputs: list[Tensor], given: list[Tensor], since: int) -> tuple[int, int]:
+    """Bytes that the nodes made since then keep, and those of a step of BPTT's own arrays."""
+    known = {id(owner(t._data)) for t in given}
+    found: dict[int, int] = {id(owner(t._data)): owner(t._data).nbytes for t in outputs}
+    seen: set[int] = set()
+    stack: list[Any] = [t._node for t in outputs if t._node is not None]
+    own = 0
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if not isinstance(node, Node) or node.position <= since:
+            known |= {id(owner(node._data))} if isinstance(node, Tensor) else set()
+            continue
+        found |= {id(owner(a)): owner(a).nbytes for a in node._saved or ()}
+        stack.extend(i for i in node.inputs if isinstance(i, (Node, Tensor)))
+        if node.op is SCAN:
+            own += _of_bptt(node)
+    kept = sum(nbytes for array, nbytes in found.items() if array not in known)
+    return kept + _NODE * len(seen), own
+
+
+def _of_bptt(node: Node) -> int:
+    """Bytes of a step in the arrays that a compiled scan's BPTT makes."""
+    compiled, rows = node.params["compiled"], node.params["rows"]
+    carries = len(compiled.program.carry)
+    wanted = tuple(i for i in node.plan.needs if i >= carries)
+    back = compiled.backward(wanted, True, node.params["shown"])
+    forward = {b.name for b in back.forward.of.values()}
+    own = [b for b in back.arrays if b.at == "t" and b.name not in forward]
+    return int(rows * sum(b.size * b.dtype.itemsize for b in own))
+
+
+def _without_values(t: Tensor) -> Tensor:
+    """The same place in the graph, for what nobody reads the values of."""
+    return wrap(np.broadcast_to(np.zeros((), t.dtype), t.shape), t._node, t.requires_grad)
+
+
+# -- explain() -------------------------------------------------------------------------------------
+
+
+def told(schedule: Schedule) -> str:
+    """What explain() says of a schedule."""
+    segments = len(schedule.segments)
+    kept = f"the state before {schedule.snapshots} of them at a time"
+    lines = [
+        f"checkpoint={schedule.asked!r}: {schedule.steps} steps in {segments} segments of "
+        f"{schedule.longest} or less",
+        f"  kept       {kept}, and what BPTT reads of one segment",
+    ]
+    if schedule.step:
+        lines.append(
+            f"  memory     {schedule.snapshots} x {readable(schedule.state)} + {schedule.longest} x"
+            f" {readable(schedule.step)} = {readable(schedule.nbytes)}, of "
+            f"{readable(schedule.budget)}; beside inputs, results and their gradients"
+        )
+    how = "one level" if all(not p.parts for p in schedule.parts) else "binomial (Revolve)"
+    lines.append(
+        f"  computed   every step {schedule.computed / schedule.steps:.3g} times forward, {how}"
     )
+    return "\n".join(lines)
 
 
-def _closed_over(run: Any, init: Any, xs: Any, cut: tuple[int, int]) -> list[Any]:
-    """What the scan of one step reads besides its arguments: leaves, and nodes made before it."""
-    start = tick()
-    own_init = map_leaves(lambda s: wrap(s._data, None, s.dtype.kind == "f"), init)
-    piece = map_leaves(lambda x: wrap(x._data[cut[0] : cut[0] + 1], None, x.requires_grad), xs)
-    final, ys = run(own_init, piece)
-    given = {id(t) for t in (*leaves(own_init), *leaves(piece))}
-    return closed_over([*leaves(final), *leaves(ys)], given, start)
+class Segmented:
+    """The explanation of a segment, behind what is said of all of them; schedule: None if all
+    steps fit.
+    """
+
+    def __init__(self, segment: Any, text: str, schedule: Schedule | None):
+        self.segment, self.text, self.schedule = segment, text, schedule
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.segment, name)
+
+    def __str__(self) -> str:
+        return f"{self.text}\n{self.segment}"
+
+    __repr__ = __str__

@@ -28,7 +28,7 @@ from .stages import ROWS, Stage, divided
 # Fitted to one and two threads of a Sapphire Rapids with 2 MiB of L2 a core (Zen 5 has 1 MiB).
 NEAR, FAR, CACHE = 4, 12, 3 << 19
 LOOP = 8
-MEETING = 1 << 15  # 0.3 us
+MEETING = 1 << 14  # 0.1 us, and what threads differ by
 CHUNK_ROWS = 48  # of a product over several steps: enough rows for all registers
 WORTH_A_THREAD = 1 << 17  # of a whole call: below that a second thread costs more than it brings
 WORTH_MEETING = 0.9  # of the time by rows: to meet is worth less where other programs run, too

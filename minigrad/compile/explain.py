@@ -16,6 +16,7 @@ from .lower import Loop, Product
 from .packing import Packing
 from .pipeline import Done
 from .program import AFTER, Program, Value, used
+from .schedule import readable
 
 if TYPE_CHECKING:
     from .call import Ran
@@ -162,7 +163,7 @@ class Explanation:
         names = ", ".join(v.name or _made(v) for v in kept)
         floats = self.kept_floats
         per_step = f"{floats} floats, {floats * itemsize} bytes for each row and step"
-        all_of_it = f"{per_step}; {_bytes(self.kept_bytes)} in all"
+        all_of_it = f"{per_step}; {readable(self.kept_bytes)} in all"
         add("stored", f"{names}: {all_of_it}" if kept else "nothing but the results")
         back = self._backward
         if back is None:
@@ -231,11 +232,3 @@ def _kernel(name: str, kernel: Variant) -> str:
 
 def _many(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def _bytes(n: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if n < 1024:
-            return f"{n:.4g} {unit}"
-        n /= 1024
-    return f"{n:.4g} GiB"

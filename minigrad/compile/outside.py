@@ -184,9 +184,9 @@ def _pulled(
     op = step.op
     plan = op.plans[mask]
     found: list[tuple[int, Any]]
-    if plan.fused:
-        saved = tuple([y if i < 0 else inputs[i] for i in plan.saves])
-        found = [(i, g if kernel is None else kernel(g, saved)) for i, kernel in plan.fused]
+    if plan.calls and op.kind == "elementwise":  # by kernels, which ask no node
+        saved = plan.keep(inputs, y)
+        found = [(i, g if call is None else call(g, saved, None)) for i, call in plan.calls]
     else:
         arrays, _ = op.arrays(inputs)
         node = _recorded(op, step.params, arrays, y, inputs, mask)._node

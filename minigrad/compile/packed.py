@@ -72,6 +72,11 @@ class PackedRun:
             y = packing.unpack(memory[buffer.name], left=buffer.at == "after")
             self.outputs.append(by_time(y, v, rows))
 
+    def forget(self) -> list[Array]:
+        """Lets go of the outputs, and returns them."""
+        outputs, self.outputs = self.outputs, []
+        return outputs
+
     def _last(self, buffer: Buffer) -> Array:
         """The states that rows end with, in their sorted order."""
         states, packing = self.memory[buffer.name], self.packing

@@ -151,10 +151,12 @@ class Prepared:
         own = self.pieces[OWN : self.at.first_input]
         return own if self.pieces[KEPT] is None else [self.pieces[KEPT], *own]
 
-    def forget(self) -> None:
-        """Lets go of what only the run forward needed: it does not run again."""
-        self.pieces[PASSING], self.beginnings[PASSING] = None, 0
-        self.weight_calls = self.step_calls = []
+    def forget(self) -> list[Array]:
+        """Lets go of what only the run forward needed, as it is the last; returns the outputs."""
+        outputs = self.outputs
+        self.pieces[PASSING] = None
+        self.outputs, self.weight_calls, self.step_calls = [], [], []
+        return outputs
 
 
 class Back:
@@ -177,13 +179,14 @@ class Back:
         for shape, dtype in back.own:
             pieces.append(empty(shape, dtype))
         self.output_gradients: dict[int, Array] = {}
+        self.brought: list[Call] = []  # gradients that lie otherwise than the loop reads them
         for k, v, span in back.dys:
             pieces.append(self._arrived(k, v, span.shape, arriving))
         for array in pieces[len(beginnings) :]:
             beginnings.append(address(array))
         for piece in back.addressed:
             beginnings[piece] = address(pieces[piece])
-        self.calls = calls = back.ahead.calls(pieces)
+        self.calls = calls = [*self.brought, *back.ahead.calls(pieces)]
         run, self.words = _framed(back.frame, beginnings, calls)
         self.runs = back.frame, run
         for k, start in enumerate(back.starts):
@@ -218,7 +221,12 @@ class Back:
             self.output_gradients[k] = by_time(rows, v, at.rows)
             return rows
         self.output_gradients[k] = g
-        return np.ascontiguousarray(by_row(g, v, at.rows))
+        seen = by_row(g, v, at.rows)
+        if seen.flags.c_contiguous:
+            return seen
+        rows = np.empty(seen.shape, seen.dtype)
+        self.brought.append((rows.__setitem__, (..., seen)))
+        return rows
 
     def _sum_up(self, back: BackArrangement) -> None:
         """The sums over time and what is made of them, and the gradients that come out."""

@@ -129,7 +129,11 @@ def _key(init: Any, xs: Any) -> tuple[Any, list[Tensor]] | None:
 
 def noted(cell: Any, init: Any, xs: Any) -> tuple[Noted, list[Tensor]] | None:
     """What is known of scan(cell, init, xs) where nobody listens, and the leaves of (init, xs)."""
-    if type(cell).__hash__ is None or (of_cell := _NOTED.get(cell)) is None:
+    try:
+        of_cell = _NOTED.get(cell)
+    except TypeError:  # no key of a dictionary, or not to be referred to weakly
+        return None
+    if of_cell is None:
         return None
     asked = _key(init, xs)
     if asked is None:

@@ -85,6 +85,8 @@ class TapeRecord:
         self.reverse, self.steps, self.rows = reverse, steps, rows
         self.values: dict[str, list[Array]] = {}
         self.record = Record()
+        self.made_by: dict[str, str] = {}  # name -> the op that made it
+        self.wants = False  # whether any of them needs a gradient
         self._steps: dict[str, StepTaps] = {}
 
     @contextmanager
@@ -121,6 +123,8 @@ class TapeRecord:
         steps = self.values.setdefault(name, [])
         k = len(steps)
         steps.append(tensor.numpy())
+        self.made_by.setdefault(name, tensor._node.op.name if tensor._node is not None else "")
+        self.wants = self.wants or tensor.requires_grad
         if tensor.requires_grad:
             tensor.register_hook(self._arrival(name, self.steps - 1 - k if self.reverse else k))
 

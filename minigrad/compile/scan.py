@@ -20,6 +20,7 @@ from .node import SCAN
 from .padding import Episodic, padded
 from .recall import recalled
 from .result import ScanResult
+from .schedule import asked_for
 from .unroll import Cell, check_mask, check_resets, sizes, unroll
 from .windows import in_windows
 
@@ -35,7 +36,7 @@ def scan(
     mode: str = "fused",
     *,
     truncate: int | None = None,
-    checkpoint: int | None = None,
+    checkpoint: int | str | None = None,
     record: Iterable[str] | bool | None = None,
     mask: Any = None,
     resets: Any = None,
@@ -64,12 +65,18 @@ def scan(
     lengths, mask, resets, reverse: as in `unroll`: which steps of a row are real, as lengths (B,)
         or as a mask (T, B) of bool, and where episodes begin, (T, B) of bool. What xs holds in
         other than real steps is not read, and the loops leave these out: they cost nothing, forward
-        and backward. (While somebody records they are computed, so that the record has them.)
+        and backward. (While somebody records they are computed, so that the record has them, and in
+        `mg.jit`.)
     mode: "fused", or "tape" for `unroll` itself, the specification of what this computes.
     truncate: gradients pass no further back than the beginning of each window of so many steps
         (truncated BPTT).
-    checkpoint: keep only the state at every so many steps, and compute what is between again
-        during BPTT: memory grows with T / checkpoint + checkpoint.
+    checkpoint: keep the state at some steps, and compute what is between again during BPTT. A size
+        with its unit ("64 MiB", "1.5 GB"): what states and the insides of steps take together stays
+        below it, beside xs, ys and their gradients; every step is computed twice where that is
+        enough, else more often (`explain()` says how often). "auto": 64 MiB, or the least with
+        which no step is computed more than twice. A number of steps n: the state at every n-th.
+        Values, and the gradients of init and xs, are to the bit those without; the gradient of what
+        the cell reads, a sum over steps, is summed segment by segment, and may differ by rounding.
     record: names marked by `mg.tap` in the cell (True: all that have a row for each of the batch)
         whose values (T, B, ...) and, after backward, norms of gradients (T, B) are kept, in
         `.record` of the result. A name stands for one value of a step.
@@ -78,8 +85,8 @@ def scan(
     the last state; ys is a tree of Tensors (T, B, ...), ys[t] being that of xs[t] both ways.
     Raises TraceError for what cannot be compiled, ShapeError or DTypeError if the state changes its
     type, naming the component, or lengths, mask or resets do not fit; ValueError for a mode, a
-    number of steps or a name that makes no sense, for lengths with a mask and for record with
-    checkpoint.
+    number of steps or a name that makes no sense, for lengths with a mask, and for a size that is
+    too small, naming one that is not.
 
     >>> from minigrad import tap
     >>> w = Tensor([[0.5]], requires_grad=True)
@@ -92,7 +99,9 @@ def scan(
     >>> ys.tolist(), result.record.norms["h"].tolist()  # dh_T/dh_t = w^(T - t)
     ([[[1.0]], [[0.5]], [[0.25]]], [0.25, 0.5, 1.0])
     """
+    ragged = lengths is not None or mask is not None
     plain = resets is None and truncate is None and checkpoint is None and not record
+    plain = plain and not (ragged and switches.jit is not None)
     if plain and mode == "fused" and switches.mode != 2 and not switches.listeners:
         found = recalled(cell, init, xs, reverse, lengths, mask)
         if found is not None:
@@ -102,9 +111,10 @@ def scan(
     init, xs = _tensors(init), _tensors(xs)
     time, batch = sizes("scan", xs)
     if any(t._trace is not None for t in (*leaves(init), *leaves(xs))):
-        limited = lengths is not None or mask is not None or resets is not None
-        return _inside(cell, init, xs, limited, reverse, truncate, record, time)
-    window = _windows("truncate", truncate), _windows("checkpoint", checkpoint)
+        return _inside(
+            cell, init, xs, ragged or resets is not None, reverse, truncate, record, time
+        )
+    window, parts = _window(truncate), asked_for(checkpoint)
     specified: tuple[Any, ...] = ()
     real = check_mask("scan", lengths, mask, time, batch)
     begins = check_resets("scan", resets, real, time, batch, reverse)
@@ -113,19 +123,19 @@ def scan(
         cell, xs = Episodic(cell, init), (xs, as_tensor(begins))
     if real is not None and not real.all():
         packed = mode == "fused" and not record and not switches.listeners
+        packed = packed and switches.jit is None  # where steps lie is no call that runs again
         cell, xs, cleaned = padded(cell, xs, real, packed)
         own_xs = cleaned if begins is None else cleaned[0]
     if cell is not own:
         specified = (own, init, own_xs, None, reverse, real, resets)
     options: dict[str, Any] = {"mode": mode, "record": record}
-    if window[0] is not None:
+    if window is not None:
         options["checkpoint"] = checkpoint
-        return in_windows(scan, cell, init, xs, reverse, window[0], time, options)
-    if window[1] is not None and window[1] < time:
-        _refuse_record(record)
-        return checkpointed(scan, cell, init, xs, reverse, mode, window[1], time)
+        return in_windows(scan, cell, init, xs, reverse, window, time, options)
+    if parts is not None:
+        return checkpointed(scan, cell, init, xs, reverse, mode, record, parts)
     if mode == "tape":
-        exact = window == (None, None) and not record
+        exact = not record
         return on_tape(cell, init, xs, reverse, record, specified if exact else ())
     return fused(cell, init, xs, batch, reverse, record)
 
@@ -158,17 +168,9 @@ def _tensors(tree: Any) -> Any:
     return map_leaves(as_tensor, tree)
 
 
-def _windows(name: str, steps: Any) -> int | None:
-    if steps is None:
+def _window(truncate: Any) -> int | None:
+    if truncate is None:
         return None
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"scan: {name} is a number of steps, an integer >= 1; got {steps!r}.")
-    return int(steps)
-
-
-def _refuse_record(record: Any) -> None:
-    if record or any(listener.whole_scans for listener in switches.listeners):
-        raise ValueError(
-            "scan: record= or mg.flow.record() with checkpoint= would keep every step after all; "
-            "leave one out."
-        )
+    if isinstance(truncate, bool) or not isinstance(truncate, (int, np.integer)) or truncate < 1:
+        raise ValueError(f"scan: truncate is a number of steps, an integer >= 1; got {truncate!r}.")
+    return int(truncate)

@@ -128,7 +128,7 @@ def _flags(who: str, what: str, given: Any, time: int, batch: int) -> np.ndarray
         raise DTypeError(
             f"{who}: {what} should be of bool, got {describe(array)}; write {what} != 0."
         )
-    return np.array(array)  # the caller may write into his own
+    return array.copy()  # the caller may write into his own
 
 
 def check_lengths(who: str, lengths: Any, time: int, batch: int, least: int = 1) -> np.ndarray:

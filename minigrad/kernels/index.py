@@ -1,21 +1,43 @@
-"""Adding rows at integer positions: the gradient of looking rows up, as an embedding does."""
+"""Rows at integer positions: looking them up, as an embedding does, and its gradient, which adds.
+
+Looking up is divided among the threads by rows of the index, adding by columns, so that what is
+added to a row is added in the order of the index for any number of threads.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from minigrad.errors import ShapeError
-from minigrad.kernels import jit
-from minigrad.kernels.compiler import build
+from minigrad.kernels import arena, jit
+from minigrad.kernels.compiler import Kernel, build
+from minigrad.kernels.work import ENTRY, Work, run, words
 
 Array = np.ndarray
 
-_SIGNATURE = "int64(int64, int64, int64, int64, int64, int64)"
+PART = 1 << 15  # numbers that a thread copies at once
+COLUMNS = 32  # that a thread adds: a cache line or more of each row
+
+
+def take_rows(table: Array, index: Array) -> Array:
+    """table[index], in new memory: (N, ...) and integers of any shape -> (*index.shape, ...).
+
+    table: contiguous. Negative indices count from the end. Raises ShapeError for one outside
+    -N .. N-1.
+
+    >>> take_rows(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1, -1, 0]))[:, 0]
+    array([3., 3., 1.])
+    """
+    if jit.mode() == "plain" or not table.size:
+        if index.size and (index.min() < -len(table) or index.max() >= len(table)):
+            raise _outside(index, len(table))
+        return np.asarray(table[index])
+    values = arena.empty((*index.shape, *table.shape[1:]), table.dtype)
+    _run(take_rows_work(table, np.ascontiguousarray(index, np.int64), values), index)
+    return values
 
 
 def scatter_add(out: Array, index: Array, values: Array) -> None:
@@ -39,16 +61,46 @@ def scatter_add(out: Array, index: Array, values: Array) -> None:
     places = np.ascontiguousarray(index, np.int64)
     shape = (*index.shape, *out.shape[1:])
     rows = values if values.shape == shape else np.broadcast_to(values, shape)
-    rows = np.ascontiguousarray(rows, out.dtype)
+    _run(scatter_add_work(out, places, np.ascontiguousarray(rows, out.dtype)), index)
+
+
+def take_rows_work(table: Array, index: Array, values: Array) -> list[Work]:
+    """values = table[index], prepared: first the index is looked at, which leaves in the last word
+    of the job how many are outside. All arrays are contiguous, the index of int64.
+    """
+    width = math.prod(table.shape[1:])
+    at_once = max(PART // max(width, 1), 1)
+    return _works("gather", table, index, values, at_once, -(-index.size // at_once))
+
+
+def scatter_add_work(out: Array, index: Array, values: Array) -> list[Work]:
+    """out[index] += values, prepared in the same way."""
     width = math.prod(out.shape[1:])
-    table, wanted, added = out.ctypes.data, places.ctypes.data, rows.ctypes.data
-    if not _kernel(out.dtype)(table, n, wanted, added, places.size, width):
-        raise _outside(index, n)
+    several = values.size > PART and width >= 2 * COLUMNS
+    at_once = COLUMNS if several else max(width, 1)
+    return _works("scatter_add", out, index, values, at_once, -(-width // at_once))
+
+
+def _works(
+    entry: str, table: Array, index: Array, values: Array, at_once: int, parts: int
+) -> list[Work]:
+    addresses, width = map(arena.address, (table, index, values)), math.prod(table.shape[1:])
+    job = words(*addresses, len(table), index.size, width, at_once, 0)  # in the order of scatter.py
+    kernel = _kernel(entry, table.dtype)
+    return [Work(kernel, "check", job, 1), Work(kernel, "part", job, parts)]
+
+
+def _run(works: list[Work], index: Array) -> None:
+    check, part = works
+    run(*check)
+    if part.job[-1]:
+        raise _outside(index, int(part.job[3]))
+    run(*part)
 
 
 def _outside(index: Array, n: int) -> ShapeError:
     return ShapeError(
-        f"scatter_add: indices reach from {index.min()} to {index.max()}; there are {n} rows, "
+        f"index: integers reach from {index.min()} to {index.max()}; there are {n} rows, "
         f"expected {-n} to {n - 1}."
     )
 
@@ -59,12 +111,16 @@ from numba import REAL
 from minigrad.kernels import scatter
 
 
-def scatter_add(table, height, index, values, count, width):
-    return scatter.scatter_add(table, height, index, values, count, width, REAL)
+def check(job, index):
+    scatter.check(job)
+
+
+def part(job, index):
+    scatter.ENTRY(job, index, REAL)
 """
 
 
 @cache
-def _kernel(dtype: np.dtype) -> Callable[..., Any]:
-    text = _TEXT.replace("REAL", dtype.name)
-    return build("scatter_add", text, {"scatter_add": _SIGNATURE}).function("scatter_add")
+def _kernel(entry: str, dtype: np.dtype) -> Kernel:
+    text = _TEXT.replace("REAL", dtype.name).replace("ENTRY", entry)
+    return build(entry, text, {"check": ENTRY, "part": ENTRY})

@@ -190,9 +190,9 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """
     try:
         if out is None:
-            if a.ndim == b.ndim == 2 and len(a) * b.shape[1] >= _LARGE and a.shape[1] == len(b):
-                return _products[a.dtype](a, b, arena.empty((len(a), b.shape[1]), a.dtype))
-            return _products[a.dtype](a, b)
+            if a.size * b.size < _LARGE or not _gives_much(a, b):
+                return _products[a.dtype](a, b)
+            return _products[a.dtype](a, b, arena.empty((len(a), b.shape[1]), a.dtype))
         # NumPy makes room for factors that overlap with the result, but not for the same array.
         a, b = (x.copy() if np.may_share_memory(x, out) else x for x in (a, b))
         return _products[a.dtype](a, b, out)
@@ -213,6 +213,12 @@ def product(dtype: np.dtype) -> Callable[..., Array]:
     if dtype not in _products:
         _products[dtype] = _function(dtype)
     return _products[dtype]
+
+
+def _gives_much(a: Array, b: Array) -> bool:
+    """Whether the result of two matrices is large."""
+    fits = a.ndim == 2 == b.ndim and a.shape[1] == len(b)
+    return fits and len(a) * b.shape[1] >= _LARGE
 
 
 def _function(dtype: np.dtype) -> Callable[..., Array]:

@@ -51,7 +51,7 @@ ARRIVED = 96  # how often a part of the job has come to a meeting
 WORKERS, WORDS = 104, 104 + MOST_THREADS  # thread ids
 
 SPINS = 2000  # pauses of a worker without a job: 10 us on Zen 4, more where a pause is longer
-PATIENCE = 200  # ... of a thread that waits for another, which may have lost its CPU
+PATIENCE = 50  # ... of one that waits for another, which may have lost its CPU, perhaps to it
 SIG_BLOCK = int(getattr(signal, "SIG_BLOCK", 0))
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)

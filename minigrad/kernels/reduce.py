@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.kernels import jit
+from minigrad.kernels import jit, threads
 from minigrad.kernels.compiler import build
 from minigrad.kernels.ufunc import LOOP, ufunc
+from minigrad.kernels.work import ENTRY
 
 Array = np.ndarray
 
@@ -83,6 +84,40 @@ def _fold(fold: str, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
 
 
 _NUMPY: _Plan = ([], ())
+_Call = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def calls(fold: str, x: Array, axis: tuple[int, ...], y: Array) -> list[_Call]:
+    """The calls that write a fold ("sum", "max", "min") of x into y, a contiguous array.
+
+    Prepared once, for arrays that stay where they are. Empty where NumPy does it.
+    """
+    key = fold, x.dtype, x.shape, x.strides, axis, False
+    plan = _plans.get(key) or _make_plan(key, x)
+    if plan is _NUMPY:
+        return []
+    found: list[_Call] = []
+    steps = plan[0]
+    if not steps:
+        return [(y.__setitem__, (..., x.reshape(y.shape)))]
+    for k, (loop, shape, view) in enumerate(steps):
+        rows = _seen(x, shape, view)
+        if not np.may_share_memory(rows, x):
+            found.append((_copy, (rows, x, shape, view)))
+        folded = np.asarray(loop(rows))
+        target = folded if k < len(steps) - 1 else y.reshape(folded.shape)
+        found.append((loop, (rows, target)))
+        x = target
+    return found
+
+
+def _seen(x: Array, shape: tuple[int, ...] | None, view: Callable[[Array], Array] | None) -> Array:
+    rows = x if shape is None else x.reshape(shape)
+    return rows if view is None else view(rows)
+
+
+def _copy(rows: Array, x: Array, shape: Any, view: Any) -> None:
+    rows[...] = _seen(x, shape, view)
 
 
 def _numpy(fold: str, x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
@@ -152,13 +187,34 @@ def _copied(x: Array) -> Array:
     return x.copy()
 
 
-_TEXT = """from numba import {dtype}, int32
+_TEXT = """from numba import {dtype}, int32, int64
 
-from minigrad.kernels.folds import {function}
+from minigrad.kernels.folds import OWN, {function}, divided, own_part
+from minigrad.kernels.intrinsics import array, stack, static
 
 
 def fold(context, args, dims, steps, auxiliary):
-    {function}(args, dims, steps, {arguments})
+    table = array(static(), 1, int64)
+    if dims == 0:  # to hand over the table
+        table[0] = args
+    elif not divided(table[0], args, dims, steps, {columns}, {size}):
+        {function}(args, dims, steps, {arguments})
+    return int32(0)
+
+
+def share(job, index):
+    own = array(stack(OWN, int64), OWN, int64)
+    own_part(job, index, own, {columns})
+    first = int64(own.ctypes.data)
+    {function}(first, first + 16, first + 40, {arguments})
+"""
+_RUNNING = """from numba import {dtype}, int32
+
+from minigrad.kernels.folds import running
+
+
+def fold(context, args, dims, steps, auxiliary):
+    running(args, dims, steps, {dtype})
     return int32(0)
 """
 
@@ -166,8 +222,19 @@ def fold(context, args, dims, steps, auxiliary):
 @cache
 def _loop(fold: str, way: str, dtype: np.dtype) -> Callable[..., Any]:
     """The gufunc of one kind of fold."""
-    function = way if way == "running" else f"{way}_{'sum' if fold == 'sum' else 'extreme'}"
-    arguments = dtype.name + {"sum": "", "max": ", 1", "min": ", -1"}[fold]
-    text = _TEXT.format(dtype=dtype.name, function=function, arguments=arguments)
-    kernel = build(f"{fold}_{way}", text, {"fold": LOOP})
-    return ufunc(f"{fold}_{way}", kernel["fold"], f"{dtype.char}->{dtype.char}", _CORE[way])
+    name, types = f"{fold}_{way}", f"{dtype.char}->{dtype.char}"
+    if way == "running":
+        kernel = build(name, _RUNNING.format(dtype=dtype.name), {"fold": LOOP})
+        return ufunc(name, kernel["fold"], types, _CORE[way])
+    text = _TEXT.format(
+        dtype=dtype.name,
+        function=f"{way}_{'sum' if fold == 'sum' else 'extreme'}",
+        arguments=dtype.name + {"sum": "", "max": ", 1", "min": ", -1"}[fold],
+        columns=int(way == "across"),
+        size=dtype.itemsize,
+    )
+    kernel = build(name, text, {"fold": LOOP, "share": ENTRY})
+    pool = threads.links()["minigrad_parallel_for"]
+    table = jit.for_good(np.array([kernel["share"], pool], np.int64))
+    kernel.function("fold")(0, table.ctypes.data, 0, 0, 0)
+    return ufunc(name, kernel["fold"], types, _CORE[way])

@@ -1,4 +1,9 @@
-"""Rows added to the rows of a table that an index names, in the order of the index."""
+"""Rows of a table that an index names: read in its order, or added to in its order.
+
+A job is the words TABLE, INDEX, VALUES: addresses of (height, width) and (count, width) of one
+element type, and of (count) int64, all contiguous; HEIGHT, COUNT, WIDTH; AT_ONCE, how much is done
+in a part; and OUTSIDE, how many of the index name no row. Those are left out.
+"""
 
 # mypy: ignore-errors
 
@@ -6,24 +11,54 @@ from __future__ import annotations
 
 from numba import int64, njit
 
-from minigrad.kernels.intrinsics import array, inner, row
+from minigrad.kernels.intrinsics import array, inner, row, wide
+
+TABLE, INDEX, VALUES, HEIGHT, COUNT, WIDTH, AT_ONCE, OUTSIDE, WORDS = range(9)
+
+indexed = njit(**inner)
 
 
-@njit(**inner)
-def scatter_add(table, height, index, values, count, width, dtype):
-    """table[index] += values; 1 when done, 0 with nothing done if an index is outside.
+@indexed
+def check(job_):
+    """Counts what is outside of -height .. height - 1."""
+    job = array(job_, WORDS, int64)
+    places, height, outside = array(job[INDEX], job[COUNT], int64), job[HEIGHT], int64(0)
+    for i in range(places.size):
+        outside += (places[i] < -height) | (places[i] >= height)
+    job[OUTSIDE] = outside
 
-    table, index, values: addresses of (height, width) and (count, width) of `dtype`, and of (count)
-    int64; contiguous. A row that is named twice is added to twice.
+
+@indexed
+def gather(job_, part, dtype):
+    """values = table[index], AT_ONCE rows a part."""
+    job = array(job_, WORDS, int64)
+    height, count, width = job[HEIGHT], job[COUNT], job[WIDTH]
+    table = array(job[TABLE], (height, width), dtype)
+    values, places = array(job[VALUES], (count, width), dtype), array(job[INDEX], count, int64)
+    begin = part * job[AT_ONCE]
+    for i in range(begin, min(count, begin + job[AT_ONCE])):
+        place = places[i] + (height if places[i] < 0 else 0)
+        if 0 <= place < height:
+            x, y = row(table, place), row(values, i)
+            for j in range(width):
+                y[j] = x[j]
+
+
+@indexed
+def scatter_add(job_, part, dtype):
+    """table[index] += values, AT_ONCE columns a part. A row that is named twice is added to twice,
+    in the order of the index.
     """
-    to, rows = array(table, (height, width), dtype), array(values, (count, width), dtype)
-    places = array(index, count, int64)
+    wide()
+    job = array(job_, WORDS, int64)
+    height, count, width = job[HEIGHT], job[COUNT], job[WIDTH]
+    table = array(job[TABLE], (height, width), dtype)
+    values, places = array(job[VALUES], (count, width), dtype), array(job[INDEX], count, int64)
+    begin = part * job[AT_ONCE]
+    end = min(width, begin + job[AT_ONCE])
     for i in range(count):
-        if places[i] < -height or places[i] >= height:
-            return 0
-    for i in range(count):
-        place = places[i]
-        y, x = row(to, place + height if place < 0 else place), row(rows, i)
-        for j in range(width):
-            y[j] += x[j]
-    return 1
+        place = places[i] + (height if places[i] < 0 else 0)
+        if 0 <= place < height:
+            y, x = row(table, place), row(values, i)
+            for j in range(begin, end):
+                y[j] += x[j]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from .. import checks, ops
 from ..border import plain
 from ..errors import DTypeError, ShapeError, TraceError, describe
-from ..random import default_generator
+from ..random import default_generator, drawn
+from ..tape import state
 from ..tensors import Tensor, as_tensor
 from . import init
 from .module import Module, Parameter
@@ -55,7 +57,9 @@ class Linear(Module):
                 f"Linear: expected (..., {self.in_features}), got {describe(x)}; "
                 f"in_features is the size of the last axis."
             )
-        return linear(x, self.weight, self.bias)
+        if self.bias is None:
+            return linear(x, self.weight)
+        return ops.linear(x, self.weight, self.bias)
 
     def describe(self) -> str:
         bias = "" if self.bias is not None else ", bias=False"
@@ -102,7 +106,8 @@ class Embedding(Module):
         rows = ops.take(self.weight, index)
         if self.padding_idx is None:
             return rows
-        return ops.where((index != self.padding_idx)[..., None], rows, rows.detach())
+        real = ops.not_equal(index, self.padding_idx)
+        return ops.where(real.reshape((*real.shape, 1)), rows, rows.detach())
 
     def describe(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
@@ -117,12 +122,26 @@ def check_indices(who: str, indices: Any, n: int) -> Any:
     index = plain(indices)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{who}: expected integers, got {describe(index)}.")
-    if index.size and not (index.min() >= 0 and index.max() < n):
+    if state.jit is not None:
+        state.jit.checks(who, index, partial(_check_range, who, n))
+    else:
+        _check_range(who, n, index)
+    return index
+
+
+def _check_range(who: str, n: int, index: np.ndarray) -> None:
+    if index.size and not _all_below(index, n):
         raise ShapeError(
             f"{who}: expected integers from 0 to {n - 1}, got some from {index.min()} to "
             f"{index.max()}."
         )
-    return index
+
+
+def _all_below(index: Any, n: int) -> bool:
+    """Whether all are in 0 .. n - 1."""
+    if index.dtype == np.int64:  # in one pass: read without its sign, -1 is very large
+        return bool(np.maximum.reduce(index.view(np.uint64), None) < n)
+    return bool(index.min() >= 0 and index.max() < n)
 
 
 class LayerNorm(Module):
@@ -202,9 +221,9 @@ def drop(x: Tensor, p: float, generator: np.random.Generator | None) -> Tensor:
             "all steps before and pass them in as xs (ZoneoutLSTMCell does), call eval(), or run "
             "this cell with mode='tape'."
         )
-    kept = default_generator(generator).random(x.shape) >= p
+    random, shape, dtype = default_generator(generator).random, x.shape, x.dtype
     scale = 0.0 if p == 1.0 else 1.0 / (1.0 - p)
-    return x * (kept * scale).astype(x.dtype)
+    return x * drawn(lambda: ((random(shape) >= p) * scale).astype(dtype))
 
 
 class Sequential(Module):

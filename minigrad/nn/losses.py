@@ -31,8 +31,7 @@ def cross_entropy(
     0.6931
     """
     logits = as_tensor(logits, "cross_entropy")
-    index, kept = _targets("cross_entropy", logits, targets, ignore_index)
-    return _picked(ops.log_softmax(logits, axis=-1), index, kept, "cross_entropy", reduction)
+    return ops.cross_entropy(logits, plain(targets), ignore_index, reduction)
 
 
 def nll_loss(
@@ -43,8 +42,19 @@ def nll_loss(
     Arguments and errors as in cross_entropy.
     """
     log_probabilities = as_tensor(log_probabilities, "nll_loss")
-    index, kept = _targets("nll_loss", log_probabilities, targets, ignore_index)
-    return _picked(log_probabilities, index, kept, "nll_loss", reduction)
+    index, kept = _targets(log_probabilities, targets, ignore_index)
+    loss = -ops.take_along_axis(log_probabilities, index[..., None], axis=-1).reshape(index.shape)
+    if kept is None:
+        return _reduce(loss, "nll_loss", reduction)
+    loss = ops.where(kept, loss, 0.0)
+    if reduction != "mean":
+        return _reduce(loss, "nll_loss", reduction)
+    if not kept.any():
+        raise ValueError(
+            "nll_loss: every target is ignore_index, so there is no mean; use reduction='sum', or "
+            "skip this batch."
+        )
+    return ops.sum(loss) / int(kept.sum())
 
 
 def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -103,39 +113,20 @@ def _difference(who: str, prediction: Any, target: Any) -> Tensor:
     return x - y
 
 
-def _targets(
-    who: str, x: Tensor, targets: Any, ignore_index: int
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _targets(x: Tensor, targets: Any, ignore_index: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Class numbers that are safe to index with, and a mask of those that count (None: all)."""
     index = plain(targets)
     if not x.ndim or index.shape != x.shape[:-1]:
         raise ShapeError(
-            f"{who}: {describe(x)} has its classes on the last axis, so targets should be "
+            f"nll_loss: {describe(x)} has its classes on the last axis, so targets should be "
             f"{list(x.shape[:-1])}, got {describe(index)}."
         )
     if index.dtype.kind not in "iu":
-        raise DTypeError(f"{who}: targets are class numbers, integers; got {describe(index)}.")
+        raise DTypeError(f"nll_loss: targets are class numbers, integers; got {describe(index)}.")
     kept = index != ignore_index
     if kept.all():
-        return check_indices(f"{who}: targets", index, x.shape[-1]), None
-    return check_indices(f"{who}: targets", np.where(kept, index, 0), x.shape[-1]), kept
-
-
-def _picked(
-    log_p: Tensor, index: np.ndarray, kept: np.ndarray | None, who: str, reduction: str
-) -> Tensor:
-    loss = -ops.take_along_axis(log_p, index[..., None], axis=-1).reshape(index.shape)
-    if kept is None:
-        return _reduce(loss, who, reduction)
-    loss = ops.where(kept, loss, 0.0)
-    if reduction != "mean":
-        return _reduce(loss, who, reduction)
-    if not kept.any():
-        raise ValueError(
-            f"{who}: every target is ignore_index, so there is no mean; use reduction='sum', or "
-            f"skip this batch."
-        )
-    return ops.sum(loss) / int(kept.sum())
+        return check_indices("nll_loss: targets", index, x.shape[-1]), None
+    return check_indices("nll_loss: targets", np.where(kept, index, 0), x.shape[-1]), kept
 
 
 def _reduce(loss: Tensor, who: str, reduction: str) -> Tensor:

@@ -24,6 +24,7 @@ import numpy as np
 
 from ..dtypes import supported
 from ..errors import DTypeError, StateDictError
+from ..switches import edits
 from ..tape import scope
 from ..tape import state as switches
 from ..tensors import Tensor
@@ -64,6 +65,8 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if switches.jit is not None:
+            switches.jit.entered(self)
         if switches.listeners or switches.tape is not None:
             return self._watched(args, kwargs)
         if not self.scope_name:
@@ -103,6 +106,7 @@ class Module:
             value.scope_name = name
         elif isinstance(value, Parameter) and not value.name:
             value.name = name
+        edits.count += 1
         super().__setattr__(name, value)
 
     # -- members -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from .. import checks, ops
 from ..border import plain
 from ..compile.beside import beside
 from ..compile.scan import scan
+from ..compile.schedule import asked_for
 from ..compile.unroll import check_mask, check_resets
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import state as switches
@@ -34,6 +35,8 @@ _SUFFIXED = re.compile(r"(?P<name>.+)_l(?P<layer>\d+)(?P<reverse>_reverse)?")
 
 def _in_front(t: Tensor) -> Tensor:
     """(B, ...) -> (1, B, ...), a view."""
+    if t._trace is not None:  # in the cell of a scan
+        return ops.expand_dims(t, 0)
     return viewed(ops.expand_dims, t, {"axis": 0}, t._data[None])
 
 
@@ -67,6 +70,9 @@ class Recurrent(Module):
     dropout: in training, on the outputs of every layer but the last; drawn from `generator`.
     mode: "fused" compiles the step of each cell into one loop with `mg.scan`; "tape" runs every
         step as eager operations, which a Tape or a drawing shows one by one.
+    checkpoint: as in `mg.scan`, for sequences too long to keep all that BPTT reads: "auto", a size
+        ("64 MiB", for each layer and direction) or a number of steps.
+    A row of a batch has the bits that it has alone, forward and in the gradients of x and state.
 
     `layer(x, state=None, lengths=None, mask=None, resets=None) -> (output, final)`:
     x (T, B, I), or (T, I) for one sequence without a batch, and then nothing has a batch axis.
@@ -105,6 +111,7 @@ class Recurrent(Module):
         return_sequences: bool = True,
         mode: str = DEFAULT_MODE,
         generator: np.random.Generator | None = None,
+        checkpoint: int | str | None = None,
     ):
         self._check_options(num_layers, merge, mode)
         input_size = checks.size(f"{self._who}: input_size", input_size)
@@ -118,7 +125,7 @@ class Recurrent(Module):
         self.batch_first, self.bidirectional = batch_first, bidirectional
         self.dropout = dropout
         self.merge, self.return_sequences, self.mode = merge, return_sequences, mode
-        self.generator = generator
+        self.generator, self.checkpoint = generator, asked_for(checkpoint, self._who)
         self.cells: list[Any] = []  # layer 0 forward, layer 0 reverse, layer 1 forward, ...
         size = input_size
         for layer in range(num_layers):
@@ -186,7 +193,10 @@ class Recurrent(Module):
         draw = getattr(cell, "draw", None)
         drawn = None if draw is None else draw(xs.shape[0], xs.shape[1])
         given = xs if drawn is None else (xs, drawn)
-        result = scan(cell, state, given, None, reverse, self.mode, mask=mask, resets=resets)
+        result = scan(
+            cell, state, given, None, reverse, self.mode, checkpoint=self.checkpoint, mask=mask,
+            resets=resets,
+        )  # fmt: skip
         return *result, result.explanation  # kept for explain(), where the result holds the graph
 
     def _side_by_side(
@@ -233,10 +243,10 @@ class Recurrent(Module):
                 f"{self._who}: expected x of shape {axes}, or (T, I) without a batch, with "
                 f"I = input_size = {self.input_size} and no empty axis; got {describe(x)}."
             )
-        if array.dtype.kind != "f":
+        if x.dtype.kind != "f":
             raise DTypeError(f"{self._who}: expected x of floats, got {describe(x)}.")
-        wanted = self._dtype() or array.dtype
-        if array.dtype != wanted:
+        wanted = self._dtype() or x.dtype
+        if x.dtype != wanted:
             raise DTypeError(
                 f"{self._who}: x is {describe(x)} and the weights are {wanted}; use "
                 f"x.astype(np.{wanted}), or layer.to(np.{x.dtype})."
@@ -391,7 +401,7 @@ class Recurrent(Module):
             "dropout": 0.0,
             "bidirectional": False,
         }
-        defaults |= {"merge": "concat", "return_sequences": True}
+        defaults |= {"merge": "concat", "return_sequences": True, "checkpoint": None}
         shown = {name: getattr(self, name) for name in defaults}
         parts += [f"{k}={v!r}" for k, v in shown.items() if v != defaults[k]]
         return ", ".join(parts)

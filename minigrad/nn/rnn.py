@@ -30,6 +30,7 @@ class _BuiltIn(Recurrent):
         mode: str = DEFAULT_MODE,
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
+        checkpoint: int | str | None = None,
         **cell_options: Any,
     ):
         self.hidden_size, self.bias, self.cell_options = hidden_size, bias, cell_options
@@ -45,6 +46,7 @@ class _BuiltIn(Recurrent):
             return_sequences=return_sequences,
             mode=mode,
             generator=generator,
+            checkpoint=checkpoint,
         )
 
     def describe(self) -> str:

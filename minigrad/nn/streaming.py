@@ -199,11 +199,11 @@ def _prepared(layer: Recurrent, state: Any, x: Array) -> _Ready | None:
     for i, cell in enumerate(layer.cells):
         own = [wrap(t._data[i], None, False) for t in leaves(state)]
         known = noted(cell, rebuild(cell.init_state(1), own), wrap(ready.y, None, False))
-        if known is None or known[0].outside is None or known[0].known.outputs[1] != 0:
+        if known is None or (outside := known[0].outside) is None or known[0].known.outputs[1] != 0:
             return None
         found, given = known
         raw = [t._data for t in (*given, *found.known.held)]
-        arrays = found.outside.forward(raw).given
+        arrays = outside.forward(raw).given
         at = arranged(found.known.compiled, arrays, 1, len(x), False, ())
         ready.add(cell, found, Prepared(at, arrays), raw[: at.carries])
     return ready

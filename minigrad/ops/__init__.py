@@ -15,10 +15,11 @@ from .compare import (
     equal, greater, greater_equal, less, less_equal, logical_and, logical_not, logical_or,
     not_equal, where, zero_or_nan,
 )
-from .composite import METHODS, dot, log_softmax, logsumexp, mean, power, softmax, split, std, var
+from .composite import METHODS, dot, mean, power, split, std, var
 from .exponential import cos, exp, expm1, log, log1p, sin, sqrt
 from .index import getitem, one_hot, plain_index, scatter, take, take_along_axis
-from .matrix import matmul
+from .logits import cross_entropy, log_softmax, logsumexp, softmax
+from .matrix import linear, matmul
 from .reduce import cumsum, max, min, sum, sum_to
 from .view import (
     astype, broadcast_to, concatenate, expand_dims, flip, pad, reshape, roll, squeeze, stack,

@@ -15,11 +15,11 @@ from ..axes import canonical_axes, canonical_axis
 from ..errors import ShapeError
 from .arithmetic import divide, float_power, multiply, square, subtract
 from .compare import equal, where
-from .exponential import exp, log1p, sqrt
+from .exponential import sqrt
 from .index import as_array, getitem
 from .matrix import matmul
-from .reduce import max, sum
-from .view import astype, reshape, squeeze, transpose
+from .reduce import sum
+from .view import astype, reshape, transpose
 
 METHODS: dict[str, Callable[..., Any]] = {}
 
@@ -82,31 +82,6 @@ def std(x, axis=None, keepdims=False, ddof=0):
 
 
 @_method
-def logsumexp(x, axis=-1, keepdims=False):
-    """y = ln sum e^x over `axis`, without overflow: the largest is taken out first."""
-    x = as_array(x)
-    top = _top(x, axis)
-    y = _log_sum(subtract(x, top), axis) + top
-    return y if keepdims else squeeze(y, canonical_axes(axis, len(x.shape)))
-
-
-@_method
-def softmax(x, axis=-1):
-    """y_i = e^x_i / sum_j e^x_j over `axis`; sums to 1, never overflows."""
-    x = as_array(x)
-    e = exp(subtract(x, _top(x, axis)))
-    return divide(e, sum(e, axis=axis, keepdims=True))
-
-
-@_method
-def log_softmax(x, axis=-1):
-    """y_i = x_i - ln sum_j e^x_j over `axis`; exact where softmax(x) would underflow."""
-    x = as_array(x)
-    shifted = subtract(x, _top(x, axis))
-    return subtract(shifted, _log_sum(shifted, axis))
-
-
-@_method
 def split(x, sections, axis=0):
     """x cut along `axis` into `sections` equal parts (an int) or before each index (a list).
 
@@ -151,25 +126,6 @@ def moved(x, source, to):
     axes = list(range(len(x.shape)))
     axes.insert(to, axes.pop(source))
     return transpose(x, axes)
-
-
-def _top(x, axis):
-    """The largest along axis (0 where infinite, or over an empty axis), by which x is moved.
-
-    Its gradient cancels out in exact arithmetic, and is recorded all the same. In floating point it
-    gives the largest element minus the sum of the others' gradients, where its own, p - 1 for a
-    probability p that rounds to 1, would be 0.
-    """
-    largest = max if _count(x, axis) else sum
-    top = largest(x, axis=axis, keepdims=True)
-    return where(equal(top - top, 0.0), top, 0.0)
-
-
-def _log_sum(shifted, axis):
-    """ln sum e^shifted, the largest being 0: what little the others add to its 1 is not lost."""
-    e, largest = exp(shifted), equal(shifted, 0.0)
-    ones = sum(where(largest, e, 0.0), axis=axis, keepdims=True)
-    return log1p(sum(where(largest, 0.0, e), axis=axis, keepdims=True) + (ones - 1.0))
 
 
 def _count(x, axis):

@@ -19,6 +19,8 @@ import math
 
 import numpy as np
 
+from ..kernels.matmul import matmul as kernel
+
 # fmt: off
 from .activations import (
     bell, elu, erf, gauss, gelu, leaky_relu, ndtr, relu, sech2, sigmoid, sigmoid_slope, softplus,
@@ -33,7 +35,11 @@ from .compare import (
 )
 from .exponential import cos, exp, expm1, log, log1p, sin, sqrt
 from .index import getitem, scatter
-from .matrix import matmul
+from .logits import (
+    cross_entropy, cross_entropy_pull, log_softmax, log_softmax_pull, logsumexp, softmax,
+    softmax_pull,
+)
+from .matrix import linear, matmul
 from .reduce import cumsum, max, min, sum, sum_to
 from .view import (
     astype, broadcast_to, concatenate, expand_dims, flip, pad, reshape, roll, squeeze, stack,
@@ -171,6 +177,54 @@ max.vjp(x=_share)
 min.vjp(x=_share)
 cumsum.vjp(x=lambda g, axis: flip(cumsum(flip(g, axis), axis), axis))
 
+# -- softmax and its kin: the gradients are ops, of one kernel each
+
+softmax.vjp(x=lambda g, y, axis: softmax_pull(g, y, axis))
+log_softmax.vjp(x=lambda g, y, axis: log_softmax_pull(g, y, axis))
+logsumexp.vjp(x=lambda g, x, x_shape, axis: _spread(g, x_shape, axis) * softmax(x, axis))
+softmax_pull.vjp(v=lambda g, p, axis: softmax_pull(g, p, axis))
+
+
+@softmax_pull.vjp("p")
+def _(g, v, p, axis):
+    one, mean, both, weight = (
+        sum(a, axis=axis, keepdims=True) for a in (p, v * p, g * v * p, g * p)
+    )
+    return g * (v * one - mean) + both - v * weight
+
+
+@log_softmax_pull.vjp("v")
+def _(g, log_p, axis):
+    p = exp(log_p)
+    return g * sum(p, axis=axis, keepdims=True) - sum(g * p, axis=axis, keepdims=True)
+
+
+@log_softmax_pull.vjp("log_p")
+def _(g, v, log_p, axis):
+    both, total = (sum(a, axis=axis, keepdims=True) for a in (g * v, v))
+    return exp(log_p) * (both - g * total)
+
+
+@cross_entropy.vjp("x")
+def _(g, x, index, ignore_index, reduction):
+    return cross_entropy_pull(g, x, index, ignore_index, reduction)
+
+
+@cross_entropy_pull.vjp("v")
+def _(g, x, v_shape, index, ignore_index, reduction):
+    each = g * cross_entropy_pull(np.ones(v_shape, g.dtype), x, index, ignore_index, reduction)
+    return sum(each, axis=-1 if reduction == "none" else None)
+
+
+@cross_entropy_pull.vjp("x")
+def _(g, v, x, index, ignore_index, reduction):
+    kept = (index != ignore_index)[..., None].astype(g.dtype)
+    if reduction == "mean":
+        kept /= g.dtype.type(kept.sum())
+    weight = v.reshape((*v.shape, 1)) if reduction == "none" else v
+    return softmax_pull(g * (kept * weight), softmax(x))
+
+
 # -- what moves values
 
 reshape.vjp(x=lambda g, x_shape: reshape(g, x_shape))
@@ -209,12 +263,9 @@ def _(g, arrays_shape, axis):
 
 @matmul.vjp("a")
 def _(g, b, a_shape, b_shape):
-    dims = (len(a_shape), len(b_shape))
-    if dims == (2, 2):
-        return matmul(g, b.T)
-    if dims == (1, 2):
-        return matmul(b, g)
-    if dims[1] == 1:
+    if len(b_shape) == 2:
+        return _product(g, b.T)
+    if len(b_shape) == 1:
         return multiply(g.reshape((*g.shape, 1)), b)
     left = _left(a_shape)
     ga = matmul(_rows(g, left, b_shape), swapaxes(b, -1, -2))
@@ -223,10 +274,9 @@ def _(g, b, a_shape, b_shape):
 
 @matmul.vjp("b")
 def _(g, a, a_shape, b_shape):
-    dims = (len(a_shape), len(b_shape))
-    if dims == (2, 2):
-        return matmul(a.T, g)
-    if dims == (1, 2):
+    if len(a_shape) == 2 == len(b_shape):
+        return _product(a.T, g)
+    if len(a_shape) == 1 and len(b_shape) == 2:
         return multiply(a.reshape((-1, 1)), g)
     left, right = _left(a_shape), _right(b_shape)
     if len(right) == 2:  # one product over all rows, rather than one for each leading index
@@ -235,6 +285,28 @@ def _(g, a, a_shape, b_shape):
         return matmul(columns, g.reshape((rows, right[-1]))).reshape(b_shape)
     gb = matmul(swapaxes(a.reshape(left), -1, -2), _rows(g, left, right))
     return sum_to(gb, right).reshape(b_shape)
+
+
+@linear.vjp("x")
+def _(g, weight):
+    return _product(g, weight)
+
+
+@linear.vjp("weight")
+def _(g, x, weight_shape):
+    """One product over all rows, (O, rows) @ (rows, I): no gradient to turn round."""
+    rows = math.prod(g.shape[:-1])
+    return _product(g.reshape((rows, weight_shape[0])).T, x.reshape((rows, weight_shape[1])))
+
+
+@linear.vjp("bias")
+def _(g, bias_shape):
+    return sum(g.reshape((math.prod(g.shape[:-1]), *bias_shape)), axis=0)
+
+
+def _product(a, b):
+    """a @ b; of matrices in as few steps as an eager op is worth: those of a rule do fit."""
+    return kernel(a, b) if type(a) is np.ndarray and a.ndim == 2 else matmul(a, b)
 
 
 def _left(shape):

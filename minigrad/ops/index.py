@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from ..axes import canonical_axis
 from ..border import joined, plain
 from ..errors import DTypeError, ShapeError, describe
-from ..kernels.index import scatter_add as scatter_kernel
+from ..kernels import index as kernels
 from ..kinds import view
 from ..op import sample
 
@@ -52,11 +53,28 @@ def plain_index(index):
 )
 def getitem(x, index):
     """y = x[index]: integers, slices, None, Ellipsis, integer arrays and masks, as in NumPy."""
+    if _looks_up_many_rows(x, index):
+        return kernels.take_rows(x, index)
     try:
         y = x[index]
     except IndexError as e:
         raise ShapeError(f"getitem: x is {list(x.shape)}: {e}.") from None
     return y if isinstance(y, np.ndarray) else np.asarray(y)
+
+
+_MANY = 1 << 12  # numbers that are copied sooner by a kernel of our own than by NumPy
+
+
+def _looks_up_many_rows(x, index):
+    """Whether x[index] is an embedding of some size: rows of a table, by integers."""
+    return (
+        type(index) is np.ndarray
+        and index.dtype.kind in "iu"
+        and x.dtype.kind == "f"
+        and x.ndim > 1
+        and x.flags.c_contiguous
+        and index.size * math.prod(x.shape[1:]) >= _MANY
+    )
 
 
 @getitem.check_params
@@ -84,7 +102,7 @@ def scatter(x, index, shape):
 def add_at(y, index, x):
     """y[index] += x, in place, where places named twice add up."""
     if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and y.dtype.kind == "f":
-        scatter_kernel(y, index, x)
+        kernels.scatter_add(y, index, x)
     elif _basic(index):
         y[index] += x
     else:

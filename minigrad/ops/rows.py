@@ -17,8 +17,12 @@ import numpy as np
 from ..axes import indexed, next_axis
 from ..errors import TraceError
 from ..op import mixes
-from .compare import where
+from .arithmetic import divide, subtract
+from .compare import equal, where
+from .exponential import exp, log1p
 from .index import getitem, scatter
+from .logits import cross_entropy, log_softmax, logsumexp, softmax
+from .matrix import linear
 from .reduce import cumsum, max, min, sum
 
 # isort: off
@@ -150,3 +154,52 @@ def _(x, axis):
 def _up_to(n, later):
     """mask[i, j] = j <= i, with `later` axes of one element behind."""
     return (np.arange(n)[:, None] >= np.arange(n)).reshape(n, n, *(1,) * later)
+
+
+linear.expand(lambda x, weight, bias: x @ weight.T + bias)
+
+
+@softmax.expand
+def _(x, axis):
+    e = exp(subtract(x, _top(x, axis)))
+    return divide(e, sum(e, axis=axis, keepdims=True))
+
+
+@log_softmax.expand
+def _(x, axis):
+    moved = subtract(x, _top(x, axis))
+    return subtract(moved, _log_sum(moved, axis))
+
+
+@logsumexp.expand
+def _(x, axis, keepdims):
+    top = _top(x, axis)
+    y = _log_sum(subtract(x, top), axis) + top
+    return y if keepdims else squeeze(y, axis)
+
+
+@cross_entropy.expand
+def _(x, index, ignore_index, reduction):
+    chosen = np.arange(x.shape[-1]) == index[..., None]
+    losses = -sum(where(chosen, log_softmax(x), 0.0), axis=-1)
+    if reduction == "none":
+        return losses
+    return sum(losses) / (int((index != ignore_index).sum()) if reduction == "mean" else 1)
+
+
+def _top(x, axis):
+    """The largest along axis (0 where infinite), by which x is moved.
+
+    Its gradient cancels out in exact arithmetic, and is recorded all the same. In floating point it
+    gives the largest element minus the sum of the others' gradients, where its own, p - 1 for a
+    probability p that rounds to 1, would be 0.
+    """
+    top = max(x, axis=axis, keepdims=True)
+    return where(equal(top - top, 0.0), top, 0.0)
+
+
+def _log_sum(moved, axis):
+    """ln sum e^moved, the largest being 0: what little the others add to its 1 is not lost."""
+    e, largest = exp(moved), equal(moved, 0.0)
+    ones = sum(where(largest, e, 0.0), axis=axis, keepdims=True)
+    return log1p(sum(where(largest, 0.0, e), axis=axis, keepdims=True) + (ones - 1.0))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import combinations
 
 import numpy as np
 
 from .. import versions
-from ..errors import NumericalError
-from ..norms import joint_norm
+from ..errors import GradientError, NumericalError, describe
+from ..kernels.foreach import Formula, Table
+from ..kernels.jointnorm import Limit
+from ..tape import state
 from ..tensors import Tensor
 
 Array = np.ndarray
@@ -42,22 +46,24 @@ def clip_grad_norm_(
             f"clip_grad_norm_: max_norm must be >= 0 and norm_type > 0, got {max_norm} and "
             f"{norm_type}."
         )
-    grads = _gradients(params)
-    peak, ratio = joint_norm([g._data for g in grads], norm_type)
-    norm = peak * ratio
-    if not np.isfinite(peak):
-        if error_if_nonfinite:
-            raise NumericalError(
-                f"clip_grad_norm_: the norm of the gradients is {norm}, so they cannot be scaled. "
-                f"mg.detect_anomaly() finds the operation where it began."
-            )
-        return norm
-    # 1e-6 is torch's guard against 0 / 0. In float64: for float32 a scale might be denormal.
-    scale = np.float64(max_norm / (norm + 1e-6) if np.isfinite(norm) else max_norm / peak / ratio)
-    if scale < 1:
-        for g in grads:
-            array = versions.writable(g)
-            np.multiply(array, scale, out=array, casting="same_kind")
+    if state.jit is not None:
+        params = [params] if isinstance(params, Tensor) else list(params)
+        return state.jit.calls(
+            "clip_grad_norm_",
+            partial(clip_grad_norm_, params, max_norm, norm_type, error_if_nonfinite),
+            params,
+        )
+    arrays, dense = _gradients("clip_grad_norm_", params)
+    limited = Limit(dense, max_norm, norm_type)
+    limited.function(*limited.arguments)
+    norm, times, finite = limited.found
+    if error_if_nonfinite and not finite:
+        raise NumericalError(
+            f"clip_grad_norm_: the norm of the gradients is {norm}, so they cannot be scaled. "
+            f"mg.detect_anomaly() finds the operation where it began."
+        )
+    if times < 1.0:
+        _written(arrays, dense)
     return norm
 
 
@@ -65,11 +71,58 @@ def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> No
     """g = min(max(g, -clip_value), clip_value), element by element, in place. NaN stays NaN."""
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value_: clip_value must be >= 0, got {clip_value}.")
-    for g in _gradients(params):
-        array = versions.writable(g)
-        np.clip(array, -clip_value, clip_value, out=array)
+    if state.jit is not None:
+        params = [params] if isinstance(params, Tensor) else list(params)
+        state.jit.calls("clip_grad_value_", partial(clip_grad_value_, params, clip_value), params)
+        return
+    arrays, dense = _gradients("clip_grad_value_", params)
+    table = Table(_LIMITS, len(dense))
+    table.numbers[:] = -clip_value, clip_value
+    for i, array in enumerate(dense):
+        table.place(i, [array])
+    table.run()
+    _written(arrays, dense)
 
 
-def _gradients(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
-    params = [params] if isinstance(params, Tensor) else params
-    return [p.grad for p in params if p.grad is not None]
+_LIMITS = Formula(
+    "g = select(g < low, low, g)\ng = select(g > high, high, g)", ("g",), ("low", "high")
+)
+
+
+def _gradients(who: str, params: Iterable[Tensor] | Tensor) -> tuple[list[Array], list[Array]]:
+    """The arrays of the gradients that there are, each once; and these, or copies without gaps."""
+    arrays: dict[int, Array] = {}
+    owners: set[int] = set()
+    for p in [params] if isinstance(params, Tensor) else params:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{who}: expected Tensors, got {describe(p)}.")
+        g = p._grad
+        if g is None:
+            continue
+        if not g._data.flags.writeable:  # a broadcast array: many elements in one place
+            g._data = g._data.copy()
+        arrays[id(g._data)] = owner = g._data
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        owners.add(id(owner))
+    found = list(arrays.values())
+    if len(owners) < len(found):
+        _expect_apart(who, found)
+    return found, [a if a.flags.forc else np.ascontiguousarray(a) for a in found]
+
+
+def _expect_apart(who: str, arrays: Sequence[Array]) -> None:
+    for (i, a), (j, b) in combinations(enumerate(arrays), 2):
+        if np.shares_memory(a, b):
+            raise GradientError(
+                f"{who}: gradients {i} and {j}, {describe(a)} and {describe(b)}, share memory, "
+                f"which would be clipped twice; give each its own: p.grad = q.grad.copy()."
+            )
+
+
+def _written(arrays: Sequence[Array], dense: Sequence[Array]) -> None:
+    """Brings the copies back, and notes the edit."""
+    for array, copy in zip(arrays, dense, strict=True):
+        if copy is not array:
+            array[...] = copy
+    versions.edited(*arrays)

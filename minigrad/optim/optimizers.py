@@ -1,6 +1,7 @@
 """Optimisers: SGD, Adam, AdamW, RMSprop, Adagrad, with the arithmetic of torch.optim.
 
-Updates are plain NumPy, in place on the parameters' arrays: nothing is recorded, and the tape's
+Each is a formula for one element, and the numbers in it at step t. A step is one call of a compiled
+loop over the elements of all parameters, in place (fused.py): nothing is recorded, and the tape's
 version check sees the edit. A parameter without a gradient is left alone, and its own step count
 with it. NaN and Inf gradients are applied like any other; `clip_grad_norm_` is where to notice
 them.
@@ -9,7 +10,7 @@ them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,9 @@ import numpy as np
 from .. import checks, versions
 from ..checks import at_least_0, below_1
 from ..errors import GradientError, StateDictError, describe
+from ..tape import state as switches
 from ..tensors import Tensor
+from .fused import FusedStep, move
 
 Array = np.ndarray
 
@@ -31,6 +34,7 @@ class Optimizer:
 
     params: Tensors that require a gradient, usually module.parameters(). lr: the learning rate, an
     attribute that schedules set; base_lr: what it was before a schedule changed it.
+    One of your own defines `update`, or `formula` and `numbers`; and `slots`, if it has a memory.
     Raises GradientError for anything else, ValueError for hyperparameters out of range and
     TypeError for those that are no numbers, also when they are set later.
     """
@@ -63,6 +67,8 @@ class Optimizer:
         self.state = self._new_state()
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if switches.jit is not None and name in self.hyperparameters:
+            value = switches.jit.assigned(self, name, value)
         check = self.hyperparameters.get(name)
         if check is not None:
             value = check(f"{type(self).__name__}: {name}", value)
@@ -85,12 +91,55 @@ class Optimizer:
         """What is remembered for a parameter from step to step."""
         return {}
 
-    def update(self, x: Array, g: Array, state: dict[str, Any]) -> None:
-        """Moves the array x in place, given its gradient."""
+    def formula(self) -> str:
+        """The update of one element: lines `name = expression` over x, g, the slots and numbers.
+
+        + - * / comparisons, c(0.5) for literals, sqrt, maximum, minimum, select(condition, a, b).
+        """
         raise TypeError(f"{type(self).__name__} defines no update().")
+
+    def numbers(self, t: int) -> dict[str, float]:
+        """The numbers in the formula at a parameter's step t = 1, 2, ..."""
+        raise TypeError(f"{type(self).__name__} defines no numbers().")
+
+    def update(self, x: Array, g: Array, state: dict[str, Any]) -> None:
+        """Moves the array x in place, given its gradient; state has its slots and "step"."""
+        move(self, x, g, state)
 
     def step(self) -> None:
         """One update of every parameter that has a gradient."""
+        if switches.jit is not None:
+            switches.jit.calls(f"{type(self).__name__}.step", self.step, self.params)
+            return
+        if self._has_formula():
+            # taken while it is used: another thread makes one of its own
+            fused = vars(self).pop("_fused", None) or FusedStep(self)
+            fused.step()
+            vars(self)["_fused"] = fused
+        else:
+            self._one_by_one()
+
+    def prepared(self, gradients: Sequence[Array | None] | None = None) -> FusedStep:
+        """A step to be made often, `prepared().step()`: what only it has to find out, it remembers.
+
+        gradients: for each parameter the array that its gradient will be in, at every step, or None
+        if it will have none; without them it reads p.grad. They are contiguous, as they lie or
+        transposed, and of the parameters' dtypes; else GradientError is raised. The rate, step
+        counts, parameters and the state may change in between, and so may hyperparameters.
+        """
+        if not self._has_formula():
+            raise TypeError(
+                f"{type(self).__name__}.prepared: its update() is a function of Python; define "
+                f"formula() and numbers() instead."
+            )
+        return FusedStep(self, gradients)
+
+    def _has_formula(self) -> bool:
+        """Whether update() is that of the formula, and nobody's own."""
+        return getattr(self.update, "__func__", None) is Optimizer.update
+
+    def _one_by_one(self) -> None:
+        """A step by an `update` of somebody's own."""
         for p, state in zip(self.params, self.state, strict=True):
             if p.grad is not None:
                 for k, v in state.items():
@@ -101,7 +150,12 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         for p in self.params:
-            p.grad = None
+            if switches.jit is not None:
+                switches.jit.sets_gradient(p)
+            p._grad = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k != "_fused"}  # of this process's memory
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to go on later, flat: {"lr": ..., "0.step": ..., "0.mean": array, ...}.
@@ -163,6 +217,17 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (Array, np.generic)) else value
 
 
+def _decayed(weight_decay: float) -> str:
+    """The line that begins most formulas: the direction d, with the weight decay in it."""
+    return "d = g + weight_decay * x\n" if weight_decay else "d = g\n"
+
+
+_ADAM = """\
+mean = mean + fresh1 * (d - mean)
+square = beta2 * square + fresh2 * (d * d)
+x = x - rate * (mean / (sqrt(square) / scale + eps))"""
+
+
 def _betas(what: str, value: Any) -> tuple[float, float]:
     return checks.pair(what, value, below_1)
 
@@ -201,18 +266,18 @@ class SGD(Optimizer):
     def slots(self, x: Array) -> dict[str, Any]:
         return {"velocity": np.zeros_like(x)} if self.momentum else {}
 
-    def update(self, x: Array, g: Array, state: dict[str, Any]) -> None:
-        if self.weight_decay:
-            g = g + self.weight_decay * x
+    def formula(self) -> str:
+        lines = _decayed(self.weight_decay)
         if self.momentum:
-            v = state["velocity"]
-            if state["step"] == 1:
-                v[...] = g
-            else:
-                v *= self.momentum
-                v += (1 - self.dampening) * g
-            g = g + self.momentum * v if self.nesterov else v
-        x -= self.lr * g
+            lines += "velocity = select(t > c(1), momentum * velocity + damped * d, d)\n"
+            lines += "d = d + momentum * velocity\n" if self.nesterov else "d = velocity\n"
+        return lines + "x = x - lr * d"
+
+    def numbers(self, t: int) -> dict[str, float]:
+        return {
+            "t": t, "lr": self.lr, "momentum": self.momentum, "damped": 1 - self.dampening,
+            "weight_decay": self.weight_decay,
+        }  # fmt: skip
 
 
 class Adam(Optimizer):
@@ -240,22 +305,16 @@ class Adam(Optimizer):
     def slots(self, x: Array) -> dict[str, Any]:
         return {"mean": np.zeros_like(x), "square": np.zeros_like(x)}
 
-    def update(self, x: Array, g: Array, state: dict[str, Any]) -> None:
-        if self.weight_decay:
-            g = self.decay(x, g)
-        t, m, v = state["step"], state["mean"], state["square"]
-        beta1, beta2 = self.betas
-        m += (1 - beta1) * (g - m)
-        v *= beta2
-        v += (1 - beta2) * (g * g)
-        scale = np.sqrt(v)
-        scale /= (1 - beta2**t) ** 0.5
-        scale += self.eps
-        x -= self.lr / (1 - beta1**t) * (m / scale)
+    def formula(self) -> str:
+        return _decayed(self.weight_decay) + _ADAM
 
-    def decay(self, x: Array, g: Array) -> Array:
-        """The gradient with the weight decay in it."""
-        return g + self.weight_decay * x
+    def numbers(self, t: int) -> dict[str, float]:
+        beta1, beta2 = self.betas
+        return {
+            "rate": self.lr / (1 - beta1**t), "scale": (1 - beta2**t) ** 0.5, "eps": self.eps,
+            "beta2": beta2, "fresh1": 1 - beta1, "fresh2": 1 - beta2,
+            "weight_decay": self.weight_decay, "shrink": 1 - self.lr * self.weight_decay,
+        }  # fmt: skip
 
 
 class AdamW(Adam):
@@ -271,9 +330,8 @@ class AdamW(Adam):
     ):
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def decay(self, x: Array, g: Array) -> Array:
-        x *= 1 - self.lr * self.weight_decay
-        return g
+    def formula(self) -> str:
+        return ("x = shrink * x\n" if self.weight_decay else "") + "d = g\n" + _ADAM
 
 
 class RMSprop(Optimizer):
@@ -307,23 +365,22 @@ class RMSprop(Optimizer):
         names = ["square"] + ["mean"] * self.centered + ["velocity"] * bool(self.momentum)
         return {name: np.zeros_like(x) for name in names}
 
-    def update(self, x: Array, g: Array, state: dict[str, Any]) -> None:
-        if self.weight_decay:
-            g = g + self.weight_decay * x
-        v = state["square"]
-        v *= self.alpha
-        v += (1 - self.alpha) * (g * g)
+    def formula(self) -> str:
+        lines = _decayed(self.weight_decay) + "square = alpha * square + fresh * (d * d)\n"
+        variance = "square"
         if self.centered:
-            m = state["mean"]
-            m += (1 - self.alpha) * (g - m)
-            v = np.maximum(v - m * m, 0.0)  # rounding may push a zero variance below 0
-        g = g / (np.sqrt(v) + self.eps)
+            lines += "mean = mean + fresh * (d - mean)\n"
+            variance = "maximum(square - mean * mean, c(0))"  # rounding may push it below 0
+        lines += f"d = d / (sqrt({variance}) + eps)\n"
         if self.momentum:
-            u = state["velocity"]
-            u *= self.momentum
-            u += g
-            g = u
-        x -= self.lr * g
+            lines += "velocity = momentum * velocity + d\nd = velocity\n"
+        return lines + "x = x - lr * d"
+
+    def numbers(self, t: int) -> dict[str, float]:
+        return {
+            "lr": self.lr, "alpha": self.alpha, "fresh": 1 - self.alpha, "eps": self.eps,
+            "momentum": self.momentum, "weight_decay": self.weight_decay,
+        }  # fmt: skip
 
 
 class Adagrad(Optimizer):
@@ -353,10 +410,10 @@ class Adagrad(Optimizer):
     def slots(self, x: Array) -> dict[str, Any]:
         return {"sum": np.full_like(x, self.initial_accumulator_value)}
 
-    def update(self, x: Array, g: Array, state: dict[str, Any]) -> None:
-        if self.weight_decay:
-            g = g + self.weight_decay * x
-        s = state["sum"]
-        s += g * g
-        rate = self.lr / (1 + (state["step"] - 1) * self.lr_decay)
-        x -= rate * (g / (np.sqrt(s) + self.eps))
+    def formula(self) -> str:
+        lines = _decayed(self.weight_decay) + "sum = sum + d * d\n"
+        return lines + "x = x - rate * (d / (sqrt(sum) + eps))"
+
+    def numbers(self, t: int) -> dict[str, float]:
+        rate = self.lr / (1 + (t - 1) * self.lr_decay)
+        return {"rate": rate, "eps": self.eps, "weight_decay": self.weight_decay}

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from .. import checks
 from ..errors import StateDictError
+from ..tape import state
 from .optimizers import Optimizer, _plain
 
 
@@ -54,6 +55,9 @@ class Schedule:
         raise TypeError(f"{type(self).__name__} defines no rate().")
 
     def step(self) -> None:
+        if state.jit is not None:
+            state.jit.calls(f"{type(self).__name__}.step", self.step, [])
+            return
         self.t += 1
         self.optimizer.schedule_lr(self.rate(self.t))
 

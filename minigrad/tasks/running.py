@@ -92,6 +92,7 @@ def train(task: Task, folder: Path, progress: Any = None) -> Result:
         resume=True,
         log=folder / LOG,
         progress=progress,
+        jit="auto",
     )
     if fitted.stopped == "diverged":
         raise TaskError(

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MinigradError
+from ..errors import JitError, MinigradError
+from ..jitting import Jitted
 from ..nn.module import Module
 from ..optim import clip_grad_norm_
 from ..optim.optimizers import Optimizer
 from ..random import default_generator, set_state
 from ..tape import no_grad
+from ..tape import state as switches
 from ..tree import map_leaves
 from ..untrusted import cause, whole_number
 from . import checkpoint as checkpoints
@@ -43,7 +45,8 @@ class Fitted:
     losses: the training loss of every step of this call. history: a dict for each validation:
     "step", "epoch" and what `validate` gave. best: the one with the best metric, or {}. steps,
     epochs: done in all. stopped: "epochs", "steps", "patience" or "diverged". seconds: of this
-    call. norms: of the gradients before clipping, for each step of this call.
+    call. norms: of the gradients before clipping, for each step of this call. replayed: steps that
+    mg.jit replayed; plainly: why it gave up, with jit="auto".
     """
 
     losses: list[float] = field(default_factory=list)
@@ -54,6 +57,8 @@ class Fitted:
     epochs: int = 0
     stopped: str = ""
     seconds: float = 0.0
+    replayed: int = 0
+    plainly: str = ""
 
 
 def fit(
@@ -78,6 +83,7 @@ def fit(
     log: str | Path | None = None,
     generators: Sequence[np.random.Generator] = (),
     progress: Any = None,
+    jit: bool | str = False,
 ) -> Fitted:
     """Trains a model until `epochs` or `steps` are done, or validation stops it.
 
@@ -106,7 +112,10 @@ def fit(
         another name, with a LogWarning. generators: of random numbers that the run uses, beside
         minigrad's default one and those the model holds.
     log: a JSONL file, a line for each update and validation. progress: a function of (Run), None
+    log: a JSONL file, a line for each update and validation. progress: a function of (Run), None
         for a bar in a terminal or plain lines in a pipe, False for nothing.
+    jit: run loss and gradient under mg.jit, to the same bits. "auto": where that works; else steps
+        run plainly, and `plainly` of the result says why.
     Raises TrainingError for arguments that make no sense; a loss that is NaN or Inf ends the run
     as "diverged", with the last checkpoint as it was.
 
@@ -127,7 +136,10 @@ def fit(
         raise TrainingError("fit: patience needs validate=, which says whether it gets better.")
     if (resume or every) and checkpoint is None:
         raise TrainingError("fit: resume and every need checkpoint=, the file to keep.")
+    if jit not in (True, False, "auto"):
+        raise TrainingError(f"fit: jit is True, False or 'auto', got {jit!r}.")
     run = Run(model, loss, batches, optimizer)
+    run.jitted, run.auto = (Jitted(run.gradients) if jit else None), jit == "auto"
     run.max_norm, run.schedule, run.carry = max_norm, schedule, carry
     run.validate, run.metric, run.sign = validate, metric, 1.0 if larger_is_better else -1.0
     run.patience, run.callbacks = patience, list(callbacks)
@@ -170,6 +182,8 @@ class Run:
     last_step: int | None
     progress: Any
     log: Log
+    jitted: Jitted | None
+    auto: bool
 
     def __init__(self, model: Module, loss: Any, batches: Any, optimizer: Optimizer):
         self.model, self.loss_of, self.batches, self.optimizer = model, loss, batches, optimizer
@@ -179,6 +193,7 @@ class Run:
         self.best_parameters: dict[str, Array] | None = None
         self.since_best = 0
         self.fitted = Fitted()
+        self.jitted, self.auto = None, False
 
     # -- the loop
 
@@ -203,6 +218,7 @@ class Run:
             self.model.load_state_dict(self.best_parameters)
         fitted.steps, fitted.epochs = self.step, self.epoch
         fitted.seconds = time.perf_counter() - started
+        fitted.replayed += 0 if self.jitted is None else self.jitted.replayed
         self.progress.done(self)
         return fitted
 
@@ -226,15 +242,12 @@ class Run:
 
     def update(self, batch: Any) -> None:
         """One step: loss, gradient, clipping, optimiser, schedule."""
-        if self.carry:
-            loss, state = self.loss_of(self.model, batch, self.state)
-            self.state = map_leaves(lambda t: t.detach(), state)
-        else:
-            loss = self.loss_of(self.model, batch)
+        loss = self._loss(batch)
         self.loss = float(loss.item())
         if math.isfinite(self.loss):
-            self.optimizer.zero_grad()
-            loss.backward()
+            if loss.requires_grad:  # a replay has left the gradients
+                self.optimizer.zero_grad()
+                loss.backward()
             limit = math.inf if self.max_norm is None else self.max_norm
             self.norm = clip_grad_norm_(self.optimizer.params, limit)
             self.optimizer.step()
@@ -248,6 +261,47 @@ class Run:
         for callback in self.callbacks:
             callback(self)
         self.progress(self)
+
+    def _loss(self, batch: Any) -> Any:
+        """The loss; under mg.jit the gradients, too. The carried state moves on."""
+        if self.jitted is not None and not self._is_watched():
+            before = [g.bit_generator.state for g in self.generators]
+            try:
+                loss, self.state = self.jitted(batch, self.state)
+                if self.auto and self.jitted.recorded > max(8, self.jitted.replayed):
+                    self._plainly("batches are of too many shapes")
+                return loss
+            except JitError as error:
+                if not self.auto:
+                    raise
+                for generator, numbers in zip(self.generators, before, strict=True):
+                    generator.bit_generator.state = numbers
+                self._plainly(str(error))
+        loss, state = self._forward(batch, self.state)
+        self.state = map_leaves(lambda t: t.detach(), state)
+        return loss
+
+    @staticmethod
+    def _is_watched() -> bool:
+        """Whether somebody looks inside of this step, say a Monitor: then it runs plainly."""
+        return bool(switches.listeners) or switches.tape is not None or switches.anomaly
+
+    def _plainly(self, why: str) -> None:
+        self.fitted.replayed += 0 if self.jitted is None else self.jitted.replayed
+        self.jitted, self.fitted.plainly = None, why
+
+    def _forward(self, batch: Any, state: Any) -> tuple[Any, Any]:
+        if self.carry:
+            loss, state = self.loss_of(self.model, batch, state)
+            return loss, state
+        return self.loss_of(self.model, batch), None
+
+    def gradients(self, batch: Any, state: Any) -> tuple[Any, Any]:
+        """The loss, with gradients, and the state to go on from: what mg.jit replays."""
+        self.optimizer.zero_grad()
+        loss, state = self._forward(batch, state)
+        loss.backward()
+        return loss, map_leaves(lambda t: t.detach(), state)
 
     def _validate(self) -> None:
         assert self.validate is not None

@@ -47,18 +47,18 @@ def small_parts(chunk_rows: int, threads: int = 1, units: bool = False) -> Itera
     division.CHUNK_ROWS, division.WORTH_A_THREAD = chunk_rows, 0
     division.WORTH_MEETING = float("inf") if units else 0.0
     mg.set_num_threads(threads)
-    _forget_arrangements()
+    rearrange()
     try:
         yield
     finally:
-        _forget_arrangements()
+        rearrange()
         for name, value in zip(names, before[0], strict=True):
             setattr(division, name, value)
         mg.set_num_threads(before[1])
 
 
-def _forget_arrangements() -> None:
-    """What was worked out for sizes, with other constants than now."""
+def rearrange() -> None:
+    """Nothing is known any more of what sizes decide."""
     for compiled in fused._COMPILED.values():
         compiled.arrangements.clear()
 

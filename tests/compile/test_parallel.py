@@ -79,8 +79,9 @@ def test_the_same_bits_for_a_batch_worth_two_threads(rng: Any) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("units", [False, True])
 @pytest.mark.filterwarnings("ignore:scan. lambda has been compiled")  # the numbers tell them apart
-def test_many_python_threads_scan_at_once(rng: Any) -> None:
+def test_many_python_threads_scan_at_once(units: bool, rng: Any) -> None:
     """Each the cells of its own and one that all share; every one gets its own numbers."""
     shared = nn.GRUCell(3, 4, dtype=F64, generator=rng)
     data = [rng.normal(size=(7, 3, 3)) for _ in range(8)]
@@ -106,7 +107,7 @@ def test_many_python_threads_scan_at_once(rng: Any) -> None:
         except BaseException as error:
             errors.append(error)
 
-    with small_parts(2, 2):
+    with small_parts(2, 2, units):
         workers = [threading.Thread(target=guarded, args=(k,)) for k in range(8)]
         for w in workers:
             w.start()
@@ -120,9 +121,10 @@ def test_many_python_threads_scan_at_once(rng: Any) -> None:
 
 
 @needs_fork
-def test_a_forked_child_scans(rng: Any) -> None:
+@pytest.mark.parametrize("units", [False, True])
+def test_a_forked_child_scans(units: bool, rng: Any) -> None:
     run, wanted = problem("lstm", rng)
-    with small_parts(2, 2):
+    with small_parts(2, 2, units):
         want = outcome(run, wanted, "fused")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads: the point
@@ -153,11 +155,11 @@ INTERRUPTED = """
     import minigrad as mg
 
     mg.set_num_threads(2)
-    w = mg.tensor(np.eye(64, dtype=np.float32) * 0.5, requires_grad=True)
-    h = mg.tensor(np.full((64, 64), 0.5, np.float32))
+    w = mg.tensor(np.eye(UNITS, dtype=np.float32) * 0.5, requires_grad=True)
+    h = mg.tensor(np.full((ROWS, UNITS), 0.5, np.float32))
 
     def run(steps):
-        xs = np.zeros((steps, 64, 64), np.float32)
+        xs = np.zeros((steps, ROWS, UNITS), np.float32)
         final, _ = mg.scan(lambda h, x: (mg.tanh(h @ w + x), None), h, xs)
         w.grad = None
         final.sum().backward()
@@ -184,9 +186,11 @@ INTERRUPTED = """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_during_a_long_scan_leaves_a_usable_process() -> None:
+@pytest.mark.parametrize(("rows", "units"), [("64", "64"), ("1", "400")])
+def test_ctrl_c_during_a_long_scan_leaves_a_usable_process(rows: str, units: str) -> None:
     steps = wide(["2", "3"], ["50", "2000"])
     text = INTERRUPTED.replace("STEPS", steps[0]).replace("MANY", steps[1])
+    text = text.replace("ROWS", rows).replace("UNITS", units)
     done = script(text)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["usable"]

@@ -314,6 +314,30 @@ def test_second_derivatives_pass_ragged_rows_and_episodes() -> None:
         close("second derivative", got, want, 1e-11)
 
 
+def test_a_jitted_step_takes_lengths_that_stay_and_refuses_those_that_are_given() -> None:
+    layer = nn.GRU(I, H, dtype=np.float64, generator=np.random.default_rng(0))
+    lengths, mask = [3, 6, 0, 5, 1], MASKS["gaps"]
+
+    def step(x: Any) -> Any:
+        layer.zero_grad()
+        loss = mg.sin(layer(x, lengths=lengths)[0]).sum() + layer(x, mask=mask)[1].sum()
+        loss.backward()
+        return loss
+
+    jitted = mg.jit(step)
+    for seed in range(4):
+        x = np.random.default_rng(seed).normal(size=(T, B, I))
+        results = []
+        for run in (step, jitted):
+            loss = run(x)
+            results.append([loss.numpy(), *(p.grad.numpy().copy() for p in layer.parameters())])
+        for got, want in zip(*results, strict=True):
+            close("jitted", got, want, 1e-12)
+    for name, given in {"lengths": np.array(lengths), "mask": mask, "resets": mask}.items():
+        with pytest.raises(mg.JitError, match="of an argument"):
+            mg.jit(lambda x, given, name=name: layer(x, **{name: given})[0])(x, given)
+
+
 def test_lengths_are_a_mask() -> None:
     lengths = [3, 6, 0, 5, 1]
     for mode in ("fused", "tape"):

@@ -25,6 +25,32 @@ def _scatter(x, index, shape):
     return y
 
 
+def _softmax(x, axis=-1):
+    e = np.exp(x)
+    return e / e.sum(axis, keepdims=True)
+
+
+def _cross_entropy(x, index, ignore_index=-100, reduction="mean"):
+    each = [0.0 if i == ignore_index else -np.log(_softmax(row))[i] for row, i in zip(x, index)]
+    kept = (index != ignore_index).sum()
+    return {"none": np.array(each), "sum": np.sum(each), "mean": np.sum(each) / kept}[reduction]
+
+
+def _cross_entropy_pull(v, x, index, ignore_index=-100, reduction="mean"):
+    kept = index != ignore_index
+    slope = (_softmax(x) - (np.arange(x.shape[-1]) == index[:, None])) * kept[:, None]
+    return slope * np.reshape(v, (-1, 1)) / (kept.sum() if reduction == "mean" else 1)
+
+
+def _softmax_pull(v, p, axis=-1):
+    return p * (v * p.sum(axis, keepdims=True) - (v * p).sum(axis, keepdims=True))
+
+
+def _log_softmax_pull(v, log_p, axis=-1):
+    p = np.exp(log_p)
+    return v * p.sum(axis, keepdims=True) - p * v.sum(axis, keepdims=True)
+
+
 # what each op computes, said a second time in NumPy
 NUMPY = {
     "clip": lambda x, low, high: np.minimum(np.maximum(x, low), high),
@@ -43,6 +69,16 @@ NUMPY = {
     "gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
     "getitem": lambda x, index: x[tuple(index) if isinstance(index, tuple) else index],
     "matmul": np.matmul,
+    "linear": lambda x, weight, bias: x @ weight.T + bias,
+    "softmax": _softmax,
+    "log_softmax": lambda x, axis=-1: np.log(_softmax(x, axis)),
+    "logsumexp": lambda x, axis=-1, keepdims=False: np.log(
+        np.exp(x).sum(axis, keepdims=keepdims)
+    ),
+    "softmax_pull": _softmax_pull,
+    "log_softmax_pull": _log_softmax_pull,
+    "cross_entropy": _cross_entropy,
+    "cross_entropy_pull": _cross_entropy_pull,
     "astype": lambda x, dtype: x.astype(dtype),
     "pad": lambda x, pad_width, value=0.0: np.pad(x, pad_width, constant_values=value),
     "scatter": _scatter,

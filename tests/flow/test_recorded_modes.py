@@ -134,14 +134,6 @@ def test_windows_of_truncated_bptt_record_the_same(rng: np.random.Generator) -> 
         np.testing.assert_allclose(fused.gradients[name], tape.gradients[name], rtol=1e-10)
 
 
-@each_mode
-def test_checkpoints_and_a_recording_exclude_each_other(mode: str) -> None:
-    cell = nn.GRUCell(2, H, dtype=np.float64)
-    xs = mg.tensor(np.ones((T, B, 2)))
-    with mg.flow.record(), pytest.raises(ValueError, match=r"flow.record\(\) with checkpoint="):
-        mg.scan(cell, cell.init_state(B), xs, mode=mode, checkpoint=4)
-
-
 def test_a_layer_called_window_by_window_shows_its_last_window(rng: np.random.Generator) -> None:
     layer = nn.LSTM(2, H, dtype=np.float64, generator=rng)
     xs = rng.normal(size=(T, B, 2))

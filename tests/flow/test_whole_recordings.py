@@ -666,12 +666,6 @@ def test_a_recording_hears_its_own_thread_only() -> None:
     assert recorded == {k: {"gru/l0/fwd": k + 1} for k in range(3)}
 
 
-def test_a_checkpointed_scan_refuses_to_be_recorded() -> None:
-    cell = nn.GRUCell(3, 3, dtype=np.float64)
-    with mg.flow.record(), pytest.raises(ValueError, match="checkpoint= would keep every step"):
-        mg.scan(cell, zeros(), mg.tensor(xs()), checkpoint=2)
-
-
 # -- units that are not dead
 
 

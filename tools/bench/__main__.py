@@ -11,6 +11,7 @@ Groups; all of them by default:
     first_gradient  a whole process up to its first gradient
     layers          a training step of LSTM, GRU and RNN beside PyTorch's
     forward         their forward pass alone
+    training        a whole training step of a character model beside PyTorch's and JAX's
     cells           cells of a user's own beside the same in PyTorch and JAX
     peak            how much of the machine's arithmetic a training step uses
     costs           what directions, steps and recording add to a training step
@@ -51,6 +52,7 @@ GROUPS = (
     "first_gradient",
     "layers",
     "forward",
+    "training",
     "cells",
     "peak",
     "costs",

@@ -64,6 +64,7 @@ def race(
     size: Sizes,
     options: Options,
     beside: Sequence[Peer] = (),
+    case: str = "layer",
 ) -> dict[str, Timing]:
     """Times of the layer by the names of the peers, each of them found right first.
 
@@ -71,7 +72,7 @@ def race(
     """
     for entry in entries:
         how = {"cell": cell} | size._asdict() | entry.how
-        got = entry.peer.prepare("layer", **how)
+        got = entry.peer.prepare(case, **how)
         about = {key: how[key] for key in ("bidirectional", "forward") if key in how}
         problem = Sizes(*(how[field] for field in Sizes._fields))
         oracle.check(entry.peer.name, got, how["cell"], problem, **about)
@@ -99,25 +100,37 @@ def standings(
             yield row
     for target in targets:
         if found := ratios[target.opponent]:
-            yield Row(
-                group,
-                f"{what}: geometric mean",
-                float(np.exp(np.mean(np.log(found)))),
-                f"x {target.opponent}",
-                (min(found), max(found)),
-                limit=target.mean,
-                better=">=",
-            )
+            yield mean(group, what, found, target)
 
 
-def ratio(group: str, name: str, times: dict[str, Timing], opponent: str, extras: set[str]) -> Row:
+def mean(group: str, what: str, found: Sequence[float], target: Target) -> Row:
+    """Of how many times faster minigrad is at each size."""
+    return Row(
+        group,
+        f"{what}: geometric mean",
+        float(np.exp(np.mean(np.log(found)))),
+        f"x {target.opponent}",
+        (min(found), max(found)),
+        limit=target.mean,
+        better=">=",
+    )
+
+
+def ratio(
+    group: str,
+    name: str,
+    times: dict[str, Timing],
+    opponent: str,
+    extras: set[str],
+    who: str = "minigrad",
+) -> Row:
     """The opponent's time over minigrad's; all medians in milliseconds beside it."""
-    shown = ["minigrad", opponent, *sorted(extras)]
+    shown = [who, opponent, *sorted(extras - {who, opponent})]
     peers = {f"{who} ms": times[who].median * 1e3 for who in shown if who in times}
     if opponent not in times:
         return Row(group, name, better=">=", peers=peers, note=f"{opponent} is not here to compare")
-    value, note = quotient(times, opponent, "minigrad")
-    spread = times[opponent].ratio(times["minigrad"]).spread()
+    value, note = quotient(times, opponent, who)
+    spread = times[opponent].ratio(times[who]).spread()
     return Row(group, name, value, f"x {opponent}", spread, better=">=", peers=peers, note=note)
 
 

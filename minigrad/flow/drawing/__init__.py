@@ -8,12 +8,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ...compile import Explanation, Program, ScanResult
+from ...jitting import Jitted
 from ...nn.module import Module
 from ...tape import Tape
 from ..recording import Recording
 from .cell import draw_cell
 from .colors import Scale
 from .dot import Drawing, DrawingError
+from .jitted import draw_jitted
 from .network import Panel, describe, draw_network
 from .program import draw_program, draw_scan
 from .rolled import draw_rolled
@@ -44,7 +46,8 @@ def draw(
     depth: int | None = None,
     recording: Recording | None = None,
 ) -> Drawing:
-    """A Tape, a Recording or several by name, a cell, a model, a scan or one of its Programs.
+    """A Tape, a Recording or several by name, a cell, a model, a scan or one of its Programs, a
+    jitted step.
 
         mg.flow.draw(tape).save("tape.svg")             every operation, with value and gradient
         mg.flow.draw(rec).save("network.svg")           the unrolled network, coloured by |dL/dh_t|
@@ -54,6 +57,7 @@ def draw(
         mg.flow.draw(mg.nn.LSTMCell(3, 5))              one step as the graph of its equations
         mg.flow.draw(mg.scan(...))                      the compiled step and, once it ran, BPTT
         mg.flow.draw(result.program)                    one Program, forward or backward
+        mg.flow.draw(mg.jit(step))                      what a replay of a jitted step calls
 
     view: "unrolled" or "rolled", of a Recording. steps: which steps, from 0, an unrolled network
     shows one by one; the others fold into strips that say how many they are and what becomes of
@@ -95,12 +99,14 @@ def draw(
                 "draw: this scan ran as eager operations and has no program; scan with "
                 "mode='fused', or draw the Tape it ran under."
             )
+    if isinstance(what, Jitted):
+        return draw_jitted(what, title, **options)
     if isinstance(what, Explanation):
         return draw_scan(what, title, **options)
     raise DrawingError(
         f"draw: expected a Tape, a Recording, a dict of Recordings, a Module (a cell or a model), "
-        f"a Program or what mg.scan gives, got {type(what).__name__}; to draw a network with its "
-        f"gradients record it first: `with mg.flow.record() as rec`."
+        f"a Program, a jitted step or what mg.scan gives, got {type(what).__name__}; to draw a "
+        f"network with its gradients record it first: `with mg.flow.record() as rec`."
     )
 
 

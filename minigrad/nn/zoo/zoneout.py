@@ -8,7 +8,7 @@ import numpy as np
 
 from ... import checks
 from ...ops import sigmoid, split, tanh
-from ...random import default_generator
+from ...random import default_generator, drawn
 from ...tape import tap
 from ...tensors import Tensor
 from ..cells import LSTMCell, LSTMState
@@ -58,12 +58,13 @@ class ZoneoutLSTMCell(LSTMCell):
         """The masks of all steps, h (time, batch, H or proj_size) and c (time, batch, H)."""
         if not self.training:
             return None
-        random = default_generator(self.generator).random
+        random, dtype = default_generator(self.generator).random, self.weight_ih.dtype
         sizes = {"h": (self.output_size, self.zoneout_h), "c": (self.hidden_size, self.zoneout_c)}
-        return {
-            name: (random((time, batch, size)) < p).astype(self.weight_ih.dtype)
-            for name, (size, p) in sizes.items()
-        }
+
+        def mask(size: int, p: float) -> np.ndarray:
+            return drawn(lambda: (random((time, batch, size)) < p).astype(dtype))
+
+        return {name: mask(size, p) for name, (size, p) in sizes.items()}
 
     def forward(self, state: Any, x: Any) -> tuple[LSTMState, Tensor]:
         h, c = state

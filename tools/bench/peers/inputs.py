@@ -7,6 +7,12 @@ import numpy as np
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 CHAIN = 64  # recorded ops in a chain
 
+# Of the training of a character model. The rate is low, so that the gradients of a batch that is
+# seen a thousand times are still clipped.
+VOCABULARY = 64
+RATE, LIMIT = 1e-4, 0.25
+STEPS = 4  # whose losses are compared
+
 
 class Sizes(NamedTuple):
     """Of a recurrent layer's input (T, B, I) and state (B, H)."""
@@ -80,6 +86,23 @@ def sequence(cell, batch, steps, inputs, hidden, bidirectional=False):
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
             weights |= uniform(**{f"{name}_{suffix}": shape for name, shape in shapes.items()})
     return rng.standard_normal((steps, batch, inputs)).astype(np.float32), weights
+
+
+def characters(cell, batch, steps, hidden):
+    """tokens (T + 1, B) and the weights of a character model: embedding, layer, linear.
+
+    The model reads all tokens but the last and predicts all but the first. Weights are named and
+    laid out as in torch.nn.
+    """
+    layer = sequence(cell, batch, 1, hidden, hidden)[1]
+    weights = {f"layer.{name}": array for name, array in layer.items()}
+    rng = np.random.default_rng(7)
+    shapes = {"head.weight": (VOCABULARY, hidden), "head.bias": (VOCABULARY,)}
+    for name, shape in shapes.items():
+        bound = 1 / np.sqrt(hidden)
+        weights[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
+    weights["embed.weight"] = rng.standard_normal((VOCABULARY, hidden)).astype(np.float32)
+    return rng.integers(0, VOCABULARY, (steps + 1, batch)), weights
 
 
 def own_layout(weights):

@@ -15,6 +15,7 @@ if hasattr(os, "sched_setaffinity"):
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def lstm(p, xs):
@@ -30,6 +31,20 @@ def lstm(p, xs):
         return (h, c), h
 
     return scan(step, before, U.shape[0])
+
+
+def gru(p, xs):
+    """(weights, xs (T, B, I)) -> hs (T, B, H)."""
+    U, b = p["weight_hh_l0"].T, p["bias_hh_l0"]
+    before = xs @ p["weight_ih_l0"].T + p["bias_ih_l0"]
+
+    def step(h, a):
+        (rx, zx, nx), (rh, zh, nh) = jnp.split(a, 3, axis=1), jnp.split(h @ U + b, 3, axis=1)
+        z = jax.nn.sigmoid(zx + zh)
+        h = (1 - z) * jnp.tanh(nx + jax.nn.sigmoid(rx + rh) * nh) + z * h
+        return h, h
+
+    return jax.lax.scan(step, jnp.zeros((xs.shape[1], U.shape[0])), before)[1]
 
 
 def peephole(p, xs):
@@ -55,7 +70,7 @@ def scan(step, before, hidden):
     return jax.lax.scan(step, (zero, zero), before)[1]
 
 
-CELLS = {"lstm": lstm, "peephole": peephole}
+CELLS = {"lstm": lstm, "gru": gru, "peephole": peephole}
 
 
 def layer(cell, forward=False, **sizes):
@@ -82,5 +97,49 @@ def layer(cell, forward=False, **sizes):
     return lambda: jax.block_until_ready(function(weights, xs)), collect
 
 
+def training(cell, **sizes):
+    """A step of training a character model, all of it compiled; Adam and clipping by hand."""
+    tokens, weights = inputs.characters(cell, **sizes)
+    tokens, weights = jnp.asarray(tokens), {n: jnp.asarray(a) for n, a in weights.items()}
+    beta1, beta2, eps = 0.9, 0.999, 1e-8
+
+    def loss_of(p, xs, targets):
+        layer = {n.removeprefix("layer."): a for n, a in p.items() if n.startswith("layer.")}
+        hs = CELLS[cell](layer, p["embed.weight"][xs])
+        logits = jax.nn.log_softmax(hs @ p["head.weight"].T + p["head.bias"])
+        return -jnp.take_along_axis(logits, targets[..., None], axis=-1).mean()
+
+    def step(state, xs, targets):
+        p, means, squares, t = state
+        loss, g = jax.value_and_grad(loss_of)(p, xs, targets)
+        norm = jnp.sqrt(sum(jnp.sum(a * a) for a in g.values()))
+        scale = jnp.minimum(1.0, inputs.LIMIT / (norm + 1e-6))
+        t += 1
+        new_p, new_means, new_squares = {}, {}, {}
+        for n, a in g.items():
+            a = a * scale
+            m = beta1 * means[n] + (1 - beta1) * a
+            v = beta2 * squares[n] + (1 - beta2) * a * a
+            root = jnp.sqrt(v / (1 - beta2**t)) + eps
+            new_p[n] = p[n] - inputs.RATE * m / (1 - beta1**t) / root
+            new_means[n], new_squares[n] = m, v
+        return (new_p, new_means, new_squares, t), loss
+
+    step = jax.jit(step, donate_argnums=0)
+    zeros = [{n: jnp.zeros_like(a) for n, a in weights.items()} for _ in range(2)]
+    state = (weights, *zeros, jnp.zeros(()))
+    xs, targets = tokens[:-1], tokens[1:]
+
+    def run():
+        nonlocal state
+        state, loss = step(state, xs, targets)
+        return jax.block_until_ready(loss)
+
+    def collect(loss):
+        return {"losses": np.array([loss, *(run() for _ in range(inputs.STEPS - 1))])}
+
+    return run, collect
+
+
 if __name__ == "__main__":
-    worker.serve({"layer": layer})
+    worker.serve({"layer": layer, "training": training})

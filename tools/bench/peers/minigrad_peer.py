@@ -3,6 +3,7 @@
 import fma
 import inputs
 import minigrad_layers
+import minigrad_training
 import numpy as np
 import worker
 
@@ -56,6 +57,10 @@ if __name__ == "__main__":
             "matmul": matmul,
             "chain": chain,
             "layer": minigrad_layers.layer,
+            "training": minigrad_training.training,
+            "stream": minigrad_training.stream,
+            "calls": minigrad_training.calls,
+            "can": minigrad_training.can,
             "fma": fma.peak,
         }
     )

@@ -1,6 +1,7 @@
 """PyTorch's side, in any interpreter that has torch and NumPy."""
 
 import inputs
+import numpy as np
 import torch
 import worker
 
@@ -85,6 +86,66 @@ def layer(cell, forward=False, script=False, bidirectional=False, **sizes):
     return run, collect
 
 
+class Model(torch.nn.Module):
+    """(T, B) tokens -> (T, B, V) logits."""
+
+    def __init__(self, cell, hidden):
+        super().__init__()
+        self.embed = torch.nn.Embedding(inputs.VOCABULARY, hidden)
+        self.layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](hidden, hidden)
+        self.head = torch.nn.Linear(hidden, inputs.VOCABULARY)
+
+    def forward(self, tokens):
+        return self.head(self.layer(self.embed(tokens))[0])
+
+
+def training(cell, **sizes):
+    """A step of training a character model; collected are the losses of the first ones."""
+    tokens, weights = inputs.characters(cell, **sizes)
+    tokens = torch.from_numpy(tokens)
+    model = Model(cell, sizes["hidden"])
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    parameters = list(model.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=inputs.RATE)
+    xs, targets = tokens[:-1], tokens[1:].reshape(-1)
+
+    def run():
+        optimizer.zero_grad()
+        logits = model(xs)
+        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, inputs.VOCABULARY), targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, inputs.LIMIT)
+        optimizer.step()
+        return loss
+
+    def collect(loss):
+        losses = [loss.item()] + [run().item() for _ in range(inputs.STEPS - 1)]
+        return {"losses": np.array(losses)}
+
+    return run, collect
+
+
+def stream(cell, forward=True, **sizes):
+    """One step of a stream of vectors through an LSTM; collected is the layer's output."""
+    xs, weights = inputs.sequence(cell, **sizes)
+    xs = torch.from_numpy(xs)
+    net = torch.nn.LSTM(sizes["inputs"], sizes["hidden"])
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    state = None
+
+    @torch.no_grad()
+    def step(x):
+        nonlocal state
+        y, state = net(x[None], state)
+        return y
+
+    def collect(y):
+        ys = torch.stack([y, *(step(x) for x in xs[1:])])
+        return {"loss": (ys**2).sum().numpy()}
+
+    return lambda: step(xs[0]), collect
+
+
 if __name__ == "__main__":
     torch.set_num_threads(worker.threads())
-    worker.serve({"chain": chain, "layer": layer})
+    worker.serve({"chain": chain, "layer": layer, "training": training, "stream": stream})

@@ -1,0 +1,215 @@
+"""mg.jit: a whole training step, or any function of Tensors, recorded once and replayed.
+
+    @mg.jit
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = mg.nn.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+The first two calls with arguments of one kind run as they always do and are recorded; the two
+recordings must agree. From the third on the program of calls that they gave is replayed.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import JitError, describe
+from ..tape import state
+from ..tensors import Tensor
+from .comparing import difference_of
+from .program import Program
+from .running import Run
+
+_MOST = 16  # kinds of arguments, and programs of one kind
+_WARNS = 8  # calls that no program fitted
+
+
+class JitWarning(UserWarning):
+    """A step is recorded again and again."""
+
+
+def jit(function: Callable[..., Any]) -> Jitted:
+    """The function, recorded once for each kind of arguments and replayed from then on.
+
+    A replay goes down a flat list of kernel calls over memory that stays: forward, loss, backward,
+    clipping and the optimiser's update, with none of the Python in between. Results, parameters,
+    gradients and the optimiser's state are those of the plain function, bit for bit.
+
+    function: of arrays, Tensors, floats and trees of them, whose values may change from call to
+        call; anything else among its arguments (an int, a str, None, a flag) is part of the kind.
+        What it reads besides, Parameters, Tensors of the closure, the optimiser's lr, is read at
+        every call. What Python computes in it is not computed again: mg.jit is the promise that
+        nothing else changes. The two recordings are compared, and whatever differs is refused.
+    A recording is made for each structure, shapes and dtypes of the arguments, for train() and
+    eval(), and whether gradients are recorded.
+    Raises JitError, with the line, for what cannot be replayed: a value that is read in the step
+    (`item()`, `if loss < ...`, NumPy on an argument), random numbers that NumPy draws in it, a
+    hook, Tape, detect_anomaly or flow recorder that wants to look inside.
+
+    >>> import minigrad as mg
+    >>> w = mg.tensor([2.0], requires_grad=True)
+    >>> optimizer = mg.optim.SGD([w], lr=0.25)
+    >>> @mg.jit
+    ... def step(x):
+    ...     optimizer.zero_grad()
+    ...     loss = ((w * x) ** 2).sum()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> [step(np.array([1.0])).item() for _ in range(4)]
+    [4.0, 1.0, 0.25, 0.0625]
+    """
+    return Jitted(function)
+
+
+class Waiting(NamedTuple):
+    """A run that waits for another to agree with it.
+
+    differed: one before it did not, which is forgiven once: the first may have set something up.
+    """
+
+    run: Run
+    differed: bool
+
+
+class Jitted:
+    """A function under mg.jit. `explain()` and print tell what it replays."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+        self.name = getattr(function, "__name__", type(function).__name__)
+        self.programs: dict[Any, list[Program]] = {}
+        self.candidates: dict[Any, list[Waiting]] = {}
+        self.recorded = self.replayed = self.misfits = 0
+        self._lock = threading.RLock()
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if state.jit is not None:  # inside of another jitted step: part of it
+            return self.function(*args, **kwargs)
+        if state.mode == 2 or state.listeners:
+            self._refuse_watched()
+        given: list[Any] = []
+        key: Any = [state.recording]
+        for value in args:  # what is most frequent without a call of a function
+            if type(value) is np.ndarray:
+                given.append(value)
+                key.append(("a", value.shape, value.dtype))
+            else:
+                key.append(_form(value, given))
+        key = (*key, _form(kwargs, given)) if kwargs else tuple(key)
+        with self._lock:
+            why = ""
+            for program in self.programs.get(key, ()):
+                why = program.misfit()
+                if not why:
+                    self.replayed += 1
+                    return program.replay(given)
+            if why:
+                self._note(why)
+            return self._record(key, args, kwargs)
+
+    def _note(self, why: str) -> None:
+        """Notes why a program did not fit; warns once if that happens all the time."""
+        self.misfits += 1
+        if self.misfits == _WARNS and self.replayed < self.recorded:
+            warnings.warn(
+                f"mg.jit: {self.name} has been recorded {self.recorded} times and replayed "
+                f"{self.replayed} times: {why}.",
+                JitWarning,
+                stacklevel=3,
+            )
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def _record(self, key: Any, args: Any, kwargs: Any) -> Any:
+        """Runs plainly, and makes a program of it where it agrees with the run before."""
+        self.recorded += 1
+        run = Run(self.function, args, kwargs)
+        waiting = _kept(self.candidates, key)
+        before = next((w for w in waiting if w.run.met_as(run)), None)
+        difference = ""
+        if before is not None:
+            waiting.remove(before)
+            difference = difference_of(before.run.steps, run.steps)
+            if not difference:
+                _kept(self.programs, key).append(Program(run))
+                return run.result
+            if before.differed:
+                raise JitError(f"mg.jit: {difference}")
+        waiting.append(Waiting(run, bool(difference)))
+        return run.result
+
+    def _refuse_watched(self) -> None:
+        what = "a listener (flow.record, a Monitor, mg.listen)" if state.listeners else (
+            "mg.Tape" if state.tape is not None else "mg.detect_anomaly"
+        )  # fmt: skip
+        raise JitError(
+            f"mg.jit: {what} wants to look inside of {self.name}, and a replay has no inside; call "
+            f"the function itself, {self.name}.function(...)."
+        )
+
+    def all_programs(self) -> list[Program]:
+        """Its programs, the oldest first."""
+        return [program for listed in self.programs.values() for program in listed]
+
+    def explain(self) -> str:
+        """What is replayed, call by call, for each kind of arguments."""
+        head = f"mg.jit of {self.name}: recorded {self.recorded}, replayed {self.replayed} times"
+        programs = self.all_programs()
+        if not programs:
+            return f"{head}; no program yet: two calls with arguments of one kind make one"
+        return "\n".join([head, *(p.explain() for p in programs)])
+
+    __str__ = __repr__ = explain
+
+
+def _kept(table: dict[Any, list[Any]], key: Any) -> list[Any]:
+    """The list of a kind of arguments, with room for one more; old ones go."""
+    if key not in table and len(table) >= _MOST:
+        del table[next(iter(table))]
+    listed = table.setdefault(key, [])
+    del listed[: len(listed) - _MOST + 1]
+    return listed
+
+
+def _form(value: Any, given: list[Any]) -> Any:
+    """What of an argument belongs to the kind of a call; its arrays and floats go to `given`."""
+    kind = type(value)
+    if isinstance(value, Tensor):
+        if value.requires_grad:
+            raise JitError(
+                f"mg.jit: an argument, {describe(value)}, requires a gradient, and would get none: "
+                f"let the function read it from outside, as it does its Parameters, or pass "
+                f"t.detach()."
+            )
+        given.append(value)
+        return "t", value._data.shape, value._data.dtype
+    if isinstance(value, np.ndarray):
+        given.append(value)
+        return "a", value.shape, value.dtype
+    if kind is float:
+        given.append(value)
+        return float
+    if kind is dict:
+        return kind, tuple([(k, _form(value[k], given)) for k in sorted(value)])
+    if isinstance(value, (tuple, list)):
+        return kind, tuple([_form(v, given) for v in value])
+    try:
+        hash(value)
+    except TypeError:
+        raise JitError(
+            f"mg.jit: an argument is a {kind.__name__}; expected arrays, Tensors, floats, trees of "
+            f"them, or something hashable, which is then part of the kind of the call."
+        ) from None
+    return kind, value

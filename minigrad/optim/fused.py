@@ -1,0 +1,229 @@
+"""A step of an optimiser as one call of a compiled loop over all its parameters.
+
+    fused = optimizer.prepared(gradients)     the arrays that will hold them; without, p.grad
+    fused.step()
+
+Where arrays lie is remembered from step to step, and compared with what is there each time: a
+parameter has another array after `p.data = ...` and Module.to, another state after
+load_state_dict, and mostly another gradient in every step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import versions
+from ..errors import GradientError, StateDictError, describe
+from ..kernels.foreach import Formula, Table
+from ..tensors import Tensor
+
+if TYPE_CHECKING:
+    from .optimizers import Optimizer
+
+Array = np.ndarray
+
+_address = ctypes.addressof
+_bytes: Any = ctypes.c_char.from_buffer  # together the fastest way to an address
+
+
+class _Row:
+    """What is remembered of one parameter."""
+
+    __slots__ = ("gradient", "held", "matrix", "odd", "turned", "upright", "x")
+
+    def __init__(self) -> None:
+        self.x: Any = _nothing  # its array, weakly: `.data` copies one that somebody else holds
+        self.held: list[Array] = []  # those of its state
+        self.odd = False  # is it neither C- nor Fortran-contiguous?
+        self.upright = True  # is it C-contiguous?
+        self.matrix = False  # may its gradient lie transposed?
+        self.turned: bool | None = None  # does it, in the table? None: it has none
+        self.gradient: Array | None = None  # that was given and is in the table
+
+
+def _nothing() -> None:
+    """In place of a weak reference to an array."""
+
+
+class FusedStep:
+    """`step()` moves every parameter that has a gradient. See Optimizer.prepared."""
+
+    def __init__(self, optimizer: Optimizer, gradients: Sequence[Array | None] | None = None):
+        self.optimizer, self.gradients = optimizer, gradients
+        if gradients is not None and len(gradients) != len(optimizer.params):
+            raise GradientError(
+                f"optimizer: {len(gradients)} gradients for {len(optimizer.params)} parameters; "
+                f"give an array for each, None for one that has no gradient."
+            )
+        self._begin(optimizer.formula())
+        if gradients is not None:
+            self._gather()
+
+    def step(self) -> None:
+        table = self.fill()
+        table.function(*table.arguments)
+        for x, g, state in self._odd:
+            self.optimizer.update(x, g, state)
+        self._copies.clear()
+
+    def fill(self) -> Table:
+        """Everything but the arithmetic of a step, which `function(*arguments)` of the table does.
+
+        It is the same table each time, unless a hyperparameter has changed the formula.
+        """
+        lines = self.optimizer.formula()
+        if lines != self._lines or len(self.optimizer.params) != len(self._rows):
+            self._begin(lines)
+        moving = self._gather()
+        values: dict[int, list[float]] = {}
+        arrays = []
+        for _, x, state in moving:
+            t = state["step"] = state["step"] + 1
+            if t not in values:
+                values[t] = [*self.optimizer.numbers(t).values()]
+            arrays.append(x)
+        if len(values) == 1:
+            self.table.numbers[:] = values[t]
+        else:
+            for i, _, state in moving:
+                self.table.numbers[i] = values[state["step"]]
+        versions.edited(*arrays)
+        return self.table
+
+    def _begin(self, lines: str) -> None:
+        """A new table, where nothing is placed so far."""
+        optimizer = self.optimizer
+        self._lines, self._slots = lines, tuple(optimizer.slots(np.zeros(0)))
+        formula = Formula(lines, ("x", "g", *self._slots), tuple(optimizer.numbers(1)))
+        self.table = Table(formula, len(optimizer.params))
+        self._rows = [_Row() for _ in optimizer.params]
+        self._owners: set[int] = set()  # of the memory that is written
+
+    def _gather(self) -> list[tuple[int, Array, dict[str, Any]]]:
+        """Brings the table up to date; (index, array, state) of the parameters that will move."""
+        optimizer, given, table, slots = self.optimizer, self.gradients, self.table, self._slots
+        words, at = table.words, table.second - table.width
+        self._copies: list[Array] = []  # of gradients, to which the table points
+        self._odd: list[tuple[Array, Array, dict[str, Any]]] = []  # what has gaps
+        moving = []
+        for i, (p, state) in enumerate(zip(optimizer.params, optimizer.state, strict=True)):
+            at += table.width
+            row = self._rows[i]
+            if given is not None:
+                g = given[i]
+            else:
+                g = None if p._grad is None else p._grad._data
+            if g is None:
+                if row.turned is not None:
+                    table.clear(i)
+                    row.turned = None
+                continue
+            x = p._data
+            known = row.x() is x
+            for name, array in zip(slots, row.held):
+                known = known and state.get(name) is array
+            if not known:
+                row = self._place(i, p, state)
+                x = p._data
+            moving.append((i, x, state))
+            if g is row.gradient or not x.size:
+                continue
+            if g.dtype != x.dtype or g.shape != x.shape:
+                raise GradientError(
+                    f"optimizer: the gradient of parameter {i} is {describe(g)}; expected "
+                    f"{describe(x)}."
+                )
+            flags, owner = g.flags, g
+            while isinstance(owner.base, np.ndarray):
+                owner = owner.base
+            upright = flags.carray
+            turned = upright is not row.upright and not (upright and flags.farray)
+            fits = (upright or flags.farray) and (not turned or row.matrix)
+            if row.odd or not fits or id(owner) in self._owners:
+                if given is not None:
+                    raise GradientError(
+                        f"optimizer: parameter {i} or its gradient is not contiguous, or they "
+                        f"share memory; give gradients in arrays of their own."
+                    )
+                if row.odd:
+                    self._odd.append((x, g, state))
+                    continue
+                g, upright, turned = _laid_out_as(x, g), row.upright, False
+                self._copies.append(g)
+            if row.turned is not turned:
+                table.place(i, [x, g, *row.held], turned)
+                row.turned = turned
+            else:
+                words[at] = _address(_bytes(g if upright else g.T))
+            row.gradient = g if given is not None else None
+        return moving
+
+    def _place(self, i: int, p: Tensor, state: dict[str, Any]) -> _Row:
+        """Gets to know a parameter, or what has become of it."""
+        row = self._rows[i] = _Row()
+        self.table.clear(i)
+        if not p._data.flags.writeable:  # a broadcast array: many elements in one place
+            p._data = p._data.copy()
+        x = p._data
+        row.x, row.upright, row.matrix = weakref.ref(x), x.flags.c_contiguous, x.ndim == 2
+        row.odd = not x.flags.forc
+        fresh = self.optimizer.slots(x)
+        for name in self._slots:
+            value = state.get(name, fresh[name])
+            if not isinstance(value, np.ndarray) or value.shape != x.shape:
+                raise StateDictError(
+                    f"optimizer: state {name!r} of parameter {i} is {describe(value)}; expected "
+                    f"an array like {describe(x)}."
+                )
+            if value.dtype != x.dtype or value.strides != x.strides or not value.flags.writeable:
+                value = _laid_out_as(x, value)
+            state[name] = value
+            row.held.append(value)
+        self._keep_apart()
+        return row
+
+    def _keep_apart(self) -> None:
+        """Raises GradientError if anything would be moved twice."""
+        found: dict[int, list[tuple[int, Array]]] = {}
+        for i, (p, row) in enumerate(zip(self.optimizer.params, self._rows)):
+            for array in (p._data, *row.held) if row.x() is p._data else ():
+                found.setdefault(id(versions.owner(array)), []).append((i, array))
+        for sharing in found.values():
+            for (i, a), (j, b) in combinations(sharing, 2):
+                if np.shares_memory(a, b):
+                    raise GradientError(
+                        f"optimizer: parameters {i} and {j}, or their states, share memory, which "
+                        f"would move twice in a step; give each an array of its own."
+                    )
+        self._owners = set(found)
+
+
+def _laid_out_as(x: Array, array: Array) -> Array:
+    """The same values in an array of x's dtype and order."""
+    copy = np.empty_like(x)
+    copy[...] = array
+    return copy
+
+
+def move(optimizer: Optimizer, x: Array, g: Array, state: dict[str, Any]) -> None:
+    """One parameter alone, whatever its arrays are like."""
+    slots, numbers = optimizer.slots(x), optimizer.numbers(state["step"])
+    for name, value in slots.items():
+        state.setdefault(name, value)
+    formula = Formula(optimizer.formula(), ("x", "g", *slots), tuple(numbers))
+    arrays = [x, g, *(state[name] for name in slots)]
+    dense = [np.array(array, x.dtype, order="C") for array in arrays]
+    table = Table(formula, 1)
+    if x.size:
+        table.place(0, dense)
+        table.numbers[0] = [*numbers.values()]
+        table.run()
+    for name, array, moved in zip(formula.arrays, arrays, dense, strict=True):
+        if name in formula.written():
+            array[...] = moved

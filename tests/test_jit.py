@@ -1,0 +1,559 @@
+"""mg.jit: a replay gives the bits of the plain step, and refuses what it could not replay."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn
+
+F32 = np.float32
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+class Net(nn.Module):
+    """Everything small: an embedding, dropout, a hidden layer, an output."""
+
+    def __init__(self) -> None:
+        self.embed = nn.Embedding(7, 4, padding_idx=2, generator=rng(1))
+        self.drop = nn.Dropout(0.3, generator=rng(2))
+        self.hidden = nn.Linear(4, 5, generator=rng(3))
+        self.out = nn.Linear(5, 3, generator=rng(4))
+
+    def forward(self, index: Any) -> Any:
+        return self.out(mg.tanh(self.hidden(self.drop(self.embed(index)))))
+
+
+OPTIMISERS: dict[str, Callable[[Any], Any]] = {
+    "sgd": lambda ps: mg.optim.SGD(ps, 0.1, momentum=0.9, weight_decay=0.01),
+    "adam": lambda ps: mg.optim.Adam(ps, 0.01),
+    "adamw": lambda ps: mg.optim.AdamW(ps, 0.01),
+    "rmsprop": lambda ps: mg.optim.RMSprop(ps, 0.01, momentum=0.5, centered=True),
+    "adagrad": lambda ps: mg.optim.Adagrad(ps, 0.01),
+}
+
+
+def trainer(kind: str = "adam") -> tuple[Any, Any, Callable[..., Any]]:
+    net = Net()
+    optimizer = OPTIMISERS[kind](list(net.parameters()))
+
+    def step(index: Any, target: Any, scale: float) -> Any:
+        optimizer.zero_grad()
+        loss = nn.mse_loss(net(index), target) * scale
+        loss = loss + 1e-3 * (net.out.weight * net.out.weight).sum()
+        loss.backward()
+        norm = mg.optim.clip_grad_norm_(net.parameters(), 0.5)
+        optimizer.step()
+        return {"loss": loss, "norm": norm}
+
+    return net, optimizer, step
+
+
+def batches(n: int, seed: int = 5) -> list[tuple[Any, Any, float]]:
+    draw = rng(seed)
+    return [
+        (draw.integers(0, 7, (3, 2)), draw.normal(size=(3, 2, 3)).astype(F32), 1.0 + k / 3)
+        for k in range(n)
+    ]
+
+
+def same(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(np.asarray(a), np.asarray(b)))
+
+
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_many_steps_give_the_bits_of_the_plain_step(kind: str) -> None:
+    net, optimizer, step = trainer(kind)
+    other, its, plain = trainer(kind)
+    jitted = mg.jit(step)
+    for batch in batches(7):
+        got, expected = jitted(*batch), plain(*batch)
+        assert got["loss"].item() == expected["loss"].item()
+        assert got["norm"] == expected["norm"]
+        for p, q in zip(net.parameters(), other.parameters(), strict=True):
+            assert same(p.numpy(), q.numpy())
+            assert same(p.grad.numpy(), q.grad.numpy())
+        state, expected_state = optimizer.state_dict(), its.state_dict()
+        assert all(same(state[k], expected_state[k]) for k in expected_state)
+    assert (jitted.recorded, jitted.replayed) == (2, 5)
+
+
+def test_a_checkpoint_between_two_replays_goes_on_to_the_same_bits() -> None:
+    net, optimizer, step = trainer()
+    jitted = mg.jit(step)
+    data = batches(9)
+    for batch in data[:5]:
+        jitted(*batch)
+    kept = {k: np.array(v) for k, v in net.state_dict().items()}, optimizer.state_dict()
+    masks = net.drop.generator.bit_generator.state
+    expected = [jitted(*batch)["loss"].item() for batch in data[5:]]
+    net.load_state_dict(kept[0])
+    optimizer.load_state_dict(kept[1])
+    net.drop.generator.bit_generator.state = masks
+    assert [jitted(*batch)["loss"].item() for batch in data[5:]] == expected
+
+
+def test_results_and_gradients_are_the_callers_own() -> None:
+    net, _, step = trainer()
+    jitted = mg.jit(step)
+    seen = []
+    for batch in batches(6):
+        result = jitted(*batch)
+        seen.append((result["loss"], result["loss"].item(), net.out.weight.grad))
+    values = [g.numpy().copy() for _, _, g in seen]
+    jitted(*batches(1, seed=9)[0])
+    for (loss, number, g), value in zip(seen, values, strict=True):
+        assert loss.item() == number
+        assert same(g.numpy(), value)
+    assert not same(values[-1], values[-2])
+
+
+def test_each_kind_of_arguments_has_a_program_of_its_own() -> None:
+    w = mg.tensor([1.0, 2.0], requires_grad=True)
+
+    @mg.jit
+    def f(x: Any, flag: bool = False, names: Any = ("a",)) -> Any:
+        with mg.no_grad():
+            return {"y": x * w * (2.0 if flag else 3.0), "names": names}
+
+    for _ in range(3):
+        for n in (0, 1, 3):
+            for flag in (True, False):
+                x = rng().normal(size=(n, 2))
+                found = f(x, flag=flag)
+                assert same(found["y"].numpy(), x * [1.0, 2.0] * (2.0 if flag else 3.0))
+                assert found["names"] == ("a",)
+    assert (f.recorded, f.replayed) == (12, 6)
+
+
+def test_tensors_lists_and_states_go_in_and_come_out() -> None:
+    @mg.jit
+    def f(state: Any, xs: Any) -> Any:
+        h = mg.tanh(state["h"] + xs[0] - xs[1])
+        return {"h": h}, [h * 2.0, xs[0]]
+
+    state, h = {"h": mg.tensor(np.zeros(3))}, np.zeros(3)
+    for k in range(5):
+        x = rng(k).normal(size=(2, 3))
+        state, (twice, first) = f(state, [x[0], mg.tensor(x[1])])
+        h = np.tanh(h + x[0] - x[1])
+        np.testing.assert_allclose(state["h"].numpy(), h, rtol=1e-14)
+        np.testing.assert_allclose(twice.numpy(), 2 * h, rtol=1e-14)
+        assert same(first, x[0])
+
+
+def test_slices_of_arguments_are_views_of_them() -> None:
+    f = mg.jit(lambda x: mg.tanh(mg.tensor(x[1:, ::2])) + mg.tensor(x)[0, 0] + x[..., :2][:2])
+    for k in range(4):
+        x = rng(k).normal(size=(3, 4))
+        expected = np.tanh(x[1:, ::2]) + x[0, 0] + x[:2, :2]
+        np.testing.assert_allclose(f(x).numpy(), expected, rtol=1e-14)
+    assert f.replayed == 2
+
+
+def test_masks_that_a_cell_draws_are_drawn_in_every_replay() -> None:
+    def made() -> Any:
+        draws = rng(4)
+        layer = nn.Recurrent(
+            lambda size: nn.ZoneoutLSTMCell(size, 4, generator=draws, dtype=np.float64), 3
+        )
+        for p in layer.parameters():
+            p.data = rng(p.size).normal(size=p.shape)
+        return layer
+
+    plain, other = made(), made()
+    step = mg.jit(lambda x: other(x)[0].detach())
+    for k in range(4):
+        x = rng(k).normal(size=(5, 2, 3))
+        assert same(step(x).numpy(), plain(x)[0].numpy())
+    assert step.replayed == 2
+
+
+def test_a_float_argument_may_change_and_be_computed_with() -> None:
+    w = mg.tensor([1.0], requires_grad=True)
+    optimizer = mg.optim.SGD([w], 1.0)
+
+    @mg.jit
+    def step(x: Any, rate: float) -> Any:
+        optimizer.zero_grad()
+        optimizer.lr = 0.5 * rate
+        loss = (w * x * (1.0 - rate) ** 2).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    value = 1.0
+    for rate in (0.5, 0.25, 0.125, 0.75, 0.5):
+        assert step(np.array([2.0]), rate).item() == value * 2.0 * (1 - rate) ** 2
+        value -= 0.5 * rate * 2.0 * (1 - rate) ** 2
+        assert (w.item(), optimizer.lr) == (value, 0.5 * rate)
+
+
+def test_a_schedule_outside_and_inside_moves_the_learning_rate() -> None:
+    for inside in (True, False):
+        w = mg.tensor([1.0], requires_grad=True)
+        optimizer = mg.optim.SGD([w], 1.0)
+        schedule = mg.optim.ExponentialLR(optimizer, 0.5)
+
+        def plain(optimizer: Any = optimizer, w: Any = w, schedule: Any = schedule,
+                  inside: bool = inside) -> None:  # fmt: skip
+            optimizer.zero_grad()
+            w.sum().backward()
+            optimizer.step()
+            if inside:
+                schedule.step()
+
+        step = mg.jit(plain)
+        for _ in range(5):
+            step()
+            if not inside:
+                schedule.step()
+        assert w.item() == 1 - (1 + 0.5 + 0.25 + 0.125 + 0.0625)
+        assert optimizer.lr == 0.5**5
+
+
+def test_train_and_eval_are_two_programs_and_both_stay() -> None:
+    net = Net()
+
+    @mg.jit
+    def f(index: Any) -> Any:
+        with mg.no_grad():
+            return net(index)
+
+    other = Net()
+    for k in range(6):
+        index = rng(k).integers(0, 7, (3, 2))
+        for mode in (True, False):
+            net.train(mode)
+            other.train(mode)
+            with mg.no_grad():
+                assert same(f(index).numpy(), other(index).numpy())
+    assert f.recorded == 4
+
+
+def test_a_setting_of_a_module_may_change_and_not_in_the_step() -> None:
+    drop = nn.Dropout(0.5, generator=rng(0))
+    f = mg.jit(lambda x: drop(x))
+    for p in (0.5, 0.0, 0.5, 1.0):
+        drop.p = p
+        for _ in range(3):
+            mean = f(mg.tensor(np.ones(1000))).numpy().mean()
+            assert abs(mean - (p < 1.0)) < (0.2 if p else 1e-12)
+    assert f.recorded == 6
+
+    class Counting(nn.Module):
+        calls = 0
+
+        def forward(self, x: Any) -> Any:
+            self.calls = self.calls + 1
+            return x * 2.0
+
+    counting = mg.jit(Counting())
+    with pytest.raises(mg.JitError, match=r"sets \.calls of a Counting"):
+        counting(mg.tensor([1.0]))
+
+
+def test_a_parameter_that_is_replaced_or_written_to_is_read_where_it_is() -> None:
+    w = mg.tensor([1.0, 2.0], requires_grad=True)
+    f = mg.jit(lambda x: (w.detach() * x).sum())
+    x = np.array([1.0, 10.0])
+    assert [f(x).item() for _ in range(4)] == [21.0] * 4
+    w.data = [2.0, 3.0]
+    assert [f(x).item() for _ in range(4)] == [32.0] * 4
+    with mg.no_grad():
+        w[0] = 0.0
+    assert f(x).item() == 30.0
+    w.data *= 2
+    assert [f(x).item() for _ in range(4)] == [60.0] * 4
+
+
+def test_a_part_that_is_replaced_and_a_parameter_that_is_frozen_are_noticed() -> None:
+    net = Net().eval()
+
+    @mg.jit
+    def step(index: Any) -> Any:
+        for p in net.parameters():
+            p.grad = None
+        loss = (net(index) ** 2).sum()
+        loss.backward()
+        return loss
+
+    def check() -> None:
+        for k in range(4):
+            index = rng(k).integers(0, 7, (3, 2))
+            value = step(index).item()
+            grads = [p.grad for p in net.parameters()]
+            assert value == step.function(index).item()
+            for p, g in zip(net.parameters(), grads, strict=True):
+                assert (g is None) == (p.grad is None)
+                assert g is None or same(g.numpy(), p.grad.numpy())
+
+    check()
+    net.out = nn.Linear(5, 3, generator=rng(9))
+    check()
+    net.hidden.weight.requires_grad_(False)
+    check()
+    assert step.replayed == 6
+
+
+def test_who_reads_p_data_all_the_time_is_warned() -> None:
+    w = mg.tensor([1.0], requires_grad=True)
+    step = mg.jit(lambda x: (w.detach() * x).sum())
+
+    def use() -> None:
+        for k in range(30):
+            assert step(np.array([float(k)])).item() == k
+            assert w.data[0] == 1.0
+
+    with pytest.warns(mg.jitting.JitWarning, match=r"other memory .*p.numpy\(\)"):
+        use()
+
+
+def test_a_gradient_of_a_gradient_is_replayed() -> None:
+    w = mg.tensor([0.5, -0.3], requires_grad=True)
+
+    @mg.jit
+    def step(x: Any) -> Any:
+        w.grad = None
+        y = mg.tanh(w * x).sum()
+        (slope,) = mg.grad(y, [w], create_graph=True)
+        penalty = (slope * slope).sum()
+        penalty.backward()
+        return penalty
+
+    for k in range(4):
+        x = rng(k).normal(size=2)
+        value, found = step(x).item(), w.grad.numpy()
+        y = np.tanh(w.numpy() * x)
+        assert abs(value - (((1 - y * y) * x) ** 2).sum()) < 1e-12
+        np.testing.assert_allclose(found, -4 * x**3 * y * (1 - y * y) ** 2, rtol=1e-10)
+    assert step.replayed == 2
+
+
+def test_gradients_from_before_the_step_are_added_to() -> None:
+    w = mg.tensor([1.0], requires_grad=True)
+
+    @mg.jit
+    def step(x: Any) -> None:
+        (w * x).sum().backward()
+
+    total = 0.0
+    for k in range(1, 7):
+        step(np.array([float(k)]))
+        total += k
+        assert w.grad.item() == total
+    w.grad = None
+    step(np.array([3.0]))
+    assert w.grad.item() == 3.0
+
+
+def test_an_edit_inside_no_grad_is_replayed() -> None:
+    w, mean = mg.tensor([1.0], requires_grad=True), mg.tensor([0.0])
+
+    @mg.jit
+    def step(x: Any, rate: float) -> Any:
+        w.grad = None
+        ((w * x) ** 2).sum().backward()
+        with mg.no_grad():
+            mean[...] = 0.5 * mean + 0.5 * w
+            w[...] = w - rate * w.grad
+            w[0] = w[0] + 0.0
+        return mean
+
+    value, average = 1.0, 0.0
+    for rate in (0.1, 0.2, 0.05, 0.1, 0.3):
+        average = 0.5 * average + 0.5 * value
+        value -= rate * 2 * value * 4
+        assert abs(step(np.array([2.0]), rate).item() - average) < 1e-12
+        assert abs(w.item() - value) < 1e-12
+
+
+def test_an_index_out_of_range_raises_in_a_replay_too() -> None:
+    net = Net().eval()
+    f = mg.jit(lambda index: net(index).detach())
+    for k in range(3):
+        f(np.array([k, 3]))
+    with pytest.raises(mg.ShapeError, match="expected integers from 0 to 6, got some from 0 to 7"):
+        f(np.array([0, 7]))
+
+
+def test_integers_and_masks_go_through_ops() -> None:
+    @mg.jit
+    def f(index: Any, mask: Any) -> Any:
+        return mg.where(mask, 1.0, mg.astype(index, np.float64)), mg.logical_not(mask)
+
+    for k in range(4):
+        index, mask = rng(k).integers(0, 9, 5), rng(k).random(5) < 0.5
+        found, other = f(mg.tensor(index), mg.tensor(mask))
+        assert same(found.numpy(), np.where(mask, 1.0, index))
+        assert same(other.numpy(), ~mask)
+
+
+def test_a_jitted_function_inside_another_is_part_of_it() -> None:
+    inner = mg.jit(lambda x: mg.exp(x))
+    outer = mg.jit(lambda x: inner(x) + 1.0)
+    for k in range(4):
+        assert abs(outer(mg.tensor([float(k)])).item() - (np.exp(k) + 1)) < 1e-12 * np.exp(k)
+    assert (inner.recorded, outer.replayed) == (0, 2)
+
+
+def test_threads_take_turns() -> None:
+    w = mg.tensor(rng().normal(size=(8, 8)))
+    f = mg.jit(lambda x: mg.tanh(x @ w).sum(axis=0))
+    xs = [rng(k).normal(size=(5, 8)) for k in range(4)]
+    expected = [np.tanh(x @ w.numpy()).sum(axis=0) for x in xs]
+    for x in xs[:3]:
+        f(x)
+    wrong = []
+
+    def work(k: int) -> None:
+        for _ in range(50):
+            if not np.allclose(f(xs[k]).numpy(), expected[k], rtol=1e-12):
+                wrong.append(k)
+
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+# -- what cannot be replayed
+
+W = mg.tensor([1.0, 2.0], requires_grad=True)
+KEPT: list[Any] = []
+
+
+def _hooked(x: Any) -> Any:
+    y = W * x
+    y.register_hook(lambda g: g * 2.0)
+    y.sum().backward()
+
+
+REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
+    "item": (lambda x: (W * x).sum().item(), r"t.item\(\) of float64\[\]"),
+    "branch": (lambda x: x * 2.0 if (W * x).sum() < 0 else x, "a branch on a Tensor"),
+    "float": (lambda x: float((W * x).sum()), "item"),
+    "numpy": (lambda x: (W * x).numpy(), r"t.numpy\(\)"),
+    "data": (lambda x: W.data, r"t.data"),
+    "printing": (lambda x: print(W * x), "printing a Tensor"),
+    "numpy of an argument": (lambda x: W * np.cumsum(x), "np.cumsum of an argument"),
+    "ufunc of an argument": (lambda x: W * np.exp(x), "np.exp of an argument"),
+    "arithmetic of an argument": (lambda x: W * (x + 1.0), "np.add of an argument"),
+    "element of an argument": (lambda x: W * x[0], "an element or a choice"),
+    "max of an argument": (lambda x: W * x.max(), "of an argument"),
+    "item of an argument": (lambda x: W * x.item(0), r".item\(\) of an argument"),
+    "a mask of data": (lambda x: x[mg.greater(x, 3.5)], "a choice of elements"),
+    "a mask of Tensors": (
+        lambda x: W.detach()[mg.greater(mg.tensor(x), 3.5)],
+        "the shape depends on data",
+    ),
+    "a hook": (_hooked, "a hook on a gradient"),
+    "kept outside": (lambda x: KEPT.append(x * W.detach()), "is kept outside of it"),
+    "no backward": (lambda x: (W * x).sum(), "still requires a gradient"),
+}
+
+
+def three(step: Any, x: Any) -> None:
+    for _ in range(3):
+        step(x)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_replayed_raises_and_names_the_line(name: str) -> None:
+    function, message = REFUSED[name]
+    step = mg.jit(function)
+    with pytest.raises(mg.JitError, match=message) as caught:
+        three(step, np.array([3.0, 4.0]))
+    KEPT.clear()
+    assert "test_jit.py:" in str(caught.value) or name == "no backward"
+    assert step.replayed == 0
+    assert mg.tanh(mg.tensor([0.0])).item() == 0.0  # nothing is recorded any more
+
+
+def test_what_differs_from_call_to_call_raises_and_names_the_line() -> None:
+    draw, count = rng(), [0]
+
+    def noisy(x: Any) -> Any:
+        return x * mg.tensor(draw.normal(size=2))
+
+    def counting(x: Any) -> Any:
+        count[0] += 1
+        return x * float(count[0])
+
+    def branching(x: Any) -> Any:
+        count[0] += 1
+        return mg.exp(x) if count[0] % 2 else mg.tanh(x)
+
+    for function in (noisy, counting, branching):
+        step = mg.jit(function)
+        with pytest.raises(mg.JitError, match=r"test_jit.py:\d+: .*call before"):
+            three(step, mg.tensor([1.0, 2.0]))
+
+
+def test_who_looks_inside_is_told_to_leave_jit_off() -> None:
+    step = mg.jit(lambda x: x * 2.0)
+    x = mg.tensor([1.0])
+    for _ in range(3):
+        step(x)
+    for watching in (mg.Tape(), mg.detect_anomaly(), mg.flow.record()):
+        with watching, pytest.raises(mg.JitError, match=r"\.function\("):
+            step(x)
+    assert step(x).item() == 2.0
+
+
+def test_an_argument_that_needs_a_gradient_or_has_no_kind_is_refused() -> None:
+    step = mg.jit(lambda x: x)
+    with pytest.raises(mg.JitError, match="requires a gradient, and would get none"):
+        step(mg.tensor([1.0], requires_grad=True))
+    with pytest.raises(mg.JitError, match="an argument is a set"):
+        step({1, 2})
+
+
+def test_an_error_in_the_step_leaves_everything_as_it_was() -> None:
+    @mg.jit
+    def step(x: Any) -> Any:
+        return x @ mg.tensor(np.ones((3, 3)))
+
+    with pytest.raises(mg.ShapeError):
+        step(np.ones((2, 2)))
+    for _ in range(3):
+        assert step(np.ones((2, 3))).tolist() == [[3.0] * 3] * 2
+    with pytest.raises(mg.ShapeError):
+        step(np.ones((2, 2)))
+    assert step(np.ones((2, 3))).tolist() == [[3.0] * 3] * 2
+
+
+def test_explain_lists_the_calls_with_their_lines() -> None:
+    w = mg.tensor(np.ones((2, 2)))
+    step = mg.jit(lambda x: mg.tanh(x @ w + 1.0) * 2.0)
+    assert "no program yet" in step.explain()
+    for _ in range(3):
+        step(np.ones((3, 2)))
+    text = str(step)
+    assert "recorded 2, replayed 1 times" in text
+    assert "matmul: 3x2, 2x2 -> 3x2" in text
+    assert "add + tanh + multiply: 3x2 -> 3x2" in text
+    assert text.count("test_jit.py:") == 2
+
+
+def test_a_jitted_step_can_be_drawn_once_it_has_a_program() -> None:
+    w = mg.tensor(np.ones((2, 2)))
+    step = mg.jit(lambda x: mg.tanh(x @ w + 1.0) * 2.0)
+    with pytest.raises(ValueError, match="has no program yet"):
+        mg.flow.draw(step)
+    for _ in range(3):
+        step(np.ones((3, 2)))
+    dot = mg.flow.draw(step).dot
+    assert "matmul" in dot
+    assert "add + tanh + multiply" in dot
+    assert dot.count(" -> n") == 1  # from the product to the kernel behind it
