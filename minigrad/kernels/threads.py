@@ -21,7 +21,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from numbers import Integral
 
