@@ -240,9 +240,9 @@ class Back:
         for v, span in back.sums:
             known[v] = self._summed(v, span.of(pieces))
         for v, in_order in back.after:
-            x = known.get(v.inputs[0])
-            if in_order and x is not None and x.flags.c_contiguous:
-                known[v] = x.reshape(v.shape)
+            of = known.get(v.inputs[0])
+            if in_order and of is not None and of.flags.c_contiguous:
+                known[v] = of.reshape(v.shape)
                 continue
             values = [
                 i if type(i) is not Value else known[i] if i in known
