@@ -208,14 +208,8 @@ class BackArrangement:
         self.frame = Frame(
             loop.kernel, places, self.ahead, room, steps, rows, True, reverse, front.many
         )
-        order, transposed = front.compiled.order, set[Value]()  # gradients of what lies by columns
-        read = {i for v in loop.after for i in v.inputs if type(i) is Value}
-        for w, v in loop.program.sums.items():
-            flags = arrays[order[w]].flags
-            if flags.f_contiguous and not flags.c_contiguous and v not in read:
-                transposed.add(v)
         self.products = [
-            (v, self._rows_of(a, places, room), self._rows_of(b, places, room), v in transposed)
+            (v, self._rows_of(a, places, room), self._rows_of(b, places, room))
             for v, (a, b) in zip(loop.products, loop.factors, strict=True)
         ]
         self.sums = [(v, places[b.name]) for v, b in loop.sums.items()]

@@ -232,19 +232,14 @@ class Back:
         """The sums over time and what is made of them, and the gradients that come out."""
         at, loop, calls, pieces = self.at, back.loop, self.calls, self.pieces
         known: dict[Value, Array] = {}
-        for v, left, right, transposed in back.products:
+        for v, left, right in back.products:
             a, b = left.span.of(pieces), right.span.of(pieces)
             for f, flat in ((left, a), (right, b)):
                 if f.copied is not None:
                     seen = f.copied.of(pieces)
                     calls.append((flat.reshape(seen.shape).__setitem__, (..., seen)))
-            if transposed:  # so that what W gets, of which W.T was multiplied, lies as W does
-                y = empty(v.shape[::-1], v.dtype)
-                known[v] = y.T
-                calls.append((matmul.product(v.dtype), (b.T, a, y)))
-            else:
-                known[v] = y = empty(v.shape, v.dtype)
-                calls.append((matmul.product(v.dtype), (a.T, b, y)))
+            known[v] = y = empty(v.shape, v.dtype)
+            calls.append((matmul.product(v.dtype), (a.T, b, y)))
         for v, span in back.sums:
             known[v] = self._summed(v, span.of(pieces))
         for v, in_order in back.after:

@@ -268,6 +268,7 @@ class Recording:
             self.know(source, value)
 
         def again() -> None:
+            versions.edited(target)
             target[place] = source
 
         again()
