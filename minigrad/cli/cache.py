@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ..kernels import cache, limit
+from ..kernels import cache, eviction
 from ..kernels.cache import Entry
 from .output import say
 
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
 def size_limit() -> str:
     """What `$MINIGRAD_CACHE_LIMIT` says, in words."""
     try:
-        most = limit.limit()
-    except limit.CacheLimitError as error:
+        most = eviction.limit()
+    except eviction.CacheLimitError as error:
         return str(error)
     named = "$MINIGRAD_CACHE_LIMIT"
     return f"{kib(most)}, the least recently used go first ({named})" if most else f"any ({named})"

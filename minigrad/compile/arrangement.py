@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels import matmul
+from ..kernels import multiplying
 from .ahead import Ahead
 from .bptt import Backward
 from .compiled import Compiled
@@ -48,18 +48,18 @@ class Frame:
             words.add(number)
         for name, value in kernel.order:
             words.place(places[name] if value is None else ahead.contiguous(value, room))
-        packed: list[tuple[Span, matmul.Panels, Span]] = []
+        packed: list[tuple[Span, multiplying.Panels, Span]] = []
         for value, apart in kernel.lowered.packed:
             span = ahead.sources[value].span
             vectors = division.wide if apart else division.vectors
-            panels = matmul.panels_of(span.shape, span.dtype, vectors)
+            panels = multiplying.panels_of(span.shape, span.dtype, vectors)
             to = room.add((panels.nbytes,), np.dtype(np.uint8))
             packed.append((span, panels, to))
             words.place(to)
         self.called = len(words)  # the words of the kernel; then the arguments of each packing
         self.pack: Any = None
         for span, panels, to in packed:
-            self.pack, table = matmul.packing(span.dtype)
+            self.pack, table = multiplying.packing(span.dtype)
             words.add(table)
             words.place(to)
             words.add(panels.step)

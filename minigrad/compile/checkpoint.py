@@ -1,7 +1,7 @@
 """checkpoint=: keep the state at some steps, and compute what lies between again for BPTT.
 
 Which steps, schedule.py says. Every part of the sequence is a scan of its own and stands on the
-tape as one node that keeps its inputs alone (recomputed.py): the state before it is a snapshot.
+tape as one node that keeps its inputs alone (recompute.py): the state before it is a snapshot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from ..versions import owner
 from .node import SCAN, Pulled, Saved, scan_node
-from .recomputed import Ran, digest_of, recomputed
+from .recompute import Ran, digest_of, recomputed
 from .records import JoinedRecord, Record, TapeRecord
 from .result import Call, ScanResult
 from .schedule import Part, Schedule, every, readable, within

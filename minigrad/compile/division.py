@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from ..kernels import host, threads
-from ..kernels.matmul import panel_vectors
+from ..kernels.multiplying import panel_vectors
 from .lowered import Loop, Lowered, Product
 from .stages import ROWS, Stage, divided
 

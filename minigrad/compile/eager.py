@@ -12,7 +12,7 @@ from ..tree import leaves, map_leaves
 from .outer import closed_over
 from .records import TapeRecord
 from .result import Call, ScanResult
-from .unroll import Cell, sizes, unroll
+from .unrolling import Cell, sizes, unroll
 
 
 def on_tape(

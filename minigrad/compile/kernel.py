@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import compiler, jit, matmul, threads
+from ..kernels import compiler, jit, multiplying, threads
 from .codegen import EXTRA, SIGNATURE, Generator
 from .division import Division, Work
 from .layout import Buffer
@@ -94,7 +94,7 @@ class StepKernel:
     @cached_property
     def multiply(self) -> int:
         """The address of the table of products, if there is one in the step."""
-        return matmul.table(self.dtype) if self.lowered.packed else 0
+        return multiplying.table(self.dtype) if self.lowered.packed else 0
 
     def head(
         self, steps: int, rows: int, backwards: bool, reverse: bool, many: int = 1,

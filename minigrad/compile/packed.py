@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import matmul
+from ..kernels import multiplying
 from ..kernels.arena import address, empty
 from ..kernels.rows import take_rows
 from .compiled import Compiled
@@ -135,7 +135,7 @@ class PackedBack:
         rows = self.packing.rows
         for v, factors in zip(self.loop.products, self.loop.factors, strict=True):
             a, b = (self._all_steps(f) for f in factors)
-            known[v] = matmul.matmul(a.T, b)
+            known[v] = multiplying.matmul(a.T, b)
         for v, buffer in self.loop.sums.items():
             x = v.inputs[0]
             # In the order of the batch, in which rows that all take part would be added.
@@ -209,8 +209,8 @@ def _run(
 
 def _panels(b: Array, vectors: int) -> Array:
     """The factor of a product, packed."""
-    panels = matmul.panels_of(b.shape, b.dtype, vectors)
-    pack, table = matmul.packing(b.dtype)
+    panels = multiplying.panels_of(b.shape, b.dtype, vectors)
+    pack, table = multiplying.packing(b.dtype)
     to = empty((panels.nbytes,), np.uint8)
     pack(table, address(to), panels.step, panels.width, address(b), *b.strides, *b.shape)
     return to

@@ -15,7 +15,7 @@ import numpy as np
 from .. import ops
 from ..tensors import Tensor, as_tensor
 from ..tree import map_leaves
-from .unroll import Cell, check_carry, choose
+from .unrolling import Cell, check_carry, choose
 
 Array = np.ndarray
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from . import passes
 from .program import Program, Value
-from .reverse import reverse
+from .reversing import reverse
 from .trace import Trace
 
 

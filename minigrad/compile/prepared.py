@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import jit, matmul, threads
+from ..kernels import jit, multiplying, threads
 from ..kernels.arena import address, empty
 from .ahead import Call, computing
 from .arrangement import KEPT, OWN, PACKING, PASSING, Arrangement, BackArrangement, Frame
@@ -239,7 +239,7 @@ class Back:
                     seen = f.copied.of(pieces)
                     calls.append((flat.reshape(seen.shape).__setitem__, (..., seen)))
             known[v] = y = empty(v.shape, v.dtype)
-            calls.append((matmul.product(v.dtype), (a.T, b, y)))
+            calls.append((multiplying.product(v.dtype), (a.T, b, y)))
         for v, span in back.sums:
             known[v] = self._summed(v, span.of(pieces))
         for v, in_order in back.after:

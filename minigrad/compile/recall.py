@@ -20,14 +20,15 @@ from ..op import Op
 from ..tape import state
 from ..tensors import Tensor
 from ..tree import rebuild
-from . import attributes
 from .call import Run
+from .held import Unwatched
+from .held import content as content_of
 from .outside import Outside
 from .packing import Packing
 from .promise import is_pure
 from .remember import Remembered
 from .result import ScanResult
-from .unroll import check_mask
+from .unrolling import check_mask
 
 _MOST = 16  # calls of one cell
 _FIXED = (type(None), bool, int, float, complex, str, bytes, type, np.dtype, np.generic, Op)
@@ -49,7 +50,7 @@ class Watch:
         ]
         self.seen: list[Any] = []
         self.edited = [
-            (value, attributes.content(value, self.seen))
+            (value, content_of(value, self.seen))
             for value in self.values if not isinstance(value, (Tensor, *_FIXED))
         ]  # fmt: skip
 
@@ -69,8 +70,8 @@ class Watch:
             if t._data.shape != shape or t._data.dtype != dtype:
                 return False
         try:
-            return all(attributes.content(value, []) == content for value, content in self.edited)
-        except attributes.Unwatched:  # a part that is trusted no more
+            return all(content_of(value, []) == content for value, content in self.edited)
+        except Unwatched:  # a part that is trusted no more
             return False
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..tape import Node, state
 from ..tensors import Tensor
-from .attributes import Unwatched, attributes
+from .held import Unwatched, attributes
 from .outside import MADE, NUMBER, RAW, Eager, Outside, Slot
 from .promise import is_pure
 

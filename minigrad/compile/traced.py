@@ -14,7 +14,7 @@ from .program import STEP, Program, Value, used
 from .taps import StepTaps
 from .trace import Trace
 from .tracer import Tracer
-from .unroll import Cell, check_carry
+from .unrolling import Cell, check_carry
 
 
 class Traced:

@@ -25,7 +25,7 @@ from ..backward import walk
 from ..compile.outer import Target
 from ..compile.padding import unpadded, unwrapped
 from ..compile.result import Call
-from ..compile.scan import scan
+from ..compile.scanning import scan
 from ..errors import MinigradError, TraceError
 from ..norms import row_norms
 from ..tape import no_grad

@@ -23,7 +23,7 @@ import numpy as np
 from ..autodiff import jvp
 from ..backward import walk
 from ..compile.traced import Traced
-from ..compile.unroll import check_carry, check_lengths, sizes
+from ..compile.unrolling import check_carry, check_lengths, sizes
 from ..errors import ShapeError, describe
 from ..nn.recurrent import Recurrent
 from ..ops import concatenate, reshape

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn, ops
-from ..compile.scan import scan
+from ..compile.scanning import scan
 from ..nn.module import Module
 from ..tensors import Tensor, as_tensor
 from ..tree import map_leaves

@@ -16,8 +16,8 @@ import numpy as np
 from .. import versions
 from ..kernels import index as tables
 from ..kernels import jit, linear, reduce
-from ..kernels import matmul as products
-from ..kernels import softmax as logits
+from ..kernels import multiplying as products
+from ..kernels import probabilities as logits
 from ..kernels.elementwise import loop
 from ..kernels.work import Work, call
 from ..kinds import FLOATS

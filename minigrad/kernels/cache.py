@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minigrad.files import replacing
-from minigrad.kernels import limit, trust
+from minigrad.kernels import eviction, trust
 
 _NUMBA = "__pycache__"  # where Numba keeps what it made of a file
 _DIGITS = 24  # of a key: no time stamp and no other tool's hash in a file name is as long as that
@@ -44,7 +44,7 @@ _STEM = rf"\w+-[0-9a-f]{{{_DIGITS}}}"
 _OURS = re.compile(rf"({_STEM})\.(?:sums|py|o)")  # .o: of 0.1
 _TEMPORARY = re.compile(rf"\.{_OURS.pattern}\.(?:[0-9a-f]{{16}}|\d+\.\d+)")  # or of 0.1
 _NUMBAS = re.compile(rf"({_STEM})\.\w+-\d+\.py\d+\w*\.(?:nbi|\d+\.nbc)(?:\.tmp\.[0-9a-f]+)?")
-_tally = limit.Tally()
+_tally = eviction.Tally()
 
 
 def folder() -> Path | None:
@@ -179,7 +179,7 @@ def store(name: str, data: bytes) -> Path | None:
 def _keep_within_limit(place: Path, size: int) -> None:
     if _tally.is_due(place, size):
         with suppress(OSError):  # a folder that can be written and not listed
-            limit.evict(_files())
+            eviction.evict(_files())
 
 
 def _write(place: Path, name: str, data: bytes) -> Path:

@@ -24,7 +24,7 @@ import numpy as np
 
 from minigrad.kernels import jit, threads
 from minigrad.kernels.compiler import Kernel, build
-from minigrad.kernels.ufunc import LOOP, by_hand, ufunc
+from minigrad.kernels.ufuncs import LOOP, by_hand, ufunc
 
 # What a source may call, of vectormath.py.
 _FUNCTIONS = {

@@ -1,4 +1,4 @@
-"""Softmax, its logarithm, logsumexp and cross-entropy of rows: the compiled loops of softmax.py.
+"""Softmax, its logarithm, logsumexp and cross-entropy of rows: the loops of probabilities.py.
 
     softmax_rows log_softmax_rows logsumexp_rows(x, y, out, n, rows, dtype)
     softmax_pull_rows log_softmax_pull_rows(g, y, out, n, rows, dtype)    g times their Jacobians

@@ -19,7 +19,7 @@ import numpy as np
 
 from minigrad.kernels import jit, threads
 from minigrad.kernels.compiler import build
-from minigrad.kernels.ufunc import LOOP, ufunc
+from minigrad.kernels.ufuncs import LOOP, ufunc
 from minigrad.kernels.work import ENTRY
 
 Array = np.ndarray

@@ -28,8 +28,8 @@ import numpy as np
 
 from .. import ops
 from ..border import plain
-from ..compile.scan import scan
-from ..compile.unroll import check_lengths
+from ..compile.scanning import scan
+from ..compile.unrolling import check_lengths
 from ..errors import DTypeError, ShapeError, describe
 from ..tensors import Tensor, as_tensor
 from .layers import check_indices

@@ -16,10 +16,10 @@ import numpy as np
 
 from .. import checks, ops
 from ..border import plain
-from ..compile.beside import beside
-from ..compile.scan import scan
+from ..compile.scanning import scan
 from ..compile.schedule import asked_for
-from ..compile.unroll import check_mask, check_resets
+from ..compile.sidebyside import beside
+from ..compile.unrolling import check_mask, check_resets
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import state as switches
 from ..tensors import Tensor, as_tensor, viewed

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import ops
 from ..border import plain
-from ..compile.scan import scan
+from ..compile.scanning import scan
 from ..errors import ShapeError, describe
 from ..tape import no_grad, scope
 from ..tensors import Tensor

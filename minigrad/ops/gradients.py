@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from ..kernels.matmul import matmul as kernel
+from ..kernels.multiplying import matmul as kernel
 
 # fmt: off
 from .activations import (

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..axes import canonical_axes
 from ..errors import DTypeError, ShapeError, describe
-from ..kernels import softmax as kernels
+from ..kernels import probabilities as kernels
 from ..kinds import reduce
 from ..op import sample
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..kernels import linear as kernels
-from ..kernels.matmul import matmul as kernel
+from ..kernels.multiplying import matmul as kernel
 from ..kinds import matmul_kind
 from ..op import sample
 

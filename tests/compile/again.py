@@ -10,7 +10,7 @@ import numpy as np
 from compile.agree import close
 
 import minigrad as mg
-from minigrad.compile import fused
+from minigrad.compile import fusing
 from minigrad.tree import leaves
 
 F64 = np.float64
@@ -22,18 +22,18 @@ XS = mg.tensor(np.linspace(-1.0, 1.0, 24).reshape(4, 2, 3))
 def traces() -> Iterator[list[int]]:
     """Counts how often a cell is traced inside."""
     counted: list[int] = []
-    real = fused.Traced
+    real = fusing.Traced
 
     class Counting(real):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any):
             counted.append(1)
             super().__init__(*args)
 
-    fused.Traced = Counting
+    fusing.Traced = Counting
     try:
         yield counted
     finally:
-        fused.Traced = real
+        fusing.Traced = real
 
 
 def right(cell: Any, state: Any = H) -> list[np.ndarray]:

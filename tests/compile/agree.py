@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.compile import division, fused
+from minigrad.compile import division, fusing
 from minigrad.kernels import jit
 from minigrad.tree import leaves
 
@@ -59,7 +59,7 @@ def small_parts(chunk_rows: int, threads: int = 1, units: bool = False) -> Itera
 
 def rearrange() -> None:
     """Nothing is known any more of what sizes decide."""
-    for compiled in fused._COMPILED.values():
+    for compiled in fusing._COMPILED.values():
         compiled.arrangements.clear()
 
 

@@ -14,14 +14,14 @@ from compile.agree import PLAIN, assert_agree, small_parts
 from compile.test_scan import leaf
 
 import minigrad as mg
-from minigrad.compile import codegen, formula, fused, lower, nest, prepared, reverse
+from minigrad.compile import codegen, formula, fusing, lower, nest, prepared, reversing
 from minigrad.compile.passes import sharing, slicing
 from minigrad.compile.program import ProgramError
 from minigrad.tree import leaves
 
 pytestmark = pytest.mark.skipif(not PLAIN, reason="each fault would compile kernels of its own")
 
-COMPILED = fused._COMPILED
+COMPILED = fusing._COMPILED
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +184,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "a detached value passes its gradient on": lambda: replaced(
         sys.modules["minigrad.compile.tracer"].Tracer, "detach", lambda real: lambda self: self
     ),
-    "parts of a gradient are lost": lambda: replaced(reverse._Reverse, "_add", every(1, lost)),
+    "parts of a gradient are lost": lambda: replaced(reversing._Reverse, "_add", every(1, lost)),
     "a sum over time is twice what it is": lambda: replaced(prepared, "by_time", every(1, doubled)),
     "a gradient of the last state does not arrive": lambda: replaced(
         prepared.Back, "__init__", every(1, without_the_last)

@@ -13,7 +13,7 @@ import minigrad as mg
 from minigrad.compile import passes, pipeline, trace_step
 from minigrad.compile.kernel import evaluate
 from minigrad.compile.program import ProgramError
-from minigrad.compile.reverse import reverse
+from minigrad.compile.reversing import reverse
 from minigrad.compile.sequences import whole
 
 ROWS = 2

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from compile import test_cut, test_indices, test_pure, test_record, test_repeats
 
-from minigrad.compile import checks, compiled, fused, promise, remember, reverse
+from minigrad.compile import checks, compiled, fusing, promise, remember, reversing
 from minigrad.compile.tracer import Tracer
 
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """No program with a fault is left for another test."""
-    fused._COMPILED.clear()
+    fusing._COMPILED.clear()
     yield
-    fused._COMPILED.clear()
+    fusing._COMPILED.clear()
 
 
 def test_indices_of_an_earlier_call_are_seen(monkeypatch: Any) -> None:
@@ -43,13 +43,13 @@ def test_a_class_trusted_after_its_method_was_replaced_is_seen(monkeypatch: Any)
 
 
 def test_a_cut_passed_on_as_uncut_is_seen(monkeypatch: Any) -> None:
-    real = reverse._Reverse._facts
+    real = reversing._Reverse._facts
 
     def uncut(self: Any, v: Any, rule: Any) -> list[Any]:
         facts = real(self, v, rule)
         return [Tracer(self.trace, f._value) if type(f) is Tracer else f for f in facts]
 
-    monkeypatch.setattr(reverse._Reverse, "_facts", uncut)
+    monkeypatch.setattr(reversing._Reverse, "_facts", uncut)
     with pytest.raises(AssertionError):
         test_cut.test_second_derivatives_of_a_product_with_a_detached_factor()
 
@@ -61,8 +61,8 @@ def test_a_gradient_of_a_tap_that_leaves_out_eager_ops_is_seen(monkeypatch: Any,
 
 
 def test_side_effects_that_nobody_looks_for_are_seen(monkeypatch: Any) -> None:
-    monkeypatch.setattr(fused, "check_repeats", lambda *args: None)
-    assert checks.check_repeats is not fused.check_repeats
+    monkeypatch.setattr(fusing, "check_repeats", lambda *args: None)
+    assert checks.check_repeats is not fusing.check_repeats
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         test_repeats.test_what_changes_from_trace_to_trace_is_refused_and_named(
             test_repeats._mask, "multiply"

@@ -11,7 +11,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.compile import fused, trace_step
+from minigrad.compile import fusing, trace_step
 from minigrad.compile.program import AFTER, ProgramError, Value
 
 F64 = np.float64
@@ -112,7 +112,7 @@ def test_check_finds_a_program_that_is_not(fault: Any, message: str) -> None:
 def test_neither_batch_nor_time_is_part_of_a_kernel(rng: Any) -> None:
     """One compile for all B and T; with one row, broadcasting means something else."""
 
-    compiled = fused._COMPILED
+    compiled = fusing._COMPILED
     layer = nn.LSTMCell(3, 4, dtype=F64)
     texts = set()
     before = len(compiled)

@@ -16,7 +16,7 @@ from compile.agree import close, outcome, small_parts, wide
 import minigrad as mg
 from minigrad import nn
 from minigrad.compile.packing import Packing
-from minigrad.compile.unroll import unroll
+from minigrad.compile.unrolling import unroll
 from minigrad.kernels import arena
 from minigrad.tree import leaves, map_leaves
 

@@ -9,12 +9,12 @@ import pytest
 from compile.agree import PLAIN, assert_agree
 
 import minigrad as mg
-from minigrad.compile import codegen, fused
+from minigrad.compile import codegen, fusing
 from minigrad.compile.formula import Formulas, Names, identifier
 from minigrad.expr import Expr
 from minigrad.kernels import jit
 
-COMPILED = fused._COMPILED
+COMPILED = fusing._COMPILED
 
 
 def lines(result: Expr, *named: tuple[Expr, str]) -> list[str]:

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.compile import division, fused, stages
+from minigrad.compile import division, fusing, stages
 from minigrad.tree import leaves
 
 F32, F64 = np.float32, np.float64
-COMPILED = fused._COMPILED
+COMPILED = fusing._COMPILED
 
 
 def problem(cell: Any, state: Any, xs: Any, **options: Any) -> tuple[Any, list[Any]]:

@@ -282,7 +282,7 @@ def test_ctrl_c_while_a_fork_waits_for_a_build_comes_after_the_fork(tmp_path):
 POOL = """
 import numpy as np
 from minigrad.kernels import threads
-from minigrad.kernels.matmul import matmul
+from minigrad.kernels.multiplying import matmul
 function, hits = compiler.Kernel.function, []
 def interrupt(self, export):
     if export == "hold" and not hits:

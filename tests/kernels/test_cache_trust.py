@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from minigrad.kernels import cache, limit, trust
+from minigrad.kernels import cache, eviction, trust
 
 posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="users of POSIX")
 as_root = pytest.mark.skipif(
@@ -24,7 +24,7 @@ OTHER = 65534
 @pytest.fixture(autouse=True)
 def untold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "_told", set())
-    monkeypatch.setattr(cache, "_tally", limit.Tally())
+    monkeypatch.setattr(cache, "_tally", eviction.Tally())
 
 
 def give_away(path: Path) -> None:
@@ -207,7 +207,7 @@ def test_one_process_stays_within_the_limit(place, count):
 def test_the_folder_is_not_looked_through_for_each_kernel(place, monkeypatch):
     monkeypatch.setenv("MINIGRAD_CACHE_LIMIT", "1G")
     scans = []
-    monkeypatch.setattr(limit, "evict", lambda files: scans.append(1))
+    monkeypatch.setattr(eviction, "evict", lambda files: scans.append(1))
     fill(place, 40, 1000)
     assert len(scans) == 1
 
@@ -235,14 +235,14 @@ def test_what_is_being_written_and_files_of_others_are_not_evicted(place):
 )  # fmt: skip
 def test_a_limit_is_bytes_or_has_a_unit(monkeypatch, text, size):
     monkeypatch.setenv("MINIGRAD_CACHE_LIMIT", text)
-    assert limit.limit() == size
+    assert eviction.limit() == size
 
 
 @pytest.mark.parametrize("text", ["-1", "much", "1e9", "5 X", "9" * 99])
 def test_a_limit_that_is_no_size_is_named(monkeypatch, text):
     monkeypatch.setenv("MINIGRAD_CACHE_LIMIT", text)
-    with pytest.raises(limit.CacheLimitError, match=r"MINIGRAD_CACHE_LIMIT: expected bytes or"):
-        limit.limit()
+    with pytest.raises(eviction.CacheLimitError, match=r"MINIGRAD_CACHE_LIMIT: expected bytes or"):
+        eviction.limit()
 
 
 STORING = """

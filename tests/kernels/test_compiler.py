@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import compiler, jit
-from minigrad.kernels.ufunc import LOOP, ufunc
+from minigrad.kernels.ufuncs import LOOP, ufunc
 
 pytestmark = pytest.mark.needs_jit
 needs_native = pytest.mark.skipif(jit.mode() != "native", reason="of no use in checked kernels")

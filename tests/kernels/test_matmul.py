@@ -13,9 +13,9 @@ import pytest
 
 from minigrad.errors import DTypeError, ShapeError
 from minigrad.kernels import jit, threads
-from minigrad.kernels import matmul as module
+from minigrad.kernels import multiplying as module
 from minigrad.kernels.compiler import build
-from minigrad.kernels.matmul import matmul
+from minigrad.kernels.multiplying import matmul
 
 DTYPES = [np.float32, np.float64]
 
@@ -238,7 +238,7 @@ def test_a_part_outside_of_its_matrix_is_an_index_error():
 
 BITS = """
 import itertools, hashlib, numpy as np
-from minigrad.kernels.matmul import matmul
+from minigrad.kernels.multiplying import matmul
 r, found = np.random.default_rng(0), hashlib.sha256()
 for dtype in "fd":
     for m, k, n in [(1, 3, 5), (13, 33, 17), (37, 400, 70), (300, 420, 520)]:

@@ -16,7 +16,7 @@ import pytest
 
 from minigrad.kernels import threads
 from minigrad.kernels.compiler import build
-from minigrad.kernels.matmul import matmul
+from minigrad.kernels.multiplying import matmul
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
@@ -272,19 +272,19 @@ def test_an_idle_pool_takes_no_time(kernel):
 def test_a_thread_may_multiply_while_another_makes_the_product():
     code = """
 import threading, numpy as np
-from minigrad.kernels import matmul, threads
+from minigrad.kernels import multiplying, threads
 threads.set_num_threads(2)
 a, done = np.ones((200, 200), np.float32), threading.Event()
 def multiply():
     while not done.is_set():
-        assert matmul.matmul(a, a)[0, 0] == 200
-matmul.matmul(a, a)
+        assert multiplying.matmul(a, a)[0, 0] == 200
+multiplying.matmul(a, a)
 workers = [threading.Thread(target=multiply) for _ in range(2)]
 for worker in workers:
     worker.start()
 for _ in range(200):
-    matmul._table.cache_clear()
-    matmul._gufunc(a.dtype)
+    multiplying._table.cache_clear()
+    multiplying._gufunc(a.dtype)
 done.set()
 for worker in workers:
     worker.join()
@@ -321,7 +321,7 @@ def test_a_program_ends_at_once_whatever_its_threads_do():
     code = """
 import threading, time, numpy as np
 from minigrad.kernels import threads
-from minigrad.kernels.matmul import matmul
+from minigrad.kernels.multiplying import matmul
 threads.set_num_threads(2)
 a = np.ones((400, 400), np.float32)
 def work():
@@ -342,7 +342,7 @@ def test_ctrl_c_reaches_python():
     code = """
 import numpy as np
 from minigrad.kernels import threads
-from minigrad.kernels.matmul import matmul
+from minigrad.kernels.multiplying import matmul
 threads.set_num_threads(2)
 a = np.ones((400, 400), np.float32)
 matmul(a, a)
@@ -364,7 +364,7 @@ def test_without_pthreads_there_is_one_thread():
     code = """
 import numpy as np
 from minigrad.kernels import threads
-from minigrad.kernels.matmul import matmul
+from minigrad.kernels.multiplying import matmul
 threads._libc = lambda: None
 a = np.ones((300, 300), np.float32)
 threads.set_num_threads(3)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ... import checks
-from ...compile.unroll import check_lengths
+from ...compile.unrolling import check_lengths
 from ...errors import DTypeError, ShapeError, describe
 from ...ops import expand_dims, sigmoid, softmax, split, sum, tanh
 from ...tape import tap

@@ -9,7 +9,7 @@ import worker
 
 import minigrad as mg
 from minigrad.kernels import elementwise as elementwise_kernels
-from minigrad.kernels import matmul as matmul_kernels
+from minigrad.kernels import multiplying as matmul_kernels
 
 
 def elementwise(function, dtype, size):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels import softmax as kernels
+from minigrad.kernels import probabilities as kernels
 from minigrad.kernels.index import scatter_add, take_rows
 from minigrad.kernels.linear import add_to_rows
 from minigrad.kernels.work import run

@@ -14,14 +14,14 @@ from ..tensors import Tensor, as_tensor
 from ..tree import leaves, map_leaves
 from .checkpoint import checkpointed
 from .eager import on_tape
-from .fused import fused
+from .fusing import fused
 from .higher import gradient_as_scan
 from .node import SCAN
 from .padding import Episodic, padded
 from .recall import recalled
 from .result import ScanResult
 from .schedule import asked_for
-from .unroll import Cell, check_mask, check_resets, sizes, unroll
+from .unrolling import Cell, check_mask, check_resets, sizes, unroll
 from .windows import in_windows
 
 _UNROLLED = 64  # steps of a scan in the step of another

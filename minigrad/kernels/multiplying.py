@@ -19,7 +19,7 @@ import numpy as np
 from minigrad.errors import DTypeError, ShapeError, describe
 from minigrad.kernels import arena, jit, threads
 from minigrad.kernels.compiler import Kernel, build
-from minigrad.kernels.ufunc import LOOP, ufunc
+from minigrad.kernels.ufuncs import LOOP, ufunc
 
 Array = np.ndarray
 

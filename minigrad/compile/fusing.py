@@ -23,7 +23,7 @@ from .promise import code_of
 from .result import Call, ScanResult
 from .taps import bare
 from .traced import Traced, listed
-from .unroll import Cell, unroll
+from .unrolling import Cell, unroll
 
 _COMPILED: dict[Any, Compiled] = {}
 _MOST = 512  # programs; each holds its kernels
