@@ -55,6 +55,7 @@ _TIMES = {
     "chunk": ("t - start", "_t"),
     "": ("", "_b"),
 }
+_MOST = hex((1 << 31) - 1)  # units
 _KINDS = {"carry": "state", "dcarry": "dstate", "r": "kept"}  # what has no name
 _LENGTHS = {"t": "T, ", "even": "2, ", "odd": "2, ", "chunk": "chunk, ", "": ""}
 EXTRA = {"t": 0, "before": 1, "after": 1}  # rows of time that a buffer has beside those of xs
@@ -249,6 +250,8 @@ class Generator:
         inside.add('"""The units of one row of the batch."""')
         inside.add("simd()")
         part = None if whole else (names.unique("low"), names.unique("high"))
+        if part:  # a bound that may be negative, as far as LLVM knows, would cost the vectors
+            inside.add(f"{', '.join(part)} = {part[0]} & {_MOST}, {part[1]} & {_MOST}")
         for loop in loops:
             Nest(loop, inside, names, row, self.base, self.dtype.name, part).emit()
         if not whole:
