@@ -170,7 +170,7 @@ class _Arrays(Op):
 
 
 class Reduce(_Arrays):
-    """Many elements into one, along axes."""
+    """Elements that meet along axes: many into one, or a row of them with its sum."""
 
     kind = "reduce"
 

@@ -51,10 +51,10 @@ def edited(*arrays: Array) -> None:
         while isinstance(whole.base, np.ndarray):  # owner(array), without a call
             whole = whole.base
         key = id(whole)
-        known = _edits.get(key)
-        if known is None or known[1]() is not whole:
-            known = now, weakref.ref(whole, partial(_edits.pop, key))
-        _edits[key] = now, known[1]
+        if key in _edits:
+            _edits[key] = now, _edits[key][1]
+        else:
+            _edits[key] = now, weakref.ref(whole, partial(_edits.pop, key))
 
 
 def edited_at(array: Array) -> int:

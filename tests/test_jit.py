@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -431,6 +432,7 @@ def test_threads_take_turns() -> None:
 
 W = mg.tensor([1.0, 2.0], requires_grad=True)
 KEPT: list[Any] = []
+CHECKPOINTED = nn.GRU(2, 3, dtype=np.float64, checkpoint=2)
 
 
 def _hooked(x: Any) -> Any:
@@ -451,12 +453,17 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "arithmetic of an argument": (lambda x: W * (x + 1.0), "np.add of an argument"),
     "element of an argument": (lambda x: W * x[0], "an element or a choice"),
     "max of an argument": (lambda x: W * x.max(), "of an argument"),
+    "repeat of an argument": (lambda x: W * x.repeat(1), r"\.repeat\(\) of an argument"),
+    "sort of an argument": (lambda x: W * x.sort(), r"\.sort\(\) of an argument"),
+    "flat of an argument": (lambda x: W * next(x.flat), r"\.flat of an argument"),
+    "copy of an argument": (lambda x: W * copy.copy(x), r"copy\(\) of an argument"),
     "item of an argument": (lambda x: W * x.item(0), r".item\(\) of an argument"),
     "a mask of data": (lambda x: x[mg.greater(x, 3.5)], "a choice of elements"),
     "a mask of Tensors": (
         lambda x: W.detach()[mg.greater(mg.tensor(x), 3.5)],
         "the shape depends on data",
     ),
+    "checkpoint": (lambda x: CHECKPOINTED(mg.stack([mg.tensor(x)] * 5)), "checkpoint= computes"),
     "a hook": (_hooked, "a hook on a gradient"),
     "kept outside": (lambda x: KEPT.append(x * W.detach()), "is kept outside of it"),
     "no backward": (lambda x: (W * x).sum(), "still requires a gradient"),
@@ -478,6 +485,12 @@ def test_what_cannot_be_replayed_raises_and_names_the_line(name: str) -> None:
     assert "test_jit.py:" in str(caught.value) or name == "no backward"
     assert step.replayed == 0
     assert mg.tanh(mg.tensor([0.0])).item() == 0.0  # nothing is recorded any more
+
+
+def test_a_reshape_of_an_argument_that_copies_it_is_refused() -> None:
+    step = mg.jit(lambda x: mg.tensor(x.T.reshape(6)))
+    with pytest.raises(mg.JitError, match="a reshape of an argument that copies it"):
+        step(np.ones((2, 3)))
 
 
 def test_what_differs_from_call_to_call_raises_and_names_the_line() -> None:

@@ -132,6 +132,17 @@ for temperature in (0.3, 0.8):
 assert write("HAMLET:", 50, 0.8) == write("HAMLET:", 50, 0.8)
 
 # %% [markdown]
+# Inputs that arrive one by one, from a keyboard or a sensor, have a call of their own: a layer's
+# `stream` keeps the state, records nothing, and gives for each step what the layer gives for the
+# whole sequence, to the last bit.
+
+# %%
+typed = model.embed(vocabulary.encode("To be, or not")[:, None]).detach()
+keyboard = model.gru.stream(batch=1)
+heard = np.stack([keyboard(x).numpy() for x in typed])
+assert np.array_equal(heard, model.gru(typed)[0].numpy())
+
+# %% [markdown]
 # ## What does it remember?
 #
 # How many characters back does the loss still send a gradient? And does the *prediction* profit

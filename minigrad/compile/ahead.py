@@ -88,7 +88,6 @@ class Ahead:
             return source.span
         span = room.add(source.span.shape, source.span.dtype)
         self.copied.append((source, span))
-        self.sources[v] = Source(span, span)
         return span
 
     def calls(self, pieces: Sequence[Any]) -> list[Call]:

@@ -63,8 +63,7 @@ def _in_turn(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
 def _at_once(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
     ready = []
     for run in runs:
-        run.arrange(len(runs))
-        ready.append(Prepared(run.at, run.arrays))
+        ready.append(Prepared(run.arrange(len(runs)), run.arrays))
     at_once(ready)
     filled = []
     for run, has_run, scope in zip(runs, ready, scopes, strict=True):

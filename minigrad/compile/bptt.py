@@ -17,9 +17,14 @@ Array = np.ndarray
 
 
 class Backward:
-    """The loop of BPTT, and the sums over time behind it. done: what passes made of the step."""
+    """The loop of BPTT, and the sums over time behind it.
 
-    def __init__(self, program: Program, forward: Forward, name: str, done: list[Done]):
+    done: what passes made of the step. packed: whether it runs over packed steps.
+    """
+
+    def __init__(
+        self, program: Program, forward: Forward, name: str, done: list[Done], packed: bool = False
+    ):
         self.program, self.forward, self.done = program, forward, done
         self.xs = program.gradients_of
         places: dict[Value, Place] = {}
@@ -61,7 +66,7 @@ class Backward:
         lowered = self.lowering.run()
         self.inside = {*self.lowering.body} - {*self.of}  # whose views are followed
         self.factors = [[self._factor(i) for i in v.inputs] for v in self.products]
-        self.kernel = StepKernel(f"{name}_backward", program, lowered, self.arrays)
+        self.kernel = StepKernel(f"{name}_backward", program, lowered, self.arrays, packed)
 
     def _store(self, v: Value, name: str) -> None:
         if v in self.of:

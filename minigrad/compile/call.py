@@ -13,11 +13,14 @@ from ..memory import kept, lent, readable
 from ..norms import row_norms
 from ..tape import Node, state
 from ..tensors import Tensor, wrap
+from .arrangement import Arrangement
 from .compiled import Compiled
 from .explain import Explanation
 from .forward import Forward, full_shape
 from .node import SCAN, Pulled, Saved, output, scan_node
 from .outside import Outside
+from .packed import PackedBack, PackedRun
+from .packing import Packing
 from .prepared import Back, Prepared, arranged
 from .program import Value
 from .records import Record
@@ -53,13 +56,13 @@ class Run:
 
     taps: the values kept of every step, by name. states: of which of them the norms of the
     gradients are wanted, too. outside: makes the inputs of the program from the tensors, if they
-    are not these.
+    are not these. packing: the steps that are run, if these are not all; nothing is tapped then.
     """
 
     def __init__(
         self, compiled: Compiled, tensors: list[Tensor], steps: int, rows: int, reverse: bool,
         taps: Mapping[str, Value] | None = None, states: Collection[str] = (),
-        outside: Outside | None = None,
+        outside: Outside | None = None, packing: Packing | None = None,
     ):  # fmt: skip
         jitting = state.jit is not None
         if jitting and outside is not None:  # it sees each op on a weight
@@ -91,31 +94,41 @@ class Run:
             }
             shown = tuple(n for n in taps if n in states and n not in self.ahead)
         self.shown = shown
-        self.at = arranged(compiled, self.arrays, steps, rows, reverse, inner, shown)
+        self.packing = packing
+        self.at: Arrangement | PackedRun
+        if packing is None:
+            self.at = arranged(compiled, self.arrays, steps, rows, reverse, inner, shown)
+        else:
+            self.at = PackedRun(compiled, self.arrays, packing, inner)
         self.ran = Ran(self.at.loop)
 
-    def arrange(self, many: int) -> None:
+    def arrange(self, many: int) -> Arrangement:
         """For a run beside others, `many` in all."""
         at, self.ran.many = self.at, many
-        self.at = arranged(
+        assert isinstance(at, Arrangement)
+        self.at = at = arranged(
             at.compiled, self.arrays, at.steps, at.rows, at.reverse, at.needs, at.shown, many
         )
+        return at
 
     # -- forward
 
     def run(self) -> tuple[list[Tensor], list[Tensor]]:
         """The last carry and the ys, as Tensors on the tape."""
-        run = Prepared(self.at, self.arrays)
+        at = self.at
+        run = at if isinstance(at, PackedRun) else Prepared(at, self.arrays)
         run.forward()
         if state.jit is not None:
+            assert isinstance(run, Prepared)  # scan packs no steps that are to run again
             name = f"scan of {self.compiled.name}"
             state.jit.ran(name, run, run.inputs, run.outputs, run.forward_calls)
         return self.outputs(*self.node(run))
 
-    def node(self, run: Prepared) -> tuple[Node | None, list[Array]]:
+    def node(self, run: Prepared | PackedRun) -> tuple[Node | None, list[Array]]:
         """The node of what has run, None where nothing is recorded; and the arrays it gives."""
-        for name in self.at.taps:
-            self.ran.record.values[name] = readable(run.tap(name))  # BPTT may read them
+        if isinstance(run, Prepared):
+            for name in run.at.taps:
+                self.ran.record.values[name] = readable(run.tap(name))  # BPTT may read them
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
@@ -124,7 +137,7 @@ class Run:
             return None, made
         params = {
             "compiled": self.compiled, "steps": self.steps, "rows": self.rows,
-            "reverse": self.reverse, "shown": self.shown, "ran": self.ran,
+            "reverse": self.reverse, "shown": self.shown, "ran": self.ran, "packing": self.packing,
         }  # fmt: skip
         arrays = [*self.arrays, *run.owners()] if self.needs else self.arrays
         if self.outside is not None and self.made is not None:
@@ -171,8 +184,9 @@ class Run:
     def explanation(self, came: str) -> Explanation:
         """What ran, without its arrays. came: whether it was traced, and why."""
         return Explanation(
-            self.compiled, self.ran, self.steps, self.rows, self.reverse, self.at.wanted, came
-        )
+            self.compiled, self.ran, self.steps, self.rows, self.reverse, self.at.wanted, came,
+            self.packing,
+        )  # fmt: skip
 
 
 class Kept:
@@ -187,8 +201,9 @@ class Kept:
     together: Sequence[Node | None] = ()
     ahead: tuple[dict[int, Array], Back] | None = None
 
-    def __init__(self, run: Prepared, call: Run):
-        self.run, self.tensors, self.arrays = run, call.tensors, call.raw
+    def __init__(self, run: Prepared | PackedRun, call: Run):
+        self.run: Any = run
+        self.tensors, self.arrays = call.tensors, call.raw
         self.needs, self.outside, self.made = call.at.needs, call.outside, call.made
         self.masks = call.masks
 
@@ -200,7 +215,12 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     """BPTT: the gradients of what needs one."""
     assert isinstance(node._saved, Saved)
     ran, saved = node.params["ran"], node._saved.of
-    run, needs, at = saved.run, saved.needs, saved.run.at
+    run, needs = saved.run, saved.needs
+    if isinstance(run, PackedRun):
+        packed = PackedBack(run, g)
+        ran.backward = packed.loop
+        return _outside(saved, packed.input_gradients)
+    at = run.at
     ahead, saved.ahead = saved.ahead, None
     if ahead is not None and ahead[0] is g:
         back = ahead[1]
@@ -221,7 +241,11 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
             norms = _entered(norms, start.reshape(at.rows, -1), at.reverse)
         ran.record.gradients[name] = norms
     ran.arrived()
-    found = back.input_gradients
+    return _outside(saved, back.input_gradients)
+
+
+def _outside(saved: Kept, found: dict[int, Array]) -> Pulled:
+    """The gradients of what came in, from those of the inputs of the program."""
     if saved.outside is not None and saved.made is not None:
         found = saved.outside.backward(saved.made, saved.masks, found)
     return list(found.items())

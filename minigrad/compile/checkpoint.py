@@ -15,20 +15,41 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..kernels import arena
 from ..listener import Listener
+from ..op import Op
 from ..tape import Node, tick
 from ..tape import state as switches
 from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from ..versions import owner
-from .node import SCAN
+from .node import SCAN, Pulled, Saved, scan_node
 from .recomputed import Ran, digest_of, recomputed
 from .records import JoinedRecord, Record, TapeRecord
 from .result import Call, ScanResult
 from .schedule import Part, Schedule, every, readable, within
 
-_PROBE = 64  # steps: enough for what is kept once, whatever the length, not to count
-_NODE = 3 << 10  # bytes of Python objects for an operation on the tape, and its gradient
+_PROBE = 64  # rows of the shorter run: more than a product over several steps takes at once
+_BESIDE = 1 << 13  # bytes of states by which the longer is longer: arrays are rounded up to 64
+_NODE = 1 << 10  # bytes of Python objects for an operation on the tape, and its gradient
+_SPARE = 8  # one part in so many for arrays that are larger than asked for, see kernels/arena.py
+
+
+class _JoinedOp(Op):
+    """The ys of all segments in one array, to which they were copied as they came."""
+
+    kind = "scan"
+
+    def pull(self, node: Node, g: Any, recorded: bool) -> Pulled:
+        return [(i, g[slice(*node.params["spans"][i])]) for i in node.plan.needs]
+
+
+def _join(inputs: Any) -> Any:
+    """(y of a segment, ...) -> y of all."""
+    raise TypeError("scan_ys is recorded by mg.scan, not called as an op")
+
+
+JOINED = _JoinedOp(_join, {"name": "scan_ys", "variadic": True, "method": False})
 
 
 def checkpointed(
@@ -41,9 +62,10 @@ def checkpointed(
     """
     run = _Parts(scan, cell, init, xs, reverse, mode, record)
     if isinstance(asked, int):
-        schedule: Schedule | None = every(asked, run.steps) if asked < run.steps else None
+        cut = asked < run.steps
+        schedule: Schedule | None = every(asked, run.steps, run.state_bytes) if cut else None
     else:
-        schedule = within(asked, run.steps, *run.sizes())
+        schedule = within(asked, run.steps, run.state_bytes, run.step_bytes())
     if schedule is None:
         result = scan(cell, init, xs, None, reverse, mode, record=record)
         made = f"checkpoint={asked!r}: all {run.steps} steps fit; none is computed again"
@@ -107,7 +129,8 @@ class _Parts:
         self.inside = _Inside(self.listeners, self.scope)
         self.again = _Inside((), self.scope)  # in a run that nobody is to hear of
         self.again.states = self.inside.states
-        self.ys: Any = None
+        self.ys: Any = None  # their structure
+        self.all_ys: list[np.ndarray] = []
         self.explanation: Any = None
         self.records: dict[int, list[Record]] = {}  # first t of a segment -> those of its first run
         self._passes: Counter[int] = Counter()
@@ -121,14 +144,11 @@ class _Parts:
 
     def run(self, schedule: Schedule) -> ScanResult:
         began = tick()
-        root = Part(0, self.steps, schedule.parts)
+        self.root = Part(0, self.steps, schedule.parts)
         given = [*leaves(self.init), *leaves(self.xs)]
-        outputs = self._part(root, True, given, False).outputs
+        outputs = self._part(self.root, True, given, False).outputs
         final = rebuild(self.init, outputs[: self.states])
-        pieces, count = outputs[self.states :], len(leaves(self.ys))
-        of_each = [pieces[k::count] for k in range(count)]
-        whole = [ops.concatenate(part[::-1] if self.reverse else part) for part in of_each]
-        ys = rebuild(self.ys, whole)
+        ys = rebuild(self.ys, self._whole_ys(outputs[self.states :]))
         if self.listeners:
             self._tell(Call(
                 self.cell, self.init, self.xs, self.reverse, final, ys,
@@ -160,9 +180,36 @@ class _Parts:
                 ran = recomputed(run, inputs, what, params)
             state = ran.outputs[: self.states]
             own = ran.outputs[self.states :]
-            ys += own if first else map(_without_values, own)
+            if part is self.root:
+                self._collect(inner, own)
+            ys += own if first and part is not self.root else map(_without_values, own)
             digest = digest_of(state, digest ^ ran.digest)
         return Ran([*state, *ys], digest, ran.passed)
+
+    def _collect(self, part: Part, ys: list[Tensor]) -> None:
+        """Copies the ys of a part to where those of all steps are."""
+        count = len(leaves(self.ys))
+        if not self.all_ys:
+            self.all_ys = [arena.empty((self.steps, *y.shape[1:]), y.dtype) for y in ys[:count]]
+        for k, segment in enumerate(part.segments):
+            begin = self._begin(segment)
+            for whole, y in zip(self.all_ys, ys[k * count :], strict=False):
+                whole[begin : begin + len(y._data)] = y._data
+
+    def _whole_ys(self, pieces: list[Tensor]) -> list[Tensor]:
+        """The ys of all steps; pieces: those of each segment, without their values."""
+        count, found = len(self.all_ys), []
+        begins = [self._begin(s) for s in self.root.segments]
+        for k, whole in enumerate(self.all_ys):
+            own = pieces[k::count]
+            needs = tuple(i for i, y in enumerate(own) if y.requires_grad)
+            if not needs and switches.tape is None:
+                found.append(wrap(whole, None, False))
+                continue
+            spans = [(b, b + y.shape[0]) for b, y in zip(begins, own, strict=True)]
+            made = scan_node(JOINED, own, {"spans": spans}, needs, Saved([], None), whole)
+            found.append(wrap(whole, made, bool(needs)))
+        return found
 
     def _segment(self, part: Part, first: bool, given: list[Tensor]) -> Ran:
         begin = self._begin(part)
@@ -242,13 +289,19 @@ class _Parts:
 
     # -- how much memory
 
-    def sizes(self) -> tuple[int, int]:
-        """Bytes of a state, and of what BPTT reads and writes for a step: of a short run."""
-        state = sum(s._data.nbytes for s in leaves(self.init))
-        long = min(_PROBE, self.steps)
-        short = long // 2
-        (most, more), (less, _) = self._probed(long), self._probed(short)
-        return state, -(-(most - less) // max(long - short, 1)) + more
+    @property
+    def state_bytes(self) -> int:
+        return sum(s._data.nbytes for s in leaves(self.init))
+
+    def step_bytes(self) -> int:
+        """Bytes of what BPTT reads and writes for a step: measured, by two short runs."""
+        short = -(-_PROBE // self.rows)
+        more = min(max(_BESIDE // max(self.state_bytes, 1), 2), 16)
+        if short + more > self.steps:
+            short, more = self.steps // 2, -(-self.steps // 2)
+        (less, _), (most, own) = self._probed(short), self._probed(short + more)
+        step = -(-(most - less) // more) + own
+        return step + step // _SPARE
 
     def _probed(self, steps: int) -> tuple[int, int]:
         """(bytes kept by a scan of some steps, bytes that its BPTT makes for each)."""
@@ -299,7 +352,9 @@ def _of_bptt(node: Node) -> int:
     back = compiled.backward(wanted, True, node.params["shown"])
     forward = {b.name for b in back.forward.of.values()}
     own = [b for b in back.arrays if b.at == "t" and b.name not in forward]
-    return int(rows * sum(b.size * b.dtype.itemsize for b in own))
+    factors = [sum(i.size * i.dtype.itemsize for i in v.inputs) for v in back.products]
+    copied = max(factors, default=0)  # those of one product over all steps, if they lie otherwise
+    return int(rows * (sum(b.size * b.dtype.itemsize for b in own) + copied))
 
 
 def _without_values(t: Tensor) -> Tensor:
@@ -313,6 +368,7 @@ def _without_values(t: Tensor) -> Tensor:
 def told(schedule: Schedule) -> str:
     """What explain() says of a schedule."""
     segments = len(schedule.segments)
+    states = f"{schedule.snapshots} x {readable(schedule.state)}"
     kept = f"the state before {schedule.snapshots} of them at a time"
     lines = [
         f"checkpoint={schedule.asked!r}: {schedule.steps} steps in {segments} segments of "
@@ -321,10 +377,12 @@ def told(schedule: Schedule) -> str:
     ]
     if schedule.step:
         lines.append(
-            f"  memory     {schedule.snapshots} x {readable(schedule.state)} + {schedule.longest} x"
-            f" {readable(schedule.step)} = {readable(schedule.nbytes)}, of "
-            f"{readable(schedule.budget)}; beside inputs, results and their gradients"
+            f"  memory     {states} + {schedule.longest} x {readable(schedule.step)} = "
+            f"{readable(schedule.nbytes)}, of {readable(schedule.budget)}; beside inputs, results "
+            f"and their gradients"
         )
+    else:
+        lines.append(f"  memory     {states}, and what is stored of a segment, see below")
     how = "one level" if all(not p.parts for p in schedule.parts) else "binomial (Revolve)"
     lines.append(
         f"  computed   every step {schedule.computed / schedule.steps:.3g} times forward, {how}"

@@ -9,6 +9,10 @@ What a person reads there: arrays are called after the cell's values, `hs` (T, B
 one step `h_in` (as it enters), `h_out` or `x_t`, and `h` is one number of it. `product` is a matrix
 product with packed weights. `d` is the address of a block of words: `HEAD`, then the addresses of
 the arrays, then those of the packed weights.
+
+Of packed steps (packing.py), where only rows that take part in a step are there, arrays are (N, H),
+with step t from `here` on and the one after it from `there` on, and two more words are the
+addresses of `starts`, where steps begin, and of `bounds`, where shards do.
 """
 
 from __future__ import annotations
@@ -41,9 +45,12 @@ _MATHS = (
 )
 _GLOBALS = {
     *dir(builtins),
-    *f"{_INTRINSICS} {_STEPS} {_MATHS} F bool_ meet njit part shard units".split(),
+    *f"{_INTRINSICS} {_STEPS} {_MATHS} F bool_ int64 meet njit part shard units".split(),
 }
-_LOCALS = "d index t n b m low high begin count start parts pool met"
+_LOCALS = (
+    "d index t n b m low high begin count start parts pool met starts bounds here there origin "
+    "lines most"
+)
 
 # The time at which a row is read, and what is added to its name: see Buffer.at.
 _TIMES = {
@@ -56,6 +63,14 @@ _TIMES = {
     "": ("", "_b"),
 }
 _MOST = hex((1 << 31) - 1)  # units
+# Of packed steps: the row of the array at which a step begins, and a chunk of steps (a single step
+# where that reads states as they leave it).
+_PACKED = {
+    "t": ("here", "origin"),
+    "before": ("here", "origin"),
+    "after": ("there", "there"),
+    "chunk": ("here - origin", "0"),
+}
 _KINDS = {"carry": "state", "dcarry": "dstate", "r": "kept"}  # what has no name
 _LENGTHS = {"t": "T, ", "even": "2, ", "odd": "2, ", "chunk": "chunk, ", "": ""}
 EXTRA = {"t": 0, "before": 1, "after": 1}  # rows of time that a buffer has beside those of xs
@@ -64,7 +79,8 @@ EXTRA = {"t": 0, "before": 1, "after": 1}  # rows of time that a buffer has besi
 class Generator:
     """lowered -> text. `arrays` are the buffers in the order in which `d` holds their addresses.
 
-    stages: of a step. divided: whether threads share its units.
+    stages: of a step. divided: whether threads share its units. ragged: whether it is for packed
+    steps.
     """
 
     def __init__(
@@ -74,9 +90,10 @@ class Generator:
         dtype: np.dtype,
         stages: Sequence[Stage],
         divided: bool,
+        ragged: bool = False,
     ):
         self.lowered, self.arrays, self.dtype = lowered, arrays, dtype
-        self.stages, self.divided = stages, divided
+        self.stages, self.divided, self.ragged = stages, divided, ragged
         self.head = (*TEAM, *HEAD) if divided else HEAD
         self.text = Text()
         self.names = Names([*_GLOBALS, *HEAD, *_LOCALS.split()])
@@ -104,7 +121,8 @@ class Generator:
             f"from numpy import {self.dtype.name} as F  # for numbers: to Numba, 0.5 is a float64\n"
         )
         imports = (
-            used("math", "inf nan") + used("numba", "njit") + real + used("numpy", "bool_") + "\n"
+            used("math", "inf nan") + used("numba", "int64 njit") + real + used("numpy", "bool_")
+            + "\n"
             + used("minigrad.kernels.intrinsics", _INTRINSICS)
             + used("minigrad.kernels.pool", "meet")
             + used("minigrad.kernels.steps", _STEPS) + used("minigrad.kernels.vectormath", _MATHS)
@@ -125,11 +143,18 @@ class Generator:
         else:
             head.add('"""All steps of rows low to high - 1."""')
         head.add(f"{', '.join(self.head)} = words(d, {len(self.head)})")
+        if self.ragged:
+            last = first + len(weights)
+            head.add(f"starts = array(word(d, {last}), T + 2, int64)  # where each step begins")
         if self.divided:
-            head.add("low, high = split(B, 1, index, parts)")
+            high = "most" if self.ragged else "high"
+            head.add(f"low, {high} = split(B, 1, index, parts)")
             for (_, n, grain), bounds in self.bounds.items():
                 head.add(f"{', '.join(bounds)} = split({n}, {grain}, index, parts)")
             head.add("met = 0  # how often, counted for each part")
+        elif self.ragged:
+            head.add(f"bounds = array(word(d, {last + 1}), index + 2, int64)")
+            head.add("low, most = bounds[index], bounds[index + 1]")
         else:
             head.add("low = index * share")
             head.add("high = min(low + share, B)")
@@ -146,14 +171,21 @@ class Generator:
             t.add(
                 "begin = count = start = 0  # of a chunk of steps: its first n, its steps, least t"
             )
+            if self.ragged:
+                t.add("origin = lines = 0  # where its rows begin, and how many there are")
         t.add("for n in range(T):")
         t.depth += 1
         t.add("t = first + n * step")
+        if self.ragged:
+            self._taking_part()
         if early or late:
             t.add("if n % chunk == 0:")
             t.depth += 1
             t.add("begin, count = n, min(chunk, T - n)")
             t.add("start = t if step > 0 else t - count + 1")
+            if self.ragged:
+                t.add("origin = starts[start]")
+                t.add("lines = m if count == 1 else starts[start + count] - origin")
             self._chunk(early)
             t.depth -= 1
         for run in runs(self.stages):
@@ -167,6 +199,19 @@ class Generator:
             t.add("if n - begin + 1 == count:")
             t.depth += 1
             self._chunk(late)
+
+    def _taking_part(self) -> None:
+        """The rows that take part in a packed step; they come first."""
+        t = self.text
+        t.add("here, there = starts[t], starts[t + 1]")
+        if self.divided:
+            t.add("m = starts[t + 2] - there")
+            t.add("high = min(most, m)")  # a thread keeps its rows: they know no other's
+            return
+        t.add("high = min(most, starts[t + 2] - there)")
+        t.add("m = high - low")
+        t.add("if m <= 0:")
+        t.add("    continue")
 
     def _chunk(self, products: Sequence[Product]) -> None:
         """Products of a chunk of steps, which read and write what all threads do in these."""
@@ -189,11 +234,28 @@ class Generator:
             kind = "bool_" if buffer.dtype.kind == "b" else "F"
             shape = str(buffer.size)
             if buffer.rows:
-                many = f"B * {inner}" if inner > 1 else "B"
-                shape = f"({_LENGTHS.get(buffer.at, 'T + 1, ')}{many}, {buffer.size // inner})"
+                shape = f"({self._lines(buffer, inner)}, {buffer.size // inner})"
             i = len(self.head) + self.places[buffer.name]
             self.declared.append(f"{name} = array(word(d, {i}), {shape}, {kind})")
         return self.of[buffer.name, inner]
+
+    def _lines(self, buffer: Buffer, inner: int) -> str:
+        """The axes of an array before the last one."""
+        times = f" * {inner}" if inner > 1 else ""
+        if self.ragged and buffer.at in _PACKED:
+            many = {"t": "starts[T]", "chunk": "chunk * B"}.get(buffer.at, "starts[T + 1]")
+            return f"{many}{times}"
+        return f"{_LENGTHS.get(buffer.at, 'T + 1, ')}B{times}"
+
+    def _place(self, buffer: Buffer, row: str, inner: int = 1, chunk: bool = False) -> str:
+        """The index of a row of the batch, the first of `inner`, at the step of a buffer."""
+        if self.ragged and buffer.at in _PACKED:
+            first = _PACKED[buffer.at][chunk]
+            return f"{first} + {row}" if inner == 1 else f"({first} + {row}) * {inner}"
+        time = _TIMES[buffer.at][0]
+        if chunk:
+            time = "0" if buffer.at == "chunk" else time.replace("t", "start", 1)
+        return ", ".join(filter(None, [time, row if inner == 1 else f"{row} * {inner}"]))
 
     # -- products
 
@@ -211,15 +273,13 @@ class Generator:
 
     def _block(self, place: Place, columns: int, inner: int, chunk: bool) -> str:
         """The rows of a product in the array of a place."""
-        buffer, time = place.buffer, _TIMES[place.buffer.at][0]
+        buffer = place.buffer
+        where = self._place(buffer, "0" if self.divided else "low", inner, chunk)
+        many = "B" if self.divided and not self.ragged else "m"
         if chunk:
-            time = "0" if buffer.at == "chunk" else time.replace("t", "start", 1)
-        low, many = ("0", "B") if self.divided else ("low", "m")
-        if inner > 1:
-            low, many = f"{low} * {inner}", f"{many} * {inner}"
-        many += " * count" if chunk else ""
-        where = [self._array(buffer, inner), time, low, many]
-        block = f"rows({', '.join(filter(None, where))})"
+            many = "lines" if self.ragged else f"{many} * count"
+        many += f" * {inner}" if inner > 1 else ""
+        block = f"rows({self._array(buffer, inner)}, {where}, {many})"
         if columns != buffer.size // inner:
             block += f"[:, {place.offset}:{place.offset + columns}]"
         return block
@@ -259,7 +319,8 @@ class Generator:
         name = self.names.unique("units") if self.functions else "units"
         head = _wrapped(f"def {name}(", [*(part or ()), *parameters.values()], "):", 0)
         self.functions.append(f"@njit(**inner)\n{head}\n{inside}")
-        self.text.add(f"for b in range({'low, high' if whole else 'B'}):")
+        shared = "m" if self.ragged else "B"
+        self.text.add(f"for b in range({'low, high' if whole else shared}):")
         self.text.depth += 1
         self.text.lines.append(_wrapped(f"{name}(", arguments, ")", self.text.depth))
         self.text.depth -= 1
@@ -273,8 +334,8 @@ class Generator:
 
     def _row(self, buffer: Buffer) -> str:
         """A row of a buffer, as an argument."""
-        name, time = self._array(buffer), _TIMES[buffer.at][0]
-        return f"row({', '.join(filter(None, [name, time, 'b']))})" if buffer.rows else name
+        name = self._array(buffer)
+        return f"row({name}, {self._place(buffer, 'b')})" if buffer.rows else name
 
 
 def _wrapped(head: str, parts: Sequence[str], tail: str, depth: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from . import pipeline, sequences
 from .bptt import Backward
 from .forward import Forward
+from .padding import cleaned
 from .passes.hoisting import read_ahead
 from .pipeline import Done, Setting
 from .program import Program, Value
@@ -46,9 +47,16 @@ class Compiled:
         )
         return {name: why for name, v in self.program.taps.items() if v in ahead}
 
-    def tensors(self, given: Sequence[Any], rows: int) -> list[Any]:
-        """The inputs of the program: those of the traced step, and what is computed of them."""
+    def tensors(self, given: Sequence[Any], rows: int, real: Any = None) -> list[Any]:
+        """The inputs of the program: those of the traced step, and what is computed of them.
+
+        real: (T, B), the steps that are not padding, of which nothing may be computed.
+        """
         known = dict(zip(self.inputs, given, strict=True))
+        if real is not None:
+            for v in self.inputs:
+                if v.role == "x" and v in self.spread and v.dtype.kind == "f":
+                    known[v] = cleaned(real, known[v])
         return [sequences.whole(v, known, rows) for v in self.program.inputs]
 
     def bptt(
@@ -62,32 +70,37 @@ class Compiled:
             self._bptt[key] = pipeline.run(pipeline.BPTT, self.program, given)
         return self._bptt[key]
 
-    def inference(self) -> Forward:
-        """The loop forward that keeps nothing."""
-        return self._forward_that_keeps("inference", [])
+    def inference(self, packed: bool = False) -> Forward:
+        """The loop forward that keeps nothing. packed: over packed steps."""
+        return self._forward_that_keeps("inference", [], packed)
 
-    def training(self, wanted: tuple[int, ...], states: tuple[str, ...]) -> Forward:
+    def training(
+        self, wanted: tuple[int, ...], states: tuple[str, ...], packed: bool = False
+    ) -> Forward:
         """The loop forward that keeps what BPTT reads."""
         own = set(self.program.inputs) | set(self.program.body)
         back, _ = self.bptt(wanted, True, states)
-        return self._forward_that_keeps((wanted, states), [v for v in back.xs if v in own])
+        return self._forward_that_keeps((wanted, states), [v for v in back.xs if v in own], packed)
 
-    def _forward_that_keeps(self, key: Any, kept: Sequence[Value]) -> Forward:
+    def _forward_that_keeps(self, what: Any, kept: Sequence[Value], packed: bool) -> Forward:
+        key = what, packed
         if key not in self._forward:
             given = Setting(self.trace, kept=kept)
             program, done = pipeline.run(pipeline.FORWARD, self.program, given)
-            self._forward[key] = Forward(program, self.name, done)
+            self._forward[key] = Forward(program, self.name, done, packed)
         return self._forward[key]
 
-    def backward(self, wanted: tuple[int, ...], with_ys: bool, states: tuple[str, ...]) -> Backward:
+    def backward(
+        self, wanted: tuple[int, ...], with_ys: bool, states: tuple[str, ...], packed: bool = False
+    ) -> Backward:
         """The loop of BPTT."""
-        key = wanted, with_ys, states
+        key = wanted, with_ys, states, packed
         if key not in self._backward:
             program, done = self.bptt(wanted, with_ys, states)
             given = Setting(self.trace, self.program)
             program, more = pipeline.run(pipeline.BACKWARD, program, given)
-            forward = self.training(wanted, states)
-            self._backward[key] = Backward(program, forward, self.name, done + more)
+            forward = self.training(wanted, states, packed)
+            self._backward[key] = Backward(program, forward, self.name, done + more, packed)
         return self._backward[key]
 
     def __repr__(self) -> str:

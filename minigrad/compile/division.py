@@ -98,8 +98,14 @@ class Work:
     def meetings(self) -> int:
         return sum(stage.meets for stage in self.stages)
 
-    def divide(self, steps: int, rows: int) -> Division:
-        """How a call of so many steps and rows is divided."""
+    def divide(self, steps: int, rows: int, taken: int | None = None) -> Division:
+        """How a call of so many steps and rows is divided.
+
+        taken: of packed steps, how many steps of rows there are; their number of rows is a mean.
+        """
+        if taken is not None:
+            steps = max(steps, 1)
+            return self._packed(self.divide(steps, max(-(-taken // steps), 1)), rows)
         count = threads.get_num_threads()
         none = self._by_rows(steps, rows, 1)
         if count == 1 or steps * rows * self.cost < WORTH_A_THREAD:
@@ -110,6 +116,13 @@ class Work:
         units = self._by_units(steps, rows, count)
         best = units if units.cost < WORTH_MEETING * found.cost else found
         return best._replace(alone=none.cost)
+
+    def _packed(self, found: Division, rows: int) -> Division:
+        """The same for packed steps of at most so many rows."""
+        parts, chunk = found.parts, found.chunk
+        if any(p.a.buffer.at == "after" for p in self.apart):
+            chunk = 1  # states as they leave a step do not lie like other packed rows
+        return found._replace(parts=parts, chunk=chunk, share=-(-rows // parts))
 
     def beside(self, steps: int, rows: int, many: int) -> Division:
         """How a call is divided that runs beside others, so many in all."""

@@ -13,6 +13,7 @@ from .division import Division
 from .forward import Forward
 from .kernel import StepKernel, Variant
 from .lower import Loop, Product
+from .packing import Packing
 from .pipeline import Done
 from .program import AFTER, Program, Value, used
 from .schedule import readable
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 class Explanation:
     """str() is the report. program: the traced step. backward_program: that of BPTT, or None.
 
-    came: whether the step was traced for this call or reused, and why. source: the text of the
-    kernels. kept_floats: floats kept for BPTT for each (t, b) beside inputs
-    and outputs; kept_bytes the same in bytes.
+    came: whether the step was traced for this call or reused, and why. padded: whether it passes
+    over padding step by step. source: the text of the kernels. kept_floats: floats kept for BPTT
+    for each (t, b) beside inputs and outputs; kept_bytes the same in bytes.
     """
+
+    padded = False
 
     def __init__(
         self,
@@ -38,10 +41,11 @@ class Explanation:
         reverse: bool,
         wanted: tuple[int, ...],
         came: str = "",
+        packing: Packing | None = None,
     ):
         self._compiled, self._ran = compiled, ran
         self.steps, self.rows, self.reverse = steps, rows, reverse
-        self._wanted, self.came = wanted, came
+        self._wanted, self.came, self._packing = wanted, came, packing
 
     @property
     def program(self) -> Program:
@@ -76,6 +80,8 @@ class Explanation:
         return "\n".join(self._variant(kernel).text for kernel in kernels)
 
     def _division(self, kernel: StepKernel) -> Division:
+        if self._packing is not None:
+            return kernel.work.divide(self._packing.steps, self.rows, self._packing.taken)
         if self._ran.many > 1:
             return kernel.work.beside(self.steps, self.rows, self._ran.many)
         return kernel.work.divide(self.steps, self.rows)
@@ -102,7 +108,12 @@ class Explanation:
 
     @property
     def kept_bytes(self) -> int:
-        return sum(v.size * v.dtype.itemsize for v in self.kept) * self.steps * self.rows
+        return sum(v.size * v.dtype.itemsize for v in self.kept) * self._lines
+
+    @property
+    def _lines(self) -> int:
+        """Rows of the arrays of all steps."""
+        return self._packing.size if self._packing else self.steps * self.rows
 
     def __str__(self) -> str:
         kernel = self._forward.kernel
@@ -119,6 +130,15 @@ class Explanation:
         if self.came:
             how, _, why = self.came.partition(": ")
             add(how, why)
+        if self._packing is not None:
+            real, most = self._packing.taken, self._packing.steps
+            add(
+                "packed",
+                f"{real} of {self.steps * self.rows} steps of rows, of one row {most} at most; "
+                f"the rest is not computed",
+            )
+        if self.padded:
+            add("padded", "steps in which rows take no part are computed too: somebody records")
         for v in self.program.xs:
             if v.op is not None:
                 add("hoisted", f"{v.name} {v.type()}: once, for all steps")
@@ -163,7 +183,7 @@ class Explanation:
             sizes = " x ".join(str(n) for n in v.shape)
             whose = [w.name for w, s in back.program.sums.items() if v in used([s])]
             of = f"gradient of {', '.join(filter(None, whose)) or 'a weight'} ({sizes})"
-            add("sunk", f"{of}: one product over {self.steps * self.rows} rows, behind the loop")
+            add("sunk", f"{of}: one product over {self._lines} rows, behind the loop")
         if back.sums:
             add(
                 "sunk", f"{_many(len(back.sums), 'sum')} over time, added up row by row in the loop"

@@ -14,9 +14,12 @@ Array = np.ndarray
 
 
 class Forward:
-    """The loop forward, which stores what BPTT reads. done: what passes made of the step."""
+    """The loop forward, which stores what BPTT reads.
 
-    def __init__(self, program: Program, name: str, done: list[Done]):
+    done: what passes made of the step. packed: whether it runs over packed steps.
+    """
+
+    def __init__(self, program: Program, name: str, done: list[Done], packed: bool = False):
         self.program, self.done = program, done
         self.kept = list(program.kept.values())
         places: dict[Value, Place] = {}
@@ -56,7 +59,7 @@ class Forward:
                 self.stored.append(v)
         self.shown = {*program.ys, *program.taps.values()}  # what the caller sees
         lowered = Lowering(program, places, outputs).run()
-        self.kernel = StepKernel(f"{name}_forward", program, lowered, self.arrays)
+        self.kernel = StepKernel(f"{name}_forward", program, lowered, self.arrays, packed)
         self.of |= {old: self.of[now] for old, now in program.kept.items()}  # by BPTT's names
 
     def _input(self, v: Value, buffer: Buffer, places: dict[Value, Place]) -> None:

@@ -16,7 +16,8 @@ from .call import Run
 from .checks import check_repeats, warn_of_numbers
 from .compiled import Compiled
 from .eager import leaves_behind
-from .padding import cell_name, unpadded
+from .packing import Packing
+from .padding import Padded, cell_name, cleaned, unwrapped, with_init
 from .program import Value
 from .promise import code_of
 from .result import Call, ScanResult
@@ -30,22 +31,30 @@ _MOST = 512  # programs; each holds its kernels
 
 def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any) -> ScanResult:
     """scan(cell, init, xs) as compiled loops; rows is B."""
-    given = [*leaves(init), *leaves(xs)]
     began = tick()
     listeners = switches.listeners
+    packing = None
+    if type(cell) is Padded and cell.packed:
+        (xs, real), cell = xs, cell.cell
+        packing = Packing(real._data, reverse)
+    mask = None if packing is None else packing.mask
+    given = [*leaves(init), *leaves(xs)]
     wanted: Any = True if record is True or listeners else listed(record)
-    step = _step(cell, init, xs, given, rows, wanted, record)
+    step = _step(cell, init, xs, given, rows, wanted, record, mask)
     states = set(step.taps) if record is True else set(listed(record))
     for listener in listeners:  # those of whole sequences say what they want the gradient of
         states |= {name for name in step.taps if bare(name) in listener.states}
     for name in step.taps if record is True else listed(record):
         if why := step.compiled.refused.get(name):
             raise ValueError(f"scan: record={name!r}, but it {why}.")
-    tensors = step.compiled.tensors(step.tensors, rows)
-    run = Run(step.compiled, tensors, given[-1].shape[0], rows, reverse, step.taps, states)
+    tensors = step.compiled.tensors(step.tensors, rows, mask)
+    steps = given[-1].shape[0]
+    run = Run(step.compiled, tensors, steps, rows, reverse, step.taps, states, packing=packing)
     finals, ys = run.run()
     if switches.anomaly and not all(_finite(t) for t in (*finals, *ys)):
-        unroll(cell, init, xs, None, reverse)  # which names the op and the step
+        if mask is not None:
+            xs = map_leaves(lambda x: cleaned(mask, x), xs)
+        unroll(cell, init, xs, None, reverse, mask)  # which names the op and the step
     final, y = rebuild(step.final, finals), rebuild(step.ys, ys)
     if listeners:
         run.tell(listeners, switches.scope)
@@ -53,12 +62,9 @@ def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any)
         weights = leaves_behind(tensors, given, began)
         for listener in listeners:
             listener.ran(switches.scope, Call(cell, init, xs, reverse, final, y, weights, began))
-    return ScanResult(
-        final,
-        y,
-        run.ran.record if record else None,
-        run.explanation(step.came),
-    )
+    explanation = run.explanation(step.came)
+    explanation.padded = type(cell) is Padded
+    return ScanResult(final, y, run.ran.record if record else None, explanation)
 
 
 class _Step(NamedTuple):
@@ -73,27 +79,30 @@ class _Step(NamedTuple):
 
 
 def _step(
-    cell: Cell, init: Any, xs: Any, given: list[Tensor], rows: int, wanted: Any, record: Any
-) -> _Step:
+    cell: Cell, init: Any, xs: Any, given: list[Tensor], rows: int, wanted: Any, record: Any,
+    mask: Any,
+) -> _Step:  # fmt: skip
     """The step of a cell, compiled: traced now, or remembered where that is promised to be safe."""
-    own = unpadded(cell) or cell
+    own, kinds, first_state = unwrapped(cell)
+    given = [*given, *leaves(first_state)]
     asked = wanted, record is True
-    memory = remember.Memory(own, own is not cell, init, xs, given, asked)
+    memory = remember.Memory(own, kinds, init, xs, given, asked)
     if memory.found is not None:
         known = memory.found
         if own is cell and not asked[0]:
             recall.note(cell, init, xs, known)
         return _Step(known.compiled, known.again(given), *known.outputs, known.taps, recall.REUSED)
-    first = _traced(cell, init, xs, rows, bool(wanted), memory.wanted)
+    first = _traced(cell, init, xs, rows, bool(wanted), memory.wanted, mask)
     taps = first.chosen(wanted, record)
     tensors = first.tensors()
     code = code_of(own)
     compiled = _COMPILED.get(first.known_by(taps))
     if memory.wanted or compiled is None or code not in compiled.checked:
         apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own
-        n = len(leaves(init))
-        again = rebuild(init, apart[:n]), rebuild(xs, apart[n:])
-        second = _traced(cell, *again, rows, bool(wanted), True)
+        n, m = len(leaves(init)), len(leaves(init)) + len(leaves(xs))
+        again = rebuild(init, apart[:n]), rebuild(xs, apart[n:m])
+        same = with_init(cell, rebuild(first_state, apart[m:]))
+        second = _traced(same, *again, rows, bool(wanted), True, mask)
         check_repeats(first, second, taps)
         if compiled is None:
             warn_of_numbers(cell_name(cell), own, code, first.trace.values)
@@ -111,13 +120,15 @@ def _places(tree: Any) -> Any:
     return map_leaves(lambda _: 0, tree)
 
 
-def _traced(cell: Cell, init: Any, xs: Any, rows: int, tapped: bool, noted: bool) -> Traced:
+def _traced(
+    cell: Cell, init: Any, xs: Any, rows: int, tapped: bool, noted: bool, mask: Any
+) -> Traced:
     """A trace; tapped: of which taps are kept; noted: with the eager ops that the cell ran."""
     if not noted:
-        return Traced(cell, init, xs, rows, tapped)
+        return Traced(cell, init, xs, rows, tapped, mask)
     recorder = remember.Recorder()
     with recorder.listening():
-        traced = Traced(cell, init, xs, rows, tapped)
+        traced = Traced(cell, init, xs, rows, tapped, mask)
     traced.eager = recorder.nodes
     return traced
 

@@ -29,6 +29,8 @@ class _Run:
         self.compiled, self.steps, self.rows, self.reverse = (
             node.params[k] for k in ("compiled", "steps", "rows", "reverse")
         )
+        packing = node.params["packing"]
+        self.mask = None if packing is None else packing.mask
         saved: Kept = node._saved.of  # type: ignore[union-attr]
         self.needs, self.outside = saved.needs, saved.outside
         self.raw = saved.tensors
@@ -114,7 +116,7 @@ def _read_values(
 
     init = tuple(tensors[v] for v in forward.carry)
     xs = tuple(_rows_first(tensors[v], v, run.rows, 1) for v in forward.xs)
-    _, ys = run.scan(forward_step, init, xs or _steps(run), reverse=run.reverse)
+    _, ys = run.scan(forward_step, init, xs or _steps(run), reverse=run.reverse, mask=run.mask)
     return found | {v: _as_in_step(t, v, run.rows, 1) for v, t in zip(rest, ys, strict=True)}
 
 
@@ -161,7 +163,9 @@ def _scan_backward(
     init = tuple(g.get(k, nothing[k]) for k in range(c))
     read = [*(reads[v] for v in names), *given]
     xs = tuple(_rows_first(t, v, run.rows, 1) for t, v in zip(read, [*names, *dys], strict=True))
-    first, ys = run.scan(backward_step, init, xs or _steps(run), reverse=not run.reverse)
+    first, ys = run.scan(
+        backward_step, init, xs or _steps(run), reverse=not run.reverse, mask=run.mask
+    )
     found = {v: _as_in_step(t, v, run.rows, 1) for v, t in zip(kept, ys, strict=True)}
     return list(first), found
 

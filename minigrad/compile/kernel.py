@@ -63,11 +63,14 @@ class Variant:
 class StepKernel:
     """One compiled loop over the steps of a program, forward or backward.
 
-    arrays: the buffers whose memory the caller gives.
+    arrays: the buffers whose memory the caller gives. packed: whether it runs over packed steps.
     """
 
-    def __init__(self, name: str, program: Program, lowered: Lowered, arrays: Sequence[Buffer]):
-        self.name, self.program, self.lowered = name, program, lowered
+    def __init__(
+        self, name: str, program: Program, lowered: Lowered, arrays: Sequence[Buffer],
+        packed: bool = False,
+    ):  # fmt: skip
+        self.name, self.program, self.lowered, self.packed = name, program, lowered, packed
         named = {b.name: b for b in (*arrays, *lowered.scratch, *lowered.weights.values())}
         floats = [b.dtype for b in named.values() if b.dtype.kind == "f"]
         self.dtype = floats[0] if floats else np.dtype(np.float32)
@@ -81,7 +84,9 @@ class StepKernel:
         """Its text, where threads share the units of a row or where they don't."""
         if divided not in self._variants:
             stages = self.work.stages if divided else undivided(self.lowered)
-            generator = Generator(self.lowered, self.buffers, self.dtype, stages, divided)
+            generator = Generator(
+                self.lowered, self.buffers, self.dtype, stages, divided, self.packed
+            )
             title, name = f"scan: {self.name}", f"{self.name}{'_divided' if divided else ''}"
             self._variants[divided] = Variant(name, generator, title, str(self.program))
         return self._variants[divided]
@@ -92,14 +97,15 @@ class StepKernel:
         return matmul.table(self.dtype) if self.lowered.packed else 0
 
     def head(
-        self, steps: int, rows: int, backwards: bool, reverse: bool, many: int
-    ) -> tuple[list[int], Division]:
+        self, steps: int, rows: int, backwards: bool, reverse: bool, many: int = 1,
+        taken: int | None = None,
+    ) -> tuple[list[int], Division]:  # fmt: skip
         """How a call begins: its first words, and how it is divided. backwards: whether this is
         BPTT, which visits the steps the other way round. reverse: of the scan itself. many: how
-        many such calls run side by side.
+        many such calls run side by side. taken: of packed steps, how many steps of rows there are.
         """
         divide = self.work.divide if many == 1 else partial(self.work.beside, many=many)
-        division = divide(steps, rows)
+        division = divide(steps, rows) if taken is None else self.work.divide(steps, rows, taken)
         down = reverse != backwards
         words = [
             steps, rows, steps - 1 if down else 0, -1 if down else 1, int(reverse),

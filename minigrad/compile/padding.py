@@ -1,9 +1,14 @@
-"""lengths=: steps past the end of a row, in which its state passes through and its y is 0."""
+"""lengths=, mask=, resets=: what they make of a cell, and of its xs.
+
+A loop on the tape, and one that is recorded, computes every step and chooses: `Padded` passes the
+state through where a row takes no part. Else a compiled loop has only the steps that count, packed
+one after the other (packing.py), and runs the cell as it is.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,10 +21,13 @@ Array = np.ndarray
 
 
 class Padded:
-    """The cell on (x, whether the row takes part): in the padding the state passes through."""
+    """The cell on (x, whether the row takes part): in the padding the state passes through.
 
-    def __init__(self, cell: Cell):
-        self.cell = cell
+    packed: a compiled loop may leave the padding out.
+    """
+
+    def __init__(self, cell: Cell, packed: bool):
+        self.cell, self.packed = cell, packed
         self.__name__ = f"padded_{cell_name(cell)}"
 
     def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
@@ -30,27 +38,70 @@ class Padded:
         return kept, map_leaves(lambda a: choose(real, a), y)
 
 
-def padded(cell: Cell, xs: Any, lengths: Array, time: int) -> tuple[Cell, Any, Any]:
-    """(the cell that passes over the padding, its xs, xs without what is in the padding)."""
-    real = np.arange(time)[:, None] < lengths
-    xs = map_leaves(lambda x: _where(real, x), xs)
-    return Padded(cell), (xs, as_tensor(real)), xs
+class Episodic:
+    """The cell on (x, whether an episode begins): there the state is the first one again."""
+
+    def __init__(self, cell: Cell, init: Any):
+        self.cell, self.init = cell, init
+        self.__name__ = f"episodic_{cell_name(cell)}"
+
+    def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
+        x, begins = x
+        check_carry("scan", self.init, state)
+        return self.cell(map_leaves(lambda a, b: choose(begins, a, b), self.init, state), x)
+
+
+def padded(cell: Cell, xs: Any, real: Array, packed: bool) -> tuple[Cell, Any, Any]:
+    """(the cell that passes over the padding, its xs, xs without what is in the padding).
+
+    real: (T, B), what takes part. Of packed xs the loop reads nothing else, and what is done with
+    them ahead of it is done with `cleaned` ones.
+    """
+    xs = map_leaves(lambda x: x if packed and x.dtype.kind == "f" else cleaned(real, x), xs)
+    return Padded(cell, packed), (xs, as_tensor(real)), xs
+
+
+def cleaned(real: Array, x: Tensor) -> Tensor:
+    """x with what is in the padding replaced: by zeros, integers by one of real steps."""
+    wide = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
+    if x.dtype.kind == "f":
+        return ops.where(wide, x, 0.0)
+    known = x._data[real]  # as an index it is in bounds
+    return as_tensor(np.where(wide, x._data, known[:1] if len(known) else np.zeros_like(x._data)))
 
 
 def unpadded(cell: Cell) -> Cell | None:
-    """The cell of one that runs on (x, whether the row takes part), as `scan` makes for lengths."""
+    """The cell of one that runs on (x, whether the row takes part), as `scan` makes for a mask."""
     return cell.cell if type(cell) is Padded else None
+
+
+class Layers(NamedTuple):
+    """A cell by itself, what scan has put around it, and the first state that it goes back to."""
+
+    own: Cell
+    kinds: tuple[str, ...]
+    init: Any
+
+
+def unwrapped(cell: Cell) -> Layers:
+    """The cell without what was made of it for a mask or resets."""
+    kinds: tuple[str, ...] = ()
+    init = None
+    while isinstance(cell, (Padded, Episodic)):
+        kinds += (type(cell).__name__,)
+        init = cell.init if isinstance(cell, Episodic) else init
+        cell = cell.cell
+    return Layers(cell, kinds, init)
+
+
+def with_init(cell: Cell, init: Any) -> Cell:
+    """The same with another first state to go back to."""
+    if type(cell) is Padded:
+        return Padded(with_init(cell.cell, init), cell.packed)
+    return Episodic(cell.cell, init) if type(cell) is Episodic else cell
 
 
 def cell_name(cell: Any) -> str:
     """What a cell is called in names of kernels."""
     name = getattr(cell, "__name__", type(cell).__name__)
     return re.sub(r"\W+", "", name).lower() or "cell"
-
-
-def _where(real: Array, x: Tensor) -> Tensor:
-    """x with what is in the padding replaced: by zeros, integers by those of the first step."""
-    real = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
-    if x.dtype.kind == "f":
-        return ops.where(real, x, 0.0)
-    return as_tensor(np.where(real, x._data, x._data[:1]))  # an index that is in bounds

@@ -25,7 +25,7 @@ from .forward import by_row, by_time, is_by_row
 from .program import Value
 
 Array = np.ndarray
-_MOST = 64  # arrangements of one compiled step
+_MOST = 256  # arrangements of one compiled step
 
 
 def arranged(
@@ -243,8 +243,9 @@ class Back:
         for v, span in back.sums:
             known[v] = self._summed(v, span.of(pieces))
         for v, in_order in back.after:
-            if in_order:
-                known[v] = known[v.inputs[0]].reshape(v.shape)
+            total = known.get(v.inputs[0])
+            if in_order and total is not None and total.flags.c_contiguous:
+                known[v] = total.reshape(v.shape)
                 continue
             values = [
                 i if type(i) is not Value else known[i] if i in known

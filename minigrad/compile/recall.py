@@ -23,9 +23,11 @@ from ..tree import rebuild
 from . import attributes
 from .call import Run
 from .outside import Outside
+from .packing import Packing
 from .promise import is_pure
 from .remember import Remembered
 from .result import ScanResult
+from .unroll import check_mask
 
 _MOST = 16  # calls of one cell
 _FIXED = (type(None), bool, int, float, complex, str, bytes, type, np.dtype, np.generic, Op)
@@ -84,14 +86,16 @@ class Noted:
             outside = known.outside
             self.outside = Outside(outside.eager, [places[v] for v in read], outside.incoming)
 
-    def run(self, given: Sequence[Tensor], reverse: bool) -> Run:
+    def run(self, given: Sequence[Tensor], reverse: bool, real: Any = None) -> Run:
+        """real: (T, B), the steps that take part, if these are not all."""
         time, rows = given[-1]._data.shape[:2]
         compiled = self.known.compiled
+        packing = None if real is None else Packing(real, reverse)
         if self.outside is None:
-            tensors = compiled.tensors(self.known.again(given), rows)
-            return Run(compiled, tensors, time, rows, reverse)
+            tensors = compiled.tensors(self.known.again(given), rows, real)
+            return Run(compiled, tensors, time, rows, reverse, packing=packing)
         raw = [*given, *self.known.held]
-        return Run(compiled, raw, time, rows, reverse, outside=self.outside)
+        return Run(compiled, raw, time, rows, reverse, outside=self.outside, packing=packing)
 
 
 def _form(tree: Any, given: list[Tensor]) -> Any:
@@ -145,13 +149,18 @@ def noted(cell: Any, init: Any, xs: Any) -> tuple[Noted, list[Tensor]] | None:
     return found, given
 
 
-def recalled(cell: Any, init: Any, xs: Any, reverse: bool) -> ScanResult | None:
-    """scan(cell, init, xs, reverse=reverse) where nobody listens, if its trace is known."""
+def recalled(
+    cell: Any, init: Any, xs: Any, reverse: bool, lengths: Any, mask: Any
+) -> ScanResult | None:
+    """scan(cell, init, xs, lengths, reverse, mask=mask) where nobody listens, if its trace is
+    known.
+    """
     known = noted(cell, init, xs)
     if known is None:
         return None
     found, given = known
-    run = found.run(given, reverse)
+    real = check_mask("scan", lengths, mask, *given[-1]._data.shape[:2])
+    run = found.run(given, reverse, None if real is None or real.all() else real)
     return result(found, run, *run.run())
 
 

@@ -72,6 +72,8 @@ class _Again:
 
 def recomputed(run: Run, inputs: Sequence[Tensor], what: str, params: dict[str, Any]) -> Ran:
     """run(inputs), on the tape as one node. what: its name in an error; params: of the node."""
+    if state.jit is not None:
+        state.jit.refuse("checkpoint= computes parts again as the gradient comes; leave it out")
     kept_of = _Again(run, what, [kept(t) for t in inputs], [t.requires_grad for t in inputs])
     own, began = kept_of.inputs(), tick()
     with _unseen():

@@ -134,7 +134,7 @@ class Memory:
     """
 
     def __init__(
-        self, cell: Any, wrapped: bool, init: Any, xs: Any, given: Sequence[Tensor], asked: Any
+        self, cell: Any, wrapped: Any, init: Any, xs: Any, given: Sequence[Tensor], asked: Any
     ):
         self.found: Remembered | None = None
         self.seen: list[Any] = []
@@ -150,7 +150,7 @@ class Memory:
             self._look(cell, wrapped, init, xs, given, asked)
 
     def _look(
-        self, cell: Any, wrapped: bool, init: Any, xs: Any, given: Sequence[Tensor], asked: Any
+        self, cell: Any, wrapped: Any, init: Any, xs: Any, given: Sequence[Tensor], asked: Any
     ) -> None:
         try:
             held = attributes(getattr(cell, "__dict__", {}), self.seen)

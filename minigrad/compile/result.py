@@ -14,10 +14,10 @@ from .records import Record
 class Call:
     """One scan that ran, for listeners of whole scans: enough to run it again.
 
-    cell, xs: as they ran; with `lengths` see `padding.unpadded`. final, ys:
-    what came out, apart: the gradient of `final` has no part that came by `ys`. weights: leaves
-    that the cell reads and that need a gradient. truncate: as given to scan. began: the
-    time on the tape's clock, before the first step.
+    cell, xs: as they ran; with a mask or resets see `padding.unwrapped`. final, ys: what came out,
+    apart: the gradient of `final` has no part that came by `ys`. weights: leaves that the cell
+    reads and that need a gradient. truncate: as given to scan. began: the time on the tape's clock,
+    before the first step.
     """
 
     cell: Any

@@ -17,11 +17,11 @@ from .eager import on_tape
 from .fused import fused
 from .higher import gradient_as_scan
 from .node import SCAN
-from .padding import padded
+from .padding import Episodic, padded
 from .recall import recalled
 from .result import ScanResult
 from .schedule import asked_for
-from .unroll import Cell, check_lengths, sizes, unroll
+from .unroll import Cell, check_mask, check_resets, sizes, unroll
 from .windows import in_windows
 
 _UNROLLED = 64  # steps of a scan in the step of another
@@ -38,12 +38,16 @@ def scan(
     truncate: int | None = None,
     checkpoint: int | str | None = None,
     record: Iterable[str] | bool | None = None,
+    mask: Any = None,
+    resets: Any = None,
 ) -> ScanResult:
     """(cell, init, xs) -> (final, ys): what `unroll` computes, as one compiled loop.
 
         state = init
         for t in range(T):                    # T-1 down to 0 if reverse
-            state, ys[t] = cell(state, xs[t])
+            state = where(resets[t], init, state)
+            new, y = cell(state, xs[t])
+            state, ys[t] = where(mask[t], new, state), where(mask[t], y, 0)
         return state, stack(ys)
 
     The cell is called on abstract values, at every call of scan (unless `mg.pure` promises that it
@@ -58,17 +62,22 @@ def scan(
         that changes at every call is compiled every time, which is warned of.
     init: the first state, a tree of Tensors (B, ...). xs: a tree of Tensors (T, B, ...); integers
         may only be used as an index (an embedding).
-    lengths, reverse: as in `unroll`; what xs holds in the padding is not read.
+    lengths, mask, resets, reverse: as in `unroll`: which steps of a row are real, as lengths (B,)
+        or as a mask (T, B) of bool, and where episodes begin, (T, B) of bool. What xs holds in
+        other than real steps is not read, and the loops leave these out: they cost nothing, forward
+        and backward. (While somebody records they are computed, so that the record has them, and in
+        `mg.jit`.)
     mode: "fused", or "tape" for `unroll` itself, the specification of what this computes.
     truncate: gradients pass no further back than the beginning of each window of so many steps
         (truncated BPTT).
     checkpoint: keep the state at some steps, and compute what is between again during BPTT. A size
         with its unit ("64 MiB", "1.5 GB"): what states and the insides of steps take together stays
-        below it, beside xs, ys and their gradients; every step is computed twice where that is
-        enough, else more often (`explain()` says how often). "auto": 64 MiB, or the least with
-        which no step is computed more than twice. A number of steps n: the state at every n-th.
-        Values, and the gradients of init and xs, are to the bit those without; the gradient of what
-        the cell reads, a sum over steps, is summed segment by segment, and may differ by rounding.
+        below it (with truncate, for each window), beside xs, ys and their gradients; a step is
+        computed twice where that is enough, else more often, as `explain()` says. "auto": 64 MiB,
+        or the least with which no step is computed more than twice. A number of steps n: the state
+        at every n-th. Values, and the gradients of init and xs, are to the bit those without; the
+        gradient of what the cell reads, a sum over steps, is summed segment by segment, and may
+        differ by rounding.
     record: names marked by `mg.tap` in the cell (True: all that have a row for each of the batch)
         whose values (T, B, ...) and, after backward, norms of gradients (T, B) are kept, in
         `.record` of the result. A name stands for one value of a step.
@@ -76,8 +85,9 @@ def scan(
     Returns a ScanResult: `final, ys = scan(...)`, with `.explain()`, `.source`, `.record`. final is
     the last state; ys is a tree of Tensors (T, B, ...), ys[t] being that of xs[t] both ways.
     Raises TraceError for what cannot be compiled, ShapeError or DTypeError if the state changes its
-    type, naming the component, ValueError for a mode, a number of steps or a name that makes no
-    sense, and for a size that is too small, naming one that is not.
+    type, naming the component, or lengths, mask or resets do not fit; ValueError for a mode, a
+    number of steps or a name that makes no sense, for lengths with a mask, and for a size that is
+    too small, naming one that is not.
 
     >>> from minigrad import tap
     >>> w = Tensor([[0.5]], requires_grad=True)
@@ -90,9 +100,11 @@ def scan(
     >>> ys.tolist(), result.record.norms["h"].tolist()  # dh_T/dh_t = w^(T - t)
     ([[[1.0]], [[0.5]], [[0.25]]], [0.25, 0.5, 1.0])
     """
-    plain = lengths is None and truncate is None and checkpoint is None and not record
+    ragged = lengths is not None or mask is not None
+    plain = resets is None and truncate is None and checkpoint is None and not record
+    plain = plain and not (ragged and switches.jit is not None)
     if plain and mode == "fused" and switches.mode != 2 and not switches.listeners:
-        found = recalled(cell, init, xs, reverse)
+        found = recalled(cell, init, xs, reverse, lengths, mask)
         if found is not None:
             return found
     if mode not in ("fused", "tape"):
@@ -100,14 +112,23 @@ def scan(
     init, xs = _tensors(init), _tensors(xs)
     time, batch = sizes("scan", xs)
     if any(t._trace is not None for t in (*leaves(init), *leaves(xs))):
-        return _inside(cell, init, xs, lengths, reverse, truncate, record, time)
+        return _inside(
+            cell, init, xs, ragged or resets is not None, reverse, truncate, record, time
+        )
     window, parts = _window(truncate), asked_for(checkpoint)
     specified: tuple[Any, ...] = ()
-    if lengths is not None:
-        lengths = check_lengths("scan", lengths, time, batch)
-        own = cell
-        cell, xs, real = padded(cell, xs, lengths, time)
-        specified = (own, init, real, lengths, reverse)
+    real = check_mask("scan", lengths, mask, time, batch)
+    begins = check_resets("scan", resets, real, time, batch, reverse)
+    own, own_xs = cell, xs
+    if begins is not None:
+        cell, xs = Episodic(cell, init), (xs, as_tensor(begins))
+    if real is not None and not real.all():
+        packed = mode == "fused" and not record and not switches.listeners
+        packed = packed and switches.jit is None  # where steps lie is no call that runs again
+        cell, xs, cleaned = padded(cell, xs, real, packed)
+        own_xs = cleaned if begins is None else cleaned[0]
+    if cell is not own:
+        specified = (own, init, own_xs, None, reverse, real, resets)
     options: dict[str, Any] = {"mode": mode, "record": record}
     if window is not None:
         options["checkpoint"] = checkpoint
@@ -124,7 +145,7 @@ SCAN.recorded = partial(gradient_as_scan, scan)
 
 
 def _inside(
-    cell: Cell, init: Any, xs: Any, lengths: Any, reverse: bool, truncate: int | None, record: Any,
+    cell: Cell, init: Any, xs: Any, limited: bool, reverse: bool, truncate: int | None, record: Any,
     time: int,
 ) -> ScanResult:  # fmt: skip
     """A scan in the step of another one: its steps become part of that step."""
@@ -133,10 +154,11 @@ def _inside(
             f"scan: a scan of {time} steps inside a cell; its steps are written out in the step of "
             f"the cell, and {_UNROLLED} at most. Run the outer scan with mode='tape'."
         )
-    if record or truncate is not None or lengths is not None:
+    if record or truncate is not None or limited:
         raise TraceError(
-            "scan: a scan inside a cell takes no record=, truncate= or lengths=; mark values by "
-            "mg.tap and detach states in the cell, or run the outer scan with mode='tape'."
+            "scan: a scan inside a cell takes no record=, truncate=, lengths=, mask= or resets=; "
+            "mark values by mg.tap and detach or choose states in the cell, or run the outer scan "
+            "with mode='tape'."
         )
     return ScanResult(*unroll(cell, init, xs, None, reverse))
 

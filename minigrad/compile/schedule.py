@@ -107,10 +107,10 @@ def budget_of(size: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]]) if found else 0
 
 
-def every(n: int, steps: int) -> Schedule:
-    """The state kept at every n-th step."""
+def every(n: int, steps: int, state: int) -> Schedule:
+    """The state, of so many bytes, kept at every n-th step."""
     parts = tuple([Part(b, min(b + n, steps)) for b in range(0, steps, n)])
-    return Schedule(steps, parts, len(parts) - 1, n)
+    return Schedule(steps, parts, len(parts) - 1, n, state=state)
 
 
 def within(asked: str, steps: int, state: int, step: int) -> Schedule | None:
@@ -120,7 +120,8 @@ def within(asked: str, steps: int, state: int, step: int) -> Schedule | None:
     None if it needs no schedule: all steps fit. Raises ValueError if nothing fits.
     """
     if asked == "auto":
-        budget = max(AUTO, min(k * step + (n - 1) * state for n, k in _cuts(steps, steps)))
+        least = [k * step + (n - 1) * state for n, k in _cuts(steps, steps)]
+        budget = max(AUTO, min(least, default=step))
     else:
         budget = budget_of(asked)
     if steps * step <= budget:
@@ -132,11 +133,12 @@ def within(asked: str, steps: int, state: int, step: int) -> Schedule | None:
                 cuts = [i * steps // n for i in range(n + 1)]  # lengths that differ by one at most
                 parts = _parts(0, n, free, cuts)
                 return Schedule(steps, parts, free, asked, budget, state, step)
-    least = min(k * step + _fewest(n) * state for n, k in _cuts(steps, steps))
+    less = [k * step + _fewest(n) * state for n, k in _cuts(steps, steps)]
+    will_do = min(less, default=step)
     raise ValueError(
         f"scan: checkpoint={asked!r} is too little for {steps} steps: a state takes "
         f"{readable(state)} and what BPTT reads of a step {readable(step)}. Give it "
-        f"{readable(least)} or more: with that, steps are computed up to {ROUNDS + 1} times."
+        f"{readable(will_do)} or more: with that, steps are computed up to {ROUNDS + 1} times."
     )
 
 

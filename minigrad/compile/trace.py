@@ -21,6 +21,7 @@ from ..tensors import as_tensor
 from . import sequences, writing
 from .inferring import infer
 from .names import made_of, name_of
+from .padding import cleaned
 from .program import AFTER, BEFORE, Value
 from .tracer import Tracer
 
@@ -45,6 +46,7 @@ class Trace:
         self.kept: list[Any] = []  # what `weights` names by id
         self.recording = state.recording  # outside of the cell, which may say no_grad inside
         self.reads = ""
+        self.real: Any = None  # (T, B), if some steps of xs are padding
 
     @contextmanager
     def rewriting(self) -> Iterator[None]:
@@ -110,6 +112,11 @@ class Trace:
 
     def whole(self, v: Value) -> Any:
         """The Tensor (T, B, ...) of what depends on xs alone, in this call."""
+        if self.real is not None:
+            for x, t in self.tensors.items():
+                if x.role == "x" and x.dtype.kind == "f" and not x.op:
+                    self.tensors[x] = cleaned(self.real, t)
+            self.real = None
         return sequences.whole(v, self.tensors, self.rows)
 
     def _one_dtype(self, dtype: np.dtype, what: str) -> None:

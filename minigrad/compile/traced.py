@@ -18,10 +18,16 @@ from .unroll import Cell, check_carry
 
 
 class Traced:
-    """A cell traced for one call: its program, and what stands for each of its inputs."""
+    """A cell traced for one call: its program, and what stands for each of its inputs.
 
-    def __init__(self, cell: Cell, init: Any, xs: Any, rows: int, tapped: bool = False):
+    tapped: with what it taps. real: (T, B), if some steps of xs are padding.
+    """
+
+    def __init__(
+        self, cell: Cell, init: Any, xs: Any, rows: int, tapped: bool = False, real: Any = None
+    ):
         self.trace = trace = Trace(rows)
+        trace.real = real
         self.eager: list[Any] = []  # ops on weights and whole sequences, if they were noted
         self.init, self.xs = leaves(init), leaves(xs)
         if tapped:  # what is done with xs in this scan gets nodes of its own

@@ -18,24 +18,39 @@ Cell = Callable[[Any, Any], tuple[Any, Any]]  # (state, x) -> (state, y)
 
 
 def unroll(
-    cell: Cell, init: Any, xs: Any, lengths: Any = None, reverse: bool = False
+    cell: Cell,
+    init: Any,
+    xs: Any,
+    lengths: Any = None,
+    reverse: bool = False,
+    mask: Any = None,
+    resets: Any = None,
 ) -> tuple[Any, Any]:
     """(cell, init, xs) -> (final, ys), each step eager, in a scope `t=...`.
 
         state = init
         for t in range(T):                    # T-1 down to 0 if reverse
-            state, ys[t] = cell(state, xs[t])
+            state = where(resets[t], init, state)
+            new, y = cell(state, xs[t])
+            state, ys[t] = where(mask[t], new, state), where(mask[t], y, 0)
         return state, stack(ys)
 
     cell: (state, x) -> (state, y); the state comes back with the structure, shapes and dtypes it
         came with.
     init: the first state, a tree of Tensors (B, ...). xs: a tree of Tensors (T, B, ...).
-    lengths: (B,) integers from 1 to T. Row b takes part in steps 0 .. lengths[b]-1; in the others
-        its state passes through and its y is 0. So `final` is its state after its last real step,
-        and in reverse it begins at its last real step.
+    mask: (T, B) of bool: whether row b takes part in step t. Where it does not, its state passes
+        through and its y is 0, as in Keras with zero_output_for_mask=True (by default Keras repeats
+        the y before it there). So padding may be in front, and `final` is a row's state after its
+        last real step, `init` if it has none.
+    lengths: (B,) integers from 0 to T, short for the mask t < lengths[b]. In reverse a row begins
+        at its last real step.
+    resets: (T, B) of bool: an episode of row b begins at step t. No state passes between that step
+        and the row's last one before it, in either direction: what comes behind starts from the
+        row's `init`, and gradients end there, in `init`. Allowed where the row takes part.
     Returns the last state, and ys as trees of Tensors (T, B, ...), ys[t] belonging to xs[t] in
     both directions.
-    Raises ShapeError or DTypeError if the state changes its type, naming the component.
+    Raises ShapeError or DTypeError if the state changes its type, naming the component, and for
+    lengths, a mask or resets that do not fit xs; ValueError for lengths with a mask.
 
     >>> add = lambda total, x: (total + x, total + x)
     >>> final, ys = unroll(add, Tensor([0.0]), Tensor([[1.0], [2.0], [3.0]]))
@@ -43,26 +58,81 @@ def unroll(
     ([6.0], [[1.0], [3.0], [6.0]])
     """
     time, batch = sizes("unroll", xs)
-    if lengths is not None:
-        lengths = check_lengths("unroll", lengths, time, batch)
+    real = check_mask("unroll", lengths, mask, time, batch)
+    begins = check_resets("unroll", resets, real, time, batch, reverse)
     state = init
     ys: list[Any] = [None] * time
     for i in range(time):
         t = time - 1 - i if reverse else i
         with scope(f"t={t}"):
+            if begins is not None and begins[t].any():
+                state = map_leaves(lambda a, b, t=t: choose(begins[t], a, b), init, state)
             new, y = cell(state, map_leaves(lambda x, t=t: x[t], xs))
             if i == 0:
                 check_carry("unroll", init, new)
-            real = None if lengths is None else t < lengths
-            if real is not None and not real.all():
-                new = map_leaves(lambda a, b, real=real: choose(real, a, b), new, state)
-                y = map_leaves(lambda a, real=real: choose(real, a), y)
+            if real is not None and not real[t].all():
+                new = map_leaves(lambda a, b, t=t: choose(real[t], a, b), new, state)
+                y = map_leaves(lambda a, t=t: choose(real[t], a), y)
             state, ys[t] = new, y
     return state, map_leaves(lambda *steps: ops.stack(steps), *ys)
 
 
-def check_lengths(who: str, lengths: Any, time: int, batch: int) -> np.ndarray:
-    """lengths as an array; refuses anything but `batch` integers from 1 to `time`."""
+def check_mask(who: str, lengths: Any, mask: Any, time: int, batch: int) -> np.ndarray | None:
+    """(T, B) of bool, what takes part, as `lengths` or a mask say; None for everything."""
+    if lengths is None:
+        return None if mask is None else _flags(who, "mask", mask, time, batch)
+    if mask is not None:
+        raise ValueError(
+            f"{who}: lengths and mask both say which steps are real; leave one out. Lengths as a "
+            f"mask are np.arange({time})[:, None] < lengths."
+        )
+    lengths = check_lengths(who, lengths, time, batch, least=0)
+    return np.asarray(np.arange(time)[:, None] < lengths)
+
+
+def check_resets(
+    who: str, resets: Any, real: np.ndarray | None, time: int, batch: int, reverse: bool
+) -> np.ndarray | None:
+    """(T, B) of bool: before which steps, in order of computation, a row's state is its first.
+
+    That is where an episode begins; in reverse, the row's last real step of the episode before.
+    """
+    if resets is None:
+        return None
+    begins = _flags(who, "resets", resets, time, batch)
+    if real is not None and (begins & ~real).any():
+        t, row = np.argwhere(begins & ~real)[0]
+        raise ValueError(
+            f"{who}: resets[{t}, {row}] begins an episode at a step in which the row takes no "
+            f"part; set it at the episode's first real step (resets & mask leaves it out)."
+        )
+    if not reverse:
+        return begins
+    steps = np.arange(time + 1)[:, None]
+    taking = np.ones((time, batch), bool) if real is None else real
+    places = np.where(np.concatenate([taking, np.ones((1, batch), bool)]), steps, time)
+    following = np.minimum.accumulate(places[::-1])[::-1][1:]  # the next real step; T for none
+    padded = np.concatenate([begins, np.zeros((1, batch), bool)])
+    return np.asarray(taking & np.take_along_axis(padded, following, axis=0))
+
+
+def _flags(who: str, what: str, given: Any, time: int, batch: int) -> np.ndarray:
+    """A mask or resets as an array; refuses anything but (T, B) of bool."""
+    array = plain(given)
+    if array.shape != (time, batch):
+        raise ShapeError(
+            f"{who}: {what} should be (T, B) = [{time}, {batch}], one for each step and row; got "
+            f"{describe(array)}."
+        )
+    if array.dtype.kind != "b":
+        raise DTypeError(
+            f"{who}: {what} should be of bool, got {describe(array)}; write {what} != 0."
+        )
+    return array.copy()  # the caller may write into his own
+
+
+def check_lengths(who: str, lengths: Any, time: int, batch: int, least: int = 1) -> np.ndarray:
+    """lengths as an array; refuses anything but `batch` integers from `least` to `time`."""
     array = plain(lengths)
     if array.shape != (batch,):
         raise ShapeError(
@@ -71,10 +141,11 @@ def check_lengths(who: str, lengths: Any, time: int, batch: int) -> np.ndarray:
         )
     if array.dtype.kind not in "iu":
         raise DTypeError(f"{who}: lengths are numbers of steps, integers; got {describe(array)}.")
-    for row in np.flatnonzero((array < 1) | (array > time)):
+    for row in np.flatnonzero((array < least) | (array > time)):
+        empty = " (leave empty rows out of the batch)" if least else ""
         raise ShapeError(
-            f"{who}: lengths[{row}] is {array[row]}, and the input has {time} steps; expected 1 "
-            f"to {time} (leave empty rows out of the batch)."
+            f"{who}: lengths[{row}] is {array[row]}, and the input has {time} steps; expected "
+            f"{least} to {time}{empty}."
         )
     return array
 

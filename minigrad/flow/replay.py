@@ -23,7 +23,7 @@ import numpy as np
 
 from ..backward import walk
 from ..compile.outer import Target
-from ..compile.padding import unpadded
+from ..compile.padding import unpadded, unwrapped
 from ..compile.result import Call
 from ..compile.scan import scan
 from ..errors import MinigradError, TraceError
@@ -110,12 +110,13 @@ class Replay:
 
     @property
     def own_cell(self) -> Any:
-        """The cell itself, without what passes over the padding."""
-        return unpadded(self.cell) or self.cell
+        """The cell itself, without what passes over the padding and begins episodes."""
+        return unwrapped(self.cell).own
 
     def own_input(self, x: Any) -> Any:
         """The part of a step's input that came from outside: no mask of padding, no drawn masks."""
-        x = x[0] if self.padded else x
+        for _ in unwrapped(self.cell).kinds:
+            x = x[0]
         drawn = getattr(self.own_cell, "draw", None) is not None and isinstance(x, tuple)
         return x[0] if drawn else x
 

@@ -54,6 +54,12 @@ class Argument(np.ndarray):
     def __setitem__(self, index: Any, value: Any) -> None:
         _refuse("an assignment into an argument")
 
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        found = super().reshape(*shape, **options)
+        if not np.may_share_memory(memory_of(found), memory_of(self)):
+            _refuse("a reshape of an argument that copies it: mg.reshape")
+        return found
+
     def __repr__(self) -> str:
         return f"<argument {describe(self)}>"
 
@@ -65,12 +71,14 @@ def _no_read(what: str) -> Callable[..., Any]:
     return refused
 
 
-for _name in ("item", "tolist", "copy", "astype", "tobytes", "dot", "take", "choose", "nonzero"):
-    setattr(Argument, _name, _no_read(f".{_name}()"))
-for _name in ("min", "max", "sum", "mean", "any", "all", "argmax", "argmin", "std", "var", "prod"):
-    setattr(Argument, _name, _no_read(f".{_name}()"))
-for _name in ("bool", "int", "float", "index", "complex", "contains", "str", "format"):
+_VIEWS = {"reshape", "transpose", "swapaxes", "squeeze", "diagonal", "view"}  # which read nothing
+for _name in set(dir(np.ndarray)) - _VIEWS:
+    if not _name.startswith("_") and callable(getattr(np.ndarray, _name)):
+        setattr(Argument, _name, _no_read(f".{_name}()"))
+for _name in ("bool", "int", "float", "index", "complex", "contains", "str", "format", "copy"):
     setattr(Argument, f"__{_name}__", _no_read(f"{_name}()"))
+for _name in ("flat", "data"):
+    setattr(Argument, _name, property(_no_read(f".{_name}")))
 
 
 def memory_of(value: Any) -> Any:

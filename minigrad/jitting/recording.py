@@ -26,7 +26,6 @@ import numpy as np
 
 from .. import ops, versions
 from ..border import values
-from ..compile.node import CHECKPOINTED
 from ..errors import JitError, describe
 from ..op import Op
 from ..tape import Node, state
@@ -35,6 +34,7 @@ from .arguments import Argument, Number, memory_of, value_of
 
 Array = np.ndarray
 _PLAIN = (bool, int, float, str, type(None))
+_LIBRARY = str(Path(copy.__file__).parent)
 _PACKAGE = str(Path(__file__).parent.parent)
 
 
@@ -268,6 +268,7 @@ class Recording:
             self.know(source, value)
 
         def again() -> None:
+            versions.edited(target)
             target[place] = source
 
         again()
@@ -296,8 +297,6 @@ class Recording:
 
     def pulled(self, node: Node, g: Any) -> list[tuple[int, Any]]:
         """The gradients of a scan's inputs, as Tensors."""
-        if node.op is CHECKPOINTED:
-            self.refuse("checkpoint=: it computes segments again as it goes; leave it out")
         found = node.op.pull(node, g if not isinstance(g, dict) else _arrays(g), recorded=False)
         if not isinstance(g, dict):
             return found  # of one of its results: on its way to the scan
@@ -414,11 +413,17 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def line() -> str:
-    """file:number of the innermost line outside of minigrad."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    """file:number of the innermost line outside of minigrad, Python's library and packages."""
+    frame = found = sys._getframe(1)
+    while frame.f_back is not None:
         frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        file = frame.f_code.co_filename
+        if found.f_code.co_filename.startswith(_PACKAGE):
+            found = frame
+        if not file.startswith((_PACKAGE, _LIBRARY)) and "site-packages" not in file:
+            found = frame
+            break
+    return f"{Path(found.f_code.co_filename).name}:{found.f_lineno}"
 
 
 def arrays_in(value: Any) -> Iterator[Array]:

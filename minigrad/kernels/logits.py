@@ -27,7 +27,7 @@ from minigrad.kernels.intrinsics import array, inner, largest, plus, select, sta
 from minigrad.kernels.vectormath import exp, log1p
 
 CHUNK = 4096  # numbers of a block: in L1, twice
-VECTORS = 64  # numbers: whole vectors of any CPU, four of the widest, in float32 and float64
+VECTORS = 16  # numbers: whole vectors of any CPU, in float32 and float64
 FEW = 8  # numbers of a row that are soonest done one by one
 MOST = 256  # rows of a block
 
@@ -64,6 +64,16 @@ def fill(x_, z_, rows, n, width, dtype):
             z[row, i] = x[row, i]
         for i in range(n, width):
             z[row, i] = dtype(-math.inf)
+
+
+@rowwise
+def give(z_, out_, rows, n, width, dtype):
+    """out = z without what is behind each row, if z is a room of its own."""
+    if n < width:
+        z, out = array(z_, (rows, width), dtype), array(out_, (rows, n), dtype)
+        for row in range(rows):
+            for i in range(n):
+                out[row, i] = z[row, i]
 
 
 @rowwise
@@ -196,9 +206,10 @@ def softmax_rows(x, y_, out, n, rows, dtype):
         add_up(z_, count, width, sums, dtype)
         for row in range(count):
             total = sums[row]
-            z, y = array(z_ + row * width * size, n, dtype), array(to + row * n * size, n, dtype)
-            for i in range(n):
-                y[i] = z[i] / total
+            z = array(z_ + row * width * size, width, dtype)
+            for i in range(width):
+                z[i] = z[i] / total
+        give(z_, to, count, n, width, dtype)
 
 
 @rowwise
@@ -294,8 +305,7 @@ def log_softmax_pull_rows(g_, y_, out, n, rows, dtype):
         add_up(z_, count, width, sums, dtype)
         for row in range(count):
             k, at = places[row], place + row * n * size
-            g, dx = array(g_ + at, n, dtype), array(out + at, n, dtype)
-            z = array(z_ + row * width * size, n, dtype)
+            g, z = array(g_ + at, n, dtype), array(z_ + row * width * size, n, dtype)
             total, slip = dtype(0), dtype(0)
             for start in range(0, n, CHUNK):
                 part = dtype(0)
@@ -306,8 +316,9 @@ def log_softmax_pull_rows(g_, y_, out, n, rows, dtype):
             last, one = g[k] * sums[row] - own[row] * total, sums[row] + own[row]
             total += g[k]
             for i in range(n):
-                dx[i] = g[i] * one - z[i] * total
-            dx[k] = last
+                z[i] = g[i] * one - z[i] * total
+            z[k] = last
+        give(z_, out + place, count, n, width, dtype)
 
 
 # -- cross-entropy ---------------------------------------------------------------------------------
@@ -394,17 +405,16 @@ def loss_pull_rows(job_, index, dtype):
                 own[row], z[row, target] = z[row, target], dtype(0)
         add_up(z_, count, width, others, dtype)
         for row in range(count):
-            target = targets[begin + row]
-            p = array(z_ + row * width * size, n, dtype)
-            dx = array(job[DX] + place + row * n * size, n, dtype)
+            target, dx = targets[begin + row], array(z_ + row * width * size, width, dtype)
             if not counts(target, job[IGNORED], n):
-                for i in range(n):
+                for i in range(width):
                     dx[i] = dtype(0)
                 continue
             scale = g[begin + row] if each else g[0]
             if job[REDUCTION] == MEAN:
                 scale = scale / dtype(job[KEPT])
             factor = scale / (others[row] + own[row])
-            for i in range(n):
-                dx[i] = p[i] * factor
+            for i in range(width):
+                dx[i] = dx[i] * factor
             dx[target] = -others[row] * factor
+        give(z_, job[DX] + place, count, n, width, dtype)

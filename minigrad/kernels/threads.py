@@ -21,7 +21,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from numbers import Integral
 
@@ -202,13 +202,6 @@ def links() -> dict[str, int]:
             if _pool is None:
                 _pool = _Pool(_wanted())
     return _pool.links
-
-
-def function() -> Callable[[int, int, int], None]:
-    """The C function parallel_for(f, argument, count) itself."""
-    links()
-    assert _pool is not None
-    return _pool.parallel_for
 
 
 def parallel_for(f: int, argument: int, count: int) -> None:

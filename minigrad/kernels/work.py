@@ -9,7 +9,9 @@ number of threads. Work may be prepared once and run many times, as its arrays c
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +27,7 @@ ENTRY = "void(int64, int64)"  # the signature of such a kernel
 class Work(NamedTuple):
     """A kernel on arrays whose addresses are fixed: `run(*work)` fills its outputs.
 
-    From C it is parallel_for(kernel[entry], address of job, parts), where `threads.links()` says.
+    From C that is parallel_for(kernel[entry], address of the job, parts); see threads.links.
     """
 
     kernel: Kernel
@@ -41,19 +43,25 @@ def words(*numbers: int) -> Array:
 
 def run(kernel: Kernel, entry: str, job: Array, parts: int) -> None:
     """Does all parts of a job, on all threads; in checked code one by one."""
+    launcher(kernel, entry)(arena.address(job), parts)
+
+
+@cache
+def launcher(kernel: Kernel, entry: str) -> Callable[[int, int], None]:
+    """(address of a job, parts) -> all of them done; compiled code is called by C alone."""
     if jit.mode() == "native":
-        threads.parallel_for(kernel[entry], arena.address(job), parts)
-        return
+        pool = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)
+        return partial(pool(threads.links()["minigrad_parallel_for"]), kernel[entry])
     function = kernel.function(entry)
-    for index in range(parts):
-        function(arena.address(job), index)
+
+    def one_by_one(job: int, parts: int) -> None:
+        for index in range(parts):
+            function(job, index)
+
+    return one_by_one
 
 
 def call(work: Work) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """(function, arguments) that do all parts: of C where there is machine code."""
+    """(function, arguments) that do all of it, as often as wanted."""
     kernel, entry, job, parts = work
-    if jit.mode() != "native":
-        return run, work
-    if parts == 1:
-        return kernel.function(entry), (arena.address(job), 0)
-    return threads.function(), (kernel[entry], arena.address(job), parts)
+    return launcher(kernel, entry), (arena.address(job), parts)

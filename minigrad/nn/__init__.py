@@ -11,6 +11,7 @@ from .recurrent import Recurrent
 from .rnn import GRU, LSTM, RNN
 from .sampling import beam_search, sample
 from .seq2seq import EncoderDecoder
+from .streaming import Stream
 from .zoo import (
     AttentionLSTMCell,
     CoupledLSTMCell,
@@ -55,6 +56,7 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "Sequential",
+    "Stream",
     "UnitaryCell",
     "ZoneoutLSTMCell",
     "bce_with_logits",

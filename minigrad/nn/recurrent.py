@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from .. import checks, ops
+from ..border import plain
 from ..compile.beside import beside
 from ..compile.scan import scan
 from ..compile.schedule import asked_for
-from ..compile.unroll import check_lengths
+from ..compile.unroll import check_mask, check_resets
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import state as switches
 from ..tensors import Tensor, as_tensor, viewed
@@ -34,6 +35,8 @@ _SUFFIXED = re.compile(r"(?P<name>.+)_l(?P<layer>\d+)(?P<reverse>_reverse)?")
 
 def _in_front(t: Tensor) -> Tensor:
     """(B, ...) -> (1, B, ...), a view."""
+    if t._trace is not None:  # in the cell of a scan
+        return ops.expand_dims(t, 0)
     return viewed(ops.expand_dims, t, {"axis": 0}, t._data[None])
 
 
@@ -71,13 +74,20 @@ class Recurrent(Module):
         ("64 MiB", for each layer and direction) or a number of steps.
     A row of a batch has the bits that it has alone, forward and in the gradients of x and state.
 
-    `layer(x, state=None, lengths=None) -> (output, final)`:
+    `layer(x, state=None, lengths=None, mask=None, resets=None) -> (output, final)`:
     x (T, B, I), or (T, I) for one sequence without a batch, and then nothing has a batch axis.
     state: zeros if left out; else each component (layers*directions, B, ...), layer 0 forward,
         layer 0 reverse, layer 1 forward, ... It may carry a gradient. final has the same layout.
-    lengths: (B,) integers from 1 to T. Past a row's length the output is 0 and x is not read (NaN
+    lengths: (B,) integers from 0 to T. Past a row's length the output is 0 and x is not read (NaN
         will do); final is the state after the row's last real step; the reverse direction starts
-        at that step.
+        at that step. What is not real is not computed either.
+    mask: instead of lengths, bool with the leading axes of x, (T, B), or (B, T) if batch_first:
+        which steps are real, wherever they are (padding in front, as Keras pads, or gaps). In the
+        others the state stays as it is and the output is 0, as in Keras with
+        zero_output_for_mask=True; by default Keras repeats the row's last output there.
+    resets: bool, with the leading axes of x: an episode begins at this step. No state passes
+        between it and the step before, in either direction: each episode starts from the row's
+        initial state, as if it were a row of its own. Only real steps can begin one.
     Raises ShapeError and DTypeError for inputs that do not fit, saying what was expected.
 
     >>> from minigrad.nn import RNNCell
@@ -130,14 +140,19 @@ class Recurrent(Module):
     def num_directions(self) -> int:
         return 2 if self.bidirectional else 1
 
-    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+    def forward(
+        self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None, resets: Any = None
+    ) -> tuple[Tensor, Any]:
         x = x if isinstance(x, Tensor) else as_tensor(x, self._who)
         xs, batched = self._to_time_major(x)
         time, batch, _ = xs._data.shape
-        if lengths is not None:
-            if not batched:
+        real = None
+        if lengths is not None or mask is not None or resets is not None:
+            if lengths is not None and not batched:
                 raise ShapeError(f"{self._who}: lengths go with a batch; x is {describe(x)}.")
-            lengths = check_lengths(self._who, lengths, time, batch)
+            mask, resets = (self._flags(flags, batched) for flags in (mask, resets))
+            real = check_mask(self._who, lengths, mask, time, batch)
+            check_resets(self._who, resets, real, time, batch, False)
         states = self._initial_states(state, batch, batched)
         ran = _RAN[self] = []
         finals: list[Any] = []
@@ -148,12 +163,13 @@ class Recurrent(Module):
             outputs = []
             inside = f"{around}/l{layer}" if around else f"l{layer}"
             try:
-                both = self._side_by_side(layer, states, xs, lengths, inside)
+                whole = real is None and resets is None
+                both = self._side_by_side(layer, states, xs, inside) if whole else None
                 for direction, cell in enumerate(self._of_layer(layer)):
                     switches.scope = f"{inside}/rev" if direction else f"{inside}/fwd"
                     state = states[len(finals)]
                     if both is None:
-                        final, ys, told = self._run(cell, state, xs, lengths, direction == 1)
+                        final, ys, told = self._run(cell, state, xs, direction == 1, real, resets)
                     else:
                         (final, ys), told = both[direction], both[direction].explanation
                     finals.append(final)
@@ -167,27 +183,28 @@ class Recurrent(Module):
             finally:
                 switches.scope = around
         if not self.return_sequences:
-            outputs = [self._last(ys, lengths, d == 1) for d, ys in enumerate(outputs)]
+            outputs = [self._last(ys, real, d == 1) for d, ys in enumerate(outputs)]
         output = MERGES[self.merge](*outputs) if self.bidirectional else outputs[0]
         return self._to_layout(output, finals, batched)
 
     def _run(
-        self, cell: Any, state: Any, xs: Tensor, lengths: np.ndarray | None, reverse: bool
+        self, cell: Any, state: Any, xs: Tensor, reverse: bool, mask: Any, resets: Any
     ) -> tuple[Any, Tensor, Any]:
         draw = getattr(cell, "draw", None)
         drawn = None if draw is None else draw(xs.shape[0], xs.shape[1])
+        given = xs if drawn is None else (xs, drawn)
         result = scan(
-            cell, state, xs if drawn is None else (xs, drawn), lengths, reverse, self.mode,
-            checkpoint=self.checkpoint,
+            cell, state, given, None, reverse, self.mode, checkpoint=self.checkpoint, mask=mask,
+            resets=resets,
         )  # fmt: skip
         return *result, result.explanation  # kept for explain(), where the result holds the graph
 
     def _side_by_side(
-        self, layer: int, states: list[Any], xs: Tensor, lengths: np.ndarray | None, inside: str
+        self, layer: int, states: list[Any], xs: Tensor, inside: str
     ) -> list[Any] | None:
         """The results of both directions, whose loops ran at once; None where that can't be."""
         cells = self._of_layer(layer)
-        if len(cells) == 1 or self.mode != "fused" or lengths is not None:
+        if len(cells) == 1 or self.mode != "fused":
             return None
         if any(hasattr(cell, "draw") for cell in cells):
             return None
@@ -226,10 +243,10 @@ class Recurrent(Module):
                 f"{self._who}: expected x of shape {axes}, or (T, I) without a batch, with "
                 f"I = input_size = {self.input_size} and no empty axis; got {describe(x)}."
             )
-        if array.dtype.kind != "f":
+        if x.dtype.kind != "f":
             raise DTypeError(f"{self._who}: expected x of floats, got {describe(x)}.")
-        wanted = self._dtype() or array.dtype
-        if array.dtype != wanted:
+        wanted = self._dtype() or x.dtype
+        if x.dtype != wanted:
             raise DTypeError(
                 f"{self._who}: x is {describe(x)} and the weights are {wanted}; use "
                 f"x.astype(np.{wanted}), or layer.to(np.{x.dtype})."
@@ -246,6 +263,15 @@ class Recurrent(Module):
             if isinstance(value, (Module, list, tuple, dict)):  # which may hold one
                 break
         return next((p.dtype for p in self.parameters()), None)
+
+    def _flags(self, flags: Any, batched: bool) -> Any:
+        """A mask or resets, given with the leading axes of x, as (T, B)."""
+        if flags is None:
+            return None
+        array = plain(flags)
+        if not batched and array.ndim == 1:
+            return array[:, None]
+        return array.T if batched and self.batch_first and array.ndim == 2 else array
 
     def _to_layout(self, output: Tensor, finals: list[Any], batched: bool) -> tuple[Tensor, Any]:
         """The output and the final states as the caller wants them."""
@@ -291,13 +317,12 @@ class Recurrent(Module):
             given = [ops.expand_dims(s, 1) for s in given]
         return [rebuild(zero, [s[i] for s in given]) for i, zero in enumerate(states)]
 
-    def _last(self, ys: Tensor, lengths: np.ndarray | None, reverse: bool) -> Tensor:
-        """(T, B, O) -> (B, O): each row after its last step."""
-        if reverse:
-            return ys[0]
-        if lengths is None:
-            return ys[-1]
-        return ys[lengths - 1, np.arange(len(lengths))]
+    def _last(self, ys: Tensor, real: np.ndarray | None, reverse: bool) -> Tensor:
+        """(T, B, O) -> (B, O): each row after its last step; zeros of a row without one."""
+        if real is None:
+            return ys[0 if reverse else -1]
+        t = np.argmax(real if reverse else real[::-1], axis=0)
+        return ys[t if reverse else len(real) - 1 - t, np.arange(real.shape[1])]
 
     # -- options and names -------------------------------------------------------------------------
 

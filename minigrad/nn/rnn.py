@@ -59,7 +59,8 @@ class _BuiltIn(Recurrent):
 class RNN(_BuiltIn):
     """h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) over time.
 
-    layer(x, state=None, lengths=None) -> (output, h_n): see Recurrent for shapes and options.
+    layer(x, state=None, lengths=None, mask=None, resets=None) -> (output, h_n): see Recurrent for
+    shapes and options.
     nonlinearity="relu" takes the place of tanh.
 
     >>> output, h_n = RNN(3, 5, bidirectional=True)(np.ones((7, 2, 3), np.float32), lengths=[7, 4])
@@ -74,7 +75,8 @@ class RNN(_BuiltIn):
 class LSTM(_BuiltIn):
     """Long short-term memory over time, by the equations of LSTMCell.
 
-    layer(x, state=None, lengths=None) -> (output, (h_n, c_n)): Recurrent has shapes and options.
+    layer(x, state=None, lengths=None, mask=None, resets=None) -> (output, (h_n, c_n)): see
+    Recurrent for shapes and options.
     proj_size=P projects every h_t to P numbers.
 
     >>> output, (h_n, c_n) = LSTM(3, 5, num_layers=2, proj_size=2)(np.ones((7, 2, 3), np.float32))
@@ -89,7 +91,8 @@ class LSTM(_BuiltIn):
 class GRU(_BuiltIn):
     """Gated recurrent unit over time, by the equations of GRUCell.
 
-    layer(x, state=None, lengths=None) -> (output, h_n): see Recurrent for shapes and options.
+    layer(x, state=None, lengths=None, mask=None, resets=None) -> (output, h_n): see Recurrent for
+    shapes and options.
     reset_after and update choose the variant.
 
     >>> output, h_n = GRU(3, 5, reset_after=False, update="write")(np.ones((7, 2, 3), np.float32))

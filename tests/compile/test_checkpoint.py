@@ -91,6 +91,8 @@ def test_too_small_a_budget_names_one_that_will_do() -> None:
     found = schedule.within(will_do[1], 10_000, 1024, 8192)
     assert found is not None
     assert found.computed <= (schedule.ROUNDS + 1) * 10_000
+    with pytest.raises(ValueError, match=r"too little for 1 steps.* Give it 8 KiB or more"):
+        schedule.within("5 kB", 1, 1024, 8192)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +436,7 @@ def test_100000_steps_fit_in_16_megabytes() -> None:
     tracemalloc.stop()
     said = result.explain().schedule
     assert said.nbytes <= said.budget
-    assert 0.4 * said.budget < most < 1.15 * said.budget
+    assert 0.3 * said.budget < most < 1.15 * said.budget
     np.testing.assert_array_equal(got[0], want[0])
     np.testing.assert_array_equal(got[1], want[1])
     for g, expected in zip(got[2:], want[2:], strict=True):
@@ -446,10 +448,12 @@ def test_explain_says_the_schedule_the_memory_and_how_often_steps_are_computed(r
     said = str(mg.scan(cell, init, xs, checkpoint=10).explain())
     assert said.startswith("checkpoint=10: 40 steps in 4 segments of 10 or less\n")
     assert "the state before 3 of them at a time" in said
+    assert "3 x 48 B, and what is stored of a segment" in said
     assert "every step 1.75 times forward, one level" in said
     assert "scan of cell: 10 steps of 2 rows" in said
+    _, init, xs, cell = problem(rng, time=100)
     said = str(mg.scan(cell, init, xs, checkpoint="480 B").explain())
     assert "binomial" in said
     assert re.search(r"memory +\d x 48 B \+ \d x \d+ B = \d+ B, of 480 B", said)
     said = str(mg.scan(cell, init, xs, checkpoint="auto").explain())
-    assert said.startswith("checkpoint='auto': all 40 steps fit; none is computed again\nscan of")
+    assert said.startswith("checkpoint='auto': all 100 steps fit; none is computed again\nscan of")

@@ -63,12 +63,21 @@ def test_a_scan_over_what_the_cell_closes_over_is_done_ahead(rng: Any) -> None:
 H, XS = mg.tensor(np.zeros((2, 3))), mg.tensor(np.ones((2, 2, 3)))
 
 
-@pytest.mark.parametrize("options", [{"lengths": [1, 2]}, {"record": True}, {"truncate": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lengths": [1, 2]},
+        {"mask": np.ones((2, 2), bool)},
+        {"resets": np.ones((2, 2), bool)},
+        {"record": True},
+        {"truncate": 1},
+    ],
+)
 def test_what_a_scan_in_a_cell_cannot_do_is_said(options: Any) -> None:
     def cell(h: Any, x: Any) -> tuple[Any, Any]:
         return mg.scan(lambda a, b: (a + b, a), h, mg.stack([x, x]), **options).final, h
 
-    with pytest.raises(mg.TraceError, match="inside a cell takes no record=, truncate= or lengths"):
+    with pytest.raises(mg.TraceError, match="inside a cell takes no record=, truncate=, lengths="):
         mg.scan(cell, H, XS)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cells import CELLS, inputs, random_state
+from cells import CELLS, inputs, learned, random_state
 from compile.agree import PLAIN, close, wide
 
 import minigrad as mg
@@ -279,6 +279,27 @@ def test_dropout_follows_the_switch_of_training(rng: np.random.Generator) -> Non
     assert not np.array_equal(first, second)
 
 
+def test_a_weight_with_gaps_is_read_and_computed_with(rng: np.random.Generator) -> None:
+    """A slice of every other number: it is copied for the loop, and its logarithm is taken."""
+    w = mg.tensor(rng.uniform(0.5, 2.0, size=8), requires_grad=True)
+
+    @mg.pure
+    def cell(h: Any, x: Any) -> Any:
+        v = w[::2]
+        h = v ** mg.tanh(h + x) * v
+        return h, h
+
+    xs, h = leaf(rng, 3, 2, 4), leaf(rng, 2, 4)
+    for _ in range(ENOUGH):
+        w.data = rng.uniform(0.5, 2.0, size=8)
+        found = []
+        for mode in ("fused", "tape"):
+            _, ys = mg.scan(cell, h, xs, mode=mode)
+            found.append(mg.grad((ys * ys).sum(), [w, h, xs]))
+        for got, want in zip(*found, strict=True):
+            close("gradient", got.numpy(), want.numpy(), 1e-11)
+
+
 # -- memory ----------------------------------------------------------------------------------------
 
 
@@ -404,6 +425,38 @@ def test_weights_inside_of_no_grad_need_none(rng: np.random.Generator) -> None:
             v.grad = None
             mg.scan(cell, h, xs, mode="tape")[1].sum().backward()
             close("v", got, v.grad.numpy(), 1e-12)
+    assert recall._NOTED.get(cell)
+
+
+@pytest.mark.skipif(not PLAIN, reason="each scan would compile kernels of its own")
+@pytest.mark.parametrize(
+    "name", ["lstm-projected", "gru-before-write", "lru", "layernorm", "attention", "zoneout"]
+)
+def test_a_cell_that_is_had_again_has_its_gradients_and_theirs(
+    name: str, rng: np.random.Generator
+) -> None:
+    """With other values, and the other way round, in every call."""
+    cell = CELLS[name](3, 4, F64, rng)
+    xs, state = inputs(cell, 4, 2, rng), random_state(cell, 2, rng)
+    every = [t for t in leaves((xs, state, learned(cell))) if isinstance(t, mg.Tensor)]
+    wanted = [t for t in every if t.requires_grad]
+
+    def found(mode: str, call: int) -> list[Any]:
+        final, ys = mg.scan(cell, state, xs, mode=mode, reverse=call % 2 == 1)
+        results = [t for t in leaves((final, ys)) if t.dtype.kind == "f"]
+        seeds = np.random.default_rng(call)
+        loss = sum((t * seeds.normal(size=t.shape)).sum() for t in results)
+        first = mg.grad(loss, wanted, create_graph=True)
+        second = mg.grad(sum((g * g).sum() for g in first), wanted, allow_unused=True)
+        return [*results, *first, *second]
+
+    for call in range(ENOUGH):
+        for t in wanted:
+            t.data = 0.5 * rng.normal(size=t.shape)
+        for got, want in zip(found("fused", call), found("tape", call), strict=True):
+            assert (got is None) == (want is None)
+            if got is not None:
+                close(f"call {call}", got.numpy(), want.numpy(), 1e-10)
     assert recall._NOTED.get(cell)
 
 

@@ -27,7 +27,7 @@ def keep(h: Any, x: Any) -> tuple[Any, Any]:
         (ShapeError, r"\(T, B, \.\.\.\).*\[1\]", (H, (X, X[:3])), {}),
         (ShapeError, r"at least one step and one row", (H, X[:0]), {}),
         (ShapeError, r"one length for each of the 2 rows", (H, X), {"lengths": [1, 2, 3]}),
-        (ShapeError, r"lengths\[1\] is 0", (H, X), {"lengths": [1, 0]}),
+        (ShapeError, r"lengths\[1\] is -1", (H, X), {"lengths": [1, -1]}),
         (ShapeError, r"lengths\[0\] is 5, and the input has 4", (H, X), {"lengths": [5, 1]}),
         (DTypeError, r"lengths are numbers of steps", (H, X), {"lengths": [1.0, 2.0]}),
         (ValueError, r"truncate is a number of steps.*got 0", (H, X), {"truncate": 0}),

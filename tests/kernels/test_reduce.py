@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minigrad.errors import ShapeError
-from minigrad.kernels import reduce
+from minigrad.kernels import reduce, threads
 from minigrad.kernels.index import scatter_add
 
 SHAPES = [
@@ -87,6 +87,40 @@ def test_long_sums_stay_accurate(shape, rng):
     exact = np.sum(x, dtype=np.float64)
     got = reduce.sum(x, tuple(range(x.ndim)))
     assert abs(float(got) - exact) <= 2e-7 * exact  # one chain of additions would be off by 1e-4
+
+
+LARGE = [  # each way to divide the work, with a rest
+    ((1_000_003,), (0,)),
+    ((100_003, 7), (0,)),
+    ((7, 100_003), (0,)),
+    ((7, 100_003), (1,)),
+    ((2, 50_001, 3), (1,)),
+    ((33, 1, 5001), (0, 2)),
+]
+
+
+@pytest.fixture
+def any_threads():
+    before = threads.get_num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
+@pytest.mark.needs_jit
+@pytest.mark.usefixtures("any_threads")
+@pytest.mark.parametrize(("shape", "axis"), LARGE, ids=str)
+def test_large_reductions_have_the_same_bits_for_any_number_of_threads(shape, axis, rng):
+    x = rng.normal(size=shape).astype(np.float32)
+    for view in (x, x[::-1], x[..., ::-1]):
+        for fold, numpy_fold in ((reduce.sum, np.sum), (reduce.max, np.max), (reduce.min, np.min)):
+            threads.set_num_threads(1)
+            one = fold(view, axis)
+            for count in (2, 3):
+                threads.set_num_threads(count)
+                np.testing.assert_array_equal(fold(view, axis), one)
+            expected = numpy_fold(view.astype(np.float64), axis)
+            size = np.abs(view).sum(axis, dtype=np.float64) if fold is reduce.sum else 0.0
+            assert (np.abs(one - expected) <= 1e-6 * size).all()
 
 
 def test_an_empty_axis_has_a_sum_and_no_extremum():

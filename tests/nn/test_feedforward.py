@@ -42,6 +42,53 @@ def test_layer_equals_torch(name: str) -> None:
         np.testing.assert_allclose(inputs[k].grad.data, g, rtol=1e-10, atol=1e-10, err_msg=k)
 
 
+@pytest.mark.parametrize("lead", [(), (1,), (7,), (5, 3), (0, 3), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_linear_layer_and_its_gradients_are_sums_over_all_rows(
+    lead: Any, dtype: Any, rng: np.random.Generator
+) -> None:
+    layer = nn.Linear(3, 5, dtype=dtype)
+    w, b = layer.weight.numpy().astype(np.float64), layer.bias.numpy().astype(np.float64)
+    for _ in range(3):
+        x, g = rng.normal(size=(*lead, 3)), rng.normal(size=(*lead, 5))
+        t = mg.tensor(x, dtype, requires_grad=True)
+        layer.zero_grad()
+        y = layer(t)
+        y.backward(g.astype(dtype))
+        tolerance = {"rtol": 2e-5, "atol": 2e-5} if dtype == np.float32 else {"rtol": 1e-12}
+        np.testing.assert_allclose(y.data, x @ w.T + b, **tolerance)
+        np.testing.assert_allclose(t.grad.data, g @ w, **tolerance)
+        rows, slopes = x.reshape(-1, 3), g.reshape(-1, 5)
+        np.testing.assert_allclose(layer.weight.grad.data, slopes.T @ rows, **tolerance)
+        np.testing.assert_allclose(layer.bias.grad.data, slopes.sum(0), **tolerance)
+        assert layer.weight.grad.data.flags.c_contiguous
+
+
+def test_a_linear_layer_of_two_precisions_gives_each_gradient_its_own() -> None:
+    layer = nn.Linear(3, 2, dtype=np.float32)
+    x = mg.tensor(np.ones((4, 3)), requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    assert (y.dtype, x.grad.dtype, layer.weight.grad.dtype) == (np.float64, np.float64, np.float32)
+
+
+@pytest.mark.parametrize("size", [(3,), (50, 33)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_embedding_adds_up_what_its_rows_receive(
+    size: Any, dtype: Any, rng: np.random.Generator
+) -> None:
+    layer = nn.Embedding(9, 80, dtype=dtype)
+    for _ in range(3):
+        index, g = rng.integers(0, 9, size), rng.integers(-8, 9, (*size, 80)).astype(dtype)
+        layer.zero_grad()
+        y = layer(index)
+        np.testing.assert_array_equal(y.data, layer.weight.numpy()[index])
+        y.backward(g)
+        expected = np.zeros((9, 80), dtype)
+        np.add.at(expected, index, g)
+        np.testing.assert_array_equal(layer.weight.grad.data, expected)
+
+
 def test_parameters_start_in_torchs_range() -> None:
     mg.seed(0)
     layer = nn.Linear(100, 50)

@@ -68,6 +68,81 @@ def test_gradients_by_finite_differences(rng: np.random.Generator) -> None:
     assert mg.gradcheck(lambda z: nn.cross_entropy(z, [0, 4, 1], ignore_index=4), x, full=True)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_hessian_of_cross_entropy_is_that_of_the_closed_form(
+    reduction: str, rng: np.random.Generator
+) -> None:
+    x, targets = rng.normal(size=(4, 3)), np.array([2, -100, 0, 1])
+    x[2, 0] = 60.0  # p rounds to 1: its row of the Hessian is no difference
+    e = np.exp(x - x.max(-1, keepdims=True))
+    p = e / e.sum(-1, keepdims=True)
+    expected = np.einsum("bi,ij->bij", p, np.eye(3)) - p[:, :, None] * p[:, None, :]
+    rest = p[2, 1] + p[2, 2]
+    expected[2, 0, 0] = p[2, 0] * rest
+    expected[1] = 0
+    w = np.array([1.0, 2.0, 3.0, 4.0]) if reduction == "none" else np.ones(4)
+    expected *= w[:, None, None] / (3 if reduction == "mean" else 1)
+
+    def loss(t: Any) -> Any:
+        each = nn.cross_entropy(t, targets, reduction=reduction)
+        return (each * w).sum() if reduction == "none" else each
+
+    hessian = np.asarray(mg.hessian(loss, x)).reshape(4, 3, 4, 3)
+    for row in range(4):
+        np.testing.assert_allclose(hessian[row, :, row], expected[row], rtol=1e-12, atol=1e-40)
+        assert not hessian[row][:, [r for r in range(4) if r != row]].any()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_second_derivatives_of_cross_entropy_by_finite_differences(
+    reduction: str, rng: np.random.Generator
+) -> None:
+    x, weight = rng.normal(size=(3, 2, 4)), rng.normal(size=(3, 2))
+
+    def slope(t: Any, v: Any) -> Any:
+        each = nn.cross_entropy(t, [[0, 3], [1, 9], [2, 2]], ignore_index=9, reduction=reduction)
+        y = (each * v).sum() if reduction == "none" else each * v.sum()
+        return mg.grad(y, t, create_graph=True)
+
+    assert mg.gradcheck(slope, x, weight, full=True)
+
+
+def test_targets_may_change_after_the_loss_and_before_backward() -> None:
+    x = mg.tensor(np.zeros((2, 2)), requires_grad=True)
+    targets = np.array([0, 1])
+    loss = nn.cross_entropy(x, targets, reduction="sum")
+    targets[:] = 0
+    loss.backward()
+    np.testing.assert_array_equal(x.grad.data, [[-0.5, 0.5], [0.5, -0.5]])
+
+
+@pytest.mark.parametrize("mode", ["fused", "tape"])
+def test_a_cell_may_compute_the_loss_of_its_step(mode: Any, rng: np.random.Generator) -> None:
+    targets = np.array([0, 2, -100])
+
+    def cell(h: Any, x: Any) -> Any:
+        h = mg.tanh(h + x)
+        return h, nn.cross_entropy(h, targets, reduction="none")
+
+    xs, h0 = rng.normal(size=(4, 3, 5)), rng.normal(size=(3, 5))
+    t = mg.tensor(xs, requires_grad=True)
+    losses = mg.scan(cell, mg.tensor(h0), t, mode=mode).ys
+    h, expected = h0, []
+    for x in xs:
+        h = np.tanh(h + x)
+        log_p = h - np.log(np.exp(h).sum(-1, keepdims=True))
+        expected.append([-log_p[0, 0], -log_p[1, 2], 0.0])
+    np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-12)
+    losses.sum().backward()
+
+    def total(x: Any) -> Any:
+        return mg.scan(cell, mg.tensor(h0), x, mode="tape").ys.sum()
+
+    np.testing.assert_allclose(
+        t.grad.data, mg.grad(total(u := mg.tensor(xs, requires_grad=True)), u).data
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -11,6 +11,7 @@ from compile.agree import PLAIN, wide
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.nn import streaming
 from minigrad.nn.streaming import Stream
 from minigrad.tree import leaves
 
@@ -254,3 +255,18 @@ def test_a_step_that_is_prepared_takes_no_scan(rng: Any, monkeypatch: Any) -> No
     first = steps(stream, xs[:6])
     monkeypatch.setattr(type(layer), "forward", None)
     same(np.concatenate([first, steps(stream, xs[6:])]), whole)
+
+
+@pytest.mark.skipif(not PLAIN, reason="once is enough")
+@pytest.mark.parametrize("change", [new_values, written, edited, replaced, another_cell])
+def test_a_step_that_looks_at_nothing_is_seen(change: Any, rng: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(streaming._Ready, "holds", lambda self, layer: True)
+    with pytest.raises(AssertionError):
+        test_parameters_that_change_between_steps_are_seen("lstm", change, rng)
+
+
+@pytest.mark.skipif(not PLAIN, reason="once is enough")
+def test_an_edit_that_is_not_asked_for_is_seen(rng: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(streaming._Ready, "_unedited", lambda self: True)
+    with pytest.raises(AssertionError):
+        test_parameters_that_change_between_steps_are_seen("lstm", edited, rng)

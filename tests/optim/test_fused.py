@@ -242,7 +242,8 @@ def test_the_number_of_threads_changes_no_bit(rng) -> None:
 @pytest.fixture
 def twin(rng) -> Twin:
     """One that has made two steps."""
-    made = Twin(optim.Adam, {"lr": 0.1}, adam, [rng.standard_normal((4, 3)), np.ones(5)])
+    start = [rng.standard_normal((4, 3)), np.ones(5), np.array(2.0)]
+    made = Twin(optim.Adam, {"lr": 0.1}, adam, start)
     for _ in range(2):
         made.step(gradients(rng, made.arrays))
     return made
@@ -407,6 +408,17 @@ def test_a_gradient_that_is_the_parameter_itself_is_read_as_it_was() -> None:
     assert p.tolist() == [0.5, 1.0]
 
 
+def test_a_gradient_in_the_memory_of_another_parameter_is_read_as_it_was() -> None:
+    p, q = leaf(np.arange(6.0)), leaf(np.zeros(5))
+    optimizer = optim.SGD([p, q], lr=1.0)
+    for _ in range(3):
+        before, expected = p.numpy().copy(), q.numpy() - p.numpy()[1:]
+        p.grad, q.grad = mg.tensor(np.ones(6)), p.detach()[1:]
+        optimizer.step()
+        np.testing.assert_array_equal(q.numpy(), expected)
+        np.testing.assert_array_equal(p.numpy(), before - 1.0)
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
@@ -555,6 +567,8 @@ def test_a_prepared_step_reads_its_gradients_where_they_are_written(rng) -> None
             twin.optimizer.load_state_dict(twin.optimizer.state_dict())
         if k == 4:
             twin.optimizer.weight_decay = 0.5
+        if k == 5:
+            given[1] = given[1] + 1
         fused.step()
         twin.follow([None if g is None else g.copy() for g in given])
         schedule.step()

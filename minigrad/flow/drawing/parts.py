@@ -119,6 +119,9 @@ def _kind(node: Node, texts: list[str]) -> str:
 def _formula(node: Node, given: list[Part | str]) -> str:
     """`W_ih xₜ` for a product with weights, `1 −` with a number, else the sign alone."""
     sign = SYMBOLS.get(node.op.name, node.op.name)
+    if node.op.name == "linear":
+        x, weight, bias = (g if isinstance(g, str) else _name(g) for g in given)
+        return f"{weight} {x} + {bias}"
     if not any(isinstance(g, str) for g in given) or len(given) != 2:
         return sign
     shown = [g if isinstance(g, str) else _name(g) for g in given]
