@@ -62,6 +62,7 @@ _TIMES = {
     "chunk": ("t - start", "_t"),
     "": ("", "_b"),
 }
+_MOST = hex((1 << 31) - 1)  # units
 # Of packed steps: the row of the array at which a step begins, and a chunk of steps (a single step
 # where that reads states as they leave it).
 _PACKED = {
@@ -309,6 +310,8 @@ class Generator:
         inside.add('"""The units of one row of the batch."""')
         inside.add("simd()")
         part = None if whole else (names.unique("low"), names.unique("high"))
+        if part:  # a bound that may be negative, as far as LLVM knows, would cost the vectors
+            inside.add(f"{', '.join(part)} = {part[0]} & {_MOST}, {part[1]} & {_MOST}")
         for loop in loops:
             Nest(loop, inside, names, row, self.base, self.dtype.name, part).emit()
         if not whole:

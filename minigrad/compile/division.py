@@ -2,9 +2,9 @@
 
 What a step costs a thread, in multiply-adds at the full speed of its core:
 
-    a product of m rows with k x n weights    k n (m + r), r for bringing a weight in: NEAR where
-                                              all the thread's weights fit into its core's cache,
-                                              FAR where they don't
+    a product of m rows with k x n weights    k n max(m, r), r to bring a weight in: NEAR where
+                                              all that the thread reads in every step fits into its
+                                              core's cache, FAR where it doesn't
     an op of a loop                           LOOP for each element
     a meeting of all threads                  MEETING
 
@@ -25,13 +25,14 @@ from ..kernels.multiplying import panel_vectors
 from .lowered import Loop, Lowered, Product
 from .stages import ROWS, Stage, divided
 
-# Fitted to one and two threads of a Sapphire Rapids with 2 MiB of L2 a core (Zen 5 has 1 MiB).
-NEAR, FAR, CACHE = 4, 12, 3 << 19
+# Fitted to one and two cores of a Xeon with 2 MiB of L2 each, 40 multiply-adds a ns (Zen 5: 1 MiB).
+NEAR, FAR, CACHE = 2, 8, 3 << 19
 LOOP = 8
 MEETING = 1 << 14  # 0.1 us, and what threads differ by
 CHUNK_ROWS = 48  # of a product over several steps: enough rows for all registers
 WORTH_A_THREAD = 1 << 17  # of a whole call: below that a second thread costs more than it brings
 WORTH_MEETING = 0.9  # of the time by rows: to meet is worth less where other programs run, too
+BESIDE = 1.1  # of the time in turn: loops side by side wait for nothing but their end
 
 
 class Division(NamedTuple):
@@ -71,7 +72,7 @@ def side_by_side(works: Sequence[Work], steps: int, rows: int) -> bool:
         return False
     at_once = max(work.beside(steps, rows, len(works)).cost for work in works)
     in_turn = sum(work.divide(steps, rows).cost for work in works)
-    return at_once < WORTH_MEETING * in_turn
+    return at_once < BESIDE * in_turn
 
 
 class Work:
@@ -85,7 +86,7 @@ class Work:
         self.inner_apart = max((p.inner for p in self.apart), default=1)
         self.loops = {id(s): _elements(s) for s in lowered.steps if isinstance(s, Loop)}
         several = [*self.products, *self.apart]
-        self.weights = itemsize * sum({p.weight: p.k * p.n for p in several}.values())
+        self.itemsize = itemsize
         self.cost = sum(self.loops.values()) + sum(p.inner * p.k * p.n for p in several)
 
     @cached_property
@@ -155,12 +156,14 @@ class Work:
 
     def _products(self, rows: int, parts: int, chunk: int, vectors: int, wide: int) -> float:
         """The cost of a step's products to the thread that has most of them."""
-        near = NEAR if self.weights <= parts * CACHE else FAR
-        total = 0.0
+        every_step = [*self.products, *(self.apart if chunk == 1 else ())]
+        weights = {p.weight: p.k * p.n * self.itemsize for p in every_step}
+        near = NEAR if sum(weights.values()) <= parts * CACHE else FAR
+        apart, total = near if chunk == 1 else FAR / chunk, 0.0
         for p in self.products:
-            total += p.k * self._columns(p, vectors, parts) * (p.inner * rows + near)
+            total += p.k * self._columns(p, vectors, parts) * max(p.inner * rows, near)
         for p in self.apart:
-            total += p.k * self._columns(p, wide, parts) * (p.inner * rows + near / chunk)
+            total += p.k * self._columns(p, wide, parts) * max(p.inner * rows, apart)
         return total
 
     def _columns(self, p: Product, vectors: int, parts: int) -> int:

@@ -42,10 +42,10 @@ def small_parts(chunk_rows: int, threads: int = 1, units: bool = False) -> Itera
 
     units: threads share the units of a row, whatever that costs; else they never do.
     """
-    names = "CHUNK_ROWS", "WORTH_A_THREAD", "WORTH_MEETING"
+    names = "CHUNK_ROWS", "WORTH_A_THREAD", "WORTH_MEETING", "BESIDE"
     before = [getattr(division, name) for name in names], mg.get_num_threads()
     division.CHUNK_ROWS, division.WORTH_A_THREAD = chunk_rows, 0
-    division.WORTH_MEETING = float("inf") if units else 0.0
+    division.WORTH_MEETING = division.BESIDE = float("inf") if units else 0.0
     mg.set_num_threads(threads)
     rearrange()
     try:

@@ -169,6 +169,13 @@ def test_nor_does_it_where_sums_and_products_follow_one_another(rng: Any) -> Non
 
 
 @plain
+@pytest.mark.parametrize("name", ["lstm", "layernorm", "gru-before-keep"])
+@pytest.mark.parametrize("options", [{"lengths": (5, 2, 4)}, {"lengths": (1, 5, 3)}])
+def test_nor_does_it_where_rows_end(name: str, options: Any, rng: Any) -> None:
+    check_in_turns(*shipped(name, 7, F64, rng, 3, reverse=options["lengths"][0] == 1, **options))
+
+
+@plain
 @settings(max_examples=10, deadline=None)
 @given(programs(st.sampled_from([1, 2, 5, 9]), dtypes=(F64,)))
 def test_nor_does_it_in_random_cells(program: RandomProgram) -> None:
