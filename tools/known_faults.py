@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from conformance.cells import OnnxLSTM
-from planting import Bend, Call, Changes, Fault, Loop, Patch, around_loop, in_cell
+from planting import Bend, Call, Changes, Fault, Loop, Patch, around_loop, in_cell, one_by_one
 
 import minigrad as mg
 from minigrad import nn
@@ -214,6 +214,7 @@ def memoryless(loop: Loop, call: Call) -> tuple[Any, Any]:
 
 def shared_directions(patch: Patch) -> None:
     """The reverse direction runs with the weights of the forward one."""
+    one_by_one(patch)
     run = nn.Recurrent._run
 
     def faulty(self: Any, cell: Any, *args: Any, **options: Any) -> Any:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import modes
+import numpy as np
 import pytest
 
 from minigrad import nn
 
-# Everything that runs a cell over time, by its parameters cell, state, xs, lengths and reverse.
+# What runs a cell over time, by its parameters cell, state, xs, reverse, and lengths or a mask.
 LOOPS = [(nn.Recurrent, "_run"), (modes, "run")]
 
 Patch = pytest.MonkeyPatch
@@ -72,21 +73,37 @@ def around_loop(bend: Bend) -> Plant:
     """A plant: every loop gives bend(loop, call)."""
 
     def plant(patch: Patch) -> None:
+        one_by_one(patch)
         for owner, name in LOOPS:
             patch.setattr(owner, name, bent(getattr(owner, name), bend))
 
     return plant
 
 
+def one_by_one(patch: Patch) -> None:
+    """Directions run one after the other, where the loops that are planted in run."""
+    patch.setattr(nn.Recurrent, "_side_by_side", lambda *_: None)
+
+
 def bent(original: Any, bend: Bend) -> Any:
     def faulty(*args: Any, **options: Any) -> Any:
         bound = inspect.signature(original).bind(*args, **options)
         bound.apply_defaults()
+        given, told = bound.arguments, []
+        if "mask" in given:  # from the end of a row on it is false
+            mask = given["mask"]
+            given = given | {"lengths": None if mask is None else mask.sum(axis=0)}
 
         def loop(call: Call) -> tuple[Any, Any]:
-            bound.arguments.update(call._asdict())
-            return original(*bound.args, **bound.kwargs)
+            asked = call._asdict()
+            if "mask" in given:
+                lengths, steps = asked.pop("lengths"), np.arange(call.xs.shape[0])[:, None]
+                asked["mask"] = None if lengths is None else steps < lengths
+            bound.arguments.update(asked)
+            final, ys, *told[:] = original(*bound.args, **bound.kwargs)
+            return final, ys
 
-        return bend(loop, Call(*(bound.arguments[field] for field in Call._fields)))
+        result = bend(loop, Call(*(given[field] for field in Call._fields)))
+        return *result, *told
 
     return faulty

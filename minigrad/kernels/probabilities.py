@@ -114,8 +114,8 @@ def cross_entropy(x: Array, targets: Array, ignored: int, reduction: str) -> Arr
     x: (..., C). targets: int64 (...), from 0 to C - 1 or `ignored`. reduction: "none" (0 where
     ignored), "sum" or "mean". Raises BadTarget.
 
-    >>> cross_entropy(np.zeros((1, 2)), np.array([1]), -100, "sum").round(4)
-    array(0.6931)
+    >>> cross_entropy(np.zeros((1, 2)), np.array([1]), -100, "sum").item()  # ln 2
+    0.693147180559945...
     """
     x, targets = np.ascontiguousarray(x), np.ascontiguousarray(targets, np.int64)
     losses = np.empty(targets.shape, x.dtype)

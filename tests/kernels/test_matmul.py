@@ -205,7 +205,10 @@ def test_a_packed_matrix_multiplies_as_the_matrix_does(dtype, rng):
         x = rng.normal(size=(m + 2, 8 // item * k)).astype(dtype)  # rows of k numbers, and others
         expected = matmul(x[1:-1, :k], w)
         for vectors in {module.panel_vectors(m), 2, 4}:
-            panels = module.packed(w, vectors)
+            pack, _ = module.packing(w.dtype)
+            room = module.panels_of((k, n), w.dtype, vectors)
+            panels = np.empty(room.nbytes, np.uint8)
+            pack(table, panels.ctypes.data, room.step, room.width, w.ctypes.data, *w.strides, k, n)
             y = np.ones((m, n), dtype)
             given = table, x.ctypes.data, m, k, panels.ctypes.data, y.ctypes.data, n, vectors
             run(*given, 0)

@@ -12,7 +12,7 @@ from compile.agree import PLAIN, small_parts
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.compile import beside
+from minigrad.compile import sidebyside as beside
 from minigrad.compile.node import SCAN
 
 F32 = np.float32
