@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ CALLS = [
     for op in REGISTRY.values()
     if isinstance(op, Elementwise)
 ]
+
+if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
+    CALLS = CALLS[::8]  # each compiles kernels of its own; all of them run without JIT
 
 
 def values(op: Any, shapes: Any, draw: np.random.Generator) -> list[Any]:
@@ -48,7 +52,6 @@ def results(step: Any, leaves: list[Any], given: list[Any], weights: Any) -> lis
 )
 def test_an_op_and_its_gradient(op: Any, shapes: Any, params: Any) -> None:
     draw = np.random.default_rng(0)
-    masks = [name in op.bools for name in (op.inputs * len(shapes) if op.variadic else op.inputs)]
     leaves = [
         mg.tensor(a, requires_grad=op.differentiable and a.dtype.kind == "f")
         for a in values(op, shapes, draw)
@@ -63,7 +66,6 @@ def test_an_op_and_its_gradient(op: Any, shapes: Any, params: Any) -> None:
         return y.detach()
 
     jitted = mg.jit(step)
-    assert len(masks) >= len(shapes)
     shape = step(mg.tensor(1.0)).shape
     for _ in range(4):
         given, weights = values(op, shapes, draw), mg.tensor(draw.normal(size=shape))

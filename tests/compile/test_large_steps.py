@@ -87,9 +87,7 @@ close_to_differences(lambda ps: value(ps).item(), ps, gradients)
 """
 
 
-@pytest.mark.parametrize(
-    "depth", [3, *(pytest.param(n, marks=pytest.mark.long) for n in (8, 20, 40))]
-)
+@pytest.mark.parametrize("depth", [3, *(pytest.param(n, marks=pytest.mark.long) for n in (8, 20))])
 def test_a_step_may_have_sub_steps(depth):
     run(DEEP, depth)
 
