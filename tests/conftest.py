@@ -45,7 +45,6 @@ THINNED = {
     "test_layer_modes.py::test_fused_equals_tape": 10,
     "test_zoo_layers.py::test_cells_stack_in_layers_and_directions": 8,
     "test_zoo_layers.py::test_padding_of_layers_is_not_read": 8,
-    "test_recorded_modes.py::test_two_stacked_bidirectional_layers": 6,
     "test_cli_explain.py::test_every_cell_is_explained": 7,
     "test_seq2seq.py::test_both_modes_give_the_same_logits_and_gradients": 6,
     "test_seq2seq.py::test_padding_of_the_memory_gets_no_attention_and_changes_nothing": 4,
@@ -67,28 +66,30 @@ THINNED = {
     "test_probes.py::test_norms_are_those_of_finite_differences": 3,
     "test_program_drawing.py::test_every_value_of_the_traced_step_has_its_counterpart_where_it_runs": 3,  # noqa: E501
     "test_parts.py::test_cells_are_compared_at_nearly_the_same_number_of_parameters": 2,
-    "test_cut.py::test_derivatives_of_all_orders_are_those_of_the_tape": 3,
-    "test_recorded_modes.py::test_the_experiment_finds_the_same_in_every_mode": 2,
-    "test_recorded_modes.py::test_windows_of_truncated_bptt_record_the_same": 2,
     "test_cli_experiment.py::test_the_stored_result_can_be_drawn_again": 4,
     "test_jit_ops.py::test_random_programs": 4,
     "test_matmul.py::test_the_tiles_of_older_cpus_give_the_same_bits": 0,
-    "test_recorded_modes.py::test_the_comparison_finds_the_same_in_every_mode": 0,
-    "test_large_steps.py::test_lstm_cells_may_be_stacked_in_one_step": 0,
     "test_cells_fused.py::test_second_derivatives_against_differences_of_gradients": 3,
     "test_padding.py::test_real_steps_wherever_they_are_equal_themselves_alone": 4,
-    "test_probabilities.py::test_infinite_and_huge_numbers_are_those_of_the_moved_formula": 3,
-    "test_probabilities.py::test_vector_jacobian_products_are_those_of_the_closed_form": 3,
-    "test_rows_alone.py::test_a_row_alone_has_the_bits_that_it_has_in_any_batch": 5,
-    "test_ragged.py::test_episodes_equal_themselves_alone": 4,
-    "test_ragged.py::test_each_row_equals_its_real_steps_alone": 3,
-    "test_checkpoint.py::test_a_budget_changes_no_bit_of_what_does_not_add_up_steps": 3,
-    "test_checkpoint.py::test_a_recording_is_the_same": 2,
-    "test_checkpoint.py::test_layers_take_checkpoints": 2,
-    "test_checkpoint.py::test_derivatives_of_any_order_are_the_closed_forms": 2,
-    "test_fused.py::test_every_step_has_the_bits_of_numpy": 3,
     "test_explorer_anything.py::test_gradients_of_every_kind_have_a_page": 3,
 }  # fmt: skip
+# Of all cases of a file, whichever their test, every n-th runs compiled, with --wide the one behind
+# it, too; all of them run without JIT, and compiled with MINIGRAD_TESTS_ALL_COMPILED=1.
+FILES = {
+    "test_checkpoint.py": 5,
+    "test_cut.py": 4,
+    "test_fused.py": 3,
+    "test_large_steps.py": 2,
+    "test_nested.py": 3,
+    "test_prepared.py": 4,
+    "test_probabilities.py": 3,
+    "test_ragged.py": 5,
+    "test_record.py": 3,
+    "test_recorded_modes.py": 3,
+    "test_rows_alone.py": 8,
+    "test_streaming.py": 3,
+    "test_whole_recordings.py": 3,
+}
 ALL = "MINIGRAD_TESTS_ALL_COMPILED" in os.environ  # tools/faults.py wants them all
 
 
@@ -100,10 +101,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("browser")
         key = thinned(item)
         if key and not ALL and "wide" not in item.keywords:
-            each, count = THINNED[key], seen[item.path, key]
+            each, count = (THINNED | FILES)[key], seen[item.path, key]
             seen[item.path, key] += 1
             if not each or count % each:
-                item.add_marker("wide")
+                item.add_marker("rare" if key in FILES and count % each > 1 else "wide")
     if JIT_DISABLED:
         skip = pytest.mark.skip(reason="checks compiled code; NUMBA_DISABLE_JIT=1")
         for item in items:
@@ -120,6 +121,8 @@ def thinned(item: pytest.Item) -> str | None:
     test = f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
     if test in THINNED:
         return None if mode_of(item) == "tape" else test
+    if item.path.name in FILES:
+        return None if mode_of(item) == "tape" else item.path.name
     if mode_of(item) != "fused":
         return None
     return next((part for part in item.path.parts if part in THINNED), None)
@@ -129,6 +132,8 @@ def is_left_out(item: pytest.Item) -> bool:
     """Whether only --wide runs it: what is long, pages, and what would compile a case more."""
     if "long" in item.keywords or "browser" in item.keywords:
         return True
+    if "rare" in item.keywords:
+        return not JIT_DISABLED
     compiles = mode_of(item) == "fused" or thinned(item)
     return "wide" in item.keywords and bool(compiles) and not JIT_DISABLED
 
