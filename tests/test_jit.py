@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -133,6 +134,26 @@ def test_each_kind_of_arguments_has_a_program_of_its_own() -> None:
                 assert same(found["y"].numpy(), x * [1.0, 2.0] * (2.0 if flag else 3.0))
                 assert found["names"] == ("a",)
     assert (f.recorded, f.replayed) == (12, 6)
+
+
+def test_arguments_by_name_may_come_in_any_order() -> None:
+    f = mg.jit(lambda x, y, scale: mg.tensor(x) * scale - mg.tensor(y))
+    for k in range(6):
+        a, b, c = rng(k).normal(size=3)
+        given = {"y": np.array([b]), "scale": float(c), "x": np.array([a])}
+        names = sorted(given, reverse=bool(k % 2))
+        found = f(**{name: given[name] for name in names}).item()
+        assert abs(found - (a * c - b)) < 1e-14
+    assert (f.recorded, f.replayed) == (2, 4)
+
+
+def test_a_program_whose_parameters_have_moved_is_dropped() -> None:
+    w = mg.tensor(np.ones(2), requires_grad=True)
+    f = mg.jit(lambda x: w.detach() * x)
+    for k in range(1, 4):
+        w.data = np.full(2, float(k))
+        assert [f(np.ones(2)).tolist() for _ in range(3)] == [[float(k)] * 2] * 3
+        assert len(f.all_programs()) == 1
 
 
 def test_tensors_lists_and_states_go_in_and_come_out() -> None:
@@ -426,6 +447,24 @@ def test_threads_take_turns() -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_replays_what_another_thread_was_replaying() -> None:
+    f = mg.jit(lambda x: x * 2.0)
+    x = mg.tensor([1.0])
+    for _ in range(3):
+        f(x)
+    with f._lock:
+        child = os.fork()  # in the child nobody gives this lock back
+        if child == 0:
+            done: list[float] = []
+            worker = threading.Thread(target=lambda: done.append(f(x).item()), daemon=True)
+            worker.start()
+            worker.join(10)
+            os._exit(0 if done == [2.0] else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # -- what cannot be replayed

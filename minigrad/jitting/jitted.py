@@ -15,8 +15,10 @@ recordings must agree. From the third on the program of calls that they gave is 
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,7 +50,8 @@ def jit(function: Callable[..., Any]) -> Jitted:
         call; anything else among its arguments (an int, a str, None, a flag) is part of the kind.
         What it reads besides, Parameters, Tensors of the closure, the optimiser's lr, is read at
         every call. What Python computes in it is not computed again: mg.jit is the promise that
-        nothing else changes. The two recordings are compared, and whatever differs is refused.
+        nothing else changes. Arithmetic on a float argument is; functions of `math` are not: write
+        rate**0.5. The two recordings are compared, and whatever differs is refused.
     A recording is made for each structure, shapes and dtypes of the arguments, for train() and
     eval(), and whether gradients are recorded.
     Raises JitError, with the line, for what cannot be replayed: a value that is read in the step
@@ -91,6 +94,7 @@ class Jitted:
         self.candidates: dict[Any, list[Waiting]] = {}
         self.recorded = self.replayed = self.misfits = 0
         self._lock = threading.RLock()
+        _all.add(self)
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -143,7 +147,9 @@ class Jitted:
             waiting.remove(before)
             difference = difference_of(before.run.steps, run.steps)
             if not difference:
-                _kept(self.programs, key).append(Program(run))
+                programs = _kept(self.programs, key)
+                programs[:] = [program for program in programs if not program.is_lost()]
+                programs.append(Program(run))
                 return run.result
             if before.differed:
                 raise JitError(f"mg.jit: {difference}")
@@ -172,6 +178,18 @@ class Jitted:
         return "\n".join([head, *(p.explain() for p in programs)])
 
     __str__ = __repr__ = explain
+
+
+_all: weakref.WeakSet[Jitted] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for step in _all:  # a thread that the child does not have may have held one
+        step._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _kept(table: dict[Any, list[Any]], key: Any) -> list[Any]:

@@ -54,13 +54,17 @@ class Program:
                 if name:
                     return f".{name} of a {type(module).__name__} is another"
             self._edits = edits.count
-        for leaf, g in self.entries:
-            if leaf._grad is None or leaf._grad is g:
+        for leaf, _ in self.entries:
+            if leaf._grad is None:
                 return f"{_named(leaf)} has no gradient to add to"
         for leaf in self.must_be_none:
             if leaf._grad is not None:
                 return f"{_named(leaf)} has a gradient already"
         return ""
+
+    def is_lost(self) -> bool:
+        """Whether it will never fit again: what it reads has moved to other memory for good."""
+        return any(t._data is not array for t, array, _ in self.held)
 
     def replay(self, given: list[Any]) -> Any:
         """Runs the calls on these arguments; returns results in memory of their own."""

@@ -42,8 +42,10 @@ _PACKAGE = str(Path(__file__).parent.parent)
 class Step:
     """What ran once, and what to run again.
 
-    what: "op", "scan", "scan backward", "update", ... ; name, params: of the op. inputs, outputs:
-    arrays. again: for a step that is Python: recomputes the outputs in place. where: the line.
+    what: "op", "loop" (of a scan), "update", "copy", "edit", "check", ... name, params: of the op.
+    inputs, outputs: arrays. calls: what recomputes the outputs in place, where that is known;
+    again: the same as a function of Python. owner: keeps what calls know by its address. where:
+    the line.
     """
 
     what: str
@@ -287,13 +289,14 @@ class Recording:
         """leaf.grad is read or added to: the first time, that from before the step."""
         if id(leaf) in self.gradients:
             return
-        before = leaf._grad
-        self.gradients[id(leaf)] = leaf, before if before is None else before._data
-        if before is not None:
-            own = before._data.copy()  # filled anew at every call, so that nobody else's changes
+        own = None
+        if leaf._grad is not None:
+            own = (
+                leaf._grad._data.copy()
+            )  # filled anew at every call, so that nobody else's changes
             self._root(own, "gradient", len(self.gradients))
-            self.gradients[id(leaf)] = leaf, own
             leaf._grad = wrap(own, None, False)
+        self.gradients[id(leaf)] = leaf, own
 
     def pulled(self, node: Node, g: Any) -> list[tuple[int, Any]]:
         """The gradients of a scan's inputs, as Tensors."""

@@ -21,8 +21,8 @@ Array = np.ndarray
 class Run:
     """function(*args, **kwargs) recorded.
 
-    buffers: for each array among the arguments the memory that the function saw; `floats` for each
-    float a list of one. returned: what it gave, with arrays of the recording. result: the same in
+    buffers: for each array among the arguments the memory that the function saw, for each float a
+    list of one. returned: what it gave, with arrays of the recording. result: the same in
     memory of the caller's own. gradients: (leaf, what of its gradient from before was read, what it
     has afterwards).
     """
@@ -30,7 +30,8 @@ class Run:
     def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any):
         self.buffers: list[Any] = []
         self.recording = Recording()
-        seen = [self._seen(a) for a in args], {k: self._seen(v) for k, v in kwargs.items()}
+        # By sorted key, as `_form` lists arrays and floats, whatever order they came in.
+        seen = [self._seen(a) for a in args], {k: self._seen(kwargs[k]) for k in sorted(kwargs)}
         self.name = getattr(function, "__name__", "the function")
         before = state.switch(jit=self.recording)
         try:
