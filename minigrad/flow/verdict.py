@@ -27,7 +27,7 @@ failures.)
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,10 @@ class Verdict:
     travelled. lost: the first lag at which less than `Thresholds.vanishing` of the norm at lag 0
     arrives, or more than `exploding` of it, or NaN, or Inf; None if there is none. advice: what to
     try, where the layer that was judged is known.
+    reach: the number of steps back, counted from the loss, after which less than 1e-3 of |dL/dS| is
+    left; inf if that never happens, nan if it cannot be told. reach_low, reach_high: its 95 %
+    interval. extrapolated: the sequence is shorter than the reach. path: the share of |dL/dS|^2 that
+    each state holds at the far end, {"h": 0.0, "c": 1.0}. where: "time" or "depth".
     """
 
     kind: str
@@ -106,6 +110,12 @@ class Verdict:
     fit: Fit | None = None
     lost: int | None = None
     advice: str = ""
+    reach: float = math.nan
+    reach_low: float = math.nan
+    reach_high: float = math.nan
+    extrapolated: bool = False
+    path: dict[str, float] = field(default_factory=dict, hash=False)
+    where: str = "time"
 
     @property
     def rate(self) -> float:
