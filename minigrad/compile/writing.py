@@ -298,10 +298,12 @@ def _reduce(trace: Trace, op: Op, v: Value, params: dict[str, Any], cut: Cut) ->
             "@reduce(fold=multiply), and call its axes `axis`",
         )
     axes, keep = canonical_axes(params["axis"], len(v.shape)), bool(params.get("keepdims"))
-    shape, dtype = infer(op, [v], params)
     folded = tuple([
         1 if i in axes else n for i, n in enumerate(v.shape) if keep or i not in axes
     ])  # fmt: skip
+    # Ours are known to keep the dtype: running one, to see, would compile it for nothing.
+    ours = op in (ops.sum, ops.max, ops.min) and v.dtype.kind == "f"
+    shape, dtype = (folded, v.dtype) if ours else infer(op, [v], params)
     if shape != folded:
         raise ShapeError(
             f"{op.name}: of {v.type()} it is {list(shape)}; a fold over {axes} is {list(folded)}."

@@ -221,7 +221,7 @@ def trained(folder: Path, kills: list[int]) -> tuple[bytes, list[Any]]:
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     """Dropout, a carried state, Adam, a schedule and validation; killed in and between epochs."""
     whole, log = trained(tmp_path / "whole", [])
-    parts, parts_log = trained(tmp_path / "parts", [4, 5, 11, 26])
+    parts, parts_log = trained(tmp_path / "parts", [5, 14])
     assert whole == parts
     assert log == parts_log
     assert len([line for line in log if "loss" in line]) == 30
