@@ -132,7 +132,7 @@ def _walk(
 ) -> list[Any]:
     targets = None if wanted is None else {id(_target(t)) for t in wanted}
     nodes, leaves = _collect(outputs, targets, stop)
-    sums, add = _Sums(), np.add
+    sums, add = Sums(), np.add
     owned = sums.owned
     for output, seed in zip(outputs, seeds, strict=True):
         sums.add(id(_target(output)), seed)
@@ -249,7 +249,7 @@ def _collect(
     return nodes, leaves
 
 
-class _Sums(dict):
+class Sums(dict):
     """Gradients on their way: id of a target -> what has arrived so far.
 
     The first array to arrive may belong to somebody else (y = a + b hands one array to both), so

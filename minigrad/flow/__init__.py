@@ -1,6 +1,7 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
 from . import plots, terminal
+from .cuts import Cut, Depth
 from .drawing import Drawing, DrawingError, draw
 from .engines import NoEngineWarning, RenderError, find_engine
 from .exponents import Lyapunov, kaplan_yorke, lyapunov
@@ -18,6 +19,8 @@ from .weights import WeightFlow
 
 __all__ = [
     "Activation",
+    "Cut",
+    "Depth",
     "Drawing",
     "DrawingError",
     "Fit",

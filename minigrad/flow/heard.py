@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ import numpy as np
 from ..compile.taps import label, labels
 from ..tape import tick
 from ..tensors import Tensor
+from .apart import Apart
 from .places import descends
 from .replay import Replay
+from .stretch import Stretch
 from .taps import SequenceTaps, Series, Step, stacked_norms
 
 Array = np.ndarray
@@ -27,7 +30,9 @@ class Run:
     name: its path in the recording. scope: where it ran, without numbers of calls, and place: with
     them. owner: the module without a name that ran it, if any. began: when, on the tape's clock.
     counted: no scope `t=...` names its steps, they are counted. closed: nothing more can belong to
-    it. told: how often BPTT has passed the compiled scan.
+    it. told: how often BPTT has passed the compiled scan. apart: of a loop written by hand.
+    by_init, by_xs: what leads from other runs to its first state and to its inputs, whose
+    positions are `inputs`. continues: the runs whose last state it begins from, by its values.
     """
 
     name: str
@@ -44,6 +49,11 @@ class Run:
     nbytes: int = 0
     t: int = -1
     marks: dict[Place, int | None] = field(default_factory=dict)  # the nodes of the latest taps
+    apart: Apart = field(default_factory=Apart)
+    by_init: Stretch | None = None
+    by_xs: Stretch | None = None
+    inputs: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
+    continues: list[weakref.ref[Run]] = field(default_factory=list)
     _taken: Counter[Place] = field(default_factory=Counter)  # in this step
 
     # -- listening
@@ -69,8 +79,8 @@ class Run:
         position = _position(tensor)
         return position is not None and self.marks.get(place) == position
 
-    def add(self, place: Place, t: int | None, tensor: Tensor, step: Step) -> None:
-        """A tap; t is counted where the scope does not tell."""
+    def add(self, place: Place, t: int | None, tensor: Tensor, step: Step) -> tuple[Place, int]:
+        """A tap, and where it is kept; t is counted where the scope does not tell."""
         if t is not None and t != self.t:
             self.t = t
             self._taken.clear()
@@ -78,8 +88,10 @@ class Run:
         if t is not None:
             place = label(*place, self._taken)
         series = self.series.setdefault(place, {})
-        series[len(series) if t is None else t] = step
+        t = len(series) if t is None else t
+        series[t] = step
         self.nbytes += step.values.nbytes
+        return place, t
 
     # -- reading
 
@@ -97,6 +109,21 @@ class Run:
         rows = next(iter(series.values())).values.shape[0]
         return np.zeros((len(steps), rows)) if found is None else found[steps].astype(np.float64)
 
+    def carried_by_hand(
+        self, names: Sequence[str], steps: Sequence[int], rows: int
+    ) -> Array | None:
+        """|dL/dS_t| of a loop written by hand, for each state, (names, T, B); None if unknown."""
+        if self.whole is not None or not self.apart.told:
+            return None
+        places = dict(zip(labels(list(self.series)), self.series, strict=True))
+        found = np.zeros((len(names), len(steps), rows))
+        for k, name in enumerate(names):
+            for i, t in enumerate(steps):
+                norms = self.apart.carried.get((places[name], t))
+                if norms is not None:
+                    found[k, i, : norms.size] = norms
+        return found
+
     @property
     def norms_known(self) -> bool:
         """Whether the norms that came with BPTT are those of all backward passes together."""
@@ -113,11 +140,19 @@ class Run:
             )
 
 
-def listen_to(step: Step, tensor: Tensor, arrived: Callable[[], None]) -> None:
+def listen_to(
+    run: Run, tap: tuple[Place, int], step: Step, tensor: Tensor, arrived: Callable[[], None]
+) -> None:
     """Adds up what comes back to a tapped value, over all backward passes."""
+    node = tensor._node
+    made_by = None if node is None else weakref.ref(node)  # which holds the hook
+    if node is not None:
+        run.apart.tapped(tap, node.position)
 
     def hook(g: Tensor) -> None:
         step.add_gradient(g.numpy())
+        if run.replay is None and made_by is not None and (node := made_by()) is not None:
+            run.apart.arrived(tap, node, g.numpy())
         arrived()
 
     tensor.register_hook(hook)

@@ -39,6 +39,7 @@ class OneStep:
         for name, tensor in self._tapped.items():
             self._listen(name, tensor)
         self.outputs = [*leaves(new), *leaves(y)]
+        self.carries = len(leaves(new))
         self.own = [t for t in (*leaves(self.state), *leaves(self.x)) if t.requires_grad]
         self.targets = closed_over(self.outputs, {id(t) for t in self.own}, began)
         self._found: dict[int, Any] = {}
@@ -69,6 +70,22 @@ class OneStep:
                 self.taps[name] = self._found[id(t)]
         return [self._found.get(id(t)) for t in leaves(self.state)]
 
+    def states_given_out(self) -> list[tuple[int, int]]:
+        """(i, j): leaf i of the new state is leaf j of y as it stands."""
+        new, ys = self.outputs[: self.carries], self.outputs[self.carries :]
+        return [(i, j) for i, s in enumerate(new) for j, y in enumerate(ys) if _same(s, y)]
+
+    def tapped_as(self, k: int) -> str:
+        """The tap of leaf k of the new state; "" if there is none."""
+        named = (name for name, t in self._tapped.items() if _same(t, self.outputs[k]))
+        return next(named, "")
+
+    def of_inputs(self) -> Iterator[tuple[int, Array]]:
+        """(j, gradient of leaf j of x), of those that one arrived at."""
+        for j, t in enumerate(leaves(self.x)):
+            if (g := self._found.get(id(t))) is not None:
+                yield j, g
+
     def inputs(self, own: Any) -> dict[str, Array]:
         """Leaf of `own`, a part of x -> its gradient."""
         return {
@@ -82,6 +99,10 @@ class OneStep:
             g = self._found.get(id(t))
             if g is not None:
                 yield t, g
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a._node is not None and a._node is b._node)
 
 
 def leaf(array: Array) -> Tensor:

@@ -13,8 +13,12 @@ from ..compile.result import Call
 from ..compile.taps import bare
 from ..norms import row_norms
 from ..tensors import Tensor
+from .axes import Wires
+from .copies import Copies
+from .cuts import Cut, Depth
 from .heard import Place, Run, listen_to
 from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
+from .measured import Net
 from .places import Places, at_step, both_directions, join
 from .replay import FlowError, Replay
 from .taps import (
@@ -59,8 +63,12 @@ class Recording(Mapping[str, LayerFlow]):
         self._dropped: Counter[str] = Counter()
         self._untapped: Counter[str] = Counter()  # scope -> scans that tapped nothing
         self._bytes = 0
-        self._copies: dict[int, tuple[Tensor, Array]] = {}  # of weights, shared by runs
+        self._copies = Copies()  # shared by runs
+        self._wires = Wires(self._copies)
+        self._cuts: list[Cut] | None = None
+        self._depth: list[Depth] | None = None
         self._layers: dict[str, LayerFlow] | None = None
+        self._runs_by_path: dict[str, Run] = {}
 
     # -- listening
 
@@ -114,10 +122,10 @@ class Recording(Mapping[str, LayerFlow]):
         return None
 
     def _add(self, run: Run, place: Place, t: int | None, tensor: Tensor, step: Step) -> None:
-        run.add(place, t, tensor, step)
+        tap = run.add(place, t, tensor, step)
         self._bytes += step.values.nbytes
         if place[1] in self.states and tensor.requires_grad:
-            listen_to(step, tensor, self.arrived)
+            listen_to(run, tap, step, tensor, self.arrived)
 
     def hear_sequence(self, path: str, taps: SequenceTaps) -> Callable[[], None]:
         """All steps of a compiled layer at once. Returns what is to be called after BPTT."""
@@ -145,10 +153,11 @@ class Recording(Mapping[str, LayerFlow]):
         run.closed = True
         if self._replay:
             run.replay = Replay(call, self._copies, self.arrived)
+            self._wires.connect(run, call)
 
     def arrived(self) -> None:
         """More gradients are there than before."""
-        self._layers = None
+        self._layers = self._cuts = self._depth = None
 
     def _begin(self, scope: str, owner: Any, place: str) -> Run:
         """A run of a layer, by a name that no other has."""
@@ -172,6 +181,7 @@ class Recording(Mapping[str, LayerFlow]):
             if old is None:
                 return
             self._runs.remove(old)
+            self._wires.forget(old)
             self._of_scope[old.scope] -= 1
             self._dropped[old.scope] += 1
             self._bytes -= old.nbytes
@@ -182,7 +192,9 @@ class Recording(Mapping[str, LayerFlow]):
     def layers(self) -> dict[str, LayerFlow]:
         """path -> LayerFlow, in order of computation."""
         if self._layers is None:
-            heard = {path: (run, run.taps()) for path, run in self._named().items()}
+            self._cuts = self._depth = None
+            self._runs_by_path = self._named()
+            heard = {path: (run, run.taps()) for path, run in self._runs_by_path.items()}
             self._check([taps for _, taps in heard.values()])
             self._layers = {
                 path: self._layer(path, run, taps)
@@ -218,16 +230,37 @@ class Recording(Mapping[str, LayerFlow]):
         return found
 
     @property
+    def cuts(self) -> list[Cut]:
+        """|dL/dS_t| through time, S_t all that is carried over at t, one for each time axis."""
+        if self._cuts is None:
+            self._cuts = self._net().cuts()
+        return self._cuts
+
+    @property
+    def depth(self) -> list[Depth]:
+        """What arrives at each layer against the one above it."""
+        if self._depth is None:
+            self._depth = self._net().depth()
+        return self._depth
+
+    def _net(self) -> Net:
+        layers = self.layers
+        return Net(self._runs_by_path, layers, self._wires, self.thresholds)
+
+    @property
     def verdict(self) -> Verdict:
-        """The most severe verdict among the layers.
+        """The most severe verdict among the cuts through time and between layers.
 
         Calls that are forward only do not count where another call of the layer got a gradient, or
         where they ran under no_grad.
         """
         layers = self.layers.values()
         reached = {layer.scope for layer in layers if layer.arrived}
-        judged = [x for x in layers if x.arrived or (x.wants and x.scope not in reached)]
-        return worst([layer.verdict for layer in judged])
+        unread = [
+            x.verdict for x in layers if x.forward_only and x.wants and x.scope not in reached
+        ]
+        lost = [d.verdict for d in self.depth if d.verdict.kind != "healthy"]
+        return worst([*(cut.verdict for cut in self.cuts), *lost, *unread])
 
     @property
     def inputs(self) -> Array | None:

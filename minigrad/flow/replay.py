@@ -31,7 +31,8 @@ from ..norms import row_norms
 from ..tape import no_grad
 from ..tape import state as switches
 from ..tensors import Tensor, wrap
-from ..tree import leaves, map_leaves, rebuild
+from ..tree import leaves, map_leaves, named_leaves, rebuild
+from .copies import Copies
 from .onestep import OneStep
 
 Array = np.ndarray
@@ -55,13 +56,40 @@ class Detail:
     totals: dict[str, Array] = field(default_factory=dict)
 
 
+@dataclass
+class Seeds:
+    """Gradients that come to a scan's outputs: leaf number -> that of the final state, of ys.
+
+    counted: (T, B) in order of computation, where a y that is a state as it stands is read as the
+    state is: by the loss that the gradient comes from, not by a layer above at the same step.
+    """
+
+    final: dict[int, Array] = field(default_factory=dict)
+    ys: dict[int, Array] = field(default_factory=dict)
+    counted: Array | None = None
+
+
+@dataclass
+class Carried:
+    """What a pass back brought to the states, by leaf number, in order of computation.
+
+    norms: |gradient at the state that a step leaves, from later steps and what reads the final
+    state| for each row, (T, B). init: the gradient at the first state. xs: (T, B, ...), in order of
+    time.
+    """
+
+    norms: dict[int, Array]
+    init: dict[int, Array]
+    xs: dict[int, Array]
+
+
 class Replay:
     """A scan that ran inside record(), and what came back to its results."""
 
     def __init__(
         self,
         call: Call,
-        copies: dict[int, tuple[Tensor, Array]] | None = None,
+        copies: Copies | None = None,
         changed: Callable[[], None] | None = None,
     ):
         """copies: of weights, as they were when another scan ran; used again if still the same.
@@ -70,7 +98,8 @@ class Replay:
         self.cell, self.reverse, self.truncate = call.cell, call.reverse, call.truncate
         self.init = map_leaves(_apart, call.init)
         self.xs = map_leaves(_apart, call.xs)
-        self.weights = [(w, _copy(w, {} if copies is None else copies)) for w in call.weights]
+        copies = copies or Copies()
+        self.weights = [(w, copies.of(w)) for w in call.weights]
         self.steps, self.rows = leaves(call.xs)[0].shape[:2]
         # the step of the computation after which a row's state is its final one
         self.ends = np.full(self.rows, self.steps) - 1
@@ -221,6 +250,69 @@ class Replay:
             for name in names
         }  # fmt: skip
 
+    @property
+    def arrivals(self) -> Seeds:
+        """All that came from outside."""
+        return Seeds(self.final_gradients, self.y_gradients)
+
+    def carried(self, seeds: Seeds) -> Carried:
+        """What these gradients bring to the state that each step leaves, from later steps."""
+        n = len(leaves(self.init))
+        found = Carried({}, {}, {})
+        now: list[Any] = [seeds.final.get(k) for k in range(n)]
+        ys = max(seeds.ys, default=-1) + 1
+        with self.restored():
+            for k in reversed(range(self.steps)):
+                t = self.order[k]
+                at_ys = [seeds.ys[j][t] if j in seeds.ys else None for j in range(ys)]
+                step = OneStep(self.cell, self.states[k], map_leaves(lambda x, t=t: x[t], self.xs))
+                arrived = list(now)
+                if seeds.counted is not None and seeds.counted[k].any():
+                    for i, j in self.own_step.states_given_out():
+                        g = at_ys[j] if j < ys else None
+                        if g is not None:
+                            g = np.where(_wide(seeds.counted[k], g), g, 0)
+                            arrived[i] = g if arrived[i] is None else arrived[i] + g
+                for i, g in enumerate(arrived):
+                    if g is not None:
+                        table = found.norms.setdefault(i, np.zeros((self.steps, self.rows)))
+                        table[k] = row_norms(g.reshape(self.rows, -1))
+                now = step.back([*now, *at_ys])
+                for j, g in step.of_inputs():
+                    if j not in found.xs:
+                        found.xs[j] = np.zeros((self.steps, *g.shape), g.dtype)
+                    found.xs[j][t] = g
+                if self.cut_before(k):
+                    now = [None] * n
+        found.init = {i: g for i, g in enumerate(now) if g is not None}
+        return found
+
+    @cached_property
+    def own_step(self) -> OneStep:
+        """The first step of the cell itself, for what is the same in all of them."""
+        x = map_leaves(lambda x: x[self.order[0]], self.xs)
+        for _ in unwrapped(self.cell).kinds:
+            x = x[0]
+        with self.restored():
+            return OneStep(self.own_cell, self.init, x)
+
+    @cached_property
+    def state_names(self) -> list[str]:
+        """What the leaves of the state are called: as the tree names them, or as tapped."""
+        named = [name for name, _ in named_leaves(self.init)]
+        one = len(named) == 1
+        return [
+            name or self.own_step.tapped_as(k) or ("h" if one else f"state{k}")
+            for k, name in enumerate(named)
+        ]
+
+    @cached_property
+    def real(self) -> Array:
+        """(T, B) of bool, in order of computation: the steps that are not padding."""
+        if self.padded:
+            return np.asarray(self.xs[1]._data[self.order])
+        return np.ones((self.steps, self.rows), dtype=bool)
+
     # -- back, from where the loss is nearest
 
     @cached_property
@@ -232,7 +324,7 @@ class Replay:
         for g in self.final_gradients.values():
             came = (g != 0).reshape(self.rows, -1).any(axis=1) & self.ends_seen
             found[self.ends, np.arange(self.rows)] |= came
-        return found & self.xs[1]._data[self.order] if self.padded else found
+        return found & self.real
 
     def alone(self, names: Sequence[str]) -> dict[str, Array]:
         """name -> |dL/d(state_t)| (T, B), if the loss read nothing but the last output it reads.
@@ -318,22 +410,13 @@ def norm(g: Array) -> float:
     return float(row_norms(np.ravel(g)[None])[0])
 
 
+def _wide(rows: Array, like: Array) -> Array:
+    """(B,) as (B, 1, ...), with as many axes as another array."""
+    return rows.reshape(-1, *(1,) * (like.ndim - 1))
+
+
 def _apart(t: Tensor) -> Tensor:
     return wrap(t._data, None, False)
-
-
-def _copy(w: Tensor, copies: dict[int, tuple[Tensor, Array]]) -> Array:
-    """The weight as it is now; the copy made before, if no bit has changed since."""
-    known = copies.get(id(w))
-    bits = f"u{w.dtype.itemsize}"
-    if (
-        known is None
-        or known[1].shape != w.shape
-        or known[1].dtype != w.dtype
-        or not np.array_equal(known[1].view(bits), np.ascontiguousarray(w._data).view(bits))
-    ):
-        known = copies[id(w)] = (w, np.array(w._data, order="C"))
-    return known[1]
 
 
 def _put(found: dict[str, Array], name: str, steps: int, k: int, g: Array) -> None:

@@ -99,8 +99,8 @@ class Verdict:
     try, where the layer that was judged is known.
     reach: the number of steps back, counted from the loss, after which less than 1e-3 of |dL/dS| is
     left; inf if that never happens, nan if it cannot be told. reach_low, reach_high: its 95 %
-    interval. extrapolated: the sequence is shorter than the reach. path: the share of |dL/dS|^2 that
-    each state holds at the far end, {"h": 0.0, "c": 1.0}. where: "time" or "depth".
+    interval. extrapolated: the sequence is shorter than the reach. path: the share of |dL/dS|^2
+    that each state holds at the far end, {"h": 0.0, "c": 1.0}. where: "time" or "depth".
     """
 
     kind: str

@@ -289,7 +289,7 @@ def test_printing_a_recording_shows_verdicts_and_gates(rng: np.random.Generator)
         hs[-1].sum().backward()
     text = str(rec)
     assert text.count("lstm/l0/fwd") == 3  # h, c and the reason
-    assert rec.verdict.reason in text
+    assert rec["lstm/l0/fwd"].verdict.reason in text
     assert "f: 0." in text
 
 

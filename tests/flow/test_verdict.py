@@ -151,6 +151,7 @@ def test_no_profile_of_norms_breaks_it(profile: np.ndarray) -> None:
     assert verdict.kind in SEVERITY
     assert verdict.reason
     keys = {"kind", "reason", "ratio", "steps", "fit", "lost", "advice", "half_life"}
+    keys |= {"reach", "reach_low", "reach_high", "extrapolated", "path", "where"}
     assert set(verdict.to_dict()) == keys
 
 

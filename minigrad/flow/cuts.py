@@ -1,0 +1,262 @@
+"""Cuts: the gradient at all that is carried over from step to step, and from layer to layer.
+
+    S_t     what step t leaves to step t + 1, in one direction: h, c, ... of every layer together
+    dL/dS_t the gradient that comes to it from later steps, and from the loss where it reads S_t
+
+A gradient travels in the net, not in a layer: with f = 1 an LSTM's c carries it however small dL/dh
+is. The parts of S_t are independent coordinates here, so dL/dS_t is not the gradient of a tapped
+h_t, which also has what goes on at the same step: to the layer above, or from h_t to c_t.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..norms import norm, row_norms
+from .verdict import Thresholds, Verdict, judge
+
+Array = np.ndarray
+FAR = 0.1  # the share of a profile that is its far end
+
+
+def _as_it_is(verdict: Verdict) -> Verdict:
+    return verdict
+
+
+@dataclass
+class Cut:
+    """|dL/dS_t| along one time axis, by lag: how many steps the gradient has travelled.
+
+    name: what the axis is called. paths: its layers, lowest first. labels: (path, state) of each
+    part of S. profile: (lags,), over all parts and rows, of the last output that the loss reads:
+    what was judged. summed: (lags,), the same of everything that the loss reads; equal to `profile`
+    where that is one step of a row. per_sample: (lags, B), each row from its own last step on; nan
+    where it has no step. shares: (lags, parts), of |dL/dS|^2. judged: the verdict on the profile,
+    and `verdict` the same with reasons and advice, which cost more.
+    """
+
+    name: str
+    paths: list[str]
+    labels: list[tuple[str, str]]
+    profile: Array
+    summed: Array
+    per_sample: Array
+    shares: Array
+    judged: Verdict
+    explained: Callable[[Verdict], Verdict] = field(default=_as_it_is, repr=False)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether the gradient arrives, how far it reaches, by which path, and why."""
+        return self.explained(self.judged)
+
+    def to_dict(self) -> dict[str, object]:
+        """All but per_sample, for JSON."""
+        return {
+            "name": self.name,
+            "paths": list(self.paths),
+            "labels": [list(label) for label in self.labels],
+            "profile": self.profile.tolist(),
+            "summed": self.summed.tolist(),
+            "shares": self.shares.tolist(),
+            "verdict": self.verdict.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Depth:
+    """What arrives at the outputs of a layer, and of the one below: norms over all steps."""
+
+    upper: str
+    lower: str
+    arrived_upper: float
+    arrived_lower: float
+    thresholds: Thresholds = field(default_factory=Thresholds, repr=False)
+
+    @property
+    def ratio(self) -> float:
+        """lower / upper; nan if nothing arrived above, or what did is not finite."""
+        if not (0 < self.arrived_upper < math.inf and math.isfinite(self.arrived_lower)):
+            return math.nan
+        return self.arrived_lower / self.arrived_upper
+
+    @property
+    def verdict(self) -> Verdict:
+        """healthy, vanishing (lost in depth), exploding, cut, or undecided."""
+        between = f"between {_layer(self.upper)} and {_layer(self.lower)}"
+        kind, reason = "healthy", f"x{self.ratio:.2g} {between}"
+        if math.isnan(self.ratio):
+            kind, reason = "undecided", f"cannot be told {between}: what arrives is 0, NaN or Inf"
+        elif self.ratio == 0:
+            kind, reason = "cut", f"no gradient passes {between}"
+        elif self.ratio < self.thresholds.vanishing:
+            kind = "vanishing"
+            reason = f"lost in depth, {between}: x{self.ratio:.1e} of it arrives"
+        elif self.ratio > self.thresholds.exploding:
+            kind = "exploding"
+            reason = f"grows in depth, {between}: x{self.ratio:.1e} of it arrives"
+        return Verdict(kind, reason, self.ratio, 1, where="depth")
+
+
+def _layer(path: str) -> str:
+    """`layer 2` for a path that ends in l2; else the path."""
+    last = path.rpartition("/")[2]
+    return f"layer {last[1:]}" if last[:1] == "l" and last[1:].isdecimal() else path or "network"
+
+
+# -- numbers ------------------------------------------------------------------------------------
+
+
+def aligned(parts: Array, real: Array) -> Array:
+    """(parts, T, B) in order of computation -> (parts, lags, B), from each row's last step back.
+
+    real: (T, B), the steps that a row takes part in; others are no lags. A row's last step is the
+    last that a gradient reached; nan where a row has no step so far back.
+    """
+    count, steps, rows = parts.shape
+    found = np.full((count, steps, rows), np.nan)
+    reached = (parts != 0).any(axis=0) & real
+    for b in range(rows):
+        taken = np.flatnonzero(real[:, b])
+        if reached[:, b].any():
+            last = steps - 1 - int(np.argmax(reached[::-1, b]))
+            back = taken[taken <= last][::-1]
+            found[:, : len(back), b] = parts[:, back, b]
+    lags = ~np.isnan(found).all(axis=(0, 2)) if count else np.zeros(steps, bool)
+    length = steps - int(np.argmax(lags[::-1])) if lags.any() else 0
+    return found[:, :length]
+
+
+def joined(per_sample: Array) -> Array:
+    """(lags, B) -> (lags,): the norm over rows, going on with those that have the lag.
+
+    Where rows end, what they held is not lost: the others are scaled so that the profile goes on as
+    theirs do.
+    """
+    there = ~np.isnan(per_sample)
+    ended = ~there & np.logical_or.accumulate(there, axis=0)
+    sizes = row_norms(np.where(there, per_sample, 0.0)) if per_sample.size else np.zeros(0)
+    scale = np.ones(len(per_sample))
+    for k in range(1, len(per_sample)):
+        scale[k] = scale[k - 1]
+        if (ended[k] != ended[k - 1]).any():
+            both = np.where(there[k], per_sample[k - 1], 0.0)
+            before = float(row_norms(both[None])[0])
+            if 0 < before < math.inf and math.isfinite(sizes[k - 1]):
+                scale[k] *= sizes[k - 1] / before
+    return np.asarray(sizes * scale)
+
+
+def shares(parts: Array) -> Array:
+    """(parts, lags, B) -> (lags, parts): of the sum of squares over rows; zeros where that is 0."""
+    count, lags, _ = parts.shape
+    if not parts.size:
+        return np.zeros((lags, count))
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        sizes = norm(np.nan_to_num(parts, posinf=np.inf))[..., 0].T
+        peak = sizes.max(axis=1, keepdims=True)
+        squares = np.where(peak > 0, sizes / peak, 0.0) ** 2
+        found = squares / squares.sum(axis=1, keepdims=True)
+    return np.nan_to_num(found)
+
+
+@dataclass
+class Measured:
+    """What is known of one axis, in order of computation.
+
+    alone, all: (parts, T, B), norms at each part of S_t, of the last output that the loss reads,
+    and of all. real: (T, B). many: whether the loss reads more than one step of a row. told:
+    whether `alone` is known. windowed: whether the loop was cut into windows.
+    """
+
+    name: str
+    labels: list[tuple[str, str]]
+    alone: Array
+    all: Array
+    real: Array
+    many: bool = False
+    told: bool = True
+    windowed: bool = False
+    tiny: float = 0.0
+
+    @property
+    def paths(self) -> list[str]:
+        return list(dict.fromkeys(path for path, _ in self.labels))
+
+    def cut(
+        self, thresholds: Thresholds, explained: Callable[[Verdict], Verdict] = _as_it_is
+    ) -> Cut:
+        parts = aligned(self.alone, self.real)
+        per_sample = _over_parts(parts)
+        profile = joined(per_sample)
+        summed = profile
+        if self.many:
+            summed = joined(_over_parts(aligned(self.all, self.real)))
+        by_part = shares(parts)
+        verdict = self._judged(profile, thresholds)
+        verdict = replace(verdict, path=far_end(profile, by_part, self._named()))
+        return Cut(
+            self.name, self.paths, self.labels, profile, summed, per_sample, by_part, verdict,
+            explained,
+        )  # fmt: skip
+
+    def _named(self) -> list[str]:
+        """Names of the parts: those of the states, with the path where there are several layers."""
+        several = len(self.paths) > 1
+        return [f"{path}:{state}" if several else state for path, state in self.labels]
+
+    def _judged(self, profile: Array, thresholds: Thresholds) -> Verdict:
+        if not self.told:
+            return cannot_tell(profile)
+        verdict = judge(profile, thresholds, self.tiny)
+        window = len(profile) - int(np.argmax(profile[::-1] != 0)) if profile.any() else 0
+        if not self.windowed or not 0 < window < len(profile):
+            return verdict
+        inside = judge(profile[:window], thresholds, self.tiny)
+        words = f"no gradient passes back further than {window} steps: truncated BPTT, in windows"
+        if inside.kind not in ("healthy", "undecided"):
+            return inside.because(words)
+        reach = float(window)
+        return replace(
+            verdict, kind="cut", reason=f"{words}; within them: {inside.kind}, {inside.reason}",
+            fit=inside.fit, lost=window, reach=reach, reach_low=reach, reach_high=reach,
+            extrapolated=False,
+        )  # fmt: skip
+
+
+def _over_parts(parts: Array) -> Array:
+    """(parts, lags, B) -> (lags, B): the norm over parts, nan where a row has no such lag."""
+    if not parts.size:
+        return np.zeros(parts.shape[1:])
+    missing = np.isnan(parts).all(axis=0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = norm(np.where(missing, 0.0, parts), axis=0)[0]
+    return np.where(missing, np.nan, total)
+
+
+def far_end(profile: Array, by_part: Array, names: Sequence[str]) -> dict[str, float]:
+    """The mean shares at the farthest lags that a finite gradient reaches."""
+    there = np.flatnonzero(np.isfinite(profile) & (profile > 0))
+    if not there.size:
+        return {}
+    far = there[-max(1, round(FAR * there.size)) :]
+    mean = by_part[far].mean(axis=0)
+    return {name: float(share) for name, share in zip(names, mean, strict=True)}
+
+
+HOW_TO_TELL = "use mg.scan or a layer of mg.nn for the loop, or a loss at the last step alone"
+
+
+def cannot_tell(profile: Array) -> Verdict:
+    """Of a loop written by hand, where the gradient that is carried is not known."""
+    ratio = float(profile[-1] / profile[0]) if profile.size and profile[0] else math.nan
+    why = (
+        "cannot be told from here: gradient enters at many steps, and the loop was written by "
+        f"hand; {HOW_TO_TELL}"
+    )
+    return Verdict("undecided", why, ratio, max(profile.size - 1, 0))

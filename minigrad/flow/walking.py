@@ -1,0 +1,161 @@
+"""One pass back along a time axis, run by run, as if the loss read nothing but its last output.
+
+Where a loss reads many steps, what arrives at S_t is the sum of all that comes from t and later,
+and hides whether any of it has come far. So each row is followed from the last output that the loss
+reads of it: through the run that gave it, through what lies between that run's inputs and the
+outputs of the runs below, and through those; and from first states on to the runs before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..norms import row_norms
+from .axes import Slot, Wires
+from .heard import Run
+from .replay import Carried, Replay, Seeds
+
+Array = np.ndarray
+ROUNDING = 1e3  # epsilons by which a sum may differ from itself, added up in another order
+
+
+class Walk:
+    """Along the groups of one axis, from its end.
+
+    alone: run -> |gradient at the state that each step leaves|, by leaf, of the last output alone;
+    all: the same of everything that the loss reads. many: whether it reads more than one step of a
+    row. told: whether all the ways between the runs could be walked.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Run]], reached: Sequence[Run], wires: Wires):
+        self.wires = wires
+        self.told, self.many = True, False
+        self.alone: dict[int, Carried] = {}
+        self.all: dict[int, Carried] = {}
+        on_axis = {id(r) for group in groups for r in group}
+        self._direct = {
+            i: self._read_by_loss(r, reached) for g in groups for r in g if (i := id(r))
+        }
+        seeds: dict[int, Seeds] = {}
+        rows = _replay(groups[-1][0]).rows
+        entered = np.zeros(rows, dtype=bool)
+        for group in reversed(groups):
+            last, often = self._last_read(group)
+            self.many |= bool(often.any() or (entered & (last >= 0)).any())
+            fresh = ~entered & (last >= 0)
+            for run in group:
+                add(seeds, run, self._at(run, last, fresh))
+            entered |= fresh
+            for run in reversed(group):
+                found = _replay(run).carried(seeds.get(id(run), Seeds()))
+                self.alone[id(run)] = found
+                for source, slot, g in self._onwards(run, found):
+                    if id(source) in on_axis:
+                        add(seeds, source, _one(source, slot, g, source in wires.before(run)))
+
+    # -- what the loss reads itself
+
+    def _read_by_loss(self, run: Run, reached: Sequence[Run]) -> Seeds:
+        """What came to its outputs, less what came from runs that read them."""
+        replay = _replay(run)
+        final, ys = dict(replay.final_gradients), dict(replay.y_gradients)
+        for reader in reached:
+            ends = {**self.wires.sources(reader.by_init), **self.wires.sources(reader.by_xs)}
+            if not any(source is run for source, _ in ends.values()):
+                continue
+            if id(reader) not in self.all:
+                self.all[id(reader)] = _replay(reader).carried(_replay(reader).arrivals)
+            for source, (what, j), g in self._onwards(reader, self.all[id(reader)]):
+                if source is run:
+                    table = final if what == "final" else ys
+                    if j in table:
+                        table[j] = _less(table[j], g, 1 if what == "final" else 2)
+        return Seeds(final, ys)
+
+    def _onwards(self, run: Run, found: Carried) -> list[tuple[Run, Slot, Array]]:
+        """(run, which of its outputs, gradient) for each that its inputs were computed from."""
+        arrived = []
+        for way, parts in ((run.by_init, found.init), (run.by_xs, found.xs)):
+            if way is None:
+                continue
+            self.told &= not way.opaque
+            what = "init" if way is run.by_init else "xs"
+            seeds: dict[int, Array] = {}
+            for p in way.starts:
+                for kind, j in run.inputs.get(p, ()):
+                    if kind == what and j in parts:
+                        seeds[p] = seeds[p] + parts[j] if p in seeds else parts[j]
+            sources = self.wires.sources(way)
+            arrived += [(*sources[p], g) for p, g in way.pull(seeds).items() if p in sources]
+        return arrived
+
+    def _last_read(self, group: Sequence[Run]) -> tuple[Array, Array]:
+        """The last step, in order of computation, that the loss reads of each row, -1 for none;
+        and whether it reads others, too.
+        """
+        found = np.zeros_like(_replay(group[0]).real)
+        for run in group:
+            replay, seeds = _replay(run), self._direct[id(run)]
+            for g in seeds.ys.values():
+                came = (g[replay.order] != 0).reshape(replay.steps, replay.rows, -1).any(axis=2)
+                found |= came & replay.real
+            for g in seeds.final.values():
+                rows = (g != 0).reshape(replay.rows, -1).any(axis=1) & replay.ends_seen
+                found[replay.ends[rows], np.flatnonzero(rows)] = True
+        last = np.where(found.any(axis=0), len(found) - 1 - np.argmax(found[::-1], axis=0), -1)
+        return last, found.sum(axis=0) > 1
+
+    def _at(self, run: Run, last: Array, fresh: Array) -> Seeds:
+        """What the loss reads of the run at the last step of these rows."""
+        replay, direct = _replay(run), self._direct[id(run)]
+        counted = np.zeros((replay.steps, replay.rows), dtype=bool)
+        rows = np.flatnonzero(fresh)
+        counted[last[rows], rows] = True
+        in_time = counted[np.argsort(replay.order)]
+        at_end = fresh & (last == replay.ends)
+        ys = {j: np.where(_wide(in_time, g), g, 0) for j, g in direct.ys.items()}
+        final = {j: np.where(_wide(at_end, g), g, 0) for j, g in direct.final.items()}
+        return Seeds(final, ys, counted)
+
+
+def add(seeds: dict[int, Seeds], run: Run, more: Seeds) -> None:
+    """More gradients that come to the outputs of a run."""
+    have = seeds.setdefault(id(run), Seeds())
+    for table, parts in ((have.final, more.final), (have.ys, more.ys)):
+        for j, g in parts.items():
+            table[j] = table[j] + g if j in table else g
+    if more.counted is not None:
+        have.counted = more.counted if have.counted is None else have.counted | more.counted
+
+
+def _one(source: Run, slot: Slot, g: Array, later: bool) -> Seeds:
+    """What came to one output; later: from a run that comes behind it in time."""
+    what, j = slot
+    if what == "final":
+        return Seeds(final={j: g})
+    replay = _replay(source)
+    counted = (g[replay.order] != 0).reshape(replay.steps, replay.rows, -1).any(axis=2)
+    return Seeds(ys={j: g}, counted=counted if later else None)
+
+
+def _less(whole: Array, part: Array, lead: int) -> Array:
+    """whole - part, and zero where that is rounding: for each row, or each step and row."""
+    rest = whole - part
+    shape = whole.shape[:lead]
+
+    def size(x: Array) -> Array:
+        return row_norms(x.reshape(*shape, -1)).reshape(shape)
+
+    nothing = size(rest) <= ROUNDING * np.finfo(whole.dtype).eps * (size(whole) + size(part))
+    return np.where(_wide(nothing, rest), 0, rest)
+
+
+def _wide(mask: Array, like: Array) -> Array:
+    return mask.reshape(*mask.shape, *(1,) * (like.ndim - mask.ndim))
+
+
+def _replay(run: Run) -> Replay:
+    assert run.replay is not None
+    return run.replay
