@@ -24,6 +24,7 @@ from .packing import Packing
 from .prepared import Back, Prepared, arranged
 from .program import Value
 from .records import Record
+from .taps import carried
 
 Array = np.ndarray
 
@@ -54,9 +55,10 @@ class Ran:
 class Run:
     """A compiled step on the Tensors of one call; steps, rows, reverse: how often, and which way.
 
-    taps: the values kept of every step, by name. states: of which of them the norms of the
-    gradients are wanted, too. outside: makes the inputs of the program from the tensors, if they
-    are not these. packing: the steps that are run, if these are not all; nothing is tapped then.
+    taps: the values kept of every step, by name. states: of which of them the norms of gradients
+    are wanted, too, and `carried(k)` for those of the state that each step leaves. outside: makes
+    the inputs of the program from the tensors, if they are not these. packing: the steps that are
+    run, if these are not all; nothing is tapped then.
     """
 
     def __init__(
@@ -92,7 +94,8 @@ class Run:
                 for name, v in self.program.taps.items()
                 if name in taps and name in states and v.role == "x" and v in compiled.spread
             }
-            shown = tuple(n for n in taps if n in states and n not in self.ahead)
+            leaves = map(carried, range(len(self.program.carry)))
+            shown = tuple(n for n in (*taps, *leaves) if n in states and n not in self.ahead)
         self.shown = shown
         self.packing = packing
         self.at: Arrangement | PackedRun
@@ -233,8 +236,11 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
         made = list(back.input_gradients.values())
         name = f"BPTT of {node.params['compiled'].name}"
         state.jit.ran(name, back, read, made, back.calls)
-    for name, norms in back.norms.items():
-        norms = norms.reshape(at.steps, at.rows)
+    found = {name: norms.reshape(at.steps, at.rows) for name, norms in back.norms.items()}
+    for k in range(at.carries):
+        if (entering := found.pop(carried(k), None)) is not None:
+            ran.record.carried[k] = _left(entering, g.get(k), at.reverse)
+    for name, norms in found.items():
         k = at.entering.get(name)
         if k is not None:
             start = back.input_gradients[k] if k in needs else np.zeros_like(run.inputs[k])
@@ -258,6 +264,13 @@ def _entered(norms: Array, first: Array, reverse: bool) -> Array:
     """Of what enters each step: what left the one before, and the first state."""
     start = row_norms(first, first.dtype)[None]
     return np.concatenate((norms[1:], start) if reverse else (start, norms[:-1]))
+
+
+def _left(norms: Array, last: Array | None, reverse: bool) -> Array:
+    """Of the state that each step leaves: what enters the next one, and the last state."""
+    rows = norms.shape[1]
+    end = np.zeros(rows) if last is None else row_norms(last.reshape(rows, -1), last.dtype)
+    return np.concatenate((end[None], norms[:-1]) if reverse else (norms[1:], end[None]))
 
 
 def zeros_like_y(node: Node, k: int) -> Array:

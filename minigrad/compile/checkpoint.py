@@ -259,6 +259,7 @@ class _Parts:
             for name, of_now in zip(first.values, now.values, strict=True):
                 if of_now in now.gradients:
                     first.gradients[name] = now.gradients[of_now]
+            first.carried |= now.carried
         most = max(self._passes.values(), default=0)
         self._passes[begin] += 1
         if self._passes[begin] > most:  # once for each backward pass

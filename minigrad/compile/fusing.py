@@ -21,7 +21,7 @@ from .padding import Padded, cell_name, cleaned, unwrapped, with_init
 from .program import Value
 from .promise import code_of
 from .result import Call, ScanResult
-from .taps import bare
+from .taps import bare, carried
 from .traced import Traced, listed
 from .unrolling import Cell, unroll
 
@@ -44,6 +44,8 @@ def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any)
     states = set(step.taps) if record is True else set(listed(record))
     for listener in listeners:  # those of whole sequences say what they want the gradient of
         states |= {name for name in step.taps if bare(name) in listener.states}
+        if listener.whole_scans and listener.states:
+            states |= {carried(k) for k in range(len(step.compiled.program.carry))}
     for name in step.taps if record is True else listed(record):
         if why := step.compiled.refused.get(name):
             raise ValueError(f"scan: record={name!r}, but it {why}.")

@@ -22,12 +22,15 @@ class Record:
 
     values: name -> (T, B, ...), what `mg.tap(name, ...)` marked in the cell. gradients: name ->
     |dL/d(value_t)| for each row, (T, B), once backward has passed the scan; norms: the same over
-    the whole batch, (T,), in float64.
+    the whole batch, (T,), in float64. carried: number of a leaf of the state -> |gradient at what
+    step t leaves, from the steps behind it and what reads the last state|, (T, B), where somebody
+    listens.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
+        self.carried: dict[int, Array] = {}
 
     @property
     def norms(self) -> dict[str, Array]:
@@ -62,13 +65,21 @@ class JoinedRecord(Record):
 
     @property
     def gradients(self) -> dict[str, Array]:  # type: ignore[override]
-        names = {n for p in self.parts for n in p.gradients}
+        return self._whole([p.gradients for p in self.parts])
+
+    @property
+    def carried(self) -> dict[int, Array]:  # type: ignore[override]
+        return self._whole([p.carried for p in self.parts])
+
+    def _whole(self, tables: Sequence[dict[Any, Array]]) -> dict[Any, Array]:
+        """The tables of the parts, one after the other, with zeros where one has none."""
         found = {}
-        for n in sorted(names):
-            known = next(p.gradients[n] for p in self.parts if n in p.gradients)
+        for n in sorted({n for table in tables for n in table}):
+            known = next(table[n] for table in tables if n in table)
             found[n] = np.concatenate([
-                p.gradients.get(n, np.zeros((len(p.values[n]), known.shape[1]), known.dtype))
-                for p in self.parts
+                table[n] if n in table
+                else np.zeros((len(next(iter(p.values.values()))), known.shape[1]), known.dtype)
+                for p, table in zip(self.parts, tables, strict=True)
             ])  # fmt: skip
         return found
 

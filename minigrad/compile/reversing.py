@@ -14,6 +14,7 @@ from .. import ops
 from ..axes import indexed
 from ..errors import DTypeError, GradientError
 from .program import AFTER, BEFORE, STEP, Program, Value, used
+from .taps import carried
 from .trace import Trace, Tracer
 
 
@@ -27,7 +28,8 @@ def reverse(
     """The BPTT step of `program`.
 
     wanted: the xs and weights whose gradients are asked for. with_ys: whether gradients of the ys
-    come in, too, or only that of the last carry. states: names of taps whose gradient is shown.
+    come in, too, or only that of the last carry. states: names of taps whose gradient is shown, and
+    `carried(k)` for that of the state that enters the step.
     """
     return _Reverse(trace, program, wanted).run(with_ys, states)
 
@@ -80,6 +82,9 @@ class _Reverse:
         carry_out = [self._or_zero(v, d) for v, d in zip(program.carry, carry)]
         for v in (*program.carry, *program.xs):
             show(v)
+        for k, entering in enumerate(carry_out):
+            if carried(k) in states:
+                taps[carried(k)] = norm(Tracer(trace, entering))._value
         xs, sums = [], {}
         for v in self.wanted:
             if id(v) not in self.found:

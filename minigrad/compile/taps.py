@@ -31,6 +31,11 @@ def bare(label: str) -> str:
     return label.rpartition("/")[2].partition("#")[0]
 
 
+def carried(k: int) -> str:
+    """What stands, among the norms of taps, for the gradient of leaf k of the state that enters."""
+    return f"entering state {k}"
+
+
 class StepTaps(Listener):
     """The taps of one step, in a scope, as they are heard; one value under one name counts once."""
 

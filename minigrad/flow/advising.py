@@ -44,17 +44,20 @@ def reason(layer: LayerFlow) -> str:
 
 
 def stretch(layer: LayerFlow) -> float | None:
-    """The largest singular value of dS_t/dS_{t-1}: the median of some steps, for the first row.
+    """The largest singular value of dS_t/dS_{t-1}: the median of some steps of some rows.
 
     None where the layer cannot be run again, or where its state is too large to do that in passing.
     """
     replay = layer.replay
     if replay is None or not replay.arrived:
         return None
-    if sum(s[0].size for s in leaves(replay.init)) > LARGEST:
+    size = sum(s[0].size for s in leaves(replay.init))
+    if size > LARGEST:
         return None
-    steps = np.unique(np.linspace(0, replay.steps - 1, SAMPLED).astype(int)).tolist()
-    init, xs = replay.side_by_side(steps)
+    places = replay.real_places(SAMPLED, min(SAMPLED, (LARGEST // size) ** 2))
+    if not places:
+        return None
+    init, xs = replay.side_by_side(places)
     try:
         with replay.restored():
             found = jacobians(replay.cell, init, xs).norms()[0]

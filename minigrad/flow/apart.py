@@ -30,13 +30,14 @@ class Apart:
     """What is known of one loop.
 
     carried: (place, t) -> |gradient that comes to the state from later steps|, and from the loss at
-    a row's last output, (B,). many: whether a gradient comes in at earlier steps, too. untapped:
-    whether a state that is not tapped leads from step to step. again: whether another backward pass
-    has added to it.
+    a row's last output, (B,). alone: |a_t|, which has what comes at the same step, too. many:
+    whether a gradient comes in at earlier steps as well. untapped: whether a state that is not
+    tapped leads from step to step. again: whether another backward pass has added to it.
     """
 
     def __init__(self) -> None:
         self.carried: dict[Tap, Array] = {}
+        self.alone: dict[Tap, Array] = {}
         self.many = self.untapped = self.again = False
         self._taps: dict[int, Tap] = {}  # position on the tape -> which state that is
         self._steps: dict[int, int] = {}  # t -> how many came before
@@ -82,7 +83,7 @@ class Apart:
         brought = np.zeros_like(whole) if later is None else later.reshape(rows, -1)
         if (entering & last).any():
             brought = brought + np.where((entering & last)[:, None], rest, 0)
-        self.carried[tap] = row_norms(brought)
+        self.carried[tap], self.alone[tap] = row_norms(brought), row_norms(seed)
         self._pass_on(tap, node, seed.reshape(g.shape))
 
     def _pass_on(self, tap: Tap, node: Node, seed: Array) -> None:

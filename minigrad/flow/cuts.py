@@ -112,11 +112,12 @@ def _layer(path: str) -> str:
 # -- numbers ------------------------------------------------------------------------------------
 
 
-def aligned(parts: Array, real: Array) -> Array:
+def aligned(parts: Array, real: Array, begins: Array | None = None) -> Array:
     """(parts, T, B) in order of computation -> (parts, lags, B), from each row's last step back.
 
-    real: (T, B), the steps that a row takes part in; others are no lags. A row's last step is the
-    last that a gradient reached; nan where a row has no step so far back.
+    real: (T, B), the steps that a row takes part in; others are no lags. begins: where its episodes
+    begin, behind which nothing is carried. A row's last step is the last that a gradient reached;
+    nan where a row has no step so far back.
     """
     count, steps, rows = parts.shape
     found = np.full((count, steps, rows), np.nan)
@@ -126,6 +127,8 @@ def aligned(parts: Array, real: Array) -> Array:
         if reached[:, b].any():
             last = steps - 1 - int(np.argmax(reached[::-1, b]))
             back = taken[taken <= last][::-1]
+            if begins is not None and begins[back, b].any():
+                back = back[: int(np.argmax(begins[back, b])) + 1]
             found[:, : len(back), b] = parts[:, back, b]
     lags = ~np.isnan(found).all(axis=(0, 2)) if count else np.zeros(steps, bool)
     length = steps - int(np.argmax(lags[::-1])) if lags.any() else 0
@@ -170,8 +173,8 @@ class Measured:
     """What is known of one axis, in order of computation.
 
     alone, all: (parts, T, B), norms at each part of S_t, of the last output that the loss reads,
-    and of all. real: (T, B). many: whether the loss reads more than one step of a row. told:
-    whether `alone` is known. windowed: whether the loop was cut into windows.
+    and of all. real, begins: (T, B), see `aligned`. many: whether the loss reads more than one
+    step of a row. told: whether `alone` is known. windowed: whether the loop was cut into windows.
     """
 
     name: str
@@ -179,6 +182,7 @@ class Measured:
     alone: Array
     all: Array
     real: Array
+    begins: Array | None = None
     many: bool = False
     told: bool = True
     windowed: bool = False
@@ -191,12 +195,12 @@ class Measured:
     def cut(
         self, thresholds: Thresholds, explained: Callable[[Verdict], Verdict] = _as_it_is
     ) -> Cut:
-        parts = aligned(self.alone, self.real)
+        parts = aligned(self.alone, self.real, self.begins)
         per_sample = _over_parts(parts)
         profile = joined(per_sample)
         summed = profile
         if self.many:
-            summed = joined(_over_parts(aligned(self.all, self.real)))
+            summed = joined(_over_parts(aligned(self.all, self.real, self.begins)))
         by_part = shares(parts)
         verdict = self._judged(profile, thresholds)
         verdict = replace(verdict, path=far_end(profile, by_part, self._named()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,19 +109,18 @@ class Run:
         rows = next(iter(series.values())).values.shape[0]
         return np.zeros((len(steps), rows)) if found is None else found[steps].astype(np.float64)
 
-    def carried_by_hand(
-        self, names: Sequence[str], steps: Sequence[int], rows: int
-    ) -> Array | None:
-        """|dL/dS_t| of a loop written by hand, for each state, (names, T, B); None if unknown."""
-        if self.whole is not None or not self.apart.told:
-            return None
+    def apart_norms(self, norms: Mapping[Any, Array], like: Any) -> dict[str, Array]:
+        """name -> (T, B), of what is known of each tap of a loop written by hand.
+
+        like: a LayerFlow, for the steps and rows.
+        """
         places = dict(zip(labels(list(self.series)), self.series, strict=True))
-        found = np.zeros((len(names), len(steps), rows))
-        for k, name in enumerate(names):
-            for i, t in enumerate(steps):
-                norms = self.apart.carried.get((places[name], t))
-                if norms is not None:
-                    found[k, i, : norms.size] = norms
+        found = {}
+        for name, rows in like.per_sample.items():
+            table = found[name] = np.zeros(rows.shape)
+            for i, t in enumerate(like.steps):
+                if (known := norms.get((places[name], int(t)))) is not None:
+                    table[i, : known.size] = known
         return found
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 from ..norms import row_norms
 from . import weights
 from .advising import advice, reason
+from .cuts import aligned, cannot_tell, joined
 from .replay import FlowError, Replay
 from .verdict import Thresholds, Verdict, judge
 
@@ -76,7 +77,9 @@ class LayerFlow:
     dtype. values: name -> the tapped value itself (T, B, n), nan at steps or rows that have none.
     nonfinite: name -> how many NaN and Inf. heard: gradients that came step by step (a tape).
     scope: the path without numbers of calls. wants: whether it ran where gradients are recorded.
-    arrived: whether any gradient came back to it.
+    arrived: whether any gradient came back to it. last_alone: gives norms as in per_sample of the
+    last output that the loss reads alone, {} where it reads no other. told: whether it can be told
+    what the steps carry.
 
     What follows is computed when it is read, by running the layer again (see replay.py); it needs a
     layer of `mg.nn` or `mg.scan`, and FlowError says so where a loop was written by hand:
@@ -97,6 +100,8 @@ class LayerFlow:
     scope: str = ""
     wants: bool = True
     arrived: bool = True
+    last_alone: Callable[[], Mapping[str, Array]] = field(default=dict, repr=False)
+    told: Callable[[], bool] = field(default=lambda: True, repr=False)
 
     @property
     def forward_only(self) -> bool:
@@ -116,27 +121,25 @@ class LayerFlow:
     def profile(self, name: str = "h") -> Array:
         """|dL/d(name_t)| by lag, (lags,): how the gradient travels back from the loss.
 
-        Lag 0 is the last step in order of computation that a gradient reached. Where the loss reads
-        many steps, `norms` are sums of all that comes from later, which hide whether any of it has
-        come far; then the profile is that of the last output alone, as if the loss read nothing
-        else (one more scan, see `Replay.alone`).
+        Lag 0 is a row's last step, in order of computation, that a gradient reached; padding is
+        none. Where the loss reads many steps, `norms` are sums of all that comes from later, which
+        hide whether any of it has come far; then the profile is that of the net's last output
+        alone, as if the loss read nothing else (see walking.py).
         """
-        norms = self._alone.get(name, self.norms[name])
-        reached = np.flatnonzero(norms != 0)
-        return norms[: reached[-1] + 1][::-1] if reached.size else norms[:0]
+        rows = self._alone.get(name, self.per_sample.get(name, self.norms[name][:, None]))
+        real, begins = np.ones(rows.shape, dtype=bool), None
+        if self.replay is not None:
+            real, begins = self.replay.real, self.replay.begins
+        return joined(aligned(rows[None], real, begins)[0])
 
     @property
     def read_at_many_steps(self) -> bool:
-        """Whether gradients come in at more than one step (False where that is not known)."""
-        known = self.replay is not None and self.replay.arrived
-        return known and bool((self.replay.entries.sum(axis=0) > 1).any())  # type: ignore[union-attr]
+        """Whether the loss reads more than one step of a row (False where that is not known)."""
+        return bool(self._alone)
 
     @cached_property
-    def _alone(self) -> dict[str, Array]:
-        if not self.read_at_many_steps:
-            return {}
-        found = self.replay.alone(list(self.norms))  # type: ignore[union-attr]
-        return {name: row_norms(rows) for name, rows in found.items()}
+    def _alone(self) -> Mapping[str, Array]:
+        return self.last_alone() if self.arrived else {}
 
     # -- what the gates did
 
@@ -279,7 +282,8 @@ class LayerFlow:
         if self.forward_only:
             why = "no gradient arrived" if self.wants else "it ran under no_grad"
             return Verdict("none", f"{FORWARD_ONLY}, {why}", np.nan, 0)
-        return judge(self.profile(name), self.thresholds, self.tiny)
+        profile = self.profile(name)
+        return judge(profile, self.thresholds, self.tiny) if self.told() else cannot_tell(profile)
 
     @property
     def verdict(self) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from .axes import Wires
 from .cuts import Cut, Depth, Measured
 from .heard import Run
 from .places import both_directions
-from .replay import norm
+from .replay import Replay, norm
 from .verdict import Thresholds, Verdict
 from .walking import Walk
 
@@ -34,48 +35,77 @@ class Net:
         thresholds: Thresholds,
     ):
         self.layers, self.wires, self.thresholds = layers, wires, thresholds
-        self.paths = {id(run): path for path, run in runs.items()}
-        there = [run for path, run in runs.items() if path in layers and layers[path].arrived]
+        self.runs = {path: run for path, run in runs.items() if path in layers}
+        self.paths = {id(run): path for path, run in self.runs.items()}
+        there = [run for path, run in self.runs.items() if layers[path].arrived]
         self.again = [run for run in there if run.replay is not None and run.replay.arrived]
         self.by_hand = [run for run in there if run not in self.again]
+        self.axes = wires.chains(self.again)
+        self._walks: dict[int, Walk] = {}
 
+    def walk(self, k: int) -> Walk:
+        """Along the k-th axis."""
+        if k not in self._walks:
+            self._walks[k] = Walk(self.axes[k], self.again, self.wires)
+        return self._walks[k]
+
+    def last_alone(self, path: str) -> Mapping[str, Array]:
+        """name -> |dL/d(tapped state)| (T, B) of the last output alone, in order of computation.
+
+        Empty where the loss reads nothing else, or where it cannot be told.
+        """
+        run = self.runs[path]
+        for k, groups in enumerate(self.axes):
+            if any(run is r for group in groups for r in group):
+                walk = self.walk(k)
+                return walk.alone[id(run)].taps if walk.many else {}
+        if run in self.by_hand and run.apart.many and self.told(path):
+            return run.apart_norms(run.apart.alone, self.layers[path])
+        return {}
+
+    def told(self, path: str) -> bool:
+        """Whether what the steps carry is known."""
+        run = self.runs[path]
+        return run not in self.by_hand or (run.whole is None and run.apart.told)
+
+    @cached_property
     def cuts(self) -> list[Cut]:
         """Through time."""
-        axes = self.wires.chains(self.again)
-        found = [self._along(groups) for groups in axes]
+        found = [self._along(k) for k in range(len(self.axes))]
         return [*found, *(self._by_hand(run) for run in self.by_hand)]
 
-    def _along(self, groups: Sequence[Sequence[Run]]) -> Cut:
-        walk = Walk(groups, self.again, self.wires)
-        paths: dict[tuple[str, int], str] = {}  # one for all calls of a layer
-        labels: list[tuple[str, str]] = []
-        tables: dict[str, list[Array]] = {"alone": [], "all": []}
-        steps = sum(group[0].replay.steps for group in groups)  # type: ignore[union-attr]
-        rows = groups[-1][0].replay.rows  # type: ignore[union-attr]
-        begin = 0
-        for group in groups:
-            for run in group:
-                replay = run.replay
-                assert replay is not None
-                path = paths.setdefault((run.scope, id(run.owner)), self.paths[id(run)])
-                for k, name in enumerate(replay.state_names):
-                    if (path, name) not in labels:
-                        labels.append((path, name))
-                        for table in tables.values():
-                            table.append(np.zeros((steps, rows)))
-                    at = labels.index((path, name))
-                    for what, found in (("alone", walk.alone), ("all", walk.all)):
-                        if id(run) in found and k in found[id(run)].norms:
-                            end = begin + replay.steps
-                            tables[what][at][begin:end] = found[id(run)].norms[k]
-            begin += group[0].replay.steps  # type: ignore[union-attr]
-        real = np.concatenate([g[0].replay.real for g in groups])  # type: ignore[union-attr]
+    def _along(self, k: int) -> Cut:
+        groups, walk = self.axes[k], self.walk(k)
         every = [run for group in groups for run in group]
+        paths: dict[tuple[str, int], str] = {}  # one for all calls of a layer
+        for run in every:
+            paths.setdefault((run.scope, id(run.owner)), self.paths[id(run)])
         own = [paths[run.scope, id(run.owner)] for run in every]
+        labels = list(
+            dict.fromkeys(
+                (path, name)
+                for run, path in zip(every, own, strict=True)
+                for name in _replay(run).state_names
+            )
+        )
+        replays = [_replay(group[0]) for group in groups]
+        shape = len(labels), sum(r.steps for r in replays), replays[-1].rows
+        alone, everything = np.zeros(shape), np.zeros(shape)
+        begin = 0
+        for group, first in zip(groups, replays, strict=True):
+            end = begin + first.steps
+            for run in group:
+                path = paths[run.scope, id(run.owner)]
+                for leaf, name in enumerate(_replay(run).state_names):
+                    at = labels.index((path, name))
+                    for table, found in ((alone, walk.alone), (everything, walk.all)):
+                        if leaf in (norms := found[id(run)].norms):
+                            table[at, begin:end] = norms[leaf]
+            begin = end
         measured = Measured(
-            _name(list(dict.fromkeys(own))), labels, np.array(tables["alone"]),
-            np.array(tables["all"]), real, walk.many, walk.told, self._windowed(every),
-            max(self.layers[p].tiny for p in own),
+            _name(list(dict.fromkeys(own))), labels, alone, everything,
+            np.concatenate([r.real for r in replays]), np.concatenate([r.begins for r in replays]),
+            walk.many, walk.told, self._windowed(every), max(self.layers[p].tiny for p in own),
         )  # fmt: skip
         return measured.cut(self.thresholds, self._explained(own))
 
@@ -92,14 +122,15 @@ class Net:
     def _by_hand(self, run: Run) -> Cut:
         path = self.paths[id(run)]
         layer = self.layers[path]
-        names = list(layer.norms)
+        names, told = list(layer.norms), self.told(path)
         everything = np.array([layer.per_sample[name] for name in names])
-        known = run.carried_by_hand(names, [int(t) for t in layer.steps], everything.shape[2])
-        told = run.whole is None and run.apart.told
+        alone = everything
+        if told:
+            found = run.apart_norms(run.apart.carried, layer)
+            alone = np.array([found[name] for name in names])
         measured = Measured(
-            path, [(path, name) for name in names], everything if known is None else known,
-            everything, np.ones(everything.shape[1:], bool), run.apart.many, told,
-            tiny=layer.tiny,
+            path, [(path, name) for name in names], alone, everything,
+            np.ones(everything.shape[1:], bool), None, run.apart.many, told, tiny=layer.tiny,
         )  # fmt: skip
         return measured.cut(self.thresholds, self._explained([path]))
 
@@ -111,6 +142,7 @@ class Net:
 
         return explained
 
+    @cached_property
     def depth(self) -> list[Depth]:
         """Between layers, the topmost first."""
         sizes: dict[tuple[str, str], list[tuple[float, float]]] = {}
@@ -130,6 +162,11 @@ class Net:
             at_upper, at_lower = (math.hypot(*column) for column in zip(*parts, strict=True))
             found.append(Depth(above, below, at_upper, at_lower, self.thresholds))
         return found
+
+
+def _replay(run: Run) -> Replay:
+    assert run.replay is not None
+    return run.replay
 
 
 def _arrived(run: Run) -> float:

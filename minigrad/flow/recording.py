@@ -65,10 +65,8 @@ class Recording(Mapping[str, LayerFlow]):
         self._bytes = 0
         self._copies = Copies()  # shared by runs
         self._wires = Wires(self._copies)
-        self._cuts: list[Cut] | None = None
-        self._depth: list[Depth] | None = None
+        self._net: Net | None = None
         self._layers: dict[str, LayerFlow] | None = None
-        self._runs_by_path: dict[str, Run] = {}
 
     # -- listening
 
@@ -152,12 +150,12 @@ class Recording(Mapping[str, LayerFlow]):
             return
         run.closed = True
         if self._replay:
-            run.replay = Replay(call, self._copies, self.arrived)
+            run.replay = Replay(call, self._copies, self.arrived, self.states)
             self._wires.connect(run, call)
 
     def arrived(self) -> None:
         """More gradients are there than before."""
-        self._layers = self._cuts = self._depth = None
+        self._layers = None
 
     def _begin(self, scope: str, owner: Any, place: str) -> Run:
         """A run of a layer, by a name that no other has."""
@@ -192,16 +190,23 @@ class Recording(Mapping[str, LayerFlow]):
     def layers(self) -> dict[str, LayerFlow]:
         """path -> LayerFlow, in order of computation."""
         if self._layers is None:
-            self._cuts = self._depth = None
-            self._runs_by_path = self._named()
-            heard = {path: (run, run.taps()) for path, run in self._runs_by_path.items()}
+            runs = self._named()
+            heard = {path: (run, run.taps()) for path, run in runs.items()}
             self._check([taps for _, taps in heard.values()])
             self._layers = {
                 path: self._layer(path, run, taps)
                 for path, (run, taps) in heard.items()
                 if self._states_of(taps)
             }
+            self._net = Net(runs, self._layers, self._wires, self.thresholds)
         return self._layers
+
+    @property
+    def net(self) -> Net:
+        """Its runs taken together: the axes of time, and what one walk back along each finds."""
+        _ = self.layers
+        assert self._net is not None
+        return self._net
 
     @property
     def missing(self) -> list[str]:
@@ -232,20 +237,12 @@ class Recording(Mapping[str, LayerFlow]):
     @property
     def cuts(self) -> list[Cut]:
         """|dL/dS_t| through time, S_t all that is carried over at t, one for each time axis."""
-        if self._cuts is None:
-            self._cuts = self._net().cuts()
-        return self._cuts
+        return self.net.cuts
 
     @property
     def depth(self) -> list[Depth]:
-        """What arrives at each layer against the one above it."""
-        if self._depth is None:
-            self._depth = self._net().depth()
-        return self._depth
-
-    def _net(self) -> Net:
-        layers = self.layers
-        return Net(self._runs_by_path, layers, self._wires, self.thresholds)
+        """What arrives at each layer against the one above it, the topmost first."""
+        return self.net.depth
 
     @property
     def verdict(self) -> Verdict:
@@ -397,6 +394,8 @@ class Recording(Mapping[str, LayerFlow]):
             scope=run.scope,
             wants=any(step.wants for step in every),
             arrived=again or any(step.arrived for step in every),
+            last_alone=lambda: self.net.last_alone(path),
+            told=lambda: self.net.told(path),
         )
 
 

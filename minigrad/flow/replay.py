@@ -27,6 +27,7 @@ from ..compile.padding import unpadded, unwrapped
 from ..compile.result import Call
 from ..compile.scanning import scan
 from ..errors import MinigradError, TraceError
+from ..listener import Listener
 from ..norms import row_norms
 from ..tape import no_grad
 from ..tape import state as switches
@@ -68,6 +69,14 @@ class Seeds:
     ys: dict[int, Array] = field(default_factory=dict)
     counted: Array | None = None
 
+    def add(self, more: Seeds) -> None:
+        """More gradients that come to the same outputs."""
+        for table, parts in ((self.final, more.final), (self.ys, more.ys)):
+            for j, g in parts.items():
+                table[j] = table[j] + g if j in table else g
+        if more.counted is not None:
+            self.counted = more.counted if self.counted is None else self.counted | more.counted
+
 
 @dataclass
 class Carried:
@@ -75,12 +84,29 @@ class Carried:
 
     norms: |gradient at the state that a step leaves, from later steps and what reads the final
     state| for each row, (T, B). init: the gradient at the first state. xs: (T, B, ...), in order of
-    time.
+    time. taps: name -> |dL/d(tapped value)|, (T, B).
     """
 
     norms: dict[int, Array]
     init: dict[int, Array]
     xs: dict[int, Array]
+    taps: dict[str, Array]
+
+
+class Heard(Listener):
+    """What a scan tells, that runs again as it did inside record()."""
+
+    whole_scans = True
+
+    def __init__(self, states: tuple[str, ...]):
+        self.states = states
+        self.record: Any = None
+
+    def sequence(
+        self, path: str, order: range, record: Any, made_by: dict[str, str], wants: bool
+    ) -> Callable[[], None]:
+        self.record = record
+        return lambda: None
 
 
 class Replay:
@@ -91,10 +117,13 @@ class Replay:
         call: Call,
         copies: Copies | None = None,
         changed: Callable[[], None] | None = None,
+        states: tuple[str, ...] = ("h", "c"),
     ):
         """copies: of weights, as they were when another scan ran; used again if still the same.
-        changed: called when a gradient has arrived.
+        changed: called when a gradient has arrived. states: the taps that the recording asks for.
         """
+        self._states = states
+        self._xs_wanted = [t.requires_grad for t in leaves(call.xs)]
         self.cell, self.reverse, self.truncate = call.cell, call.reverse, call.truncate
         self.init = map_leaves(_apart, call.init)
         self.xs = map_leaves(_apart, call.xs)
@@ -103,8 +132,8 @@ class Replay:
         self.steps, self.rows = leaves(call.xs)[0].shape[:2]
         # the step of the computation after which a row's state is its final one
         self.ends = np.full(self.rows, self.steps) - 1
-        if self.padded and not call.reverse:
-            self.ends = call.xs[1]._data.sum(axis=0) - 1
+        if self.padded:
+            self.ends = self.steps - 1 - np.argmax(self.real[::-1], axis=0)
         self.final_gradients: dict[int, Array] = {}
         self.y_gradients: dict[int, Array] = {}
         self._changed = changed
@@ -121,8 +150,7 @@ class Replay:
         def arrived(g: Tensor) -> None:  # backward passes add up, as they do in .grad
             found[k] = found[k] + g.numpy() if k in found else g.numpy()
             self._arrivals[what, k] += 1
-            for name in ("detail", "entries"):  # what was computed from fewer
-                self.__dict__.pop(name, None)
+            self.__dict__.pop("detail", None)  # what was computed from fewer
             if self._changed is not None:
                 self._changed()
 
@@ -185,16 +213,32 @@ class Replay:
                 found.append(self.cell(found[-1], map_leaves(lambda x, t=t: x[t], self.xs))[0])
         return found
 
-    def side_by_side(self, steps: Sequence[int], row: int = 0) -> tuple[Any, Any]:
-        """The state before some steps, and their inputs, of one row: as the rows of a batch.
+    def real_places(self, steps: int, rows: int) -> list[tuple[int, int]]:
+        """(k, row): at most so many steps of at most so many rows, evenly spaced, no padding."""
 
-        Returns trees (len(steps), ...) and (1, len(steps), ...): what a scan of one step takes.
+        def spread(count: int, most: int) -> Array:
+            return np.unique(np.linspace(0, count - 1, most).astype(int))
+
+        found = []
+        for row in spread(self.rows, rows):
+            taken = np.flatnonzero(self.real[:, row])
+            found += [(int(k), int(row)) for k in taken[spread(len(taken), steps)]]
+        return found
+
+    def side_by_side(self, places: Sequence[tuple[int, int]]) -> tuple[Any, Any]:
+        """The state before some steps of some rows, (k, row), and their inputs: as one batch.
+
+        Returns trees (len(places), ...) and (1, len(places), ...): what a scan of one step takes.
         """
+        steps, rows = [k for k, _ in places], [row for _, row in places]
         t = [self.order[k] for k in steps]
         states = [leaves(self.states[k]) for k in steps]
-        parts = [np.stack([s[j]._data[row] for s in states]) for j in range(len(states[0]))]
+        parts = [
+            np.stack([s[j]._data[row] for s, row in zip(states, rows, strict=True)])
+            for j in range(len(states[0]))
+        ]
         init = rebuild(self.init, [wrap(part, None, False) for part in parts])
-        return init, map_leaves(lambda x: wrap(x._data[t, row][None], None, False), self.xs)
+        return init, map_leaves(lambda x: wrap(x._data[t, rows][None], None, False), self.xs)
 
     # -- back, step by step
 
@@ -257,8 +301,80 @@ class Replay:
 
     def carried(self, seeds: Seeds) -> Carried:
         """What these gradients bring to the state that each step leaves, from later steps."""
+        found = self._carried_by_loops(seeds)
+        return self._carried_by_steps(seeds) if found is None else found
+
+    def _carried_by_loops(self, seeds: Seeds) -> Carried | None:
+        """By one more scan; None for what runs on the tape, or is read in the middle of a run."""
+        heard = Heard(self._states)
+        with self.restored():
+            before = switches.switch(recording=True)
+            switches.listeners = (heard,)
+            try:
+                init = map_leaves(lambda s: wrap(s._data, None, s.dtype.kind == "f"), self.init)
+                read = zip(leaves(self.xs), self._xs_wanted, strict=True)
+                xs = rebuild(self.xs, [wrap(x._data, None, wants) for x, wants in read])
+                given = self.cell, init, xs, None, self.reverse
+                final, ys = scan(*given, truncate=self.truncate)
+            except TraceError:
+                return None
+            finally:
+                switches.listeners = ()
+                switches.switch(**before)
+            pairs = [
+                (t, np.asarray(table[j], t.dtype))
+                for outputs, table in ((final, seeds.final), (ys, seeds.ys))
+                for j, t in enumerate(leaves(outputs))
+                if j in table and t.requires_grad
+            ]
+            if not pairs:
+                return Carried({}, {}, {}, {})
+            outputs, arriving = map(list, zip(*pairs, strict=True))
+            wanted = [t for t in (*leaves(init), *leaves(xs)) if t.requires_grad]
+            wanted += [w for w, _ in self.weights]  # the way to windows that are cut off
+            known = walk(outputs, arriving, wanted, retain_graph=False, create_graph=False)
+        if heard.record is None or not heard.record.carried:
+            return None
+        arrived = {id(t): g for t, g in zip(wanted, known, strict=True) if g is not None}
+        found = self.in_order(heard.record)
+        found.init, found.xs = (
+            {j: arrived[id(t)] for j, t in enumerate(leaves(tree)) if id(t) in arrived}
+            for tree in (init, xs)
+        )
+        return found if self._count(seeds, found) else None
+
+    def in_order(self, record: Any) -> Carried:
+        """What a scan noted, in order of computation."""
+        norms, taps = (
+            {n: np.asarray(g, np.float64)[self.order] for n, g in table.items()}
+            for table in (record.carried, record.gradients)
+        )
+        return Carried(norms, {}, {}, taps)
+
+    def with_outputs(self, seeds: Seeds, found: Carried) -> Carried:
+        """The same with what comes by a y that is a state, as the seeds say."""
+        return found if self._count(seeds, found) else self._carried_by_steps(seeds)
+
+    def _count(self, seeds: Seeds, found: Carried) -> bool:
+        """Adds what comes by a y that is a state; False where the parts of a sum are not known."""
+        if seeds.counted is None:
+            return True
+        for i, j in self.own_step.states_given_out():
+            if j not in seeds.ys:
+                continue
+            table = found.norms.setdefault(i, np.zeros((self.steps, self.rows)))
+            for k, row in np.argwhere(seeds.counted):
+                g = seeds.ys[j][self.order[k], row]
+                if table[k, row]:
+                    if k != self.ends[row] or i not in seeds.final:
+                        return False
+                    g = g + seeds.final[i][row]
+                table[k, row] = norm(g)
+        return True
+
+    def _carried_by_steps(self, seeds: Seeds) -> Carried:
         n = len(leaves(self.init))
-        found = Carried({}, {}, {})
+        found = Carried({}, {}, {}, {})
         now: list[Any] = [seeds.final.get(k) for k in range(n)]
         ys = max(seeds.ys, default=-1) + 1
         with self.restored():
@@ -274,10 +390,10 @@ class Replay:
                             g = np.where(_wide(seeds.counted[k], g), g, 0)
                             arrived[i] = g if arrived[i] is None else arrived[i] + g
                 for i, g in enumerate(arrived):
-                    if g is not None:
-                        table = found.norms.setdefault(i, np.zeros((self.steps, self.rows)))
-                        table[k] = row_norms(g.reshape(self.rows, -1))
+                    self._note(found.norms, i, k, g)
                 now = step.back([*now, *at_ys])
+                for name, g in step.taps.items():
+                    self._note(found.taps, name, k, g)
                 for j, g in step.of_inputs():
                     if j not in found.xs:
                         found.xs[j] = np.zeros((self.steps, *g.shape), g.dtype)
@@ -286,6 +402,11 @@ class Replay:
                     now = [None] * n
         found.init = {i: g for i, g in enumerate(now) if g is not None}
         return found
+
+    def _note(self, tables: dict[Any, Array], name: Any, k: int, g: Array | None) -> None:
+        if g is not None:
+            table = tables.setdefault(name, np.zeros((self.steps, self.rows)))
+            table[k] = row_norms(g.reshape(self.rows, -1))
 
     @cached_property
     def own_step(self) -> OneStep:
@@ -313,65 +434,15 @@ class Replay:
             return np.asarray(self.xs[1]._data[self.order])
         return np.ones((self.steps, self.rows), dtype=bool)
 
-    # -- back, from where the loss is nearest
-
     @cached_property
-    def entries(self) -> Array:
-        """Where a gradient came in from outside: (T, B) of bool, in order of computation."""
-        found = np.zeros((self.steps, self.rows), dtype=bool)
-        for g in self.y_gradients.values():
-            found |= (g[self.order] != 0).reshape(self.steps, self.rows, -1).any(axis=2)
-        for g in self.final_gradients.values():
-            came = (g != 0).reshape(self.rows, -1).any(axis=1) & self.ends_seen
-            found[self.ends, np.arange(self.rows)] |= came
-        return found & self.real
-
-    def alone(self, names: Sequence[str]) -> dict[str, Array]:
-        """name -> |dL/d(state_t)| (T, B), if the loss read nothing but the last output it reads.
-
-        Where a loss reads many steps, what arrives at h_t is the sum of all that comes from t and
-        later, and hides whether any of it has come far. One scan more tells: with nothing but the
-        gradient that came in last.
-        """
-        k = self.steps - 1 - np.argmax(self.entries[::-1], axis=0)
-        t, row = np.array(self.order)[k], np.arange(self.rows)
-        last = k == self.ends
-        with self.restored():
-            before = switches.switch(recording=True)
-            try:
-                result = self._scanned(names)
-            finally:
-                switches.switch(**before)
-            outputs, seeds = [], []
-            for j, part in enumerate(leaves(result.final)):
-                if j in self.final_gradients and part.requires_grad:
-                    g = self.final_gradients[j]
-                    outputs.append(part)
-                    seeds.append(np.where(last.reshape(-1, *(1,) * (g.ndim - 1)), g, 0))
-            for j, part in enumerate(leaves(result.ys)):
-                if j in self.y_gradients and part.requires_grad:
-                    seed = np.zeros(part.shape, part.dtype)
-                    seed[t, row] = self.y_gradients[j][t, row]
-                    outputs.append(part)
-                    seeds.append(seed)
-            wanted = [w for w, _ in self.weights]
-            walk(outputs, seeds, wanted, retain_graph=False, create_graph=False)
-        gradients = result.record.gradients if result.record else {}
-        return {
-            name: np.asarray(gradients[name], np.float64)[self.order]
-            for name in names
-            if name in gradients
-        }
-
-    def _scanned(self, names: Sequence[str]) -> Any:
-        try:
-            return self._scan("fused", names)
-        except TraceError:  # it ran on the tape
-            return self._scan("tape", names)
-
-    def _scan(self, mode: str, names: Sequence[str]) -> Any:
-        given = self.cell, self.init, self.xs, None, self.reverse, mode
-        return scan(*given, truncate=self.truncate, record=names)
+    def begins(self) -> Array:
+        """(T, B) of bool, in order of computation: an episode begins, and no state goes on."""
+        x = self.xs
+        for kind in unwrapped(self.cell).kinds:
+            if kind == "Episodic":
+                return np.asarray(x[1]._data[self.order])
+            x = x[0]
+        return np.zeros((self.steps, self.rows), dtype=bool)
 
     def check(self) -> None:
         if not self.arrived:

@@ -24,9 +24,9 @@ ROUNDING = 1e3  # epsilons by which a sum may differ from itself, added up in an
 class Walk:
     """Along the groups of one axis, from its end.
 
-    alone: run -> |gradient at the state that each step leaves|, by leaf, of the last output alone;
-    all: the same of everything that the loss reads. many: whether it reads more than one step of a
-    row. told: whether all the ways between the runs could be walked.
+    alone: id of a run -> what comes to its states from the last output alone; all: from everything
+    that the loss reads. many: whether it reads more than one step of a row. told: whether all the
+    ways between the runs could be walked.
     """
 
     def __init__(self, groups: Sequence[Sequence[Run]], reached: Sequence[Run], wires: Wires):
@@ -34,26 +34,46 @@ class Walk:
         self.told, self.many = True, False
         self.alone: dict[int, Carried] = {}
         self.all: dict[int, Carried] = {}
-        on_axis = {id(r) for group in groups for r in group}
-        self._direct = {
-            i: self._read_by_loss(r, reached) for g in groups for r in g if (i := id(r))
-        }
+        self._aside = False  # whether runs of other axes read those of this one
+        self._walked: dict[int, Carried] = {}  # those of `all` with the gradients of their inputs
+        self._axis = {id(r): r for group in groups for r in group}
+        self._direct = {i: self._read_by_loss(r, reached) for i, r in self._axis.items()}
+        seeds = self._last_outputs(groups)
+        recorded = {i: found for i, r in self._axis.items() if (found := _recorded(r))}
+        if self.many or self._aside or len(recorded) < len(self._axis):
+            self._walk(groups, seeds)
+        else:
+            for i, found in recorded.items():
+                self.alone[i] = _replay(self._axis[i]).with_outputs(seeds[i], found)
+        for i, run in self._axis.items():
+            known = recorded.get(i) or self._walked.get(i)
+            if not self.many:
+                self.all[i] = self.alone[i]
+            else:
+                self.all[i] = known or _replay(run).carried(_replay(run).arrivals)
+
+    def _last_outputs(self, groups: Sequence[Sequence[Run]]) -> dict[int, Seeds]:
+        """What the loss reads last of each row, and nothing else."""
         seeds: dict[int, Seeds] = {}
-        rows = _replay(groups[-1][0]).rows
-        entered = np.zeros(rows, dtype=bool)
+        entered = np.zeros(_replay(groups[-1][0]).rows, dtype=bool)
         for group in reversed(groups):
             last, often = self._last_read(group)
             self.many |= bool(often.any() or (entered & (last >= 0)).any())
             fresh = ~entered & (last >= 0)
             for run in group:
-                add(seeds, run, self._at(run, last, fresh))
+                seeds[id(run)] = self._at(run, last, fresh)
             entered |= fresh
+        return seeds
+
+    def _walk(self, groups: Sequence[Sequence[Run]], seeds: dict[int, Seeds]) -> None:
+        for group in reversed(groups):
             for run in reversed(group):
-                found = _replay(run).carried(seeds.get(id(run), Seeds()))
-                self.alone[id(run)] = found
+                found = self.alone[id(run)] = _replay(run).carried(seeds[id(run)])
                 for source, slot, g in self._onwards(run, found):
-                    if id(source) in on_axis:
-                        add(seeds, source, _one(source, slot, g, source in wires.before(run)))
+                    if id(source) in self._axis:
+                        seeds[id(source)].add(
+                            _one(source, slot, g, source in self.wires.before(run))
+                        )
 
     # -- what the loss reads itself
 
@@ -65,9 +85,10 @@ class Walk:
             ends = {**self.wires.sources(reader.by_init), **self.wires.sources(reader.by_xs)}
             if not any(source is run for source, _ in ends.values()):
                 continue
-            if id(reader) not in self.all:
-                self.all[id(reader)] = _replay(reader).carried(_replay(reader).arrivals)
-            for source, (what, j), g in self._onwards(reader, self.all[id(reader)]):
+            self._aside |= id(reader) not in self._axis
+            if id(reader) not in self._walked:
+                self._walked[id(reader)] = _replay(reader).carried(_replay(reader).arrivals)
+            for source, (what, j), g in self._onwards(reader, self._walked[id(reader)]):
                 if source is run:
                     table = final if what == "final" else ys
                     if j in table:
@@ -120,14 +141,11 @@ class Walk:
         return Seeds(final, ys, counted)
 
 
-def add(seeds: dict[int, Seeds], run: Run, more: Seeds) -> None:
-    """More gradients that come to the outputs of a run."""
-    have = seeds.setdefault(id(run), Seeds())
-    for table, parts in ((have.final, more.final), (have.ys, more.ys)):
-        for j, g in parts.items():
-            table[j] = table[j] + g if j in table else g
-    if more.counted is not None:
-        have.counted = more.counted if have.counted is None else have.counted | more.counted
+def _recorded(run: Run) -> Carried | None:
+    """What the loop of BPTT noted of everything that the loss reads; None if it did not."""
+    if run.whole is None or not run.norms_known or not run.whole.record.carried:
+        return None
+    return _replay(run).in_order(run.whole.record)
 
 
 def _one(source: Run, slot: Slot, g: Array, later: bool) -> Seeds:

@@ -356,7 +356,7 @@ def test_rows_that_end_early_are_judged_from_their_own_last_output(mode: str) ->
     with mg.flow.record() as rec:
         layer(np.zeros((8, 2, 1)), lengths=[8, 3])[0].sum().backward()
     flow = rec["rnn/l0/fwd"]
-    alone = flow.replay.alone(["h"])["h"]
+    alone = flow.last_alone()["h"]
     np.testing.assert_allclose(alone[:, 0], 0.5 ** np.arange(7, -1, -1.0), rtol=1e-12)
     np.testing.assert_allclose(alone[:3, 1], [0.25, 0.5, 1.0], rtol=1e-12)
     assert not alone[3:, 1].any()
