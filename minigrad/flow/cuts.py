@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -112,60 +113,70 @@ def _layer(path: str) -> str:
 # -- numbers ------------------------------------------------------------------------------------
 
 
-def aligned(parts: Array, real: Array, begins: Array | None = None) -> Array:
-    """(parts, T, B) in order of computation -> (parts, lags, B), from each row's last step back.
+class Aligned(NamedTuple):
+    """parts: (parts, lags, B), 0 where a row has no step so far back; there: (lags, B), has it."""
+
+    parts: Array
+    there: Array
+
+    @property
+    def per_sample(self) -> Array:
+        """The norm over parts, (lags, B); nan where a row has no such lag."""
+        if not self.parts.size:
+            return np.zeros(self.there.shape)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.where(self.there, norm(self.parts, axis=0)[0], np.nan)
+
+    @property
+    def profile(self) -> Array:
+        """The norm over parts and rows, (lags,), going on with the rows that have the lag.
+
+        Where rows end, what they held is not lost: the others are scaled so that the profile goes
+        on as theirs do.
+        """
+        rows = np.where(self.there, self.per_sample, 0.0)
+        sizes = row_norms(rows) if rows.size else np.zeros(0)
+        scale, found = 1.0, sizes.copy()
+        for k in range(1, len(rows)):
+            if (self.there[k] != self.there[k - 1]).any():
+                before = float(row_norms(np.where(self.there[k], rows[k - 1], 0.0)[None])[0])
+                if 0 < before < math.inf and math.isfinite(sizes[k - 1]):
+                    scale *= sizes[k - 1] / before
+            found[k] = scale * sizes[k]
+        return found
+
+
+def aligned(parts: Array, real: Array, begins: Array | None = None) -> Aligned:
+    """(parts, T, B) in order of computation, from each row's last step back.
 
     real: (T, B), the steps that a row takes part in; others are no lags. begins: where its episodes
-    begin, behind which nothing is carried. A row's last step is the last that a gradient reached;
-    nan where a row has no step so far back.
+    begin, behind which nothing is carried. A row's last step is the last that a gradient reached.
     """
-    count, steps, rows = parts.shape
-    found = np.full((count, steps, rows), np.nan)
+    steps, rows = real.shape
+    found, there = np.zeros((len(parts), steps, rows)), np.zeros((steps, rows), dtype=bool)
     reached = (parts != 0).any(axis=0) & real
-    for b in range(rows):
-        taken = np.flatnonzero(real[:, b])
-        if reached[:, b].any():
-            last = steps - 1 - int(np.argmax(reached[::-1, b]))
-            back = taken[taken <= last][::-1]
-            if begins is not None and begins[back, b].any():
-                back = back[: int(np.argmax(begins[back, b])) + 1]
-            found[:, : len(back), b] = parts[:, back, b]
-    lags = ~np.isnan(found).all(axis=(0, 2)) if count else np.zeros(steps, bool)
-    length = steps - int(np.argmax(lags[::-1])) if lags.any() else 0
-    return found[:, :length]
-
-
-def joined(per_sample: Array) -> Array:
-    """(lags, B) -> (lags,): the norm over rows, going on with those that have the lag.
-
-    Where rows end, what they held is not lost: the others are scaled so that the profile goes on as
-    theirs do.
-    """
-    there = ~np.isnan(per_sample)
-    ended = ~there & np.logical_or.accumulate(there, axis=0)
-    sizes = row_norms(np.where(there, per_sample, 0.0)) if per_sample.size else np.zeros(0)
-    scale = np.ones(len(per_sample))
-    for k in range(1, len(per_sample)):
-        scale[k] = scale[k - 1]
-        if (ended[k] != ended[k - 1]).any():
-            both = np.where(there[k], per_sample[k - 1], 0.0)
-            before = float(row_norms(both[None])[0])
-            if 0 < before < math.inf and math.isfinite(sizes[k - 1]):
-                scale[k] *= sizes[k - 1] / before
-    return np.asarray(sizes * scale)
+    for b in np.flatnonzero(reached.any(axis=0)):
+        back = np.flatnonzero(real[: steps - int(np.argmax(reached[::-1, b])), b])[::-1]
+        if begins is not None and begins[back, b].any():
+            back = back[: int(np.argmax(begins[back, b])) + 1]
+        found[:, : len(back), b] = parts[:, back, b]
+        there[: len(back), b] = True
+    lags = int(there.any(axis=1).sum())
+    return Aligned(found[:, :lags], there[:lags])
 
 
 def shares(parts: Array) -> Array:
-    """(parts, lags, B) -> (lags, parts): of the sum of squares over rows; zeros where that is 0."""
+    """(parts, lags, B) -> (lags, parts): of the sum of squares over rows.
+
+    Zeros where that is 0, or not finite.
+    """
     count, lags, _ = parts.shape
     if not parts.size:
         return np.zeros((lags, count))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        sizes = norm(np.nan_to_num(parts, posinf=np.inf))[..., 0].T
-        peak = sizes.max(axis=1, keepdims=True)
-        squares = np.where(peak > 0, sizes / peak, 0.0) ** 2
-        found = squares / squares.sum(axis=1, keepdims=True)
-    return np.nan_to_num(found)
+        sizes = norm(parts)[..., 0].T
+        squares = (sizes / sizes.max(axis=1, keepdims=True)) ** 2
+        return np.nan_to_num(squares / squares.sum(axis=1, keepdims=True))
 
 
 @dataclass
@@ -195,17 +206,15 @@ class Measured:
     def cut(
         self, thresholds: Thresholds, explained: Callable[[Verdict], Verdict] = _as_it_is
     ) -> Cut:
-        parts = aligned(self.alone, self.real, self.begins)
-        per_sample = _over_parts(parts)
-        profile = joined(per_sample)
-        summed = profile
+        found = aligned(self.alone, self.real, self.begins)
+        profile = summed = found.profile
         if self.many:
-            summed = joined(_over_parts(aligned(self.all, self.real, self.begins)))
-        by_part = shares(parts)
+            summed = aligned(self.all, self.real, self.begins).profile
+        by_part = shares(found.parts)
         verdict = self._judged(profile, thresholds)
         verdict = replace(verdict, path=far_end(profile, by_part, self._named()))
         return Cut(
-            self.name, self.paths, self.labels, profile, summed, per_sample, by_part, verdict,
+            self.name, self.paths, self.labels, profile, summed, found.per_sample, by_part, verdict,
             explained,
         )  # fmt: skip
 
@@ -231,16 +240,6 @@ class Measured:
             fit=inside.fit, lost=window, reach=reach, reach_low=reach, reach_high=reach,
             extrapolated=False,
         )  # fmt: skip
-
-
-def _over_parts(parts: Array) -> Array:
-    """(parts, lags, B) -> (lags, B): the norm over parts, nan where a row has no such lag."""
-    if not parts.size:
-        return np.zeros(parts.shape[1:])
-    missing = np.isnan(parts).all(axis=0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        total = norm(np.where(missing, 0.0, parts), axis=0)[0]
-    return np.where(missing, np.nan, total)
 
 
 def far_end(profile: Array, by_part: Array, names: Sequence[str]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from ..norms import row_norms
 from . import weights
 from .advising import advice, reason
-from .cuts import aligned, cannot_tell, joined
+from .cuts import aligned, cannot_tell
 from .replay import FlowError, Replay
 from .verdict import Thresholds, Verdict, judge
 
@@ -130,7 +130,7 @@ class LayerFlow:
         real, begins = np.ones(rows.shape, dtype=bool), None
         if self.replay is not None:
             real, begins = self.replay.real, self.replay.begins
-        return joined(aligned(rows[None], real, begins)[0])
+        return aligned(rows[None], real, begins).profile
 
     @property
     def read_at_many_steps(self) -> bool:
