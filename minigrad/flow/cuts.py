@@ -206,10 +206,11 @@ class Measured:
     def cut(
         self, thresholds: Thresholds, explained: Callable[[Verdict], Verdict] = _as_it_is
     ) -> Cut:
-        found = aligned(self.alone, self.real, self.begins)
+        both = aligned(np.concatenate([self.alone, self.all]), self.real, self.begins)
+        found, every = (Aligned(p, both.there) for p in np.split(both.parts, 2))
         profile = summed = found.profile
         if self.many:
-            summed = aligned(self.all, self.real, self.begins).profile
+            summed = every.profile
         by_part = shares(found.parts)
         verdict = self._judged(profile, thresholds)
         verdict = replace(verdict, path=far_end(profile, by_part, self._named()))

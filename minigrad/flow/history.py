@@ -65,13 +65,40 @@ class LayerTrace:
         return self.verdicts.get("h") or next(iter(self.verdicts.values()))
 
 
+class CutTrace(NamedTuple):
+    """One cut through time at one measured step: the profile that was judged, by lag, and the
+    numbers of its verdict (see cuts.py).
+    """
+
+    kind: str
+    reason: str
+    ratio: float
+    rate: float
+    half_life: float
+    reach: float
+    path: dict[str, float]
+    profile: Array
+
+
+class DepthTrace(NamedTuple):
+    """What arrived at a layer over what arrived at the one above it, and the verdict on that."""
+
+    upper: str
+    lower: str
+    ratio: float
+    kind: str
+    reason: str
+
+
 @dataclass
 class Measurement:
-    """All that was measured at one step of training."""
+    """All that was measured at one step of training. cuts: name of a time axis -> CutTrace."""
 
     step: int
     parameters: dict[str, ParameterFlow]
     layers: dict[str, LayerTrace]
+    cuts: dict[str, CutTrace] = field(default_factory=dict)
+    depth: list[DepthTrace] = field(default_factory=list)
 
 
 @dataclass
@@ -231,6 +258,19 @@ class History:
             found.append((layer.verdicts[state] if state else layer.verdict).ratio)
         return np.array([m.step for m in there], np.int64), np.array(found, np.float64)
 
+    @property
+    def cuts(self) -> list[str]:
+        """The names of the cuts through time that were seen."""
+        return list(dict.fromkeys(name for m in self.measurements for name in m.cuts))
+
+    def reach(self, cut: str) -> tuple[Array, Array]:
+        """(steps, reach) of a cut over training: after how many steps back 1e-3 is left."""
+        there = [m for m in self.measurements if cut in m.cuts]
+        if not there:
+            raise FlowError(f"reach: there is no cut {cut!r}; there are {self.cuts}.")
+        reach = [m.cuts[cut].reach for m in there]
+        return np.array([m.step for m in there], np.int64), np.array(reach, np.float64)
+
     def report(self, blocks: str = BLOCKS) -> str:
         """Tables of parameters and layers with sparklines over training, clipping, NaN and Inf."""
         from .monitortable import report
@@ -282,6 +322,22 @@ def _header(record: Mapping[str, Any]) -> dict[str, Any]:
     return dict(record)
 
 
+def _cut(stored: Mapping[str, Any]) -> CutTrace:
+    numbers = {name: float(stored[name]) for name in ("ratio", "rate", "half_life", "reach")}
+    return CutTrace(
+        _text(stored["kind"]),
+        _text(stored["reason"]),
+        **numbers,
+        path={_text(name): float(share) for name, share in stored["path"].items()},
+        profile=floats(stored["profile"]),
+    )
+
+
+def _depth(stored: Mapping[str, Any]) -> DepthTrace:
+    upper, lower, kind, reason = (_text(stored[k]) for k in ("upper", "lower", "kind", "reason"))
+    return DepthTrace(upper, lower, float(stored["ratio"]), kind, reason)
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected a text, got {shortly(value)}")
@@ -294,6 +350,8 @@ def measurement(record: Mapping[str, Any]) -> Measurement:
         whole_number(record["step"]),
         {name: _parameter(stored) for name, stored in record["parameters"].items()},
         {path: _layer(stored) for path, stored in record["layers"].items()},
+        {_text(stored["name"]): _cut(stored) for stored in record.get("cuts", ())},
+        [_depth(stored) for stored in record.get("depth", ())],
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..norms import row_norms
 from ..tensors import Tensor
+from .cuts import Cut, Depth
 from .histogram import Histogram
 from .layerflow import LayerFlow
 
@@ -51,6 +52,31 @@ def layer(flow: LayerFlow) -> dict[str, Any]:
         verdicts[name] = {"kind": v.kind, "reason": v.reason} | numbers
     norms = {name: [float(f"{x:.6g}") for x in norms] for name, norms in flow.norms.items()}
     return {"reverse": flow.reverse, "norms": norms, "verdicts": verdicts}
+
+
+def cut(cut: Cut) -> dict[str, Any]:
+    """The profile that was judged, and the verdict on it, without reasons that need Jacobians."""
+    v = cut.judged
+    return {
+        "name": cut.name,
+        "kind": v.kind,
+        "reason": v.reason,
+        "ratio": v.ratio,
+        "rate": v.rate,
+        "half_life": v.half_life,
+        "reach": v.reach,
+        "path": v.path,
+        "profile": [float(f"{x:.6g}") for x in cut.profile],
+    }
+
+
+def depth(depth: Depth) -> dict[str, Any]:
+    """What arrives at a layer against the one above it."""
+    v = depth.verdict
+    return {
+        "upper": depth.upper, "lower": depth.lower, "ratio": depth.ratio, "kind": v.kind,
+        "reason": v.reason,
+    }  # fmt: skip
 
 
 def _norm(x: Array) -> float:

@@ -49,7 +49,8 @@ class Monitor:
 
     module: whose parameters are watched. path: a new file for JSON lines, or None for memory only.
     every: steps 1, every, 2 every, ... are measured. flow: record the recurrent layers in those
-        steps, |dL/dh_t| with a verdict; no other record() can begin inside them then.
+        steps, |dL/dh_t| and the cuts through time and depth, with verdicts; no other record() can
+        begin inside them then.
     states, thresholds: as in mg.flow.record.
     append: go on with a file that is there; steps are counted on from its last one.
     keep: measurements held in memory, evenly spaced over training.
@@ -276,22 +277,27 @@ class Monitor:
                     f"and zero_grad() before it rather than after",
                 )
             found = {"record": "step", "step": step, "parameters": parameters}
-            self._write(found | {"layers": self._layers()})
+            self._write(found | self._flow_of_step())
             self._look_for_nonfinite(step)
             self._write_clipping()
         self._abandon()
         self.done = step
 
-    def _layers(self) -> dict[str, Any]:
-        if self._recording is None:
-            return {}
+    def _flow_of_step(self) -> dict[str, Any]:
+        recording = self._recording
+        if recording is None:
+            return {"layers": {}}
         try:
-            layers = self._recording.layers
+            layers = recording.layers
         except FlowError:  # no recurrent layer, or no gradient: that is said above
-            return {}
-        if missing := self._recording.missing:
+            return {"layers": {}}
+        if missing := recording.missing:
             self._warn("missing", f"not all that ran is in its table of layers: {missing[0]}")
-        return {path: measuring.layer(flow) for path, flow in layers.items()}
+        return {
+            "layers": {path: measuring.layer(flow) for path, flow in layers.items()},
+            "cuts": [measuring.cut(cut) for cut in recording.cuts],
+            "depth": [measuring.depth(depth) for depth in recording.depth],
+        }
 
     def _abandon(self) -> None:
         if self._open and self._recorder is not None:

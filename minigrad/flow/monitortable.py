@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SHOWN = 12  # lines about NaN and Inf
 _PARAMETERS = ("parameter", "|w|", "|g|", "update/w", "zeros", "|g| over training")
+_CUTS = ("time", "carried by", "reach", "far/near", "verdict", "far/near over training")
 _LAYERS = ("layer", "state", "far/near", "half-life", "verdict", "far/near over training")
 
 
@@ -27,7 +28,7 @@ def report(history: History, blocks: str) -> str:
     if measured:
         first, last = measured[0].step, measured[-1].step
         parts.append(f"steps {first} to {last}, {len(measured)} measured")
-        parts += [_parameters(history, blocks), _layers(history, blocks)]
+        parts += [_parameters(history, blocks), _cuts(history, blocks), _layers(history, blocks)]
     parts += [_logged(history, blocks), _clipping(history), _nonfinite(history)]
     if history.torn:
         parts.append("The file's last line is torn and was left out.")
@@ -48,6 +49,25 @@ def _parameters(history: History, blocks: str) -> str:
         line = sparkline(norms if there.size else there, low, high, blocks=blocks)
         rows.append([name, number(p.weight), gradient, number(p.update), zeros, line])
     return table(_PARAMETERS, rows, right=range(1, 5))
+
+
+def _cuts(history: History, blocks: str) -> str:
+    """What the gradient does in the net as a whole; the last measurement of each cut."""
+    rows: list[list[str]] = []
+    ratios = {
+        name: np.array([m.cuts[name].ratio for m in history.measurements if name in m.cuts])
+        for name in history.cuts
+    }
+    low, high = log_range(list(ratios.values()))
+    for name, series in ratios.items():
+        cut = next(m.cuts[name] for m in reversed(history.measurements) if name in m.cuts)
+        carried = ", ".join(f"{state} {share:.0%}" for state, share in cut.path.items())
+        line = sparkline(series, low, high, blocks=blocks)
+        rows.append([name or "network", carried, steps(cut.reach), number(cut.ratio), cut.kind])
+        rows[-1].append(line)
+    lost = [d for d in history.measurements[-1].depth if d.kind not in ("healthy", "undecided")]
+    found = [table(_CUTS, rows, right=(2, 3))] if rows else []
+    return "\n".join([*found, *(d.reason for d in lost)])
 
 
 def _layers(history: History, blocks: str) -> str:

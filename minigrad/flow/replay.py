@@ -61,21 +61,20 @@ class Detail:
 class Seeds:
     """Gradients that come to a scan's outputs: leaf number -> that of the final state, of ys.
 
-    counted: (T, B) in order of computation, where a y that is a state as it stands is read as the
-    state is: by the loss that the gradient comes from, not by a layer above at the same step.
+    states: the part of those of ys that comes to a y as to a state, if it is one as it stands: from
+    the loss at a row's last output and from later steps, not from a layer above at the same step.
     """
 
     final: dict[int, Array] = field(default_factory=dict)
     ys: dict[int, Array] = field(default_factory=dict)
-    counted: Array | None = None
+    states: dict[int, Array] = field(default_factory=dict)
 
     def add(self, more: Seeds) -> None:
         """More gradients that come to the same outputs."""
-        for table, parts in ((self.final, more.final), (self.ys, more.ys)):
+        tables = self.final, self.ys, self.states
+        for table, parts in zip(tables, (more.final, more.ys, more.states), strict=True):
             for j, g in parts.items():
                 table[j] = table[j] + g if j in table else g
-        if more.counted is not None:
-            self.counted = more.counted if self.counted is None else self.counted | more.counted
 
 
 @dataclass
@@ -357,18 +356,17 @@ class Replay:
 
     def _count(self, seeds: Seeds, found: Carried) -> bool:
         """Adds what comes by a y that is a state; False where the parts of a sum are not known."""
-        if seeds.counted is None:
-            return True
-        for i, j in self.own_step.states_given_out():
-            if j not in seeds.ys:
+        for i, j in self.own_step.states_given_out() if seeds.states else ():
+            if j not in seeds.states:
                 continue
             table = found.norms.setdefault(i, np.zeros((self.steps, self.rows)))
-            for k, row in np.argwhere(seeds.counted):
-                g = seeds.ys[j][self.order[k], row]
+            read = seeds.states[j][self.order].reshape(self.steps, self.rows, -1)
+            for k, row in np.argwhere((read != 0).any(axis=2)):
+                g = read[k, row]
                 if table[k, row]:
                     if k != self.ends[row] or i not in seeds.final:
                         return False
-                    g = g + seeds.final[i][row]
+                    g = g + seeds.final[i][row].ravel()
                 table[k, row] = norm(g)
         return True
 
@@ -383,12 +381,10 @@ class Replay:
                 at_ys = [seeds.ys[j][t] if j in seeds.ys else None for j in range(ys)]
                 step = OneStep(self.cell, self.states[k], map_leaves(lambda x, t=t: x[t], self.xs))
                 arrived = list(now)
-                if seeds.counted is not None and seeds.counted[k].any():
-                    for i, j in self.own_step.states_given_out():
-                        g = at_ys[j] if j < ys else None
-                        if g is not None:
-                            g = np.where(_wide(seeds.counted[k], g), g, 0)
-                            arrived[i] = g if arrived[i] is None else arrived[i] + g
+                for i, j in self.own_step.states_given_out() if seeds.states else ():
+                    if j in seeds.states:
+                        g = seeds.states[j][t]
+                        arrived[i] = g if arrived[i] is None else arrived[i] + g
                 for i, g in enumerate(arrived):
                     self._note(found.norms, i, k, g)
                 now = step.back([*now, *at_ys])
@@ -479,11 +475,6 @@ class Names:
 def norm(g: Array) -> float:
     """Euclidean norm of a whole array; neither underflows nor overflows on the way."""
     return float(row_norms(np.ravel(g)[None])[0])
-
-
-def _wide(rows: Array, like: Array) -> Array:
-    """(B,) as (B, 1, ...), with as many axes as another array."""
-    return rows.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def _apart(t: Tensor) -> Tensor:

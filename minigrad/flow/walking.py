@@ -39,6 +39,7 @@ class Walk:
         self._axis = {id(r): r for group in groups for r in group}
         self._direct = {i: self._read_by_loss(r, reached) for i, r in self._axis.items()}
         seeds = self._last_outputs(groups)
+        last = {i: Seeds(dict(s.final), s.ys, dict(s.states)) for i, s in seeds.items()}
         recorded = {i: found for i, r in self._axis.items() if (found := _recorded(r))}
         if self.many or self._aside or len(recorded) < len(self._axis):
             self._walk(groups, seeds)
@@ -50,7 +51,8 @@ class Walk:
             if not self.many:
                 self.all[i] = self.alone[i]
             else:
-                self.all[i] = known or _replay(run).carried(_replay(run).arrivals)
+                known = known or _replay(run).carried(_replay(run).arrivals)
+                self.all[i] = _replay(run).with_outputs(last[i], known)
 
     def _last_outputs(self, groups: Sequence[Sequence[Run]]) -> dict[int, Seeds]:
         """What the loss reads last of each row, and nothing else."""
@@ -71,9 +73,8 @@ class Walk:
                 found = self.alone[id(run)] = _replay(run).carried(seeds[id(run)])
                 for source, slot, g in self._onwards(run, found):
                     if id(source) in self._axis:
-                        seeds[id(source)].add(
-                            _one(source, slot, g, source in self.wires.before(run))
-                        )
+                        later = source in self.wires.before(run)
+                        seeds[id(source)].add(_one(slot, g, later))
 
     # -- what the loss reads itself
 
@@ -85,7 +86,7 @@ class Walk:
             ends = {**self.wires.sources(reader.by_init), **self.wires.sources(reader.by_xs)}
             if not any(source is run for source, _ in ends.values()):
                 continue
-            self._aside |= id(reader) not in self._axis
+            self._aside |= id(reader) not in self._axis or self._fed_back(run, reader)
             if id(reader) not in self._walked:
                 self._walked[id(reader)] = _replay(reader).carried(_replay(reader).arrivals)
             for source, (what, j), g in self._onwards(reader, self._walked[id(reader)]):
@@ -94,6 +95,11 @@ class Walk:
                     if j in table:
                         table[j] = _less(table[j], g, 1 if what == "final" else 2)
         return Seeds(final, ys)
+
+    def _fed_back(self, run: Run, reader: Run) -> bool:
+        """Whether a run that goes on with the state reads an output as its input, too."""
+        slots = [what for r, (what, _) in self.wires.sources(reader.by_xs).values() if r is run]
+        return bool(slots) and run in self.wires.before(reader)
 
     def _onwards(self, run: Run, found: Carried) -> list[tuple[Run, Slot, Array]]:
         """(run, which of its outputs, gradient) for each that its inputs were computed from."""
@@ -131,14 +137,13 @@ class Walk:
     def _at(self, run: Run, last: Array, fresh: Array) -> Seeds:
         """What the loss reads of the run at the last step of these rows."""
         replay, direct = _replay(run), self._direct[id(run)]
-        counted = np.zeros((replay.steps, replay.rows), dtype=bool)
+        at_last = np.zeros((replay.steps, replay.rows), dtype=bool)
         rows = np.flatnonzero(fresh)
-        counted[last[rows], rows] = True
-        in_time = counted[np.argsort(replay.order)]
+        at_last[np.array(replay.order)[last[rows]], rows] = True
         at_end = fresh & (last == replay.ends)
-        ys = {j: np.where(_wide(in_time, g), g, 0) for j, g in direct.ys.items()}
+        ys = {j: np.where(_wide(at_last, g), g, 0) for j, g in direct.ys.items()}
         final = {j: np.where(_wide(at_end, g), g, 0) for j, g in direct.final.items()}
-        return Seeds(final, ys, counted)
+        return Seeds(final, ys, dict(ys))
 
 
 def _recorded(run: Run) -> Carried | None:
@@ -148,14 +153,12 @@ def _recorded(run: Run) -> Carried | None:
     return _replay(run).in_order(run.whole.record)
 
 
-def _one(source: Run, slot: Slot, g: Array, later: bool) -> Seeds:
+def _one(slot: Slot, g: Array, later: bool) -> Seeds:
     """What came to one output; later: from a run that comes behind it in time."""
     what, j = slot
     if what == "final":
         return Seeds(final={j: g})
-    replay = _replay(source)
-    counted = (g[replay.order] != 0).reshape(replay.steps, replay.rows, -1).any(axis=2)
-    return Seeds(ys={j: g}, counted=counted if later else None)
+    return Seeds(ys={j: g}, states={j: g} if later else {})
 
 
 def _less(whole: Array, part: Array, lead: int) -> Array:
