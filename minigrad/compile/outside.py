@@ -93,11 +93,11 @@ class Outside:
         """The same on arrays."""
         values = [*raw, *self.numbers]
         for op, places, params, _, inverse in self.steps:
-            inputs = [values[k] for k in places]
+            inputs = list(map(values.__getitem__, places))
             values.append(
                 inputs[0].transpose(params["axes"]) if inverse else _computed(op, inputs, params)
             )
-        return Made(values, [values[k] for k in self.places])
+        return Made(values, list(map(values.__getitem__, self.places)))
 
     def needs(self, raw: tuple[int, ...]) -> tuple[tuple[int, ...], list[int]]:
         """(which inputs of the program need a gradient, which inputs of each op, as bits)."""
@@ -139,7 +139,7 @@ class Outside:
             if last < self.first:
                 return totals
             step, total = self.steps[last - self.first], totals.pop(last)
-            inputs = [made.values[k] for k in step.places]
+            inputs = list(map(made.values.__getitem__, step.places))
             mask = masks[last - self.first]
             if step.inverse:
                 arrived = [(step.places[0], total.transpose(step.inverse))]

@@ -113,8 +113,13 @@ class Module:
 
     def members(self) -> Iterator[tuple[str, Parameter | Module]]:
         """(name, member) for the Parameters and Modules held here; `blocks.0` is in a list."""
+        found: list[tuple[str, Parameter | Module]] = []
         for name, value in vars(self).items():
-            yield from _held(name, value)
+            if isinstance(value, (Parameter, Module)):
+                found.append((name, value))
+            elif isinstance(value, (list, tuple, dict)):
+                found += _held(name, value)
+        return iter(found)
 
     def joined(self, name: str, below: str) -> str:
         """The full name of what the member `name` calls `below`."""
@@ -126,7 +131,7 @@ class Module:
         A module that holds itself, or one that holds it (`child.parent = self`), is not entered
         again: what it has is named from above.
         """
-        return _parameters_below(self, ())
+        return iter(_parameters_below(self, ()))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(name, parameter) of this module and all below, each parameter once."""
@@ -138,7 +143,7 @@ class Module:
 
     def parameters(self) -> Iterator[Parameter]:
         """Every parameter once, for an optimiser."""
-        return (parameter for _, parameter in self.named_parameters())
+        return iter([*{id(p): p for _, p in self.all_parameters()}.values()])
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, each once."""
@@ -172,7 +177,9 @@ class Module:
 
     def zero_grad(self) -> None:
         for parameter in self.parameters():
-            parameter.grad = None
+            if switches.jit is not None:
+                switches.jit.sets_gradient(parameter)
+            parameter._grad = None
 
     def to(self, dtype: Any) -> Module:
         """Makes every parameter float32 or float64 and drops gradients; returns the module."""
@@ -272,14 +279,16 @@ def _text(module: Module, above: tuple[Module, ...]) -> str:
     return "\n  ".join(lines)
 
 
-def _parameters_below(module: Module, above: tuple[Module, ...]) -> Iterator[tuple[str, Parameter]]:
-    above = (*above, module)
+def _parameters_below(module: Module, above: tuple[int, ...]) -> list[tuple[str, Parameter]]:
+    above = (*above, id(module))
+    found: list[tuple[str, Parameter]] = []  # no generators: an LSTM's step asks for them each time
     for name, member in module.members():
         if isinstance(member, Parameter):
-            yield name, member
-        elif not any(member is m for m in above):
+            found.append((name, member))
+        elif id(member) not in above:
             for below, parameter in _parameters_below(member, above):
-                yield module.joined(name, below), parameter
+                found.append((module.joined(name, below), parameter))
+    return found
 
 
 def _held(

@@ -17,7 +17,7 @@ from ..op import sample
 def _ints(values, what):
     values = tuple(values) if isinstance(values, (tuple, list)) else (values,)
     try:
-        return tuple(operator.index(v) for v in values)
+        return tuple(map(operator.index, values))
     except TypeError:
         raise ShapeError(f"{what}: expected integers, got {values}.") from None
 

@@ -1,8 +1,5 @@
 """A step of an optimiser as one call of a compiled loop over all its parameters.
 
-    fused = optimizer.prepared(gradients)     the arrays that will hold them; without, p.grad
-    fused.step()
-
 Where arrays lie is remembered from step to step, and compared with what is there each time: a
 parameter has another array after `p.data = ...` and Module.to, another state after
 load_state_dict, and mostly another gradient in every step.
@@ -12,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +31,7 @@ _bytes: Any = ctypes.c_char.from_buffer  # together the fastest way to an addres
 class _Row:
     """What is remembered of one parameter."""
 
-    __slots__ = ("gradient", "held", "matrix", "odd", "turned", "upright", "x")
+    __slots__ = ("held", "matrix", "odd", "turned", "upright", "x")
 
     def __init__(self) -> None:
         self.x: Any = _nothing  # its array, weakly: `.data` copies one that somebody else holds
@@ -44,7 +40,6 @@ class _Row:
         self.upright = True  # is it C-contiguous?
         self.matrix = False  # may its gradient lie transposed?
         self.turned: bool | None = None  # does it, in the table? None: it has none
-        self.gradient: Array | None = None  # that was given and is in the table
 
 
 def _nothing() -> None:
@@ -52,31 +47,21 @@ def _nothing() -> None:
 
 
 class FusedStep:
-    """`step()` moves every parameter that has a gradient. See Optimizer.prepared."""
+    """`step()` moves every parameter that has a gradient."""
 
-    def __init__(self, optimizer: Optimizer, gradients: Sequence[Array | None] | None = None):
-        self.optimizer, self.gradients = optimizer, gradients
-        if gradients is not None and len(gradients) != len(optimizer.params):
-            raise GradientError(
-                f"optimizer: {len(gradients)} gradients for {len(optimizer.params)} parameters; "
-                f"give an array for each, None for one that has no gradient."
-            )
+    def __init__(self, optimizer: Optimizer):
+        self.optimizer = optimizer
         self._begin(optimizer.formula())
-        if gradients is not None:
-            self._gather()
 
     def step(self) -> None:
-        table = self.fill()
-        table.function(*table.arguments)
+        self._fill()
+        self.table.function(*self.table.arguments)
         for x, g, state in self._odd:
             self.optimizer.update(x, g, state)
         self._copies.clear()
 
-    def fill(self) -> Table:
-        """Everything but the arithmetic of a step, which `function(*arguments)` of the table does.
-
-        It is the same table each time, unless a hyperparameter has changed the formula.
-        """
+    def _fill(self) -> None:
+        """Everything but the arithmetic."""
         lines = self.optimizer.formula()
         if lines != self._lines or len(self.optimizer.params) != len(self._rows):
             self._begin(lines)
@@ -94,7 +79,6 @@ class FusedStep:
             for i, _, state in moving:
                 self.table.numbers[i] = values[state["step"]]
         versions.edited(*arrays)
-        return self.table
 
     def _begin(self, lines: str) -> None:
         """A new table, where nothing is placed so far."""
@@ -107,7 +91,7 @@ class FusedStep:
 
     def _gather(self) -> list[tuple[int, Array, dict[str, Any]]]:
         """Brings the table up to date; (index, array, state) of the parameters that will move."""
-        optimizer, given, table, slots = self.optimizer, self.gradients, self.table, self._slots
+        optimizer, table, slots = self.optimizer, self.table, self._slots
         words, at = table.words, table.second - table.width
         self._copies: list[Array] = []  # of gradients, to which the table points
         self._odd: list[tuple[Array, Array, dict[str, Any]]] = []  # what has gaps
@@ -115,16 +99,12 @@ class FusedStep:
         for i, (p, state) in enumerate(zip(optimizer.params, optimizer.state, strict=True)):
             at += table.width
             row = self._rows[i]
-            if given is not None:
-                g = given[i]
-            else:
-                g = None if p._grad is None else p._grad._data
-            if g is None:
+            if p._grad is None:
                 if row.turned is not None:
                     table.clear(i)
                     row.turned = None
                 continue
-            x = p._data
+            g, x = p._grad._data, p._data
             known = row.x() is x
             for name, array in zip(slots, row.held):
                 known = known and state.get(name) is array
@@ -132,7 +112,7 @@ class FusedStep:
                 row = self._place(i, p, state)
                 x = p._data
             moving.append((i, x, state))
-            if g is row.gradient or not x.size:
+            if not x.size:
                 continue
             if g.dtype != x.dtype or g.shape != x.shape:
                 raise GradientError(
@@ -146,11 +126,6 @@ class FusedStep:
             turned = upright is not row.upright and not (upright and flags.farray)
             fits = (upright or flags.farray) and (not turned or row.matrix)
             if row.odd or not fits or id(owner) in self._owners:
-                if given is not None:
-                    raise GradientError(
-                        f"optimizer: parameter {i} or its gradient is not contiguous, or they "
-                        f"share memory; give gradients in arrays of their own."
-                    )
                 if row.odd:
                     self._odd.append((x, g, state))
                     continue
@@ -161,7 +136,6 @@ class FusedStep:
                 row.turned = turned
             else:
                 words[at] = _address(_bytes(g if upright else g.T))
-            row.gradient = g if given is not None else None
         return moving
 
     def _place(self, i: int, p: Tensor, state: dict[str, Any]) -> _Row:

@@ -10,7 +10,7 @@ them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -118,21 +118,6 @@ class Optimizer:
             vars(self)["_fused"] = fused
         else:
             self._one_by_one()
-
-    def prepared(self, gradients: Sequence[Array | None] | None = None) -> FusedStep:
-        """A step to be made often, `prepared().step()`: what only it has to find out, it remembers.
-
-        gradients: for each parameter the array that its gradient will be in, at every step, or None
-        if it will have none; without them it reads p.grad. They are contiguous, as they lie or
-        transposed, and of the parameters' dtypes; else GradientError is raised. The rate, step
-        counts, parameters and the state may change in between, and so may hyperparameters.
-        """
-        if not self._has_formula():
-            raise TypeError(
-                f"{type(self).__name__}.prepared: its update() is a function of Python; define "
-                f"formula() and numbers() instead."
-            )
-        return FusedStep(self, gradients)
 
     def _has_formula(self) -> bool:
         """Whether update() is that of the formula, and nobody's own."""

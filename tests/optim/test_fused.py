@@ -549,67 +549,10 @@ def test_an_optimizer_without_a_rule_says_so() -> None:
         type("Nothing", (optim.Optimizer,), {})([p], 0.1).step()
 
 
-# -- prepared --------------------------------------------------------------------------------------
-
-
-def test_a_prepared_step_reads_its_gradients_where_they_are_written(rng) -> None:
-    start = [rng.standard_normal((4, 3)), rng.standard_normal(5).astype(np.float32), np.ones(2)]
-    twin = Twin(optim.Adam, {"lr": 0.1}, adam, start)
-    given = [np.zeros((3, 4)).T, np.zeros(5, np.float32), None]
-    fused = twin.optimizer.prepared(given)
-    schedule = optim.ExponentialLR(twin.optimizer, 0.9)
-    for k in range(6):
-        for array in given[:2]:
-            array[...] = rng.standard_normal(array.shape)
-        if k == 2:
-            new_data(twin)
-        if k == 3:  # a checkpoint
-            twin.optimizer.load_state_dict(twin.optimizer.state_dict())
-        if k == 4:
-            twin.optimizer.weight_decay = 0.5
-        if k == 5:
-            given[1] = given[1] + 1
-        fused.step()
-        twin.follow([None if g is None else g.copy() for g in given])
-        schedule.step()
-
-
-def test_the_table_of_a_prepared_step_stays_the_same_and_runs_when_filled(rng) -> None:
-    twin = Twin(optim.Adam, {"lr": 0.1}, adam, [rng.standard_normal(5)])
-    given = [np.zeros(5)]
-    fused = twin.optimizer.prepared(given)
-    table = fused.table
-    function, arguments = table.function, table.arguments
-    for _ in range(3):
-        given[0][:] = rng.standard_normal(5)
-        assert fused.fill() is table
-        function(*arguments)
-        twin.follow([given[0].copy()])
-
-
-@pytest.mark.parametrize(("given", "message"), [
-    ([np.zeros(5)[::2], None], "not contiguous"),
-    ([np.zeros(3)], "1 gradients for 2 parameters"),
-    ([np.zeros(4), None], r"parameter 0 is float64\[4\]; expected float64\[3\]"),
-    ([np.zeros(3, np.float32), None], "is float32"),
-])  # fmt: skip
-def test_gradients_that_a_prepared_step_cannot_read_are_refused_at_once(given, message) -> None:
-    optimizer = optim.SGD([leaf(np.ones(3)), leaf(np.ones(2))])
-    with pytest.raises(mg.GradientError, match=message):
-        optimizer.prepared(given)
-
-
-def test_an_update_of_ones_own_cannot_be_prepared() -> None:
-    for kind in (Signs, Doubled):
-        with pytest.raises(TypeError, match=rf"{kind.__name__}.prepared: its update\(\)"):
-            kind([leaf([1.0])], lr=0.1).prepared()
-
-
 @pytest.mark.needs_jit
 def test_a_step_takes_ten_python_calls_at_most(rng) -> None:
     params = [leaf(rng.standard_normal((4, 3)).astype(np.float32)) for _ in range(8)]
     optimizer = optim.Adam(params)
-    fused = optimizer.prepared([np.ones((4, 3), np.float32) for _ in params])
 
     def step() -> None:
         optimizer.zero_grad()
@@ -619,7 +562,7 @@ def test_a_step_takes_ten_python_calls_at_most(rng) -> None:
         optimizer.step()
 
     g = mg.tensor(np.ones((4, 3), np.float32))
-    for run, most in ((step, 22), (optimizer.step, 10), (fused.step, 8)):
+    for run, most in ((step, 22), (optimizer.step, 10)):
         run()
         assert calls(run) <= most
 
