@@ -23,6 +23,7 @@ from .stretch import Stretch
 
 Array = np.ndarray
 ROUNDING = 1e3  # epsilons by which sums of the same gradients in another order may differ
+HOW_TO_TELL = "use mg.scan or a layer of mg.nn for the loop, or a loss at the last step alone"
 Tap = tuple[Any, int]  # (place of a state, t)
 
 
@@ -48,9 +49,16 @@ class Apart:
         self._told: set[Tap] = set()
 
     @property
-    def told(self) -> bool:
-        """Whether `carried` is all that the steps carry."""
-        return not self.again and not (self.many and self.untapped)
+    def untold(self) -> str:
+        """Why `carried` may not be all that the steps carry; "" if it is."""
+        if self.again:
+            return f"several backward passes came to a loop written by hand; {HOW_TO_TELL}"
+        if self.many and self.untapped:
+            return (
+                f"gradient enters at many steps of a loop written by hand, which carries more than "
+                f"its tapped states; tap them all, or {HOW_TO_TELL}"
+            )
+        return ""
 
     def tapped(self, tap: Tap, position: int) -> None:
         if tap[1] not in self._steps:

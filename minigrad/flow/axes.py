@@ -74,6 +74,16 @@ class Wires:
         earlier = set(map(id, self.before(run)))
         return [r for r in dict.fromkeys(linked) if id(r) not in earlier and _size(r) == _size(run)]
 
+    def _behind(self, run: Run, others: Sequence[Run]) -> bool:
+        """Whether its state comes from that of one of them."""
+        met: dict[Run, None] = {}
+        todo = self.before(run)
+        while todo:
+            if (earlier := todo.pop()) not in met:
+                met[earlier] = None
+                todo += self.before(earlier)
+        return any(other in met for other in others)
+
     def chains(self, runs: Sequence[Run]) -> list[list[list[Run]]]:
         """The time axes: groups of runs that move along together, one group after the other."""
         group: dict[int, list[Run]] = {id(r): [r] for r in runs}
@@ -81,6 +91,10 @@ class Wires:
             for lower in self.below(run):
                 if id(lower) in group and _way(lower) == _way(run):
                     _join(group, lower, run)
+        for side in _side_by_side(runs):
+            for other in side[1:]:
+                if not self._behind(other, side):
+                    _join(group, side[0], other)
         groups = list({id(g): g for g in group.values()}.values())
         earlier = {
             id(g): _others(g, [group[id(b)] for r in g for b in self.before(r) if id(b) in group])
@@ -104,6 +118,17 @@ def _positions(what: str, tensors: Sequence[Any]) -> dict[int, list[Slot]]:
 
 def _values(array: Array) -> tuple[Any, ...]:
     return array.shape, array.dtype.char, hash(array.tobytes())
+
+
+def _side_by_side(runs: Sequence[Run]) -> list[list[Run]]:
+    """The first calls of different layers that read the very same inputs, in the same direction."""
+    found: dict[Any, dict[Any, Run]] = {}
+    for run in runs:
+        assert run.replay is not None
+        x = leaves(run.replay.xs)[0]._data
+        read = x.__array_interface__["data"][0], x.shape, x.strides, _way(run)
+        found.setdefault(read, {}).setdefault((run.scope, id(run.owner)), run)
+    return [list(side.values()) for side in found.values()]
 
 
 def _size(run: Run) -> tuple[int, int]:

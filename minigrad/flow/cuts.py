@@ -103,6 +103,14 @@ class Depth:
             reason = f"grows in depth, {between}: x{self.ratio:.1e} of it arrives"
         return Verdict(kind, reason, self.ratio, 1, where="depth")
 
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "upper": self.upper, "lower": self.lower, "arrived_upper": self.arrived_upper,
+            "arrived_lower": self.arrived_lower, "ratio": self.ratio,
+            "verdict": self.verdict.to_dict(),
+        }  # fmt: skip
+
 
 def _layer(path: str) -> str:
     """`layer 2` for a path that ends in l2; else the path."""
@@ -185,7 +193,8 @@ class Measured:
 
     alone, all: (parts, T, B), norms at each part of S_t, of the last output that the loss reads,
     and of all. real, begins: (T, B), see `aligned`. many: whether the loss reads more than one
-    step of a row. told: whether `alone` is known. windowed: whether the loop was cut into windows.
+    step of a row. untold: why `alone` is not known, if it is not. windowed: whether the loop was
+    cut into windows.
     """
 
     name: str
@@ -195,7 +204,7 @@ class Measured:
     real: Array
     begins: Array | None = None
     many: bool = False
-    told: bool = True
+    untold: str = ""
     windowed: bool = False
     tiny: float = 0.0
 
@@ -225,8 +234,8 @@ class Measured:
         return [f"{path}:{state}" if several else state for path, state in self.labels]
 
     def _judged(self, profile: Array, thresholds: Thresholds) -> Verdict:
-        if not self.told:
-            return cannot_tell(profile)
+        if self.untold:
+            return cannot_tell(profile, self.untold)
         verdict = judge(profile, thresholds, self.tiny)
         window = len(profile) - int(np.argmax(profile[::-1] != 0)) if profile.any() else 0
         if not self.windowed or not 0 < window < len(profile):
@@ -253,14 +262,8 @@ def far_end(profile: Array, by_part: Array, names: Sequence[str]) -> dict[str, f
     return {name: float(share) for name, share in zip(names, mean, strict=True)}
 
 
-HOW_TO_TELL = "use mg.scan or a layer of mg.nn for the loop, or a loss at the last step alone"
-
-
-def cannot_tell(profile: Array) -> Verdict:
-    """Of a loop written by hand, where the gradient that is carried is not known."""
+def cannot_tell(profile: Array, why: str) -> Verdict:
+    """Of a loop where the gradient that is carried is not known."""
     ratio = float(profile[-1] / profile[0]) if profile.size and profile[0] else math.nan
-    why = (
-        "cannot be told from here: gradient enters at many steps, and the loop was written by "
-        f"hand; {HOW_TO_TELL}"
-    )
-    return Verdict("undecided", why, ratio, max(profile.size - 1, 0))
+    steps = max(profile.size - 1, 0)
+    return Verdict("undecided", f"cannot be told from here: {why}", ratio, steps)

@@ -78,8 +78,8 @@ class LayerFlow:
     nonfinite: name -> how many NaN and Inf. heard: gradients that came step by step (a tape).
     scope: the path without numbers of calls. wants: whether it ran where gradients are recorded.
     arrived: whether any gradient came back to it. last_alone: gives norms as in per_sample of the
-    last output that the loss reads alone, {} where it reads no other. told: whether it can be told
-    what the steps carry.
+    last output that the loss reads alone, {} where it reads no other. untold: says why it
+    cannot be told what the steps carry, "" if it can.
 
     What follows is computed when it is read, by running the layer again (see replay.py); it needs a
     layer of `mg.nn` or `mg.scan`, and FlowError says so where a loop was written by hand:
@@ -101,7 +101,7 @@ class LayerFlow:
     wants: bool = True
     arrived: bool = True
     last_alone: Callable[[], Mapping[str, Array]] = field(default=dict, repr=False)
-    told: Callable[[], bool] = field(default=lambda: True, repr=False)
+    untold: Callable[[], str] = field(default=str, repr=False)
 
     @property
     def forward_only(self) -> bool:
@@ -283,7 +283,9 @@ class LayerFlow:
             why = "no gradient arrived" if self.wants else "it ran under no_grad"
             return Verdict("none", f"{FORWARD_ONLY}, {why}", np.nan, 0)
         profile = self.profile(name)
-        return judge(profile, self.thresholds, self.tiny) if self.told() else cannot_tell(profile)
+        if why := self.untold():
+            return cannot_tell(profile, why)
+        return judge(profile, self.thresholds, self.tiny)
 
     @property
     def verdict(self) -> Verdict:

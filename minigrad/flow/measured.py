@@ -59,14 +59,18 @@ class Net:
             if any(run is r for group in groups for r in group):
                 walk = self.walk(k)
                 return walk.alone[id(run)].taps if walk.many else {}
-        if run in self.by_hand and run.apart.many and self.told(path):
+        if run in self.by_hand and run.apart.many and not self.untold(path):
             return run.apart_norms(run.apart.alone, self.layers[path])
         return {}
 
-    def told(self, path: str) -> bool:
-        """Whether what the steps carry is known."""
+    def untold(self, path: str) -> str:
+        """Why it is not known what the steps carry; "" if it is."""
         run = self.runs[path]
-        return run not in self.by_hand or (run.whole is None and run.apart.told)
+        if run not in self.by_hand:
+            return ""
+        if run.whole is None:
+            return run.apart.untold
+        return "record() was told replay=False, so whether the loss reads many steps is not known"
 
     @cached_property
     def cuts(self) -> list[Cut]:
@@ -105,7 +109,7 @@ class Net:
         measured = Measured(
             _name(list(dict.fromkeys(own))), labels, alone, everything,
             np.concatenate([r.real for r in replays]), np.concatenate([r.begins for r in replays]),
-            walk.many, walk.told, self._windowed(every), max(self.layers[p].tiny for p in own),
+            walk.many, walk.untold, self._windowed(every), max(self.layers[p].tiny for p in own),
         )  # fmt: skip
         return measured.cut(self.thresholds, self._explained(own))
 
@@ -122,15 +126,15 @@ class Net:
     def _by_hand(self, run: Run) -> Cut:
         path = self.paths[id(run)]
         layer = self.layers[path]
-        names, told = list(layer.norms), self.told(path)
+        names, untold = list(layer.norms), self.untold(path)
         everything = np.array([layer.per_sample[name] for name in names])
         alone = everything
-        if told:
+        if not untold:
             found = run.apart_norms(run.apart.carried, layer)
             alone = np.array([found[name] for name in names])
         measured = Measured(
             path, [(path, name) for name in names], alone, everything,
-            np.ones(everything.shape[1:], bool), None, run.apart.many, told, tiny=layer.tiny,
+            np.ones(everything.shape[1:], bool), None, run.apart.many, untold, tiny=layer.tiny,
         )  # fmt: skip
         return measured.cut(self.thresholds, self._explained([path]))
 

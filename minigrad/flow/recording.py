@@ -300,8 +300,12 @@ class Recording(Mapping[str, LayerFlow]):
         return f"<Recording of {', '.join(named) or 'nothing yet'}{missing}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """path -> LayerFlow.to_dict(); and "missing", a list of sentences, where something is."""
+        """path -> LayerFlow.to_dict(); "cuts" and "depth"; and "missing", a list of sentences."""
         found: dict[str, Any] = {path: layer.to_dict() for path, layer in self.layers.items()}
+        found |= {
+            "cuts": [c.to_dict() for c in self.cuts],
+            "depth": [d.to_dict() for d in self.depth],
+        }
         return found | ({"missing": missing} if (missing := self.missing) else {})
 
     def _named(self) -> dict[str, Run]:
@@ -395,7 +399,7 @@ class Recording(Mapping[str, LayerFlow]):
             wants=any(step.wants for step in every),
             arrived=again or any(step.arrived for step in every),
             last_alone=lambda: self.net.last_alone(path),
-            told=lambda: self.net.told(path),
+            untold=lambda: self.net.untold(path),
         )
 
 

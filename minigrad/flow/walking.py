@@ -25,13 +25,13 @@ class Walk:
     """Along the groups of one axis, from its end.
 
     alone: id of a run -> what comes to its states from the last output alone; all: from everything
-    that the loss reads. many: whether it reads more than one step of a row. told: whether all the
-    ways between the runs could be walked.
+    that the loss reads. many: whether it reads more than one step of a row. untold: why `alone` may
+    lack something, "" if it does not.
     """
 
     def __init__(self, groups: Sequence[Sequence[Run]], reached: Sequence[Run], wires: Wires):
         self.wires = wires
-        self.told, self.many = True, False
+        self.untold, self.many = "", False
         self.alone: dict[int, Carried] = {}
         self.all: dict[int, Carried] = {}
         self._aside = False  # whether runs of other axes read those of this one
@@ -107,7 +107,8 @@ class Walk:
         for way, parts in ((run.by_init, found.init), (run.by_xs, found.xs)):
             if way is None:
                 continue
-            self.told &= not way.opaque
+            if way.opaque:
+                self.untold = "between its layers runs a scan that taps nothing; tap its states"
             what = "init" if way is run.by_init else "xs"
             seeds: dict[int, Array] = {}
             for p in way.starts:

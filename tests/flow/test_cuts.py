@@ -18,7 +18,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.flow.cuts import HOW_TO_TELL, Measured, aligned
+from minigrad.flow.apart import HOW_TO_TELL
+from minigrad.flow.cuts import Measured, aligned
 
 Array = np.ndarray
 Step = Callable[[Array, Array], tuple[Array, Array]]
@@ -326,11 +327,12 @@ def test_windows_that_pass_the_state_on_are_one_axis(size: int, often: bool, mod
 
 def test_an_encoder_and_a_decoder_are_one_axis() -> None:
     encoder, decoder, xs = made("RNN"), made("RNN", seed=5), inputs(5)
+    read = mg.tensor(xs)  # by both, which are not side by side for that
     with mg.flow.record() as rec:
         with mg.scope("encoder"):
-            _, h = encoder(xs)
+            _, h = encoder(read)
         with mg.scope("decoder"):
-            ys, _ = decoder(xs, h)
+            ys, _ = decoder(read, h)
         (ys**2).sum().backward()
     (cut,) = rec.cuts
     first, second = rnn_step(encoder, 0), rnn_step(decoder, 0)
@@ -402,6 +404,25 @@ def test_calls_that_have_nothing_to_do_with_each_other_are_axes_of_their_own() -
         (_, (a, _)), (_, (b, _)) = layer(inputs(9)), layer(inputs(4, seed=2))
         ((a - b) ** 2).sum().backward()
     assert [len(cut.profile) for cut in rec.cuts] == [9, 4]
+
+
+def test_layers_side_by_side_on_one_input_are_one_state() -> None:
+    """One forgets at once; the other keeps everything, so the net does."""
+    x, kept = mg.tensor(np.ones((40, 2, 3))), {}
+    for name, keep in (("forgets", 0.0), ("keeps", 1.0)):
+        layer = kept[name] = nn.RNN(3, 3, nonlinearity="relu", dtype=np.float64)
+        for p in layer.parameters():
+            p.data = np.zeros(p.shape)
+        layer.weight_ih_l0.data, layer.weight_hh_l0.data = np.eye(3), keep * np.eye(3)
+    with mg.flow.record() as rec:
+        both = []
+        for name, layer in kept.items():
+            with mg.scope(name):
+                both.append(layer(x)[0][-1])
+        mg.concatenate(both, axis=1).sum().backward()
+    (cut,) = rec.cuts
+    assert (rec.verdict.kind, len(cut.labels)) == ("healthy", 2)
+    assert rec.verdict.path == {"forgets/rnn/l0/fwd:h": 0.0, "keeps/rnn/l0/fwd:h": 1.0}
 
 
 # -- what lies between layers ---------------------------------------------------------------------
@@ -552,6 +573,7 @@ def test_a_second_backward_pass_over_a_loop_by_hand_cannot_be_told() -> None:
         h.sum().backward(retain_graph=True)
         h.sum().backward()
     assert rec.verdict.kind == "undecided"
+    assert "several backward passes" in rec.verdict.reason
 
 
 def test_a_loop_by_hand_over_a_memory_that_it_does_not_carry_is_told() -> None:
