@@ -39,7 +39,7 @@ def reason(layer: LayerFlow) -> str:
     if (sigma := stretch(layer)) is not None:
         parts.append(f"largest singular value of a step's Jacobian {sigma:.3g}")
     if layer.read_at_many_steps:
-        parts.append("of the last output alone, as the loss reads many")
+        parts.append("of the last output alone, as many are read")
     return ", ".join(parts)
 
 

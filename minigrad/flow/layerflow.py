@@ -12,7 +12,7 @@ import numpy as np
 from ..norms import row_norms
 from . import weights
 from .advising import advice, reason
-from .cuts import aligned, cannot_tell
+from .cuts import Cut, aligned, cannot_tell
 from .replay import FlowError, Replay
 from .verdict import Thresholds, Verdict, judge
 
@@ -78,8 +78,8 @@ class LayerFlow:
     nonfinite: name -> how many NaN and Inf. heard: gradients that came step by step (a tape).
     scope: the path without numbers of calls. wants: whether it ran where gradients are recorded.
     arrived: whether any gradient came back to it. last_alone: gives norms as in per_sample of the
-    last output that the loss reads alone, {} where it reads no other. untold: says why it
-    cannot be told what the steps carry, "" if it can.
+    last output that is read, alone; {} where no other is. untold: says why it
+    cannot be told what the steps carry, "" if it can. cut: gives that through all its states.
 
     What follows is computed when it is read, by running the layer again (see replay.py); it needs a
     layer of `mg.nn` or `mg.scan`, and FlowError says so where a loop was written by hand:
@@ -102,6 +102,7 @@ class LayerFlow:
     arrived: bool = True
     last_alone: Callable[[], Mapping[str, Array]] = field(default=dict, repr=False)
     untold: Callable[[], str] = field(default=str, repr=False)
+    cut: Callable[[], Cut] | None = field(default=None, repr=False)
 
     @property
     def forward_only(self) -> bool:
@@ -122,9 +123,9 @@ class LayerFlow:
         """|dL/d(name_t)| by lag, (lags,): how the gradient travels back from the loss.
 
         Lag 0 is a row's last step, in order of computation, that a gradient reached; padding is
-        none. Where the loss reads many steps, `norms` are sums of all that comes from later, which
-        hide whether any of it has come far; then the profile is that of the net's last output
-        alone, as if the loss read nothing else (see walking.py).
+        none. Where the loss or a layer above reads many steps, `norms` are sums of all that comes
+        from later, which hide whether any of it has come far; then the profile is that of the
+        layer's last output alone, as if nothing else were read (see walking.py).
         """
         rows = self._alone.get(name, self.per_sample.get(name, self.norms[name][:, None]))
         real, begins = np.ones(rows.shape, dtype=bool), None
@@ -134,7 +135,7 @@ class LayerFlow:
 
     @property
     def read_at_many_steps(self) -> bool:
-        """Whether the loss reads more than one step of a row (False where that is not known)."""
+        """Whether gradients come in at more than one step of a row (False where not known)."""
         return bool(self._alone)
 
     @cached_property
@@ -287,9 +288,11 @@ class LayerFlow:
             return cannot_tell(profile, why)
         return judge(profile, self.thresholds, self.tiny)
 
-    @property
+    @cached_property
     def verdict(self) -> Verdict:
-        """That of the hidden state (or of the first state, if none is called h)."""
+        """On all that its states carry together (see cuts.py); of which `verdicts` are parts."""
+        if self.arrived and self.cut is not None:
+            return self.cut().verdict
         verdicts = self.verdicts
         return verdicts.get("h") or next(iter(verdicts.values()))
 

@@ -14,9 +14,9 @@ from .axes import Wires
 from .cuts import Cut, Depth, Measured
 from .heard import Run
 from .places import both_directions
-from .replay import Replay, norm
+from .replay import Carried, Replay, norm
 from .verdict import Thresholds, Verdict
-from .walking import Walk
+from .walking import Walk, own_last
 
 if TYPE_CHECKING:
     from .layerflow import LayerFlow
@@ -42,6 +42,7 @@ class Net:
         self.by_hand = [run for run in there if run not in self.again]
         self.axes = wires.chains(self.again)
         self._walks: dict[int, Walk] = {}
+        self._own: dict[int, tuple[Carried, bool]] = {}
 
     def walk(self, k: int) -> Walk:
         """Along the k-th axis."""
@@ -50,15 +51,15 @@ class Net:
         return self._walks[k]
 
     def last_alone(self, path: str) -> Mapping[str, Array]:
-        """name -> |dL/d(tapped state)| (T, B) of the last output alone, in order of computation.
+        """name -> |dL/d(tapped state)| (T, B) of the run's last output alone.
 
-        Empty where the loss reads nothing else, or where it cannot be told.
+        The last that the loss or a layer above reads. Empty where nothing else is read, or where it
+        cannot be told.
         """
         run = self.runs[path]
-        for k, groups in enumerate(self.axes):
-            if any(run is r for group in groups for r in group):
-                walk = self.walk(k)
-                return walk.alone[id(run)].taps if walk.many else {}
+        if run in self.again:
+            found, many = self._own_last(run)
+            return found.taps if many else {}
         if run in self.by_hand and run.apart.many and not self.untold(path):
             return run.apart_norms(run.apart.alone, self.layers[path])
         return {}
@@ -71,6 +72,27 @@ class Net:
         if run.whole is None:
             return run.apart.untold
         return "record() was told replay=False, so whether the loss reads many steps is not known"
+
+    def _own_last(self, run: Run) -> tuple[Carried, bool]:
+        if id(run) not in self._own:
+            self._own[id(run)] = own_last(run)
+        return self._own[id(run)]
+
+    def cut_of(self, path: str) -> Cut:
+        """Through the states of one run alone, from its own last output."""
+        run = self.runs[path]
+        if run in self.by_hand:
+            return self._by_hand(run)
+        replay, (found, many) = _replay(run), self._own_last(run)
+        names = replay.state_names
+        alone = np.zeros((len(names), replay.steps, replay.rows))
+        for k, norms in found.norms.items():
+            alone[k] = norms
+        measured = Measured(
+            path, [(path, name) for name in names], alone, alone, replay.real, replay.begins, many,
+            windowed=replay.truncate is not None, tiny=self.layers[path].tiny,
+        )  # fmt: skip
+        return measured.cut(self.thresholds, self._explained([path]))
 
     @cached_property
     def cuts(self) -> list[Cut]:

@@ -400,6 +400,7 @@ class Recording(Mapping[str, LayerFlow]):
             arrived=again or any(step.arrived for step in every),
             last_alone=lambda: self.net.last_alone(path),
             untold=lambda: self.net.untold(path),
+            cut=lambda: self.net.cut_of(path),
         )
 
 

@@ -8,7 +8,7 @@ outputs of the runs below, and through those; and from first states on to the ru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -59,11 +59,11 @@ class Walk:
         seeds: dict[int, Seeds] = {}
         entered = np.zeros(_replay(groups[-1][0]).rows, dtype=bool)
         for group in reversed(groups):
-            last, often = self._last_read(group)
+            last, often = _last_read(group, self._direct)
             self.many |= bool(often.any() or (entered & (last >= 0)).any())
             fresh = ~entered & (last >= 0)
             for run in group:
-                seeds[id(run)] = self._at(run, last, fresh)
+                seeds[id(run)] = _at(run, self._direct[id(run)], last, fresh)
             entered |= fresh
         return seeds
 
@@ -119,32 +119,47 @@ class Walk:
             arrived += [(*sources[p], g) for p, g in way.pull(seeds).items() if p in sources]
         return arrived
 
-    def _last_read(self, group: Sequence[Run]) -> tuple[Array, Array]:
-        """The last step, in order of computation, that the loss reads of each row, -1 for none;
-        and whether it reads others, too.
-        """
-        found = np.zeros_like(_replay(group[0]).real)
-        for run in group:
-            replay, seeds = _replay(run), self._direct[id(run)]
-            for g in seeds.ys.values():
-                came = (g[replay.order] != 0).reshape(replay.steps, replay.rows, -1).any(axis=2)
-                found |= came & replay.real
-            for g in seeds.final.values():
-                rows = (g != 0).reshape(replay.rows, -1).any(axis=1) & replay.ends_seen
-                found[replay.ends[rows], np.flatnonzero(rows)] = True
-        last = np.where(found.any(axis=0), len(found) - 1 - np.argmax(found[::-1], axis=0), -1)
-        return last, found.sum(axis=0) > 1
 
-    def _at(self, run: Run, last: Array, fresh: Array) -> Seeds:
-        """What the loss reads of the run at the last step of these rows."""
-        replay, direct = _replay(run), self._direct[id(run)]
-        at_last = np.zeros((replay.steps, replay.rows), dtype=bool)
-        rows = np.flatnonzero(fresh)
-        at_last[np.array(replay.order)[last[rows]], rows] = True
-        at_end = fresh & (last == replay.ends)
-        ys = {j: np.where(_wide(at_last, g), g, 0) for j, g in direct.ys.items()}
-        final = {j: np.where(_wide(at_end, g), g, 0) for j, g in direct.final.items()}
-        return Seeds(final, ys, dict(ys))
+def own_last(run: Run) -> tuple[Carried, bool]:
+    """What the last gradient that came to a run's outputs brings to its states by itself; and
+    whether others came to earlier steps of a row.
+    """
+    replay = _replay(run)
+    last, often = _last_read([run], {id(run): replay.arrivals})
+    seeds, many = _at(run, replay.arrivals, last, last >= 0), bool(often.any())
+    recorded = None if many else _recorded(run)
+    if recorded is None:
+        return replay.carried(seeds), many
+    return replay.with_outputs(seeds, recorded), many
+
+
+def _last_read(group: Sequence[Run], seeds: Mapping[int, Seeds]) -> tuple[Array, Array]:
+    """The last step, in order of computation, at which one came to each row, -1 for none; and
+    whether others did.
+    """
+    found = np.zeros_like(_replay(group[0]).real)
+    for run in group:
+        replay, came = _replay(run), seeds[id(run)]
+        for g in came.ys.values():
+            steps = (g[replay.order] != 0).reshape(replay.steps, replay.rows, -1).any(axis=2)
+            found |= steps & replay.real
+        for g in came.final.values():
+            rows = (g != 0).reshape(replay.rows, -1).any(axis=1) & replay.ends_seen
+            found[replay.ends[rows], np.flatnonzero(rows)] = True
+    last = np.where(found.any(axis=0), len(found) - 1 - np.argmax(found[::-1], axis=0), -1)
+    return last, found.sum(axis=0) > 1
+
+
+def _at(run: Run, seeds: Seeds, last: Array, chosen: Array) -> Seeds:
+    """What came at the last step of these rows."""
+    replay = _replay(run)
+    at_last = np.zeros((replay.steps, replay.rows), dtype=bool)
+    rows = np.flatnonzero(chosen)
+    at_last[np.array(replay.order)[last[rows]], rows] = True
+    at_end = chosen & (last == replay.ends)
+    ys = {j: np.where(_wide(at_last, g), g, 0) for j, g in seeds.ys.items()}
+    final = {j: np.where(_wide(at_end, g), g, 0) for j, g in seeds.final.items()}
+    return Seeds(final, ys, dict(ys))
 
 
 def _recorded(run: Run) -> Carried | None:

@@ -169,10 +169,25 @@ def test_a_loss_at_every_step_is_judged_by_its_last_output_through_all_layers(
     np.testing.assert_allclose(cut.profile, total(reference(layer, xs)), rtol=1e-10)
     assert (cut.summed[2:] > cut.profile[2:]).all()
     assert "the last output alone" in cut.verdict.reason
-    with mg.flow.record() as once:
-        (layer(xs)[0][-1] ** 2).sum().backward()
-    for path, flow in rec.items():  # the layers beneath show the same net output
-        np.testing.assert_allclose(flow.profile("h"), once[path].profile("h"), rtol=1e-10)
+
+
+def test_a_layer_of_a_stack_is_judged_by_its_own_last_output() -> None:
+    """h_t = h_{t-1}/2 + x_t in each: the layer above reads all steps of the one below."""
+    net = nn.RNN(1, 1, num_layers=2, nonlinearity="relu", dtype=np.float64)
+    for p in net.parameters():
+        p.data = np.zeros(p.shape)
+    for k in range(2):
+        getattr(net, f"weight_ih_l{k}").data = np.ones((1, 1))
+        getattr(net, f"weight_hh_l{k}").data = np.full((1, 1), 0.5)
+    with mg.flow.record() as rec:
+        net(np.ones((30, 1, 1)))[0][-1].sum().backward()
+    lags = np.arange(30)
+    for flow in rec.values():
+        np.testing.assert_allclose(flow.profile(), 0.5**lags, rtol=1e-12)
+    np.testing.assert_allclose(  # but the net's state holds (lag + 1) paths of that length
+        rec["rnn/l0/fwd"].norms["h"][::-1], (lags + 1) * 0.5**lags, rtol=1e-12
+    )
+    np.testing.assert_allclose(rec.cuts[0].profile, np.hypot(1, lags) * 0.5**lags, rtol=1e-12)
 
 
 def test_the_last_state_and_the_last_output_are_one_loss() -> None:
