@@ -61,7 +61,7 @@ def test_decay_draws_the_profile_and_the_line_that_was_fitted() -> None:
     layer = next(iter(recorded().values()))
     figure = decay(layer)
     (ax,) = figure.axes
-    profile, fit = layer.profile(), layer.verdict.fit
+    profile, fit = layer.profile(), layer.verdicts["h"].fit
     curve, line = ax.lines[:2]
     np.testing.assert_array_equal(curve.get_xdata(), np.arange(profile.size))
     np.testing.assert_allclose(curve.get_ydata(), profile)
@@ -69,7 +69,7 @@ def test_decay_draws_the_profile_and_the_line_that_was_fitted() -> None:
     np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-9)
     assert ax.get_yscale() == "log"
     label = ax.get_legend().get_texts()[0].get_text()
-    assert layer.verdict.kind in label
+    assert layer.verdicts["h"].kind in label
     assert f"{fit.rate:.3g} per step" in label
     band = ax.collections[0].get_paths()[0].vertices
     at_middle = [y for x, y in band if x == 0]
