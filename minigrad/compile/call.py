@@ -30,18 +30,22 @@ Array = np.ndarray
 
 
 class Ran:
-    """What is known of a call once it has run.
-
-    record: the taps. tellers: whom to tell that norms of gradients have arrived. backward: the loop
-    of BPTT, once it has run. many: how many scans ran side by side.
-    """
+    """Which loops a call ran: forward, and BPTT once it has run. many: scans side by side."""
 
     backward: Any = None
-    tellers: Sequence[Callable[[], None]] = ()
     many: int = 1
 
     def __init__(self, kernel: Forward):
         self.kernel = kernel
+
+
+class Heard:
+    """What a call shows of its steps. tellers: whom to tell that norms of gradients have arrived.
+
+    Apart from Ran, which explain() keeps: those who listen may hold the layer that keeps it.
+    """
+
+    tellers: Sequence[Callable[[], None]] = ()
 
     @cached_property
     def record(self) -> Record:
@@ -103,7 +107,7 @@ class Run:
             self.at = arranged(compiled, self.arrays, steps, rows, reverse, inner, shown)
         else:
             self.at = PackedRun(compiled, self.arrays, packing, inner)
-        self.ran = Ran(self.at.loop)
+        self.ran, self.heard = Ran(self.at.loop), Heard()
 
     def arrange(self, many: int) -> Arrangement:
         """For a run beside others, `many` in all."""
@@ -131,7 +135,7 @@ class Run:
         """The node of what has run, None where nothing is recorded; and the arrays it gives."""
         if isinstance(run, Prepared):
             for name in run.at.taps:
-                self.ran.record.values[name] = readable(run.tap(name))  # BPTT may read them
+                self.heard.record.values[name] = readable(run.tap(name))  # BPTT may read them
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
@@ -140,7 +144,8 @@ class Run:
             return None, made
         params = {
             "compiled": self.compiled, "steps": self.steps, "rows": self.rows,
-            "reverse": self.reverse, "shown": self.shown, "ran": self.ran, "packing": self.packing,
+            "reverse": self.reverse, "shown": self.shown, "packing": self.packing, "ran": self.ran,
+            "heard": self.heard,
         }  # fmt: skip
         arrays = [*self.arrays, *run.owners()] if self.needs else self.arrays
         if self.outside is not None and self.made is not None:
@@ -158,12 +163,12 @@ class Run:
 
     def _arrival(self, name: str) -> Callable[[Tensor], None]:
         """A hook that notes the norms of the gradient of a whole sequence."""
-        ran, shape = self.ran, (self.steps, self.rows)
+        heard, shape = self.heard, (self.steps, self.rows)
 
         def arrived(g: Tensor) -> None:
             flat = g._data.reshape(shape[0] * shape[1], -1)
-            ran.record.gradients[name] = row_norms(flat, g.dtype).reshape(shape)
-            ran.arrived()
+            heard.record.gradients[name] = row_norms(flat, g.dtype).reshape(shape)
+            heard.arrived()
 
         return arrived
 
@@ -173,11 +178,11 @@ class Run:
         """Gives listeners the taps of all steps, and the norms once they exist."""
         order = range(self.steps - 1, -1, -1) if self.reverse else range(self.steps)
         made_by = {n: v.op.name if v.op else "" for n, v in self.program.taps.items()}
-        record = self.ran.record
+        record = self.heard.record
         for listener in listeners:
             if listener.whole_scans:
                 told = listener.sequence(path, order, record, made_by, bool(self.needs))
-                self.ran.tellers = [*self.ran.tellers, told]
+                self.heard.tellers = [*self.heard.tellers, told]
                 continue
             for t in order:
                 scope = f"{path}/t={t}" if path else f"t={t}"
@@ -217,7 +222,7 @@ class Kept:
 def backward(node: Node, g: dict[int, Array]) -> Pulled:
     """BPTT: the gradients of what needs one."""
     assert isinstance(node._saved, Saved)
-    ran, saved = node.params["ran"], node._saved.of
+    ran, heard, saved = node.params["ran"], node.params["heard"], node._saved.of
     run, needs = saved.run, saved.needs
     if isinstance(run, PackedRun):
         packed = PackedBack(run, g)
@@ -239,14 +244,14 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     found = {name: norms.reshape(at.steps, at.rows) for name, norms in back.norms.items()}
     for k in range(at.carries):
         if (entering := found.pop(carried(k), None)) is not None:
-            ran.record.carried[k] = _left(entering, g.get(k), at.reverse)
+            heard.record.carried[k] = _left(entering, g.get(k), at.reverse)
     for name, norms in found.items():
         k = at.entering.get(name)
         if k is not None:
             start = back.input_gradients[k] if k in needs else np.zeros_like(run.inputs[k])
             norms = _entered(norms, start.reshape(at.rows, -1), at.reverse)
-        ran.record.gradients[name] = norms
-    ran.arrived()
+        heard.record.gradients[name] = norms
+    heard.arrived()
     return _outside(saved, back.input_gradients)
 
 

@@ -66,7 +66,7 @@ def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any)
             listener.ran(switches.scope, Call(cell, init, xs, reverse, final, y, weights, began))
     explanation = run.explanation(step.came)
     explanation.padded = type(cell) is Padded
-    return ScanResult(final, y, run.ran.record if record else None, explanation)
+    return ScanResult(final, y, run.heard.record if record else None, explanation)
 
 
 class _Step(NamedTuple):
