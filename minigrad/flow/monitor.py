@@ -88,7 +88,7 @@ class Monitor:
         flow: bool = True,
         *,
         append: bool = False,
-        states: tuple[str, ...] = ("h", "c"),
+        states: tuple[str, ...] | None = None,
         thresholds: Thresholds | None = None,
         keep: int = KEPT,
     ):
@@ -105,7 +105,7 @@ class Monitor:
                 f"Monitor: {type(module).__name__} has no parameters, so there is nothing to watch."
             )
         self.every, self.flow = int(every), flow
-        self.states, self.thresholds = tuple(states), thresholds or Thresholds()
+        self.states, self.thresholds = states, thresholds or Thresholds()
         self.history = History(keep=int(keep))
         shapes = {name: list(p.shape) for name, p in self.parameters.items()}
         if append and path is not None and _has_something(path):

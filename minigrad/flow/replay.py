@@ -419,9 +419,17 @@ class Replay:
         named = [name for name, _ in named_leaves(self.init)]
         one = len(named) == 1
         return [
-            name or self.own_step.tapped_as(k) or ("h" if one else f"state{k}")
+            name
+            if name.isidentifier()
+            else self.own_step.tapped_as(k) or name or ("h" if one else f"state{k}")
             for k, name in enumerate(named)
         ]
+
+    @cached_property
+    def tapped_states(self) -> list[str]:
+        """The taps of what the cell carries over, whatever they are called."""
+        found = [self.own_step.tapped_as(k) for k in range(len(leaves(self.init)))]
+        return list(dict.fromkeys(filter(None, found)))
 
     @cached_property
     def real(self) -> Array:

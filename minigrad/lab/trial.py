@@ -66,9 +66,6 @@ CELLS: dict[str, Callable[..., Recurrent]] = {
 }
 
 
-STATES = {"unitary": ("re", "im")}  # what carries the gradient, where it is not called h
-
-
 def _each_gate(fill: Callable[..., None]) -> Callable[[Module, Trial, Any], None]:
     def apply(layer: Module, trial: Trial, generator: np.random.Generator) -> None:
         options = {} if fill is init.identity_ else {"generator": generator}
@@ -248,8 +245,7 @@ def measure(network: Network, trial: Trial, work: Task) -> dict[str, float | str
     twin = Network(trial, work, np.float64)
     twin.load_state_dict(network.state_dict())
     xs, _ = work.batch(np.random.default_rng([trial.seed, 4]), MEASURED)
-    states = STATES.get(trial.cell, ("h", "c"))
-    verdict = probe(twin.layer, xs.astype(np.float64), states=states).verdict
+    verdict = probe(twin.layer, xs.astype(np.float64)).verdict
     return {
         "reach": verdict.reach, "half_life": verdict.half_life, "rate": verdict.rate,
         "verdict": verdict.kind,
