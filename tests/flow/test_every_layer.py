@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,57 @@ def test_a_gradient_that_is_nan_is_found_where_it_enters(mode: str) -> None:
     assert found is not None
     assert (found.t, found.row, found.tap, found.what) == (3, 0, "", "NaN")
     assert "the gradient at h of recurrent/l0/fwd is NaN from t = 3 back" in str(rec.verdict)
+
+
+# -- what a Monitor keeps of it
+
+
+def test_a_measurement_says_how_far_the_gradient_reaches_by_which_path_and_where_it_is_lost(
+    tmp_path: Path,
+) -> None:
+    """W_hh = 0 and f = 1: c carries everything; below, the gradient is lost in depth."""
+    layer = nn.LSTM(I, H, num_layers=2, dtype=np.float64, generator=np.random.default_rng(0))
+    nn.init.forget_bias_(layer, 40.0)
+    for k in range(2):
+        weight = getattr(layer, f"weight_hh_l{k}")
+        weight.data = np.zeros(weight.shape)
+    layer.weight_ih_l1.data = 1e-7 * layer.weight_ih_l1.numpy()
+    with mg.flow.Monitor(layer, tmp_path / "run.jsonl", every=1) as monitor, monitor.step():
+        total(layer(xs(steps=9))[0][-1]).backward()
+    for history in (monitor.history, mg.flow.read_monitor(tmp_path / "run.jsonl")):
+        (seen,) = history.measurements
+        (cut,) = seen.cuts.values()
+        assert cut.where == "time"
+        assert sum(share for name, share in cut.path.items() if name.endswith("c")) == 1
+        assert isinstance(cut.reach, float)
+        assert seen.verdict is not None
+        assert seen.verdict.where == "depth"
+        assert seen.verdict.kind == "vanishing"
+
+
+def test_files_of_a_time_without_cuts_still_load(tmp_path: Path) -> None:
+    layer, path = nn.GRU(I, H, generator=np.random.default_rng(0)), tmp_path / "run.jsonl"
+    with mg.flow.Monitor(layer, path, every=1) as monitor, monitor.step():
+        total(layer(xs().astype(np.float32))[0][-1]).backward()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line.pop("cuts", None), line.pop("depth", None)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (seen,) = mg.flow.read_monitor(path).measurements
+    assert seen.verdict is None
+    assert list(seen.layers) == ["gru/l0/fwd"]
+    assert "gru/l0/fwd" in mg.flow.read_monitor(path).report()
+
+
+def test_a_monitor_says_where_a_state_became_nan_once(tmp_path: Path) -> None:
+    layer, x = nn.GRU(I, H, generator=np.random.default_rng(0)), xs().astype(np.float32)
+    with mg.flow.Monitor(layer, tmp_path / "run.jsonl", every=1) as monitor:
+        for t in (4, 3, 1):
+            with monitor.step():
+                x[t, 1] = np.nan
+                layer.zero_grad()
+                total(layer(x)[0]).backward()
+    said = "step 1: h is NaN from t = 4, row 1, first seen in tap 'r' of gru/l0/fwd"
+    for history in (monitor.history, mg.flow.read_monitor(tmp_path / "run.jsonl")):
+        assert [str(b) for b in history.nonfinite if b.what == "state"] == [said]
+        assert said in history.report()
