@@ -130,7 +130,7 @@ def _rounds(players: Array) -> list[tuple[Array, Array]]:
     """Rounds of pairs in which everyone meets everyone once; with an odd number one rests.
 
     >>> [(a.tolist(), b.tolist()) for a, b in _rounds(np.array([5, 6, 7]))]
-    [([6], [7]), ([5], [6]), ([5], [7])]
+    [([6], [7]), ([5], [7]), ([5], [6])]
     """
     seats = [*players.tolist(), *[-1] * (len(players) % 2)]
     rounds = []

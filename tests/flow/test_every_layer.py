@@ -15,7 +15,7 @@ from minigrad import nn
 from minigrad.flow import FlowError, Recording
 from minigrad.tree import leaves, map_leaves, rebuild
 
-MODES = pytest.mark.parametrize("mode", ["fused", "tape"])
+HOW = pytest.mark.parametrize("how", ["fused", "tape"])  # tapes are walked by compiled loops, too
 T, B, I, H = 5, 2, 3, 3
 
 CELLS = {
@@ -71,10 +71,10 @@ def gradient_at_first_state(cell: Any, x: np.ndarray) -> list[np.ndarray]:
     return [g.numpy() for g in mg.grad((y**2).sum(), own)]
 
 
-@MODES
+@HOW
 @pytest.mark.parametrize("name", CELLS)
-def test_every_cell_is_recorded_with_the_gradient_at_its_whole_state(name: str, mode: str) -> None:
-    layer = layer_of(name, mode)
+def test_every_cell_is_recorded_with_the_gradient_at_its_whole_state(name: str, how: str) -> None:
+    layer = layer_of(name, how)
     rec = recorded(layer, lambda: (layer(xs())[0][-1] ** 2).sum())
     assert list(rec) == ["recurrent/l0/fwd"]
     assert len(rec["recurrent/l0/fwd"].steps) == T
@@ -198,11 +198,11 @@ KINDS: list[Kind] = [
 ]  # fmt: skip
 
 
-@MODES
+@HOW
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["LSTMCell", "LRUCell"])
-def test_every_layer_and_every_call_is_recorded(name: str, kind: Kind, mode: str) -> None:
-    model, run, expected = kind(name, mode)
+def test_every_layer_and_every_call_is_recorded(name: str, kind: Kind, how: str) -> None:
+    model, run, expected = kind(name, how)
     rec = recorded(model, run)
     assert {path: len(layer.steps) for path, layer in rec.items()} == expected
     states = {"LSTMCell": ["h", "c"], "LRUCell": ["re", "im"]}[name]
@@ -241,11 +241,11 @@ def test_an_imported_model_is_recorded_as_the_one_that_was_exported(
         np.testing.assert_allclose(layer.norms[name], norms, rtol=1e-5)
 
 
-@MODES
+@HOW
 @pytest.mark.parametrize("attention", ["additive", None])
-def test_an_encoder_and_its_decoder_are_recorded(attention: str | None, mode: str) -> None:
+def test_an_encoder_and_its_decoder_are_recorded(attention: str | None, how: str) -> None:
     rng = np.random.default_rng(0)
-    model = nn.EncoderDecoder(7, 5, 4, 3, attention, mode=mode, dtype=np.float64, generator=rng)
+    model = nn.EncoderDecoder(7, 5, 4, 3, attention, mode=how, dtype=np.float64, generator=rng)
     source, target = rng.integers(0, 7, (3, B)), rng.integers(0, 5, (2, B))
     rec = recorded(model, lambda: total(model(source, target, [3, 2])))
     assert [path.rpartition("/")[2] for path in rec] == ["fwd", "rev", "decoder"]
@@ -307,9 +307,9 @@ def test_where_a_state_overflows_is_said_and_it_has_exploded() -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@MODES
-def test_the_first_step_row_and_tap_of_a_nan_are_found(mode: str, reverse: bool) -> None:
-    layer = layer_of("LSTMCell", mode, bidirectional=reverse)
+@HOW
+def test_the_first_step_row_and_tap_of_a_nan_are_found(how: str, reverse: bool) -> None:
+    layer = layer_of("LSTMCell", how, bidirectional=reverse)
     x = xs()
     x[4, 1, 2] = np.nan
     with mg.flow.record() as rec:
@@ -321,9 +321,9 @@ def test_the_first_step_row_and_tap_of_a_nan_are_found(mode: str, reverse: bool)
     assert "h is NaN from t = 4, row 1, first seen in tap 'i'" in rec.verdict.reason
 
 
-@MODES
-def test_nan_in_the_padding_is_no_fault(mode: str) -> None:
-    layer, x = layer_of("GRUCell", mode), xs()
+@HOW
+def test_nan_in_the_padding_is_no_fault(how: str) -> None:
+    layer, x = layer_of("GRUCell", how), xs()
     x[2:, 1] = np.nan
     with mg.flow.record() as rec:
         total(layer(x, lengths=[T, 2])[0]).backward()
@@ -331,10 +331,10 @@ def test_nan_in_the_padding_is_no_fault(mode: str) -> None:
     assert rec.verdict.kind not in ("broken", "none")
 
 
-@MODES
-def test_a_gradient_that_is_nan_is_found_where_it_enters(mode: str) -> None:
+@HOW
+def test_a_gradient_that_is_nan_is_found_where_it_enters(how: str) -> None:
     """The values are finite: log has an infinite slope at 0, times 0 is NaN."""
-    layer = layer_of("GRUCell", mode)
+    layer = layer_of("GRUCell", how)
     with mg.flow.record() as rec:
         mg.log(layer(xs())[0][3] * 0.0).sum().backward()
     found = rec.nonfinite
