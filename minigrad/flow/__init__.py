@@ -11,6 +11,7 @@ from .layerflow import Activation, LayerFlow, Nonfinite
 from .monitor import Monitor
 from .monitorfile import MonitorWarning, read_monitor
 from .probes import probe, record
+from .products import PrecisionWarning
 from .recording import Recording
 from .replay import FlowError
 from .reporting import Report, report
@@ -31,6 +32,7 @@ __all__ = [
     "Lyapunov",
     "Monitor",
     "MonitorWarning",
+    "PrecisionWarning",
     "NoEngineWarning",
     "Nonfinite",
     "Recording",
