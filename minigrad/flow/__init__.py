@@ -2,6 +2,7 @@
 
 from . import plots, terminal
 from .cuts import Cut, Depth
+from .diagnosing import Cause, causes
 from .drawing import Drawing, DrawingError, draw
 from .engines import NoEngineWarning, RenderError, find_engine
 from .exponents import Lyapunov, kaplan_yorke, lyapunov
@@ -20,6 +21,7 @@ from .weights import WeightFlow
 
 __all__ = [
     "Activation",
+    "Cause",
     "Cut",
     "Depth",
     "Drawing",
@@ -41,6 +43,7 @@ __all__ = [
     "Thresholds",
     "Verdict",
     "WeightFlow",
+    "causes",
     "draw",
     "find_engine",
     "fit_decay",

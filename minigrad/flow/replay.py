@@ -127,6 +127,7 @@ class Replay:
         self.cell, self.reverse, self.truncate = call.cell, call.reverse, call.truncate
         self.init = map_leaves(_apart, call.init)
         self.xs = map_leaves(_apart, call.xs)
+        self.init_wants = any(t.requires_grad for t in leaves(call.init))
         copies = copies or Copies()
         self.weights = [(w, copies.of(w)) for w in call.weights]
         self.steps, self.rows = leaves(call.xs)[0].shape[:2]

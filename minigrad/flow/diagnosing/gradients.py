@@ -1,0 +1,78 @@
+"""Causes that lie in how the gradient travels: through time, and between layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..verdict import Verdict
+from .cause import Cause
+from .reading import counted, read_at
+
+if TYPE_CHECKING:
+    from ..recording import Recording
+
+Array = np.ndarray
+FAR = 0.5  # share of steps that no gradient reaches
+
+
+def through_time(recording: Recording) -> Iterator[Cause]:
+    """Vanishing and exploding, of each cut."""
+    for cut in recording.cuts:
+        verdict: Verdict = cut.verdict
+        kinds = ("exploding", "vanishing") if verdict.kind == "mixed" else (verdict.kind,)
+        for kind in kinds:
+            if kind in ("vanishing", "exploding"):
+                yield Cause(kind, cut.name, verdict.reason, verdict.reach)
+
+
+def lost_in_depth(recording: Recording) -> Iterator[Cause]:
+    """Less than a thousandth of what arrives at a layer goes on to the one below."""
+    for depth in recording.depth:
+        if depth.ratio < recording.thresholds.vanishing:
+            yield Cause(
+                "lost-in-depth",
+                f"between {depth.upper} and {depth.lower}",
+                f"{depth.arrived_upper:.1e} arrives at {depth.upper}, {depth.arrived_lower:.1e} at "
+                f"{depth.lower}, {depth.ratio:.1e} of it",
+                depth.ratio,
+            )
+
+
+def read_too_rarely(recording: Recording) -> Iterator[Cause]:
+    """Most steps are farther than the reach from the next output that the loss reads."""
+    for cut in recording.cuts:
+        reach = cut.verdict.reach
+        if not math.isfinite(reach) or cut.verdict.kind not in ("vanishing", "healthy"):
+            continue
+        read = [r for path in cut.paths if (r := read_at(recording[path])) is not None]
+        if not read or not read[-1].any():
+            continue
+        behind = distances(read[-1])
+        beyond = float(np.mean(behind[np.isfinite(behind)] > reach))
+        if beyond > FAR:
+            steps = int(read[-1].any(axis=1).sum())
+            yield Cause(
+                "read-too-rarely",
+                cut.name,
+                f"the loss reads {counted(steps, len(read[-1]), 'steps')}, and {beyond:.0%} of "
+                f"all are more than {reach:.3g} steps, the reach, before the next of them",
+                beyond,
+            )
+
+
+def distances(read: Array) -> Array:
+    """Steps from each step to the next one that is read, (T, B); inf where none follows.
+
+    >>> distances(np.array([[0], [1], [0], [0], [1], [0]], bool)).ravel().tolist()
+    [1.0, 0.0, 2.0, 1.0, 0.0, inf]
+    """
+    found = np.full(read.shape, np.inf)
+    after = np.full(read.shape[1], np.inf)
+    for k in reversed(range(len(read))):
+        after = np.where(read[k], 0.0, after + 1.0)
+        found[k] = after
+    return found

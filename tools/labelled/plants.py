@@ -1,0 +1,309 @@
+"""One function for each cause that is planted, and for the kinds of healthy nets: seed -> Net.
+
+What a function writes into `planted` is true by construction; the rest is for the oracle to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import optim
+from minigrad.nn import init
+
+from .equations import KEEPS
+from .nets import CELLS, Net, alive, draw, dying, growing, let_go, made
+
+Rng = np.random.Generator
+GATED = [name for name in CELLS if name in KEEPS]
+
+
+def vanishing(seed: int, rng: Rng) -> Net:
+    net = made(draw(seed, rng), rng)
+    dying(net, rng)
+    return reading(net, rng)
+
+
+def exploding(seed: int, rng: Rng) -> Net:
+    able = [name for name in CELLS if name not in ("mingru", "layernorm")]
+    net = made(draw(seed, rng, cell=str(rng.choice(able)), dtype="float64"), rng)
+    growing(net, rng)
+    return reading(net, rng)
+
+
+def reading(net: Net, rng: Rng) -> Net:
+    """Read at the last step, or at all of them."""
+    if net.spec.task == "plain" and rng.random() < 0.3 and not net.spec.bidirectional:
+        net.read = "all"
+    elif net.spec.task == "copy":
+        net.read = "all"
+    return net
+
+
+def dead_units(seed: int, rng: Rng) -> Net:
+    """Some units of each layer get a bias that nothing can outweigh, and so stand still."""
+    able = [name for name in CELLS if name not in ("layernorm", "mingru", "coupled", "minimal")]
+    net = made(draw(seed, rng, cell=str(rng.choice(able)), hidden=12), rng)
+    alive(net, rng)
+    share, size = rng.uniform(0.3, 1.0), float(rng.choice([50.0, 300.0, 3000.0]))
+    for cell in net.layer.cells:
+        off = rng.permutation(12)[: int(np.ceil(share * 12))]
+        gate, sign = {"gru": ("z", 1), "lstm": ("i", -1), "peephole": ("i", -1)}.get(
+            net.spec.cell, ("h", -1)
+        )
+        cell.bias_ih.data[12 * cell.gates.index(gate) + off] = sign * size
+    return net
+
+
+def saturated_gates(seed: int, rng: Rng) -> Net:
+    """Weights, or biases of any sign, so large that gates are at their ends."""
+    able = [name for name in CELLS if name not in ("relu", "irnn", "mingru")]
+    net = made(draw(seed, rng, cell=str(rng.choice(able))), rng)
+    weights = rng.random() < 0.5
+    for cell in net.layer.cells:
+        if weights:
+            factor = float(rng.uniform(30, 200))
+            for p in (cell.weight_ih, cell.weight_hh, cell.bias_ih):
+                p.data = factor * p.numpy()
+        else:
+            signs = rng.choice([-1.0, 1.0], cell.bias_ih.shape)
+            if net.spec.cell in KEEPS:  # at the end where nothing is kept
+                for gate, keep in KEEPS[net.spec.cell].items():
+                    n, k = net.spec.hidden, cell.gates.index(gate)
+                    signs[k * n : (k + 1) * n] = -keep
+            cell.bias_ih.data = float(rng.uniform(8, 20)) * signs
+    return net
+
+
+def detached(seed: int, rng: Rng) -> Net:
+    """scan(truncate=), calls of a layer in windows, a loop by hand that detaches its state."""
+    read = str(rng.choice(["truncate", "windows", "loop"]))
+    net = made(
+        draw(
+            seed, rng, task="plain", lengths=False, bidirectional=False,
+            steps=int(rng.choice([20, 33, 50])),
+            **({"layers": 1} if read != "windows" else {}),
+        ),
+        rng,
+    )  # fmt: skip
+    alive(net, rng)
+    net.read, net.window = read, int(rng.integers(5, 11))
+    net.planted["detached"] = True
+    return net
+
+
+def wrong_mask(seed: int, rng: Rng) -> Net:
+    """Padding that the layer is not told of, lengths that are not the rows', outputs of padding."""
+    net = made(
+        draw(
+            seed, rng, task="plain", lengths=True, rows=int(rng.choice([4, 7, 16])), layers=int(
+                rng.choice([1, 1, 2])), steps=int(rng.choice([20, 33, 50])), bidirectional=False,
+        ),
+        rng,
+    )  # fmt: skip
+    alive(net, rng)
+    net.planted["wrong-mask"] = True
+    kind = str(rng.choice(["untold", "end", "padded", "shuffled", "short", "inverted"]))
+    if kind in ("end", "padded"):
+        net.read = kind
+    elif kind == "untold":
+        net.told = None
+        value = rng.choice([0.0, -1.0])
+        for b, n in enumerate(net.ends):
+            net.xs[n:, b] = value
+    elif kind == "shuffled":
+        net.told = np.roll(net.ends, 1)
+    elif kind == "short":
+        net.told = np.maximum(net.ends - int(rng.integers(1, 4)), 1)
+    else:
+        net.told = ~net.real
+        net.planted |= {"vanishing": None, "exploding": None, "read-too-rarely": None}
+    return net
+
+
+def lost_in_depth(seed: int, rng: Rng) -> Net:
+    """What a layer reads of the one below is multiplied by next to nothing."""
+    net = made(draw(seed, rng, layers=int(rng.integers(2, 5)), bidirectional=False,
+                    cell=str(rng.choice([c for c in CELLS if c != "layernorm"]))), rng)  # fmt: skip
+    alive(net, rng)
+    cell = net.layer.cells[int(rng.integers(1, net.spec.layers))]
+    cell.weight_ih.data = 10.0 ** rng.uniform(-9, -6) * cell.weight_ih.numpy()
+    return net
+
+
+def nonfinite(seed: int, rng: Rng) -> Net:
+    """NaN or Inf in one number of the batch, or of the weights."""
+    net = made(draw(seed, rng), rng)
+    (alive if rng.random() < 0.5 else dying)(net, rng)
+    value = float(rng.choice([np.nan, np.inf, -np.inf]))
+    if rng.random() < 0.75:
+        b = int(rng.integers(net.spec.rows))
+        net.xs[int(rng.integers(net.ends[b])), b, int(rng.integers(net.xs.shape[-1]))] = value
+    else:
+        cell = net.layer.cells[0]
+        cell.weight_ih.data[int(rng.integers(net.spec.hidden)), 0] = np.nan
+    return net
+
+
+def input_scale(seed: int, rng: Rng) -> Net:
+    """The batch in other units: 30 to 3,000 times larger, or 1,000 to 100,000 times smaller."""
+    net = made(draw(seed, rng), rng)
+    (alive if rng.random() < 0.5 else dying)(net, rng)
+    net.size = float(10 ** (rng.uniform(1.6, 3.5) if rng.random() < 0.6 else rng.uniform(-5, -3)))
+    net.xs = (net.size * net.xs).astype(net.xs.dtype)
+    net.planted["input-scale"] = True
+    return net
+
+
+def read_too_rarely(seed: int, rng: Rng) -> Net:
+    """A gradient that reaches some steps, under a loss that reads one of very many."""
+    net = made(draw(seed, rng, task="plain", steps=int(rng.choice([70, 100, 140])),
+                    cell=str(rng.choice(["rnn", "irnn", *GATED])), lengths=False,
+                    bidirectional=False, layers=int(rng.choice([1, 2]))), rng)  # fmt: skip
+    for cell in net.layer.cells:
+        if net.spec.cell in KEEPS:
+            gate, sign = next(iter(KEEPS[net.spec.cell].items()))
+            let_go(cell, gate, sign * float(rng.uniform(-0.5, 1.0)))
+        else:
+            init.orthogonal_(cell.weight_hh, float(rng.uniform(0.5, 0.75)), generator=rng)
+    net.read = str(rng.choice(["last", "every:70", "all", "every:5"]))
+    return net
+
+
+# -- training
+
+
+def rate_too_large(seed: int, rng: Rng) -> Net:
+    return trained(seed, rng, float(rng.choice([0.3, 1.0, 3.0])), updates=50, compare=True)
+
+
+def rate_all_right(seed: int, rng: Rng) -> Net:
+    return trained(seed, rng, float(rng.choice([3e-4, 1e-3, 3e-3])), updates=50, compare=True)
+
+
+def solved(seed: int, rng: Rng) -> Net:
+    """Trained until its task is solved, so nothing is wrong with it."""
+    return trained(seed, rng, 5e-3, updates=1200, until_solved=True)
+
+
+def trained(
+    seed: int,
+    rng: Rng,
+    rate: float,
+    updates: int,
+    compare: bool = False,
+    until_solved: bool = False,
+) -> Net:
+    """A net, and the losses of its training; whether its rate is too large says a second run.
+
+    The second run begins with the same weights, sees the same batches, and takes a hundredth of the
+    rate: too large is a rate that ends in NaN, or with twice its loss, or more, and above the loss
+    that both began with; all right is one that never rises far and does not end above it.
+    """
+    cell = str(rng.choice(["rnn", "lstm", "gru", "lstm", "gru", "peephole"]))
+    name = "adding" if until_solved else str(rng.choice(["adding", "latch", "order"]))
+    spec = draw(seed, rng, cell=cell, task=name, mode="fused", layers=int(rng.choice([1, 1, 2])),
+                steps=int(rng.choice([10, 16, 20])), rows=16, bidirectional=False, lengths=False,
+                dtype="float32", scale=1.0)  # fmt: skip
+    adam = until_solved or rng.random() < 0.7
+    rate = rate if adam else 30 * rate
+    state = rng.bit_generator.state
+    curves = []
+    for factor in (0.01, 1.0) if compare else (1.0,):
+        rng.bit_generator.state = state
+        net = made(spec, rng)
+        if cell == "rnn":
+            alive(net, rng)
+        monitor = mg.flow.Monitor(net.layer, every=10, flow=False) if rng.random() < 0.5 else None
+        curves.append(_train(net, rng, factor * rate, adam, updates, until_solved, monitor))
+    net.losses, net.monitor = curves[-1], monitor
+    if compare:
+        net.planted["rate-too-large"] = _too_large(*curves)
+    elif until_solved and net.task is not None and net.task.solved(float(np.mean(curves[-1][-5:]))):
+        net.planted |= dict.fromkeys(("saturated-gates", "rate-too-large"), False)
+    return net
+
+
+def _train(
+    net: Net, rng: Rng, rate: float, adam: bool, updates: int, until_solved: bool, monitor: Any
+) -> list[float]:
+    parameters = [*net.layer.parameters(), *net.head.parameters()]
+    optimizer = optim.Adam(parameters, lr=rate) if adam else optim.SGD(parameters, lr=rate)
+    curve: list[float] = []
+    work: Any = net.task
+    batches = [work.batch(rng, 32) for _ in range(64 if until_solved else updates)]
+    for k in range(updates):
+        xs, targets = batches[k % len(batches)]
+        if monitor is not None:
+            monitor.before()
+        with np.errstate(all="ignore"):
+            loss = work.loss(net.head(net.layer(xs)[0][-1]), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            if until_solved:
+                optim.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+        curve.append(float(loss.item()))
+        if monitor is not None:
+            monitor.after()
+            monitor.log(loss=curve[-1])
+        if not np.isfinite(curve[-1]):
+            break
+        if until_solved and k > 50 and work.solved(float(np.mean(curve[-8:]))):
+            break
+    return curve
+
+
+def _too_large(small: list[float], large: list[float]) -> bool | None:
+    """See `trained`; None where neither is clearly so."""
+    if not np.isfinite(large).all():
+        return True
+    began, end, ended = np.mean(small[:3]), np.mean(small[-5:]), np.mean(large[-5:])
+    if ended > 2 * end and ended > 1.2 * began:
+        return True
+    calm = max(large) < 3 * began and ended < 1.05 * began and ended < 1.2 * end
+    return False if calm else None
+
+
+# -- healthy
+
+
+def healthy(seed: int, rng: Rng) -> Net:
+    net = made(draw(seed, rng), rng)
+    alive(net, rng)
+    return reading(net, rng)
+
+
+def healthy_padded(seed: int, rng: Rng) -> Net:
+    """Rows of many lengths, told, or each read at its own last step; padding of any value."""
+    net = made(draw(seed, rng, task="plain", lengths=True, rows=int(rng.choice([4, 7, 16]))), rng)
+    alive(net, rng)
+    value = str(rng.choice(["zero", "one value", "noise", "NaN"]))
+    if rng.random() < 0.4 and not net.spec.bidirectional:
+        net.read = "own"
+        if value != "NaN":
+            net.told = None if rng.random() < 0.5 else net.told
+    elif rng.random() < 0.4 and not net.spec.bidirectional:
+        net.read = "all"
+    pad = {"zero": 0.0, "one value": -1.0, "NaN": np.nan}
+    for b, n in enumerate(net.ends):
+        net.xs[n:, b] = pad.get(value, rng.standard_normal(net.xs[n:, b].shape))
+    return net
+
+
+def untrained(seed: int, rng: Rng) -> Net:
+    """As the layers' defaults make them."""
+    return reading(made(draw(seed, rng), rng), rng)
+
+
+PLANTS: dict[str, Callable[[int, Rng], Net]] = {
+    "vanishing": vanishing, "exploding": exploding, "dead-units": dead_units,
+    "saturated-gates": saturated_gates, "detached": detached, "wrong-mask": wrong_mask,
+    "lost-in-depth": lost_in_depth, "nonfinite": nonfinite, "rate-too-large": rate_too_large,
+    "input-scale": input_scale, "read-too-rarely": read_too_rarely, "healthy": healthy,
+    "healthy, padded": healthy_padded, "healthy, trained": solved,
+    "healthy, small rate": rate_all_right, "untrained": untrained,
+}  # fmt: skip
