@@ -38,11 +38,12 @@ EACH = 14  # nets of each kind in each half
 
 def measured(job: tuple[str, int]) -> object:
     """One net: what is true, and what is said."""
-    import minigrad as mg
     from labelled.labels import first, labels
     from labelled.nets import recorded
     from labelled.plants import PLANTS
     from labelled.scoring import Outcome
+
+    import minigrad as mg
 
     plant, seed = job
     started = time.perf_counter()
@@ -76,6 +77,7 @@ def run(plants: Sequence[str], seeds: Sequence[int], jobs: int) -> list:
 def report(outcomes: list, seeds: str) -> list[str]:
     """The tables, as Markdown."""
     from labelled.scoring import confusion, table
+
     from minigrad.flow.diagnosing import NAMES
 
     names = list(NAMES)

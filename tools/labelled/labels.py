@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.flow.diagnosing import NAMES
 
 from .nets import Net
-from .oracle import dead, first_nonfinite, flow, saturated
+from .oracle import Stack, dead, first_nonfinite, flow, saturated
 
 Array = np.ndarray
 Labels = dict[str, bool | None]
@@ -60,8 +60,8 @@ def _turned(xs: Array, real: Array, direction: int) -> Array:
     return found
 
 
-def _flows(net: Net, stack, x: Array, direction: int, rng: np.random.Generator) -> Labels:
-    spec, hidden = net.spec, net.spec.hidden
+def _flows(net: Net, stack: Stack, x: Array, direction: int, rng: np.random.Generator) -> Labels:
+    spec = net.spec
     ends = net.real.sum(axis=0)
     if net.read == "own":
         ends = net.ends
@@ -98,7 +98,7 @@ def _flows(net: Net, stack, x: Array, direction: int, rng: np.random.Generator) 
     return found
 
 
-def _cotangent(net: Net, stack, x: Array, ends: Array, direction: int) -> Array:
+def _cotangent(net: Net, stack: Stack, x: Array, ends: Array, direction: int) -> Array:
     """dL/dh at the last step that is read, (B, hidden), but for a factor."""
     spec, n = net.spec, net.spec.hidden
     half = slice(direction * n, (direction + 1) * n)

@@ -73,7 +73,7 @@ class Flow:
 
 
 def flow(stack: Stack, x: Array, ends: Array, dy: Array) -> Flow:
-    """Of a loss whose gradient is dy (B, hidden) at the last h of each row, after its `ends` steps."""
+    """dy (B, hidden): dL/dh at the last step of each row, after its `ends` steps."""
     states, _ = stack.forward(x)
     n, layers, rows = stack.size, len(stack.layers), x.shape[1]
     below = [x, *(s[1:, :, : stack.hidden] for s in states[:-1])]

@@ -36,9 +36,8 @@ def exploding(seed: int, rng: Rng) -> Net:
 
 def reading(net: Net, rng: Rng) -> Net:
     """Read at the last step, or at all of them."""
-    if net.spec.task == "plain" and rng.random() < 0.3 and not net.spec.bidirectional:
-        net.read = "all"
-    elif net.spec.task == "copy":
+    many = net.spec.task == "plain" and rng.random() < 0.3 and not net.spec.bidirectional
+    if many or net.spec.task == "copy":
         net.read = "all"
     return net
 
@@ -120,7 +119,9 @@ def wrong_mask(seed: int, rng: Rng) -> Net:
         net.told = np.maximum(net.ends - int(rng.integers(1, 4)), 1)
     else:
         net.told = ~net.real
-        net.planted |= {"vanishing": None, "exploding": None, "read-too-rarely": None}
+        net.planted |= dict.fromkeys(
+            ("vanishing", "exploding", "read-too-rarely", "dead-units", "lost-in-depth")
+        )
     return net
 
 

@@ -1,4 +1,4 @@
-"""A state that goes on from one step to the next, or from one call to the next, without gradient."""
+"""A state that goes on, to the next step or the next call, and whose gradient does not go back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...tree import leaves, map_leaves, rebuild
 from ..layerflow import LayerFlow
 from ..replay import Replay
 from .cause import Cause
+from .reading import real_steps
 
 Array = np.ndarray
 NUDGE = 1e-4  # of a state's size, to see whether the next one moves
@@ -49,6 +50,8 @@ def _in_the_cell(layer: LayerFlow, replay: Replay) -> Iterator[Cause]:
     norms = _of_all_states(layer)
     there = norms > 0
     lost = there[1:] & ~there[:-1]
+    if (real := real_steps(layer)) is not None:  # a step that is masked out passes the state by
+        lost &= real[1:] & real[:-1]
     for k in np.flatnonzero(lost.any(axis=1))[::-1] + 1:
         row = int(np.argmax(lost[k - 1]))
         moved = _moves(replay, int(k), row)

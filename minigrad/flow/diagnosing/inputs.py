@@ -47,7 +47,7 @@ def input_scale(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
                 f"weights and gates are made for inputs of about 1",
                 float(sizes[i]),
             )
-        elif spread < SMALL:
+        elif 0 < spread < SMALL:
             yield Cause(
                 "input-scale",
                 layer.path,

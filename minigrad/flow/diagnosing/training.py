@@ -32,7 +32,7 @@ def rate_too_large(
     before = found[:end]
     if end < 2 or (end == len(found) and end < LEAST):
         return
-    began = float(np.median(before[: min(3, max(1, end // 3))]))
+    began = float(before[0])  # before the first update, which may already be too large
     if not began > 0:
         return
     if end < len(found):

@@ -15,6 +15,7 @@ from .reading import counted, inputs, own_values, reads_data, real_steps
 Array = np.ndarray
 DEAD = 0.1  # share of units from which on they are named
 FAINT = 1e-6  # of what the unit of a layer that moves most does
+STEEPEST = 0.26  # no sigmoid is steeper
 FLAT = 0.6  # share of a layer's gates and candidates
 
 
@@ -149,10 +150,11 @@ def saturated_gates(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
 
 def _flat(layer: LayerFlow, name: str) -> float:
     """The share of a gate in its flat ends; -1 of what no sigmoid or tanh made."""
-    if not np.isfinite(layer.activations[name].saturation).any():
+    slope = layer.activations[name].slope
+    if not np.isfinite(slope).any():
         return -1.0
     y = own_values(layer, name)
-    low = -1.0 if (y < 0).any() else 0.0
+    low = -1.0 if (y < 0).any() or np.nanmax(slope) > STEEPEST else 0.0  # a tanh, or a sigmoid
     y = 2 * (y - low) / (1 - low) - 1  # -1 to 1
     cell = layer.replay.own_cell if layer.replay else None
     sign = getattr(cell, "keeps", {}).get(name, 0)
