@@ -25,7 +25,7 @@ SHORT = 20  # steps; a gradient that is lost in fewer is lost for any sequence
 def labels(net: Net, rng: np.random.Generator) -> Labels:
     """rng draws further batches of the same kind."""
     found: Labels = dict.fromkeys(NAMES)
-    found |= dict.fromkeys(("detached", "wrong-mask", "input-scale"), False)
+    found |= dict.fromkeys(("detached", "wrong-mask", "input-scale", "rate-too-large"), False)
     directions = range(net.layer.num_directions)
     stacks = [net.stack(d) for d in directions]
     batches = [_turned(net.xs, net.real, d) for d in directions]

@@ -205,7 +205,7 @@ def trained(
     that both began with; all right is one that never rises far and does not end above it.
     """
     cell = str(rng.choice(["rnn", "lstm", "gru", "lstm", "gru", "peephole"]))
-    name = "adding" if until_solved else str(rng.choice(["adding", "latch", "order"]))
+    name = str(rng.choice(["adding", "latch", "order"]))
     spec = draw(seed, rng, cell=cell, task=name, mode="fused", layers=int(rng.choice([1, 1, 2])),
                 steps=int(rng.choice([10, 16, 20])), rows=16, bidirectional=False, lengths=False,
                 dtype="float32", scale=1.0)  # fmt: skip
@@ -295,6 +295,30 @@ def healthy_padded(seed: int, rng: Rng) -> Net:
     return net
 
 
+def healthy_inputs(seed: int, rng: Rng) -> Net:
+    """Sizes, means and patterns of x that are nothing to worry about."""
+    net = made(draw(seed, rng, task="plain", lengths=False, rows=int(rng.choice([4, 7, 16]))), rng)
+    alive(net, rng)
+    kind = str(rng.choice(["smaller", "larger", "mean", "events", "one-hot", "silence", "sorted"]))
+    x, (time, rows) = net.xs, net.xs.shape[:2]
+    if kind == "smaller":
+        net.xs = 0.2 * x
+    elif kind == "larger":
+        net.xs = 4.0 * x
+    elif kind == "mean":
+        net.xs = x + 3.0
+    elif kind == "events":  # most steps are zeros, and rows end in zeros of different lengths
+        net.xs = np.where(rng.random((time, rows, 1)) < 0.15, x, 0.0)
+    elif kind == "one-hot":
+        net.xs = np.eye(x.shape[-1])[rng.integers(0, x.shape[-1], (time, rows))]
+    elif kind == "silence":  # the end of every row, as long in each
+        x[-max(2, time // 4) :] = 0.0
+    else:
+        net.xs = np.sort(x, axis=0)
+    net.xs = np.asarray(net.xs, net.spec.dtype)
+    return net
+
+
 def untrained(seed: int, rng: Rng) -> Net:
     """As the layers' defaults make them."""
     return reading(made(draw(seed, rng), rng), rng)
@@ -305,6 +329,7 @@ PLANTS: dict[str, Callable[[int, Rng], Net]] = {
     "saturated-gates": saturated_gates, "detached": detached, "wrong-mask": wrong_mask,
     "lost-in-depth": lost_in_depth, "nonfinite": nonfinite, "rate-too-large": rate_too_large,
     "input-scale": input_scale, "read-too-rarely": read_too_rarely, "healthy": healthy,
-    "healthy, padded": healthy_padded, "healthy, trained": solved,
+    "healthy, padded": healthy_padded, "healthy, other inputs": healthy_inputs,
+    "healthy, trained": solved,
     "healthy, small rate": rate_all_right, "untrained": untrained,
 }  # fmt: skip

@@ -80,14 +80,14 @@ def score(outcomes: Iterable[Outcome], name: str) -> Score:
 
 def table(outcomes: Sequence[Outcome], names: Iterable[str]) -> list[str]:
     """Precision and recall of each cause, and of all together, as a table of Markdown."""
-    lines = ["| cause | nets with it | named | missed | false | precision | recall |",
-             "|---|--:|--:|--:|--:|---|---|"]  # fmt: skip
+    lines = ["| cause | nets with it | named | missed | false | precision | recall | unclear |",
+             "|---|--:|--:|--:|--:|---|---|--:|"]  # fmt: skip
     every = [score(outcomes, name) for name in names]
     total = Score(*(sum(part) for part in zip(*(vars(s).values() for s in every))))
     for name, s in [*zip(names, every), ("all causes", total)]:
         lines.append(
             f"| {name} | {s.hits + s.missed} | {s.hits} | {s.missed} | {s.false} | "
-            f"{_interval(s.precision)} | {_interval(s.recall)} |"
+            f"{_interval(s.precision)} | {_interval(s.recall)} | {s.unclear} |"
         )
     return lines
 

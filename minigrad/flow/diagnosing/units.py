@@ -131,7 +131,8 @@ def _still(layer: LayerFlow, name: str) -> Array:
 def saturated_gates(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
     """Gates and candidates whose function is flat where they are.
 
-    A gate that keeps the state is not held against the net where it keeps.
+    A gate that keeps the state is not held against the net where it keeps; in a loop written by
+    hand, where that end is not known, a gate called f, i or z is left out.
     """
     for layer in layers:
         shares = {name: flat for name in layer.activations if (flat := _flat(layer, name)) >= 0}
@@ -151,12 +152,11 @@ def saturated_gates(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
 def _flat(layer: LayerFlow, name: str) -> float:
     """The share of a gate in its flat ends; -1 of what no sigmoid or tanh made."""
     slope = layer.activations[name].slope
-    if not np.isfinite(slope).any():
+    if not np.isfinite(slope).any() or (layer.replay is None and name in ("f", "i", "z")):
         return -1.0
     y = own_values(layer, name)
     low = -1.0 if (y < 0).any() or np.nanmax(slope) > STEEPEST else 0.0  # a tanh, or a sigmoid
     y = 2 * (y - low) / (1 - low) - 1  # -1 to 1
-    cell = layer.replay.own_cell if layer.replay else None
-    sign = getattr(cell, "keeps", {}).get(name, 0)
+    sign = getattr(layer.replay.own_cell, "keeps", {}).get(name, 0) if layer.replay else 0
     flat = np.abs(y) > SATURATED if sign == 0 else -sign * y > SATURATED
     return float(flat.mean())
