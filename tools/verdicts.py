@@ -36,6 +36,11 @@ PAGE = ROOT / "tools" / "docs" / "source" / "verdicts.md"
 EACH = 14  # nets of each kind in each half
 
 
+def key(plant: str, seed: int) -> list[int]:
+    """What a net is drawn from."""
+    return [seed, zlib.crc32(plant.encode())]
+
+
 def measured(job: tuple[str, int]) -> object:
     """One net: what is true, and what is said."""
     from labelled.labels import first, labels
@@ -47,9 +52,8 @@ def measured(job: tuple[str, int]) -> object:
 
     plant, seed = job
     started = time.perf_counter()
-    key = [seed, zlib.crc32(plant.encode())]
-    net = PLANTS[plant](seed, np.random.default_rng(key))
-    true = labels(net, np.random.default_rng([*key, 1]))
+    net = PLANTS[plant](seed, np.random.default_rng(key(plant, seed)))
+    true = labels(net, np.random.default_rng([*key(plant, seed), 1]))
     recording = recorded(net)
     found = mg.flow.causes(recording, net.monitor, net.losses)
     s = net.spec

@@ -18,6 +18,7 @@ from .advising import advice
 from .axes import Wires
 from .copies import Copies
 from .cuts import Cut, Depth
+from .diagnosing import Cause, causes
 from .heard import Place, Run, listen_to
 from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
 from .measured import Net
@@ -282,6 +283,11 @@ class Recording(Mapping[str, LayerFlow]):
             if self.layers[path].arrived
             for taps in (run.taps(),)
         )
+
+    @property
+    def causes(self) -> list[Cause]:
+        """What is wrong, by name and with numbers; [] if nothing is. See `mg.flow.causes`."""
+        return causes(self)
 
     @property
     def inputs(self) -> Array | None:

@@ -73,7 +73,7 @@ def _flows(net: Net, stack: Stack, x: Array, direction: int, rng: np.random.Gene
     if net.window:
         steps = net.window if net.read != "windows" else (spec.steps - 1) % net.window + 1
     wide = near
-    if len(near.share) < SHORT + 1:  # the same net on a longer sequence of the same kind
+    if len(near.share) < SHORT:  # the same net on a longer sequence of the same kind
         ahead = [_turned(net.like(rng), net.real, direction)[:, rows]]
         while sum(map(len, ahead)) < SHORT:
             ahead.append(ahead[0])
@@ -82,11 +82,10 @@ def _flows(net: Net, stack: Stack, x: Array, direction: int, rng: np.random.Gene
     share = wide.share[: max(steps, SHORT)]
     if not np.isfinite(share).all() or not share.size or not share[0]:
         return dict.fromkeys(("vanishing", "exploding", "lost-in-depth", "read-too-rarely"))
-    least, rise = share.min(), np.max(share / np.minimum.accumulate(np.maximum(share, 1e-300)))
-    found: Labels = {
-        "vanishing": None if least == 0 else _clear(-least, -LOST * BAND, -LOST / BAND),
-        "exploding": _clear(rise, 1 / LOST / BAND, BAND / LOST),
-    }
+    found = _through_time(share)
+    if wide is not near:  # only what the short sequence shows as well
+        gone_on = _through_time(near.share[-1] ** (np.arange(SHORT) / max(len(near.share) - 1, 1)))
+        found = {n: there if there == gone_on[n] else None for n, there in found.items()}
     if net.window and not (found["vanishing"] is False and found["exploding"] is False):
         found |= {"vanishing": None, "exploding": None}  # not seen in a window
     down = near.depth[:-1] / near.depth[1:]
@@ -96,6 +95,14 @@ def _flows(net: Net, stack: Stack, x: Array, direction: int, rng: np.random.Gene
     beyond = np.mean(_distances(net, ends) > reach)
     found["read-too-rarely"] = None if net.window else _clear(float(beyond), 0.4, 0.6)
     return found
+
+
+def _through_time(share: Array) -> Labels:
+    least, rise = share.min(), np.max(share / np.minimum.accumulate(np.maximum(share, 1e-300)))
+    return {
+        "vanishing": None if least == 0 else _clear(-least, -LOST * BAND, -LOST / BAND),
+        "exploding": _clear(rise, 1 / LOST / BAND, BAND / LOST),
+    }
 
 
 def _cotangent(net: Net, stack: Stack, x: Array, ends: Array, direction: int) -> Array:

@@ -20,13 +20,14 @@ FAR = 0.5  # share of steps that no gradient reaches
 
 
 def through_time(recording: Recording) -> Iterator[Cause]:
-    """Vanishing and exploding, of each cut."""
+    """Vanishing and exploding, of each cut; their values are the reach, and the factor per step."""
     for cut in recording.cuts:
         verdict: Verdict = cut.verdict
         kinds = ("exploding", "vanishing") if verdict.kind == "mixed" else (verdict.kind,)
         for kind in kinds:
             if kind in ("vanishing", "exploding"):
-                yield Cause(kind, cut.name, verdict.reason, verdict.reach)
+                value = verdict.reach if kind == "vanishing" else verdict.rate
+                yield Cause(kind, cut.name, verdict.reason, value)
 
 
 def lost_in_depth(recording: Recording) -> Iterator[Cause]:

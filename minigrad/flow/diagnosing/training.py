@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..history import History
-from ..monitor import Monitor
 from .cause import Cause
+
+if TYPE_CHECKING:
+    from ..history import History
+    from ..monitor import Monitor
 
 Array = np.ndarray
 LEAST = 5  # losses from which on something can be told
@@ -20,7 +23,7 @@ def rate_too_large(
     monitor: Monitor | History | None, losses: Sequence[float] | Array | None
 ) -> Iterator[Cause]:
     """Losses that are, end, or break far above where they began."""
-    history = monitor.history if isinstance(monitor, Monitor) else monitor
+    history: History | None = getattr(monitor, "history", monitor)  # type: ignore[arg-type]
     if losses is None and history is not None and "loss" in history.logged:
         losses = history.logged["loss"][1]
     if losses is None:
