@@ -67,7 +67,7 @@ def test_the_oracle_has_the_powers_of_a_linear_net(factor: float, rng: np.random
     ends = np.array([7, 4, 7])
     dy = np.ones((3, 5))
     found = oracle.flow(net.stack(), net.xs, ends, dy)
-    np.testing.assert_allclose(found.share, factor ** np.arange(7), rtol=1e-6)
+    np.testing.assert_allclose(found.share, factor ** np.arange(8), rtol=1e-6)
     # each step sends 1e-4 of what arrives there to the layer below
     above = np.sqrt(3 * 5)
     rows = sum(sum(factor ** (2 * k) for k in range(n)) for n in ends) * 5
@@ -106,7 +106,7 @@ def test_scores_count_what_is_there_and_what_was_named() -> None:
         outcome(True, "vanishing"), outcome(True), outcome(False, "vanishing"),
         outcome(None, "vanishing"), outcome(False, "detached"),
     ]  # fmt: skip
-    assert scoring.score(given, "vanishing") == scoring.Score(1, 1, 1, 1)
+    assert scoring.score(given, "vanishing") == scoring.Score(1, 1, 1, 1, 1)
     assert scoring.score(given, "detached") == scoring.Score(0, 0, 1, 0)
     assert scoring.table(given, ["vanishing"])[2].startswith("| vanishing | 2 | 1 | 1 | 1 | 0.50 ")
     assert scoring.confusion(given, ["vanishing", "detached"])[2] == "| a | 5 | 2 +1 |  +1 | 1 |"

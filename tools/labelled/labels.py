@@ -73,25 +73,25 @@ def _flows(net: Net, stack: Stack, x: Array, direction: int, rng: np.random.Gene
     if net.window:
         steps = net.window if net.read != "windows" else (spec.steps - 1) % net.window + 1
     wide = near
-    if len(near.share) < SHORT:  # the same net on a longer sequence of the same kind
+    if len(near.share) <= SHORT:  # the same net on a longer sequence of the same kind
         ahead = [_turned(net.like(rng), net.real, direction)[:, rows]]
         while sum(map(len, ahead)) < SHORT:
             ahead.append(ahead[0])
         longer = np.concatenate([*ahead, x])
         wide = flow(stack, longer, ends + sum(map(len, ahead)), dy)
-    share = wide.share[: max(steps, SHORT)]
+    share = wide.share[: max(steps, SHORT) + 1]
     if not np.isfinite(share).all() or not share.size or not share[0]:
         return dict.fromkeys(("vanishing", "exploding", "lost-in-depth", "read-too-rarely"))
     found = _through_time(share)
     if wide is not near:  # only what the short sequence shows as well
-        gone_on = _through_time(near.share[-1] ** (np.arange(SHORT) / max(len(near.share) - 1, 1)))
+        gone_on = _through_time(near.share[-1] ** (np.arange(SHORT + 1) / max(len(near.share) - 1, 1)))
         found = {n: there if there == gone_on[n] else None for n, there in found.items()}
     if net.window and not (found["vanishing"] is False and found["exploding"] is False):
         found |= {"vanishing": None, "exploding": None}  # not seen in a window
     down = near.depth[:-1] / near.depth[1:]
     found["lost-in-depth"] = _clear(-down.min(initial=1.0), -LOST * BAND, -LOST / BAND)
     gone = wide.share < LOST
-    reach = float(np.argmax(gone)) + 1 if gone.any() else np.inf
+    reach = float(np.argmax(gone)) if gone.any() else np.inf
     beyond = np.mean(_distances(net, ends) > reach)
     found["read-too-rarely"] = None if net.window else _clear(float(beyond), 0.4, 0.6)
     return found

@@ -64,8 +64,8 @@ class Stack:
 
 @dataclass
 class Flow:
-    """share: |dL/dS| after k + 1 steps back over that after one, (lags,), root mean square over the
-    rows that are so long. depth: what arrives at the h of each layer, lowest first.
+    """share: |dL/dS| k steps back over that at the last step, (lags,), over the rows that are so
+    long. depth: what arrives at the h of each layer, lowest first.
     """
 
     share: Array
@@ -79,7 +79,8 @@ def flow(stack: Stack, x: Array, ends: Array, dy: Array) -> Flow:
     below = [x, *(s[1:, :, : stack.hidden] for s in states[:-1])]
     carried = [np.zeros((rows, n)) for _ in range(layers)]
     arrived = np.zeros(layers)
-    norms = np.full((int(ends.max()), rows), np.nan)
+    norms = np.full((int(ends.max()) + 1, rows), np.nan)
+    norms[0] = np.sqrt(np.sum(np.square(dy), axis=1))
     for t in reversed(range(int(ends.max()))):
         here = (t < ends)[:, None]
         dh = np.where((t == ends - 1)[:, None], dy, 0.0)
@@ -91,13 +92,13 @@ def flow(stack: Stack, x: Array, ends: Array, dy: Array) -> Flow:
             back = np.einsum("bij,bi->bj", jacobian, g) * here
             carried[layer], dh = back[:, :n], back[:, n:]
         size = np.sqrt(sum(np.sum(np.square(c), axis=1) for c in carried))
-        lag = ends - 1 - t
+        lag = ends - t
         for b in np.flatnonzero(t < ends):
             norms[lag[b], b] = size[b]
+    there = np.isfinite(norms)
+    first = np.sqrt(np.sum(np.where(there, norms[0], 0.0) ** 2, axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = norms / norms[0]
-        there = np.isfinite(shares).any(axis=1)
-        share = np.sqrt(np.nanmean(np.square(shares[there]), axis=1))
+        share = np.sqrt(np.sum(np.where(there, norms, 0.0) ** 2, axis=1)) / first
     return Flow(share, np.sqrt(arrived))
 
 

@@ -40,7 +40,8 @@ class Score:
     hits: int
     missed: int
     false: int
-    unclear: int  # nets for which the label is None
+    unclear: int = 0  # nets for which the label is None
+    unclear_named: int = 0  # and of these, named
 
     @property
     def precision(self) -> tuple[float, float, float]:
@@ -66,11 +67,12 @@ def wilson(k: int, n: int) -> tuple[float, float, float]:
 
 
 def score(outcomes: Iterable[Outcome], name: str) -> Score:
-    counts = [0, 0, 0, 0]
+    counts = [0, 0, 0, 0, 0]
     for outcome in outcomes:
         there, named = outcome.true[name], name in outcome.said
         if there is None:
             counts[3] += 1
+            counts[4] += named
         elif there:
             counts[0 if named else 1] += 1
         else:
@@ -80,14 +82,14 @@ def score(outcomes: Iterable[Outcome], name: str) -> Score:
 
 def table(outcomes: Sequence[Outcome], names: Iterable[str]) -> list[str]:
     """Precision and recall of each cause, and of all together, as a table of Markdown."""
-    lines = ["| cause | nets with it | named | missed | false | precision | recall | unclear |",
+    lines = ["| cause | nets with it | named | missed | false | precision | recall | unclear, named |",
              "|---|--:|--:|--:|--:|---|---|--:|"]  # fmt: skip
     every = [score(outcomes, name) for name in names]
     total = Score(*(sum(part) for part in zip(*(vars(s).values() for s in every))))
     for name, s in [*zip(names, every), ("all causes", total)]:
         lines.append(
             f"| {name} | {s.hits + s.missed} | {s.hits} | {s.missed} | {s.false} | "
-            f"{_interval(s.precision)} | {_interval(s.recall)} | {s.unclear} |"
+            f"{_interval(s.precision)} | {_interval(s.recall)} | {s.unclear}, {s.unclear_named} |"
         )
     return lines
 
