@@ -79,7 +79,7 @@ def flow(stack: Stack, x: Array, ends: Array, dy: Array) -> Flow:
     below = [x, *(s[1:, :, : stack.hidden] for s in states[:-1])]
     carried = [np.zeros((rows, n)) for _ in range(layers)]
     arrived = np.zeros(layers)
-    norms = np.full((int(ends.max()) + 1, rows), np.nan)
+    norms = np.full((int(ends.max()), rows), np.nan)
     norms[0] = np.sqrt(np.sum(np.square(dy), axis=1))
     for t in reversed(range(int(ends.max()))):
         here = (t < ends)[:, None]
@@ -93,7 +93,7 @@ def flow(stack: Stack, x: Array, ends: Array, dy: Array) -> Flow:
             carried[layer], dh = back[:, :n], back[:, n:]
         size = np.sqrt(sum(np.sum(np.square(c), axis=1) for c in carried))
         lag = ends - t
-        for b in np.flatnonzero(t < ends):
+        for b in np.flatnonzero((t < ends) & (t > 0)):  # before t = 0 nothing is carried
             norms[lag[b], b] = size[b]
     there = np.isfinite(norms)
     first = np.sqrt(np.sum(np.where(there, norms[0], 0.0) ** 2, axis=1))

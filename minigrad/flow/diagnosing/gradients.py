@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..verdict import Verdict
 from .cause import Cause
 from .reading import counted, read_at
 
 if TYPE_CHECKING:
+    from ..cuts import Cut
     from ..recording import Recording
 
 Array = np.ndarray
@@ -22,12 +22,20 @@ FAR = 0.5  # share of steps that no gradient reaches
 def through_time(recording: Recording) -> Iterator[Cause]:
     """Vanishing and exploding, of each cut; their values are the reach, and the factor per step."""
     for cut in recording.cuts:
-        verdict: Verdict = cut.verdict
-        kinds = ("exploding", "vanishing") if verdict.kind == "mixed" else (verdict.kind,)
-        for kind in kinds:
-            if kind in ("vanishing", "exploding"):
-                value = verdict.reach if kind == "vanishing" else verdict.rate
-                yield Cause(kind, cut.name, verdict.reason, value)
+        verdict = cut.verdict
+        if verdict.kind in ("exploding", "mixed"):
+            yield Cause("exploding", cut.name, verdict.reason, verdict.rate)
+        if _vanishes(cut):
+            yield Cause("vanishing", cut.name, verdict.reason, verdict.reach)
+
+
+def _vanishes(cut: Cut) -> bool:
+    """Whether it is lost: also where it rises on the way, or is cut when it is lost already."""
+    verdict = cut.verdict
+    if verdict.kind == "cut":
+        lag = verdict.reach
+        return math.isfinite(lag) and lag < len(cut.profile) and bool(cut.profile[int(lag)] > 0)
+    return verdict.kind == "vanishing" or (verdict.kind == "mixed" and math.isfinite(verdict.reach))
 
 
 def lost_in_depth(recording: Recording) -> Iterator[Cause]:
@@ -47,7 +55,7 @@ def read_too_rarely(recording: Recording) -> Iterator[Cause]:
     """Most steps are farther than the reach from the next output that the loss reads."""
     for cut in recording.cuts:
         reach = cut.verdict.reach
-        if not math.isfinite(reach) or cut.verdict.kind not in ("vanishing", "healthy"):
+        if not math.isfinite(reach) or not (_vanishes(cut) or cut.verdict.kind == "healthy"):
             continue
         read = [r for path in cut.paths if (r := read_at(recording[path])) is not None]
         if not read or not read[-1].any():
