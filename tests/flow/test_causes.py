@@ -317,3 +317,80 @@ def test_a_monitor_has_the_losses_and_the_size_of_updates(rng: np.random.Generat
             monitor.log(loss=loss.item())
     found = named(mg.flow.probe(layer, x), monitor=monitor)
     assert "of the weight it changes" in found["rate-too-large"].evidence
+
+
+# -- recordings of every kind
+
+
+def by_hand(net: Any, x: Array) -> Any:
+    state = net.init_state(x.shape[1])
+    for t in range(len(x)):
+        with mg.scope(f"t={t}"):
+            state, y = net(state, mg.tensor(x[t]))
+    return y
+
+
+def over_time(net: Any, x: Array) -> Any:
+    layer = nn.Recurrent(lambda size: net, x.shape[-1], mode="tape")
+    return layer(x)[0][-1]
+
+
+CELLS = [
+    nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.CoupledLSTMCell, nn.ElmanCell, nn.IRNNCell,
+    nn.JordanCell, nn.LayerNormLSTMCell, nn.LRUCell, nn.MinGRUCell, nn.MinimalGatedCell,
+    nn.PeepholeLSTMCell, nn.UnitaryCell, nn.ZoneoutLSTMCell,
+]  # fmt: skip
+STATES = ("h", "c", "s", "re", "im")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("steps", [1, 2, 9])
+@pytest.mark.parametrize("how", [by_hand, over_time])
+def test_causes_can_be_asked_of_any_cell_and_length(
+    cell: Any, steps: int, how: Any, rng: np.random.Generator
+) -> None:
+    net = cell(2, 3, dtype=np.float64, generator=rng).eval()
+    with mg.flow.record(states=STATES) as recording:
+        how(net, sequence(rng, steps, 1, 2)).sum().backward()
+    assert {cause.name for cause in recording.causes} <= {"vanishing", "exploding", "dead-units"}
+
+
+def test_causes_can_be_asked_without_what_runs_a_layer_again(rng: np.random.Generator) -> None:
+    layer, x = lstm(), 100 * sequence(rng)
+    x[3, 0, 0] = np.nan
+    with np.errstate(all="ignore"), mg.flow.record(replay=False) as recording:
+        layer(x)[0][-1].sum().backward()
+    assert "nonfinite" in named(recording)
+    assert "input-scale" not in named(recording)  # x is not kept
+
+
+def test_integers_and_embeddings_have_no_input_scale(rng: np.random.Generator) -> None:
+    embedding = nn.Embedding(500, 3, dtype=np.float64, generator=rng)
+    layer = lstm()
+    with mg.flow.record() as recording:
+        layer(embedding(rng.integers(0, 500, (30, 4))))[0][-1].sum().backward()
+    assert named(recording) == {}
+
+
+def test_before_backward_it_is_said_that_there_is_no_gradient(rng: np.random.Generator) -> None:
+    with mg.flow.record() as recording:
+        lstm()(sequence(rng))
+    with pytest.raises(mg.flow.FlowError, match="no gradient arrived"):
+        recording.causes  # noqa: B018
+
+
+def test_a_loop_by_hand_is_detached_where_it_detaches_and_not_where_its_units_are_off(
+    rng: np.random.Generator,
+) -> None:
+    W, x = mg.tensor(0.9 * np.eye(3), requires_grad=True), sequence(rng, 12)
+    for what in ("detach", "off"):
+        with mg.flow.record() as recording:
+            h: Any = mg.tensor(np.zeros((4, 3)))
+            for t in range(12):
+                if t == 7 and what == "detach":
+                    h = h.detach()
+                with mg.scope(f"t={t}"):
+                    shift = -100.0 if t == 7 and what == "off" else 1.0
+                    h = mg.tap("h", mg.relu(h @ W + mg.tensor(np.abs(x[t])) + shift))
+            h.sum().backward()
+        assert ("detached" in named(recording)) == (what == "detach")

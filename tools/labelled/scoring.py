@@ -82,7 +82,7 @@ def score(outcomes: Iterable[Outcome], name: str) -> Score:
 
 def table(outcomes: Sequence[Outcome], names: Iterable[str]) -> list[str]:
     """Precision and recall of each cause, and of all together, as a table of Markdown."""
-    lines = ["| cause | nets with it | named | missed | false | precision | recall | unclear, named |",
+    lines = ["| cause | in | named | missed | false | precision | recall | unclear, named |",
              "|---|--:|--:|--:|--:|---|---|--:|"]  # fmt: skip
     every = [score(outcomes, name) for name in names]
     total = Score(*(sum(part) for part in zip(*(vars(s).values() for s in every))))

@@ -125,8 +125,7 @@ def _in_a_loop(layer: LayerFlow) -> Iterator[Cause]:
     if not there.size or there[0] == 0:
         return
     k = int(there[0])
-    dead = all(d.all() for name, d in layer.dead.items() if name in layer.norms)
-    if dead or norms[k] < FAR * layer.tiny:
+    if norms[k] < FAR * layer.tiny or not _passes(layer, k):
         return
     yield Cause(
         "detached",
@@ -135,3 +134,12 @@ def _in_a_loop(layer: LayerFlow) -> Iterator[Cause]:
         f"a detach(), or a state that begins anew (which a loop written by hand cannot tell)",
         float(layer.steps[k]),
     )
+
+
+def _passes(layer: LayerFlow, k: int) -> bool:
+    """Whether a gradient comes to a unit that is not at an end, as a relu at 0 or a tanh at 1 is."""
+    for name, g in layer.heard.items():
+        y = np.abs(layer.values[name][k])
+        if ((g[k] != 0) & (y != 0) & (y != 1)).any():
+            return True
+    return False
