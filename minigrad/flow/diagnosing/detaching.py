@@ -137,7 +137,7 @@ def _in_a_loop(layer: LayerFlow) -> Iterator[Cause]:
 
 
 def _passes(layer: LayerFlow, k: int) -> bool:
-    """Whether a gradient comes to a unit that is not at an end, as a relu at 0 or a tanh at 1 is."""
+    """Whether a gradient comes to a unit that is at no end, as a relu at 0 or a tanh at 1 is."""
     for name, g in layer.heard.items():
         y = np.abs(layer.values[name][k])
         if ((g[k] != 0) & (y != 0) & (y != 1)).any():
