@@ -35,7 +35,11 @@ def norm(a: Array) -> Array:
 def times(x: Array, w: Array) -> Array:
     """x w^T for x (..., n): two real products where x is complex, which is faster."""
     flat = x.reshape(-1, x.shape[-1])
-    y = flat.real @ w.T + 1j * (flat.imag @ w.T) if np.iscomplexobj(x) else flat @ w.T
+    if np.iscomplexobj(x):
+        real, imag = np.ascontiguousarray(flat.real), np.ascontiguousarray(flat.imag)
+        y = real @ w.T + 1j * (imag @ w.T)
+    else:
+        y = flat @ w.T
     return y.reshape(*x.shape[:-1], len(w))
 
 
