@@ -126,10 +126,15 @@ FEW = [plant for plant in plants.PLANTS if "rate" not in plant and "trained" not
 
 @pytest.mark.parametrize("plant", [*FEW, "untrained"])
 def test_a_net_of_each_kind_is_diagnosed_without_a_mistake(plant: str) -> None:
-    seed = next(s for s in range(0, 40, 2) if _spec(plant, s).mode == "tape")
+    seed = next(s for s in range(0, 80, 2) if _small(_spec(plant, s)))
     outcome = verdicts.measured((plant, seed))
     assert not outcome.missed, outcome
     assert not outcome.false, outcome
+
+
+def _small(spec: nets.Spec) -> bool:
+    """Nothing is compiled for it, and it takes a fraction of a second."""
+    return spec.mode == "tape" and spec.hidden * spec.layers < 30 and 20 <= spec.steps <= 70
 
 
 def _spec(plant: str, seed: int) -> nets.Spec:

@@ -76,7 +76,10 @@ def draw(seed: int, rng: np.random.Generator, **fixed: Any) -> Spec:
         steps = max(steps, {"copy": 21, "order": 10}[what])
     both = both and layers == 1
     lengths = lengths and rows > 1 and what == "plain"
-    hidden = 12 if mode == "fused" else hidden  # each size compiles kernels of its own
+    if (
+        mode == "fused" or layers > 2
+    ):  # each size compiles kernels of its own; large stacks are slow
+        hidden = 12
     return Spec(seed, cell, what, layers, hidden, steps, rows, lengths, both, mode, dtype, scale)
 
 
