@@ -57,17 +57,17 @@ def read_too_rarely(recording: Recording) -> Iterator[Cause]:
         reach = cut.verdict.reach
         if not math.isfinite(reach) or not (_vanishes(cut) or cut.verdict.kind == "healthy"):
             continue
-        read = [r for path in cut.paths if (r := read_at(recording[path])) is not None]
-        if not read or not read[-1].any():
+        read = read_at(recording[cut.paths[-1]])
+        if read is None or not read.any() or len(read) < len(cut.profile):  # several calls
             continue
-        behind = distances(read[-1])
+        behind = distances(read)
         beyond = float(np.mean(behind[np.isfinite(behind)] > reach))
         if beyond > FAR:
-            steps = int(read[-1].any(axis=1).sum())
+            steps = int(read.any(axis=1).sum())
             yield Cause(
                 "read-too-rarely",
                 cut.name,
-                f"the loss reads {counted(steps, len(read[-1]), 'steps')}, and {beyond:.0%} of "
+                f"the loss reads {counted(steps, len(read), 'steps')}, and {beyond:.0%} of "
                 f"all are more than {reach:.3g} steps, the reach, before the next of them",
                 beyond,
             )

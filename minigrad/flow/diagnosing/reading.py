@@ -46,7 +46,15 @@ def inputs(layer: LayerFlow) -> Array | None:
 def read_at(layer: LayerFlow) -> Array | None:
     """(T, B) of bool: the steps whose output, or final state, something outside reads."""
     replay = layer.replay
-    return replay.entries if replay is not None and replay.arrived else None
+    if replay is None or not replay.arrived:
+        return None
+    found = np.zeros((replay.steps, replay.rows), dtype=bool)
+    for g in replay.y_gradients.values():
+        found |= (g[replay.order] != 0).reshape(*found.shape, -1).any(axis=2) & replay.real
+    for g in replay.final_gradients.values():
+        rows = (g != 0).reshape(replay.rows, -1).any(axis=1) & replay.ends_seen
+        found[replay.ends[rows], np.flatnonzero(rows)] = True
+    return found
 
 
 def reads_data(layer: LayerFlow) -> bool:
