@@ -2,7 +2,7 @@
 
     python tools/verdicts.py                     the half of the seeds that thresholds were tuned on
     python tools/verdicts.py --held-out          the other half, which nobody looked at for that
-    python tools/verdicts.py --all --write       both, and the tables into the docs' verdicts.md
+    python tools/verdicts.py --all --write       both, and the tables into the docs' causes.md
     python tools/verdicts.py --only detached --wrong     some, and each net that is not right
 
 Nets are made from seeds: a cause is planted (or none), in one of ten cells, on a task of mg.lab or
@@ -32,7 +32,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
 
-PAGE = ROOT / "tools" / "docs" / "source" / "verdicts.md"
+PAGE = ROOT / "tools" / "docs" / "source" / "causes.md"
 EACH = 14  # nets of each kind in each half
 
 

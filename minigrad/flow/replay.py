@@ -218,7 +218,7 @@ class Replay:
         """(k, row): at most so many steps of at most so many rows, evenly spaced, no padding."""
 
         def spread(count: int, most: int) -> Array:
-            return np.unique(np.linspace(0, count - 1, most).astype(int))
+            return np.unique(np.linspace(0, max(count - 1, 0), most).astype(int))[:count]
 
         found = []
         for row in spread(self.rows, rows):
