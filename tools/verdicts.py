@@ -74,8 +74,12 @@ def run(plants: Sequence[str], seeds: Sequence[int], jobs: int) -> list:
     todo = [(plant, seed) for plant in plants for seed in seeds]
     if jobs == 1:
         return [measured(job) for job in todo]
+    found = []
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        return pool.map(measured, todo, chunksize=1)
+        for outcome in pool.imap(measured, todo):
+            found.append(outcome)
+            print(f"{len(found)} of {len(todo)}", end="\r", file=sys.stderr, flush=True)
+    return found
 
 
 def report(outcomes: list, seeds: str) -> list[str]:
