@@ -43,7 +43,7 @@ def causes(
     layers = list(recording.values())
     reached = [layer for layer in layers if layer.arrived]
     found = [
-        *nonfinite(reached),
+        *nonfinite(recording, reached),
         *wrong_mask(reached),
         *rate_too_large(monitor, losses),
         *input_scale(reached),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..layerflow import LayerFlow
 from ..taps import SATURATED
 from .cause import Cause
-from .reading import counted, inputs, own_values, reads_data, real_steps
+from .reading import counted, inputs, own_values, reads_data
+
+if TYPE_CHECKING:
+    from ..nonfinite import First
+    from ..recording import Recording
 
 Array = np.ndarray
 DEAD = 0.1  # share of units from which on they are named
@@ -19,89 +23,58 @@ STEEPEST = 0.26  # no sigmoid is steeper
 FLAT = 0.6  # share of a layer's gates and candidates
 
 
-def nonfinite(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
-    """The first NaN or Inf: step, tap and row; of the values, else of the gradients."""
-    for layer in layers:
-        if (found := _first_value(layer)) is not None:
-            yield found
-            return
-    for layer in reversed(layers):
-        if (found := _first_gradient(layer)) is not None:
-            yield found
-            return
-
-
-class Bad(NamedTuple):
-    """The first value of one kind that is NaN or Inf: step in order of computation, row, name."""
-
-    k: int
-    row: int
-    name: str
-    what: str
-    order: int
-
-
-def _first_value(layer: LayerFlow) -> Cause | None:
-    found: list[Bad] = []
-    x, replay = inputs(layer) if reads_data(layer) else None, layer.replay
-    if x is not None and replay is not None and not np.isfinite(x).all():
-        real = real_steps(layer)
-        x = x[replay.order] if real is None else np.where(real[..., None], x[replay.order], 0.0)
-        found += _bad("x", x, 0)
-    counts = {name: n.values for name, n in layer.nonfinite.items() if n.values}
-    for order, name in enumerate(counts):
-        found += _bad(name, layer.values[name], 1 + order)
-    if not found:
-        return None
-    first = min(found, key=lambda bad: (bad.k, bad.order))
-    t = int(layer.steps[first.k])
-    return Cause(
+def nonfinite(recording: Recording, layers: Sequence[LayerFlow]) -> Iterator[Cause]:
+    """The first NaN or Inf: of x, of a state, or else of a gradient; its step, tap and row."""
+    began, read = recording.nonfinite, _in_inputs(layers)
+    if began is None and read is None:
+        return
+    if read is not None and (began is None or read[0] <= _when(recording, began)):
+        _, layer, row = read
+        t, name = int(layer.steps[read[0]]), "x"
+        x = inputs(layer)
+        assert x is not None
+        what = "NaN" if np.isnan(x[t, row]).any() else "Inf"
+    else:
+        assert began is not None
+        layer, t, row, what = recording[began.path], began.t, began.row, began.what
+        name = began.tap or f"dL/d{began.state}"
+    order = "nearest to the loss" if name[:2] == "dL" else "before any other"
+    bad = sum(counts.values for counts in layer.nonfinite.values())
+    every = sum(np.size(values) for values in layer.values.values())
+    yield Cause(
         "nonfinite",
         layer.path,
-        f"{first.what} in {first.name} at t = {t}, row {first.row}, before any other"
-        f"{_brought_by(layer)}; {counted(sum(counts.values()), _size(layer), 'tapped values')} of "
-        f"the layer are NaN or Inf",
+        f"{what} in {name} at t = {t}, row {row}, {order}{_weights(layer)}; "
+        f"{counted(bad, every, 'tapped values')} of the layer are NaN or Inf",
         float(t),
     )
 
 
-def _bad(name: str, values: Array, order: int) -> Iterator[Bad]:
-    bad = ~np.isfinite(values).all(axis=-1)  # (T, B)
-    if bad.any():
-        k = int(np.argmax(bad.any(axis=1)))
-        row = int(np.argmax(bad[k]))
-        there = values[k, row]
-        what = "NaN" if np.isnan(there).any() else "Inf"
-        yield Bad(k, row, name, what, order)
+def _when(recording: Recording, began: First) -> int:
+    """The step in order of computation; that of a gradient is after all."""
+    steps = recording[began.path].steps.tolist()
+    return int(steps.index(began.t)) if began.tap else len(steps)
 
 
-def _brought_by(layer: LayerFlow) -> str:
-    """The weights that are NaN or Inf."""
+def _in_inputs(layers: Sequence[LayerFlow]) -> tuple[int, LayerFlow, int] | None:
+    """(step in order of computation, layer, row) of the first NaN or Inf that x holds."""
+    found = []
+    for layer in layers:
+        x = inputs(layer) if reads_data(layer) else None
+        if x is None or layer.replay is None or np.isfinite(x).all():
+            continue
+        bad = ~np.isfinite(x).all(axis=2)[layer.replay.order] & layer.replay.real
+        if bad.any():
+            k = int(np.argmax(bad.any(axis=1)))
+            found.append((k, layer, int(np.argmax(bad[k]))))
+    return min(found, key=lambda one: one[0], default=None)
+
+
+def _weights(layer: LayerFlow) -> str:
+    """Those that are NaN or Inf themselves."""
     weights = [] if layer.replay is None else layer.replay.weights
     bad = [w.name or "a weight" for w, then in weights if not np.isfinite(then).all()]
     return f" ({', '.join(bad)} has NaN or Inf)" if bad else ""
-
-
-def _size(layer: LayerFlow) -> int:
-    return sum(np.size(values) for values in layer.values.values())
-
-
-def _first_gradient(layer: LayerFlow) -> Cause | None:
-    """Counted from the loss: the last step in order of computation."""
-    for name, norms in layer.per_sample.items():
-        bad = ~np.isfinite(norms)
-        if bad.any():
-            k = len(bad) - 1 - int(np.argmax(bad.any(axis=1)[::-1]))
-            t, row = int(layer.steps[k]), int(np.argmax(bad[k]))
-            what = "NaN" if np.isnan(norms[k, row]) else "Inf"
-            return Cause(
-                "nonfinite",
-                layer.path,
-                f"{what} in dL/d{name} at t = {t}, row {row}, nearest to the loss; all values are "
-                f"finite",
-                float(t),
-            )
-    return None
 
 
 def dead_units(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
