@@ -33,6 +33,7 @@ from .reach import SHORT, Reach, Travelled, falls_and_rises
 
 Array = np.ndarray
 UNKNOWN = Reach()
+FAR = 10  # times the steps that were seen: no number of steps beyond that is put into words
 SEVERITY = ("healthy", "undecided", "none", "cut", "mixed", "vanishing", "exploding", "broken")
 
 
@@ -105,8 +106,10 @@ class Verdict:
 
     @property
     def reach_words(self) -> str:
-        """`reach 7 steps`, `reach about 40 steps (extrapolated from 20)`, or that it is longer than
-        what was seen. A reach of under `SHORT` steps is said in the same words from any sequence.
+        """`reach 7 steps`, `reach about 40 steps (extrapolated from 20)`, `reach beyond 100 steps`.
+
+        Beyond is said of what may be more than `FAR` times as long as what was seen. A reach of
+        under `SHORT` steps is said in the same words from any sequence.
 
         >>> judge(0.9 ** np.arange(50)).reach_words
         'reach about 66 steps (extrapolated from 49)'
@@ -115,7 +118,7 @@ class Verdict:
             return "reach cannot be told"
         if not self.extrapolated:
             return f"reach {plural(self.reach)}"
-        if math.isnan(self.reach) or self.reach_high == math.inf:
+        if not self.reach_high <= FAR * self.steps:
             return f"reach beyond {plural(self.steps)}"
         about = "about " if self.reach >= SHORT else ""
         return f"reach {about}{plural(self.reach)} (extrapolated from {self.steps})"
@@ -282,7 +285,7 @@ def _past(v: Verdict, growth: Reach, limits: Thresholds) -> str:
 
 
 def _interval(v: Verdict) -> str:
-    if not v.extrapolated or v.reach_low == v.reach_high or v.reach_high == math.inf:
+    if not v.extrapolated or v.reach_low == v.reach_high or v.reach_high > FAR * v.steps:
         return ""
     return f", 95 %: {v.reach_low:.0f} to {v.reach_high:.0f}"
 
