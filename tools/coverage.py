@@ -2,6 +2,7 @@
 
     python tools/coverage.py                    # all of the table: three minutes
     python tools/coverage.py "rnn, 8 units"     # some of its rows
+    python tools/coverage.py --reach            # the other table, of extrapolated reaches
     python tools/coverage.py --seed 7           # other networks
 
 Random networks with random inputs: RNN, LSTM and GRU as in mg.nn, 200 of each kind. For each the
@@ -9,7 +10,11 @@ loss <w, h_T> sends a gradient back over T steps, and `mg.flow.fit_decay` gives 
 factor per step. It should hold e^lambda_1, the factor of an endless sequence of such inputs, in 95
 of 100 networks. lambda_1 is measured on 8 sequences of 3000 steps, by a tangent vector sent forward
 (Benettin et al. 1980), and what is uncertain about it is taken into account; nothing here is
-computed with minigrad but the interval. Prints the table of tools/docs/source/verdicts.md.
+computed with minigrad but the interval.
+
+--reach: each sequence is cut off after a few lags, and the reach that `mg.flow.judge` extrapolates
+from them is held against the one that the whole sequence shows. Prints the tables of
+tools/docs/source/verdicts.md.
 """
 
 from __future__ import annotations
@@ -22,12 +27,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigrad.flow import fit_decay
+from minigrad.flow import fit_decay, judge
 
 Array = np.ndarray
 State = tuple[Array, ...]  # of all networks at once, each (networks, rows, H)
 STEPS = (50, 100, 200, 400)
 ROWS = (1, 4)
+SEEN, WHOLE = (5, 8, 12, 20, 40, 80), 500  # lags to extrapolate from, and to be seen
 LONG, WARMUP, MANY = 3000, 300, 8  # steps and sequences by which lambda_1 is measured
 
 
@@ -197,7 +203,7 @@ KINDS: dict[str, dict[str, Any]] = {
 } | {
     "rnn, 16 units, W x 2": {"cell": "rnn", "gain": 2.0},
     "rnn, 32 units, W x 4: chaos": {"cell": "rnn", "hidden": 32, "gain": 4.0},
-    "lstm, 16 units, W x 6: chaos": {"cell": "lstm", "gain": 6.0},
+    "lstm, 16 units, W x 6": {"cell": "lstm", "gain": 6.0},
     "gru, 16 units, W x 6": {"cell": "gru", "gain": 6.0},
     "lstm, 16 units, forget bias 2": {"cell": "lstm", "bias": 2.0},
     "gru, 16 units, update bias 2": {"cell": "gru", "bias": 2.0},
@@ -218,20 +224,62 @@ def measured(
             yield float(truth.mean()), count, many, covered(logs[..., :many], truth, error)
 
 
+class Foreseen(NamedTuple):
+    """Of so many reaches that were extrapolated, how many of 100 intervals held the later one;
+    wrong: how many of 100 verdicts were healthy where it is under 20 steps, or vanishing where it
+    is not.
+    """
+
+    extrapolated: int
+    held: float
+    wrong: float
+
+
+def foreseen(name: str, seed: int = 0, rows: int = 4) -> tuple[float, list[Foreseen]]:
+    """The median of the reaches that are seen, and what was told of them after SEEN lags."""
+    rng = np.random.default_rng([seed, *name.encode()])
+    nets = Networks.drawn(rng, **KINDS[name])
+    logs = profiles(nets, rng, WHOLE, rows)
+    norms = np.sqrt(np.exp(2 * (logs - logs[0].max(axis=-1, keepdims=True))).sum(axis=-1))
+    whole = [judge(column) for column in norms.T]
+    seen = [k for k, verdict in enumerate(whole) if not verdict.extrapolated]
+    found = []
+    for lags in SEEN:
+        told = [(judge(norms[: lags + 1, k]), whole[k].reach) for k in seen]
+        held = [v.reach_low <= reach <= v.reach_high for v, reach in told if v.extrapolated]
+        wrong = [
+            v.kind == ("healthy" if reach < 20 else "vanishing") and v.extrapolated
+            for v, reach in told
+        ]
+        share = 100 * float(np.mean(held)) if held else math.nan
+        found.append(Foreseen(len(held), share, 100 * float(np.mean(wrong)) if wrong else math.nan))
+    return float(np.median([v.reach for v in whole])), found
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("kinds", nargs="*", metavar="kind", help=f"of {', '.join(KINDS)}")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reach", action="store_true", help="the table of extrapolated reaches")
     given = parser.parse_args(arguments)
     if unknown := set(given.kinds) - set(KINDS):
         parser.error(f"no kind {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    kinds = given.kinds or list(KINDS)
+    if given.reach:
+        print("| networks | reach | " + " | ".join(f"from {t} steps" for t in SEEN) + " |")
+        print("|---|---|" + "---|" * len(SEEN))
+        for name in kinds:
+            reach, after = foreseen(name, given.seed)
+            cells = [f"{f.held:.0f} of {f.extrapolated}; {f.wrong:.0f}" for f in after]
+            print(f"| {name} | {reach:.0f} | " + " | ".join(cells) + " |", flush=True)
+        return
     heads = [f"T = {t}, B = {b}" for t in STEPS for b in ROWS]
     print("| networks | e^lambda_1 | " + " | ".join(heads) + " |")
     print("|---|---|" + "---|" * len(heads))
-    for name in given.kinds or KINDS:
+    for name in kinds:
         found = list(measured(name, given.seed))
-        cells = [f"{row.covered:.1f}" for *_, row in found]
-        print(f"| {name} | {math.exp(found[0][0]):.3g} | " + " | ".join(cells) + " |", flush=True)
+        row = [f"{x.covered:.1f}" for *_, x in found]
+        print(f"| {name} | {math.exp(found[0][0]):.3g} | " + " | ".join(row) + " |", flush=True)
 
 
 if __name__ == "__main__":

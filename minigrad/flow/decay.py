@@ -41,7 +41,7 @@ FEW = 8  # increments of which none can be spared
 TWICE = 2.0
 ALONE = 3.0  # a cliff is so many times as high as any other step
 STEEP = math.log(10.0)  # and at least so high
-SURE = 4.0  # times its spread: a trend of the increments that is not called chance
+LIKELY, SURE = 2.0, 4.0  # times its spread: a trend of the increments, allowed for and said
 FURTHER = 2.0  # times what it changed by already, a trend may go on to change
 LEAST = 4  # increments, to say anything about steps that were not taken
 
@@ -55,7 +55,8 @@ class Fit:
     r2: the share of the variance of log n_k that it explains (1 for a constant profile). points:
     lags used; start: the first of them. spread: w, by which log n_k strays from the line in a step
     (in m steps: sqrt(m) w); freedom: how many numbers tell that. drift: by how much the increments
-    change over these lags, 0 unless that is certain.
+    change over these lags, 0 where that may well be chance. shape: steady, or, where that is sure,
+    levelling off or steepening: the factor comes nearer to 1 on the way, or leaves it.
     """
 
     rate: float
@@ -68,13 +69,7 @@ class Fit:
     spread: float = math.nan
     freedom: int = 0
     drift: float = 0.0
-
-    @property
-    def shape(self) -> str:
-        """steady, or levelling off or steepening: the factor comes nearer to 1, or leaves it."""
-        if not self.drift:
-            return "steady"
-        return "levelling off" if self.drift * math.log(self.rate) < 0 else "steepening"
+    shape: str = "steady"
 
     @property
     def half_life(self) -> float:
@@ -147,7 +142,7 @@ def fit_decay(profile: Array, tiny: float = 0.0, rows: Array | None = None) -> F
     freedom = power.size
     spread = math.sqrt(float(power.mean())) if freedom else math.nan
     margin = student(freedom) * spread / math.sqrt(used.size) if freedom else math.inf
-    drift = _drift(used)
+    drift, shape = _drift(used)
     slopes = _slopes(slope + drift / 2, drift)
     start = int(there[0])
     intercept, r2 = _line(profile, tiny, start, int(there[-1]) + 1, slope)
@@ -162,6 +157,7 @@ def fit_decay(profile: Array, tiny: float = 0.0, rows: Array | None = None) -> F
         spread=spread,
         freedom=freedom,
         drift=drift,
+        shape=shape,
     )
 
 
@@ -233,15 +229,19 @@ def _power(d: Array) -> Array:
     return low if others.size and low.mean() > TWICE * others.mean() else power
 
 
-def _drift(d: Array) -> float:
-    """By how much increments change from first to last; 0 if their trend may be chance."""
+def _drift(d: Array) -> tuple[float, str]:
+    """By how much increments change from first to last, 0 if that may be chance, and the shape."""
     if d.size < LEAST:
-        return 0.0
+        return 0.0, "steady"
     slowest, *others = _cosines(d, min(max(4, round(0.4 * d.size ** (2 / 3))), d.size - 1))
-    if abs(slowest) <= max(SURE * math.sqrt(float(np.mean(np.square(others)))), 1e-9):
-        return 0.0
+    spread = math.sqrt(float(np.mean(np.square(others))))
+    if abs(slowest) <= max(LIKELY * spread, 1e-9):
+        return 0.0, "steady"
     x = np.arange(d.size) - (d.size - 1) / 2
-    return float(x @ d / (x @ x)) * (d.size - 1)
+    drift = float(x @ d / (x @ x)) * (d.size - 1)
+    if abs(slowest) <= SURE * spread:
+        return drift, "steady"
+    return drift, "levelling off" if (drift > 0) == (d.mean() < 0) else "steepening"
 
 
 def _slopes(now: float, drift: float) -> tuple[float, float, float]:
