@@ -23,7 +23,7 @@ cosine stands out from the others, the interval holds the factor at the farthest
 that it would come to by changing `FURTHER` times as much again.
 
 With a batch, d_k is the mean over its rows: the norm over all of them follows the row that decays
-slowest. `tools/coverage.py` tells how often the interval holds e^lambda_1, the factor per step of
+slowest. `tools/intervals.py` tells how often the interval holds e^lambda_1, the factor per step of
 an endless sequence.
 """
 

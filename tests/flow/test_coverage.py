@@ -1,6 +1,6 @@
 """95 % intervals of the factor per step hold it in 95 of 100 networks: RNN, LSTM and GRU.
 
-tools/coverage.py draws the networks and computes all but the interval in NumPy.
+tools/intervals.py draws the networks and computes all but the interval in NumPy.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from minigrad import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "tools" / "docs" / "source" / "verdicts.md"
-spec = importlib.util.spec_from_file_location("coverage_tool", ROOT / "tools" / "coverage.py")
+spec = importlib.util.spec_from_file_location("intervals_tool", ROOT / "tools" / "intervals.py")
 assert spec is not None
 assert spec.loader is not None
 tool = importlib.util.module_from_spec(spec)
-sys.modules["coverage_tool"] = tool
+sys.modules["intervals_tool"] = tool
 spec.loader.exec_module(tool)
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}

@@ -1,9 +1,9 @@
 """How often does the 95 % interval of the factor per step hold what it is an interval of?
 
-    python tools/coverage.py                    # all of the table: three minutes
-    python tools/coverage.py "rnn, 8 units"     # some of its rows
-    python tools/coverage.py --reach            # the other table, of extrapolated reaches
-    python tools/coverage.py --seed 7           # other networks
+    python tools/intervals.py                    # all of the table: three minutes
+    python tools/intervals.py "rnn, 8 units"     # some of its rows
+    python tools/intervals.py --reach            # the other table, of extrapolated reaches
+    python tools/intervals.py --seed 7           # other networks
 
 Random networks with random inputs: RNN, LSTM and GRU as in mg.nn, 200 of each kind. For each the
 loss <w, h_T> sends a gradient back over T steps, and `mg.flow.fit_decay` gives an interval for the
