@@ -9,6 +9,7 @@ what the layer has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +17,19 @@ import numpy as np
 from ..errors import MinigradError
 from ..tree import leaves
 from .jacobian import jacobians
+from .prescribing.case import Case
+from .prescribing.changing import LARGE
+from .prescribing.known import helpful
 
 if TYPE_CHECKING:
     from .layerflow import LayerFlow
+    from .recording import Recording
 
 Array = np.ndarray
 SAMPLED = 8  # steps whose Jacobian is looked at
 LARGEST = 512  # components of a state for which that is still quick
-OPEN = 0.9  # a gate that keeps less than this of the state is the first thing to change
+MANY = 0.5  # share of dead units, or of saturated gates, from which on they are the cause
+SHOWN = 2  # remedies that an advice names
 _GATES = {"f": "forget gate", "z": "update gate"}
 
 
@@ -66,44 +72,89 @@ def stretch(layer: LayerFlow) -> float | None:
     return float(np.median(found[good])) if (good := np.isfinite(found)).any() else None
 
 
-def advice(layer: LayerFlow, kind: str) -> str:
-    """What to try, for a verdict of this kind; "" where nothing is wrong."""
-    if kind == "vanishing":
-        return _against_vanishing(layer)
-    if kind == "exploding":
-        more = "" if _gated(layer) else ", an orthogonal weight_hh (mg.nn.init.orthogonal_)"
-        return f"clip the gradient (mg.optim.clip_grad_norm_(params, 1.0)){more}, a smaller rate"
-    if kind == "mixed":
-        return "clip the gradient; normalise inside the cell (mg.nn.LayerNormLSTMCell)"
-    if kind == "cut":
-        dead = layer.dead.get("h")
-        if dead is not None and dead.any():
-            return (
-                f"{int(dead.sum())} of {dead.size} units of h never move: smaller weights or rate"
-            )
-        return "look for a detach(), a truncate= window, or a padded end before that step"
-    if kind == "broken":
-        return "run one step inside `with mg.detect_anomaly()`, which names the op and its scope"
-    if kind == "none":
-        return "check that the loss reads this layer's output"
-    return ""
+def causes_of(recording: Recording) -> list[str]:
+    """What a recording's verdict comes from, by name, the first first; [] if nothing is wrong."""
+    layers = [layer for layer in recording.values() if layer.arrived]
+    named = cause_of(layers, recording.verdict.kind)
+    return [named] if named else []
 
 
-def _against_vanishing(layer: LayerFlow) -> str:
-    steps = len(layer.steps)
-    if "f" in layer.keeps and np.mean(layer.activations["f"].mean) < OPEN:
-        return (
-            f"open the forget gate: mg.nn.init.forget_bias_(layer, 1.0), or chrono_(layer, {steps})"
-            f" for memories of up to {steps} steps"
-        )
-    if "z" in layer.keeps:
-        return f"let the update gate keep more: mg.nn.init.chrono_(layer, {steps})"
-    if _gated(layer):
-        return "a loss at more steps than the last, attention over them, or shorter sequences"
-    return (
-        "a gated cell (mg.nn.LSTM, mg.nn.GRU), or an orthogonal weight_hh (mg.nn.init.orthogonal_)"
-    )
+def cause_of(layers: Sequence[LayerFlow], kind: str) -> str:
+    """The name of what is behind a verdict of this kind on these layers; "" where nothing is."""
+    if kind in ("healthy", "undecided", ""):
+        return ""
+    if kind in ("cut", "none", "broken"):
+        return "dead-units" if kind == "cut" and max(map(_dead, layers), default=0) else kind
+    if max(map(_dead, layers), default=0) > MANY:
+        return "dead-units"
+    case = Case.of(layers)
+    if max(map(_saturated, layers), default=0) > MANY:
+        return "input-scale" if _size(case) > LARGE else "saturated-gates"
+    if kind == "vanishing" and case.last_only and all(_memory_is_open(x) for x in layers):
+        return "read-too-rarely"
+    return "exploding" if kind == "mixed" else kind
 
 
-def _gated(layer: LayerFlow) -> bool:
-    return any(name in layer.activations for name in _GATES)
+def advice(layers: LayerFlow | Sequence[LayerFlow], kind: str) -> str:
+    """What to try, for a verdict of this kind; "" where nothing is wrong.
+
+    Remedies are those that helped nets of this cell with this cause (prescribing/known.py), can be
+    tried on this one, and are not in use already.
+    """
+    layers = [layers] if not isinstance(layers, Sequence) else layers
+    cause = cause_of(layers, kind)
+    if not cause:
+        return ""
+    if cause in _LOOK_FOR:
+        return _LOOK_FOR[cause]
+    case = Case.of(layers)
+    words = {
+        "dead-units": lambda: f"{max(map(_dead, layers)):.0%} of the units of h never move: ",
+        "saturated-gates": lambda: f"{max(map(_saturated, layers)):.0%} of gates are saturated: ",
+        "input-scale": lambda: (
+            f"inputs of size {_size(case):.3g} saturate {max(map(_saturated, layers)):.0%} of "
+            f"gates: "
+        ),
+        "read-too-rarely": lambda: f"the loss reads one of {case.steps} steps: ",
+    }.get(cause, lambda: "")()
+    found = helpful(case, cause)[:SHOWN]
+    tries = "mg.flow.prescribe(model, loss, batches) tries"
+    if not found:
+        return f"{words}{tries} on this run what may help"
+    each = [
+        f"{remedy.code(case)} (lowered the loss in {row.lower} of {row.pairs} small runs)"
+        for remedy, row in found
+    ]
+    return f"{words}{', or '.join(each)}; {tries} it on this run"
+
+
+_LOOK_FOR = {
+    "cut": "look for a detach(), a truncate= window, or a padded end before that step",
+    "none": "check that the loss reads this layer's output",
+    "broken": "run one step inside `with mg.detect_anomaly()`, which names the op and its scope",
+}
+
+
+def _dead(layer: LayerFlow) -> float:
+    """The share of units of h that never move."""
+    dead = layer.dead.get("h")
+    return 0.0 if dead is None or not dead.size else float(dead.mean())
+
+
+def _saturated(layer: LayerFlow) -> float:
+    """The share of gates in the flat ends of their functions."""
+    found = [np.mean(a.saturation) for name, a in layer.activations.items()]
+    known = [float(x) for x in found if np.isfinite(x)]
+    return max(known, default=0.0) if len(known) < 2 else float(np.mean(known))
+
+
+def _size(case: Case) -> float:
+    """The root mean square of what comes from outside."""
+    sizes = [float(np.sqrt(np.mean(case.read[i] ** 2))) for i in case.lowest if case.read[i].size]
+    return max(sizes, default=0.0)
+
+
+def _memory_is_open(layer: LayerFlow) -> bool:
+    """Whether a gate keeps the state for as long as the sequence is."""
+    constants = layer.time_constants.values()
+    return any(float(np.median(c)) >= len(layer.steps) / 4 for c in constants)

@@ -1,0 +1,179 @@
+"""The table that advice comes from: what helped small nets with planted faults.
+
+    python tools/prescriptions.py             # writes minigrad/flow/prescribing/prescriptions.json
+    python tools/prescriptions.py --out FILE  # ... somewhere else
+    python tools/prescriptions.py --only exploding rnn
+
+Each cause is planted in several cells on several tasks of mg.lab, and mg.flow.prescribe tries all
+remedies on it. A run counts for a cause only where that is what a report would name, if a report
+can see it at all. Nothing in it depends on the machine but the last bits of the arithmetic: updates
+and seeds are fixed, and there is no budget of time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.files import write_whole
+from minigrad.flow.prescribing import known
+from minigrad.flow.prescribing.case import kind_of
+from minigrad.flow.results import to_json
+from minigrad.lab.tasks import task
+
+TASKS = {"latch": 30, "adding": 30, "order": 30}  # delay of each
+HIDDEN, ROWS, MEASURED, UPDATES, SEEDS, RATE = 16, 16, 64, 60, 4, 3e-3
+FOREVER = 1e9
+
+CELLS: dict[str, Callable[..., nn.Recurrent]] = {
+    "rnn": nn.RNN,
+    "relu": lambda *sizes, **options: nn.RNN(*sizes, nonlinearity="relu", **options),
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "coupled": lambda I, H, num_layers, generator: nn.Recurrent(
+        lambda size: nn.CoupledLSTMCell(size, H, generator=generator), I, num_layers
+    ),
+    "minimal": lambda I, H, num_layers, generator: nn.Recurrent(
+        lambda size: nn.MinimalGatedCell(size, H, generator=generator), I, num_layers
+    ),
+}
+
+
+class Plan(NamedTuple):
+    """A cause: in which cells, what is done to their first weights, and to the rest of the run.
+
+    seen: whether a report can tell it from other causes before a step is done.
+    """
+
+    cells: tuple[str, ...]
+    plant: Callable[[nn.Recurrent], None] = lambda layer: None
+    inputs: float = 1.0
+    rate: float = RATE
+    layers: int = 1
+    seen: bool = True
+
+
+def scaled(name: str, times: float) -> Callable[[nn.Recurrent], None]:
+    def plant(layer: nn.Recurrent) -> None:
+        for cell in layer.cells:
+            p = getattr(cell, name)
+            p.data = times * p.numpy()
+
+    return plant
+
+
+def stuck(layer: nn.Recurrent) -> None:
+    """Three quarters of the units never move: their biases hold them at the end."""
+    for cell in layer.cells:
+        part = np.arange(cell.hidden_size) < 0.75 * cell.hidden_size
+        cell.bias_ih.data[: cell.hidden_size][part] = -30.0
+
+
+def saturated(layer: nn.Recurrent) -> None:
+    """Gates at their ends, whatever is read: large weights of both signs."""
+    scaled("bias_ih", 60.0)(layer)
+
+
+def lost_between(layer: nn.Recurrent) -> None:
+    """The second layer hardly reads the first."""
+    layer.cells[1].weight_ih.data = 1e-4 * layer.cells[1].weight_ih.numpy()
+
+
+GATED = ("lstm", "gru", "coupled", "minimal")
+PLANS = {
+    "vanishing": Plan(("rnn", "relu", *GATED)),
+    "exploding": Plan(("rnn", "relu"), scaled("weight_hh", 3.5)),
+    "saturated-gates": Plan(GATED, saturated),
+    "input-scale": Plan(("rnn", *GATED), inputs=100.0),
+    "dead-units": Plan(("rnn", "relu"), stuck),
+    "rate-too-large": Plan(("rnn", "lstm", "gru"), rate=0.3, seen=False),
+    "lost-in-depth": Plan(("rnn", "lstm", "gru"), lost_between, layers=2, seen=False),
+}
+
+
+class Net(nn.Module):
+    """A recurrent layer and a linear head on its last output."""
+
+    def __init__(self, cell: str, plan: Plan, work: Any, seed: int):
+        generator = np.random.default_rng([seed, 1])
+        self.layer = CELLS[cell](work.inputs, HIDDEN, num_layers=plan.layers, generator=generator)
+        plan.plant(self.layer)
+        self.head = nn.Linear(HIDDEN, work.outputs, generator=generator)
+
+    def forward(self, xs: np.ndarray) -> mg.Tensor:
+        return self.head(self.layer(xs)[0][-1])
+
+
+def prescribed(cause: str, cell: str, name: str) -> mg.flow.Prescription:
+    """What mg.flow.prescribe finds for a planted cause, on a task."""
+    plan, work = PLANS[cause], task(name, TASKS[name])
+    draw = np.random.default_rng([7, len(name)])
+
+    def batch(rows: int) -> tuple[np.ndarray, np.ndarray]:
+        xs, ys = work.batch(draw, rows)
+        return (plan.inputs * xs).astype(np.float32), ys
+
+    return mg.flow.prescribe(
+        lambda seed: Net(cell, plan, work, seed),
+        lambda model, pair: work.loss(model(pair[0]), pair[1]),
+        [batch(ROWS) for _ in range(UPDATES)],
+        lambda parameters: mg.optim.Adam(parameters, plan.rate),
+        held=[batch(MEASURED)],
+        updates=UPDATES,
+        seeds=SEEDS,
+        seconds=FOREVER,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=known.FILE, metavar="FILE")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="causes and cells")
+    args = parser.parse_args(argv)
+    causes = [c for c in PLANS if c in args.only] or list(PLANS)
+    started, unlike = time.perf_counter(), []
+    pairs: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
+    for cause in causes:
+        plan = PLANS[cause]
+        for cell in [c for c in plan.cells if c in args.only] or plan.cells:
+            kind = kind_of(Net(cell, plan, task("latch", 3), 0).layer.cells[0])
+            for name in TASKS:
+                found = prescribed(cause, cell, name)
+                print(f"{time.perf_counter() - started:5.0f} s  {cause} {cell} {name}: {found.what}"
+                      f" {found.causes}; helped: {[t.name for t in found.helped]}", flush=True)  # fmt: skip
+                if plan.seen and found.causes[:1] != [cause]:
+                    unlike.append(f"{cause} {cell} {name}")
+                    continue
+                for tried in found.tried:
+                    pairs[cause, kind, tried.name] += tried.losses
+    rows = []
+    for (cause, kind, remedy), losses in pairs.items():
+        ratios = [a / b if math.isfinite(b) else 0.0 for a, b in losses if a != b]
+        rows.append({
+            "cause": cause, "cell": kind, "remedy": remedy,
+            "lower": sum(a < b for a, b in losses), "higher": sum(a > b for a, b in losses),
+            "ratio": float(f"{median(ratios):.3g}") if ratios else 1.0,
+        })  # fmt: skip
+    settings = {
+        "tasks": TASKS, "hidden": HIDDEN, "batch": ROWS, "updates": UPDATES, "seeds": SEEDS,
+        "optimizer": f"Adam, rate {RATE:g}", "left out, as a report names another cause": unlike,
+    }  # fmt: skip
+    stored = {"command": "python tools/prescriptions.py", "settings": settings, "rows": rows}
+    write_whole(args.out, to_json(stored).encode())
+    print(f"{len(rows)} rows in {time.perf_counter() - started:.0f} s: {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
