@@ -105,4 +105,4 @@ def test_bad_input_gets_one_line_and_status_2(
     assert status("prescribe", *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
-    assert line.startswith("minigrad prescribe: ")
+    assert line.startswith("minigrad")

@@ -150,8 +150,11 @@ def main(argv: list[str] | None = None) -> int:
             kind = kind_of(Net(cell, plan, task("latch", 3), 0).layer.cells[0])
             for name in TASKS:
                 found = prescribed(cause, cell, name)
-                print(f"{time.perf_counter() - started:5.0f} s  {cause} {cell} {name}: {found.what}"
-                      f" {found.causes}; helped: {[t.name for t in found.helped]}", flush=True)  # fmt: skip
+                print(
+                    f"{time.perf_counter() - started:5.0f} s  {cause} {cell} {name}: {found.what} "
+                    f"{found.causes}; helped: {[t.name for t in found.helped]}",
+                    flush=True,
+                )
                 if plan.seen and found.causes[:1] != [cause]:
                     unlike.append(f"{cause} {cell} {name}")
                     continue

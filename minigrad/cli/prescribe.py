@@ -23,15 +23,15 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "prescribe",
         help="try what helps a run: forks of it, one for each remedy and seed",
-        description="Forks a run for each remedy (clipping, forget bias, another cell, ...), trains "
-        "the forks on the same data, and says what lowered the loss in more seeds than chance "
+        description="Forks a run for each remedy (clipping, another cell, ...), trains the "
+        "forks on the same data, and says what lowered the loss in more seeds than chance "
         "would, or that nothing did. Without a task: lists tasks and remedies.",
     )
     parser.set_defaults(run=run)
     option = parser.add_argument
     # fmt: off
     option("task", nargs="?", metavar="TASK",
-           help="as of `minigrad train`, or adding, copy, latch or order; leave it out for the list")
+           help="of `minigrad train`, or adding, copy, latch, order; leave it out for the list")
     option("--cell", type=str.lower, metavar="CELL", help="as far as the task has a use for it")
     option("--hidden", type=integer(1), metavar="N", help="units (default: the task's)")
     option("--seed", type=integer(0), metavar="N", help="of the first run (default: 0)")
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
            help="gradients are clipped there (default: the task's; adding, ...: not)")
     option("--remedies", nargs="+", type=_remedy, metavar="NAME",
            help="only these (default: all that suit the net)")
-    option("--updates", type=integer(1), default=100, metavar="N",
+    option("--updates", type=integer(1), default=200, metavar="N",
            help="of every fork (default: %(default)s)")
     option("--seeds", type=integer(1), default=8, metavar="N",
            help="forks for each remedy (default: %(default)s)")
@@ -139,29 +139,12 @@ def _of_lab(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 def _of_train(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Runs of a task on real data: one that was begun, where it stands, or new ones."""
     from .. import tasks
-    from ..optim import Adam
-    from ..tasks import running
 
     if args.length:
         raise tasks.TaskError(f"{args.task}: --length is of adding, copy, latch and order.")
     kind = _find(args.task)
     asked = {name: getattr(args, name) for name in ("cell", "hidden", "seed")}
-    if args.folder is None:
-        settings = kind.choose(**asked, quick=args.quick)
-        begun = kind(settings)
-        where = "new runs"
-        model: Any = lambda seed: (
-            (  # noqa: E731
-                begun if not seed else kind(replace(settings, seed=settings.seed + seed))
-            ).model
-        )
-        optimizer: Any = lambda parameters: Adam(parameters, args.rate or kind.rate)  # noqa: E731
-    else:
-        begun = running.resume(kind, asked | {"quick": args.quick or None}, args.folder)
-        step, optimizer = running.standing(begun, args.folder)
-        if args.rate:
-            optimizer.lr = args.rate
-        model, where = begun.model, f"the run in {args.folder} after {step:,} updates"
+    begun, where, model, optimizer = (_new if args.folder is None else _begun)(kind, asked, args)
     settings = begun.settings
     what = f"{kind.name}, {kind.kind}; {settings.cell}, {settings.hidden} units; {where}."
     return what, {
@@ -172,6 +155,32 @@ def _of_train(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "max_norm": args.max_norm or kind.max_norm,
         "carry": kind.carry,
     }
+
+
+def _new(kind: Any, asked: dict[str, Any], args: argparse.Namespace) -> tuple[Any, ...]:
+    """(the task, in words, seed -> model, parameters -> optimiser)"""
+    from ..optim import Adam
+
+    settings = kind.choose(**asked, quick=args.quick)
+
+    def model(seed: int) -> Any:
+        return kind(replace(settings, seed=settings.seed + seed)).model
+
+    def optimizer(parameters: Any) -> Adam:
+        return Adam(parameters, args.rate or kind.rate)
+
+    return kind(settings), "new runs", model, optimizer
+
+
+def _begun(kind: Any, asked: dict[str, Any], args: argparse.Namespace) -> tuple[Any, ...]:
+    """(the task, in words, the model where it stands, its optimiser)"""
+    from ..tasks import running
+
+    task = running.resume(kind, asked | {"quick": args.quick or None}, args.folder)
+    updates, optimizer = running.standing(task, args.folder)
+    if args.rate:
+        optimizer.lr = args.rate
+    return task, f"the run in {args.folder} after {updates:,} updates", task.model, optimizer
 
 
 def _find(name: str) -> Any:

@@ -98,7 +98,8 @@ def test_few_seeds_are_said_to_tell_nothing(seeds: int) -> None:
     assert "Nothing that was tried helped" not in str(found)
 
 
-def test_a_fork_as_it_is_goes_on_as_the_run_would() -> None:
+@pytest.mark.parametrize("updates", [1, 7, 23])  # without and with mg.jit
+def test_a_fork_as_it_is_goes_on_as_the_run_would(updates: int) -> None:
     """Against a loop written by hand on a second model, optimiser memory and all."""
     data = batches(5)
     runs = []
@@ -110,10 +111,10 @@ def test_a_fork_as_it_is_goes_on_as_the_run_would() -> None:
         runs.append((net, adam))
     (net, adam), (twin, other) = runs
     found = prescribe(
-        net, mse, data, adam, held=data[:1], remedies=[], updates=7, seeds=1, max_norm=0.5
+        net, mse, data, adam, held=data[:1], remedies=[], updates=updates, seeds=1, max_norm=0.5
     )
     before = mse(twin, data[0]).item()
-    for k in range(7):
+    for k in range(updates):
         step(twin, other, data[k % 5], 0.5)
     outcome = found.without[0]
     assert (outcome.loss, outcome.loss_after) == (before, mse(twin, data[0]).item())

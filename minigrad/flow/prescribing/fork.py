@@ -11,15 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import JitError
+from ...jitting import Jitted
 from ...nn.module import Module
 from ...optim import clip_grad_norm_
 from ...optim.optimizers import Optimizer
 from ...random import default_generator, set_state
 from ...tape import no_grad
+from ...tensors import Tensor
 from ...tree import map_leaves
 from ..probes import record
 from ..recording import Recording
 from ..replay import FlowError
+
+FEW = 20  # updates for which it takes longer to record a step than to do without
 
 
 @dataclass
@@ -74,16 +79,14 @@ class Run:
     def train(self, told: Callable[[], None]) -> bool:
         """Goes on for `updates` steps, calling told() before each; False if it diverged."""
         self.model.train()
-        state: Any = None
+        step, state = Step(self), None
         for k in range(self.updates):
             told()
             if k % len(self.batches) == 0:
                 state = None
-            value, state = self.loss_of(self.loss, self.batches[k % len(self.batches)], state)
-            if not math.isfinite(value.item()):
+            value, state = step(self.batches[k % len(self.batches)], state)
+            if not math.isfinite(value):
                 return False
-            self.optimizer.zero_grad()
-            value.backward()
             if k == 0 and all(p.grad is None for p in self.optimizer.params):
                 raise FlowError(
                     "prescribe: the loss has no gradient in the model that it is given; write "
@@ -93,6 +96,13 @@ class Run:
             clip_grad_norm_(self.optimizer.params, limit)
             self.optimizer.step()
         return True
+
+    def gradients(self, batch: Any, state: Any) -> tuple[Any, Any]:
+        """The loss, with gradients, and the state to go on from."""
+        self.optimizer.zero_grad()
+        value, state = self.loss_of(self.loss, batch, state)
+        value.backward()
+        return value, state
 
     def loss_of(self, loss: Callable[..., Any], batch: Any, state: Any = None) -> tuple[Any, Any]:
         """The loss of a batch, and the state to go on from, without its graph."""
@@ -118,6 +128,38 @@ class Run:
         return recording
 
 
+class Step:
+    """Loss and gradients of a run, under mg.jit (to the same bits) as long as that works.
+
+    Replaying takes a fifth of the time for small nets: 0.2 ms instead of 0.9 for an LSTM of 16
+    units over 30 steps of 16 rows (Zen 5).
+    """
+
+    def __init__(self, run: Run):
+        self.run = run
+        worth = run.updates >= FEW
+        self.jitted: Jitted | None = Jitted(run.gradients) if worth else None
+        modules = run.model.modules()
+        held = [getattr(module, "generator", None) for module in modules]
+        self.generators = [g for g in held if isinstance(g, np.random.Generator)]
+        self.generators.append(default_generator(None))
+
+    def __call__(self, batch: Any, state: Any) -> tuple[float, Any]:
+        if self.jitted is not None:
+            before = [g.bit_generator.state for g in self.generators]
+            try:
+                value, state = self.jitted(batch, state)
+                if self.jitted.recorded > max(8, self.jitted.replayed):
+                    self.jitted = None  # batches are of too many shapes
+                return float(value.item()), state
+            except JitError:
+                self.jitted = None
+                for generator, numbers in zip(self.generators, before, strict=True):
+                    generator.bit_generator.state = numbers
+        value, state = self.run.gradients(batch, state)
+        return float(value.item()), state
+
+
 @contextmanager
 def apart(seed: int) -> Iterator[None]:
     """Random numbers of the default generator are those of `seed`; its own stay as they were."""
@@ -138,7 +180,7 @@ def rebind(optimizer: Optimizer, model: Module, before: set[int]) -> None:
     that are new; before: the ids of all parameters that the model had, as it may train a part.
     """
     kept = {id(p): state for p, state in zip(optimizer.params, optimizer.state, strict=True)}
-    now = [p for p in model.parameters() if id(p) in kept or id(p) not in before]
+    now: list[Tensor] = [p for p in model.parameters() if id(p) in kept or id(p) not in before]
     optimizer.params = now
     optimizer.state = [
         kept.get(id(p), new) for p, new in zip(now, optimizer._new_state(), strict=True)

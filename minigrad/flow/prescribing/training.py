@@ -151,7 +151,7 @@ def joined(first: Any, second: Any) -> Any:
     if len(parts[0]) != len(parts[1]):
         return None
     for a, b in zip(*parts):
-        if not isinstance(a, np.ndarray) or a.ndim < 2 or a.shape[1:] != np.shape(b)[1:]:
+        if not isinstance(a, np.ndarray) or a.ndim < 2 or a.shape[1:] != np.asarray(b).shape[1:]:
             return None
     made = [np.concatenate(pair) for pair in zip(*parts)]
     if not isinstance(first, (tuple, list)):
@@ -160,5 +160,5 @@ def joined(first: Any, second: Any) -> Any:
 
 
 def _is_sequence(part: Any, steps: int) -> bool:
-    shape = getattr(part, "shape", ())
+    shape: tuple[int, ...] = getattr(part, "shape", ())
     return len(shape) >= 2 and shape[0] == steps

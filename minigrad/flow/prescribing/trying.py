@@ -37,7 +37,7 @@ def prescribe(
     max_norm: float | None = None,
     carry: bool = False,
     remedies: Sequence[str | Remedy] | None = None,
-    updates: int = 100,
+    updates: int = 200,
     seeds: int = 8,
     seconds: float = 60.0,
     progress: Callable[[str, int], None] | None = None,
