@@ -32,8 +32,8 @@ from minigrad.flow.prescribing.case import kind_of
 from minigrad.flow.results import to_json
 from minigrad.lab.tasks import task
 
-TASKS = {"latch": 30, "adding": 30, "order": 30}  # delay of each
-HIDDEN, ROWS, MEASURED, UPDATES, SEEDS, RATE = 16, 16, 64, 60, 4, 3e-3
+TASKS = {"latch": 30, "adding": 20, "order": 20}  # delay of each
+HIDDEN, ROWS, MEASURED, UPDATES, SEEDS, RATE = 16, 16, 128, 300, 4, 5e-3
 FOREVER = 1e9
 
 CELLS: dict[str, Callable[..., nn.Recurrent]] = {
