@@ -27,13 +27,14 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn
 from minigrad.files import write_whole
+from minigrad.flow.advising import causes_of
 from minigrad.flow.prescribing import known
 from minigrad.flow.prescribing.case import kind_of
 from minigrad.flow.results import to_json
 from minigrad.lab.tasks import task
 
 TASKS = {"latch": 30, "adding": 20, "order": 20}  # delay of each
-HIDDEN, ROWS, MEASURED, UPDATES, SEEDS, RATE = 16, 16, 128, 300, 4, 5e-3
+HIDDEN, ROWS, MEASURED, UPDATES, SEEDS, RATE = 16, 16, 128, 250, 5, 5e-3
 FOREVER = 1e9
 
 CELLS: dict[str, Callable[..., nn.Recurrent]] = {
@@ -90,12 +91,11 @@ def lost_between(layer: nn.Recurrent) -> None:
     layer.cells[1].weight_ih.data = 1e-4 * layer.cells[1].weight_ih.numpy()
 
 
-GATED = ("lstm", "gru", "coupled", "minimal")
 PLANS = {
-    "vanishing": Plan(("rnn", "relu", *GATED)),
+    "vanishing": Plan(tuple(CELLS)),
     "exploding": Plan(("rnn", "relu"), scaled("weight_hh", 3.5)),
-    "saturated-gates": Plan(GATED, saturated),
-    "input-scale": Plan(("rnn", *GATED), inputs=100.0),
+    "saturated-gates": Plan(("lstm", "gru"), saturated),
+    "input-scale": Plan(("rnn", "lstm", "gru", "coupled"), inputs=100.0),
     "dead-units": Plan(("rnn", "relu"), stuck),
     "rate-too-large": Plan(("rnn", "lstm", "gru"), rate=0.3, seen=False),
     "lost-in-depth": Plan(("rnn", "lstm", "gru"), lost_between, layers=2, seen=False),
@@ -115,51 +115,73 @@ class Net(nn.Module):
         return self.head(self.layer(xs)[0][-1])
 
 
-def prescribed(cause: str, cell: str, name: str) -> mg.flow.Prescription:
-    """What mg.flow.prescribe finds for a planted cause, on a task."""
-    plan, work = PLANS[cause], task(name, TASKS[name])
-    draw = np.random.default_rng([7, len(name)])
+class Case(NamedTuple):
+    """A cause in a cell on a task."""
 
-    def batch(rows: int) -> tuple[np.ndarray, np.ndarray]:
-        xs, ys = work.batch(draw, rows)
-        return (plan.inputs * xs).astype(np.float32), ys
+    cause: str
+    cell: str
+    name: str
 
-    return mg.flow.prescribe(
-        lambda seed: Net(cell, plan, work, seed),
-        lambda model, pair: work.loss(model(pair[0]), pair[1]),
-        [batch(ROWS) for _ in range(UPDATES)],
-        lambda parameters: mg.optim.Adam(parameters, plan.rate),
-        held=[batch(MEASURED)],
-        updates=UPDATES,
-        seeds=SEEDS,
-        seconds=FOREVER,
-    )
+    @property
+    def plan(self) -> Plan:
+        return PLANS[self.cause]
+
+    @property
+    def task(self) -> Any:
+        return task(self.name, TASKS[self.name])
+
+    def net(self, seed: int) -> Net:
+        return Net(self.cell, self.plan, self.task, seed)
+
+    def batches(self, count: int, rows: int, part: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        draw = np.random.default_rng([part, list(TASKS).index(self.name)])
+        drawn = [self.task.batch(draw, rows) for _ in range(count)]
+        return [((self.plan.inputs * xs).astype(np.float32), ys) for xs, ys in drawn]
+
+    def loss(self, model: Any, batch: Any) -> mg.Tensor:
+        return self.task.loss(model(batch[0]), batch[1])
+
+    def named(self) -> list[str]:
+        """What a report names as the causes, before training."""
+        with mg.flow.record() as rec:
+            self.loss(self.net(0), self.batches(1, ROWS, 1)[0]).backward()
+        return causes_of(rec)
+
+    def prescribed(self) -> mg.flow.Prescription:
+        return mg.flow.prescribe(
+            self.net,
+            self.loss,
+            self.batches(UPDATES, ROWS, 1),
+            lambda parameters: mg.optim.Adam(parameters, self.plan.rate),
+            held=self.batches(1, MEASURED, 2),
+            updates=UPDATES,
+            seeds=SEEDS,
+            seconds=FOREVER,
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=known.FILE, metavar="FILE")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="causes and cells")
+    parser.add_argument("--dry-run", action="store_true", help="say what a report names, and stop")
     args = parser.parse_args(argv)
     causes = [c for c in PLANS if c in args.only] or list(PLANS)
     started, unlike = time.perf_counter(), []
     pairs: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
     for cause in causes:
-        plan = PLANS[cause]
-        for cell in [c for c in plan.cells if c in args.only] or plan.cells:
-            kind = kind_of(Net(cell, plan, task("latch", 3), 0).layer.cells[0])
-            for name in TASKS:
-                found = prescribed(cause, cell, name)
-                print(
-                    f"{time.perf_counter() - started:5.0f} s  {cause} {cell} {name}: {found.what} "
-                    f"{found.causes}; helped: {[t.name for t in found.helped]}",
-                    flush=True,
-                )
-                if plan.seen and found.causes[:1] != [cause]:
-                    unlike.append(f"{cause} {cell} {name}")
-                    continue
-                for tried in found.tried:
+        cells = [c for c in PLANS[cause].cells if c in args.only] or PLANS[cause].cells
+        for case in [Case(cause, cell, name) for cell in cells for name in TASKS]:
+            kind = kind_of(case.net(0).layer.cells[0])
+            named = case.named()
+            print(f"{time.perf_counter() - started:5.0f} s  {' '.join(case)}: {named}", flush=True)
+            if case.plan.seen and named[:1] != [cause]:
+                unlike.append(" ".join(case))
+            elif not args.dry_run:
+                for tried in case.prescribed().tried:
                     pairs[cause, kind, tried.name] += tried.losses
+    if args.dry_run:
+        return 0
     rows = []
     for (cause, kind, remedy), losses in pairs.items():
         ratios = [a / b if math.isfinite(b) else 0.0 for a, b in losses if a != b]

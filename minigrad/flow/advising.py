@@ -122,7 +122,7 @@ def advice(layers: LayerFlow | Sequence[LayerFlow], kind: str) -> str:
     if not found:
         return f"{words}{tries} on this run what may help"
     each = [
-        f"{remedy.code(case)} (lowered the loss in {row.lower} of {row.pairs} small runs)"
+        f"{remedy.code(case)} (lowered the loss in {row.lower} of {row.pairs} small runs of {row.cell})"
         for remedy, row in found
     ]
     return f"{words}{', or '.join(each)}; {tries} it on this run"

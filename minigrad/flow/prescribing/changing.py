@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHORT = 3.0  # steps that a forget bias of 1 remembers
 OPEN = 0.9  # a forget bias from here on is one of 1 that has been trained
 NEARLY = 0.25  # singular values that differ by less from 1 are those of a trained orthogonal matrix
-LARGE, SMALL = 4.0, 0.05  # root mean squares of inputs beyond which they are scaled
+LARGE, SMALL = 4.0, 0.05  # size of a feature, spread of all, beyond which inputs are scaled
 
 
 class ForgetBias(Remedy):
@@ -184,8 +184,14 @@ class InputScale(Remedy):
 
     @staticmethod
     def _places(case: Case) -> list[int]:
-        sizes = {i: float(np.sqrt(np.mean(case.read[i] ** 2))) for i in case.lowest}
-        return [i for i, size in sizes.items() if size > LARGE or 0 < size < SMALL]
+        found = []
+        for i in case.lowest:
+            xs = case.read[i]
+            largest = float(np.sqrt(np.mean(xs**2, axis=(0, 1)).max()))
+            spread = float(np.sqrt(xs.var(axis=(0, 1)).sum()))
+            if np.isfinite(largest) and (largest > LARGE or 0 < spread < SMALL):
+                found.append(i)
+        return found
 
     def apply(self, run: Run, case: Case, rng: np.random.Generator) -> None:
         cells = list(cells_of(run.model))

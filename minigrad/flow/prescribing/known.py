@@ -63,20 +63,25 @@ def rows(cause: str, cell: str) -> tuple[Row, ...]:
     return tuple(sorted(judged, key=lambda row: (not row.helps, -row.share, row.ratio)))
 
 
+def like(cell: Any, cause: str) -> tuple[Row, ...]:
+    """The rows of this kind of cell, or else of the nearest that it is a variant of."""
+    kinds = [kind_of(cell), *(kind.__name__ for kind in type(cell).__mro__)]
+    return next((found for kind in kinds if (found := rows(cause, kind))), ())
+
+
 def helpful(case: Case, cause: str) -> list[tuple[Remedy, Row]]:
     """The remedies that helped the cause in such cells and can be tried on these, best first."""
     if not case.cells:
         return []
-    found = rows(cause, kind_of(case.cells[-1]))
     return [
         (TABLE[row.remedy], row)
-        for row in found
+        for row in like(case.cells[-1], cause)
         if row.helps and row.remedy in TABLE and not TABLE[row.remedy].missing(case)
     ]
 
 
 def ordered(case: Case, cause: str) -> list[Remedy]:
     """All remedies, those first that did best where the cause was the same."""
-    known = rows(cause, kind_of(case.cells[-1])) if case.cells else ()
+    known = like(case.cells[-1], cause) if case.cells else ()
     first = [TABLE[row.remedy] for row in known if row.remedy in TABLE and row.share >= 0.5]
     return first + [remedy for remedy in TABLE.values() if remedy not in first]

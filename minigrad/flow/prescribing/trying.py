@@ -197,8 +197,9 @@ class Forks:
 
 
 def reach_of(run: Run) -> float:
-    """The reach of the gradient of the loss that counts; see Verdict."""
-    return run.record().verdict.reach
+    """The shortest reach through time of the loss that counts; nan where none can be told."""
+    known = [cut.judged.reach for cut in run.record().cuts]
+    return min((reach for reach in known if not math.isnan(reach)), default=math.nan)
 
 
 def _standing(recording: Recording) -> str:
