@@ -27,14 +27,14 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn
 from minigrad.files import write_whole
-from minigrad.flow.advising import causes_of
+from minigrad.flow.diagnosing import causes
 from minigrad.flow.prescribing import known
 from minigrad.flow.prescribing.case import kind_of
 from minigrad.flow.results import to_json
 from minigrad.lab.tasks import task
 
 TASKS = {"latch": 30, "adding": 20, "order": 20}  # delay of each
-HIDDEN, ROWS, MEASURED, UPDATES, SEEDS, RATE = 16, 16, 128, 250, 5, 5e-3
+HIDDEN, ROWS, MEASURED, UPDATES, SEEDS, RATE = 16, 16, 128, 200, 4, 5e-3
 FOREVER = 1e9
 
 CELLS: dict[str, Callable[..., nn.Recurrent]] = {
@@ -42,9 +42,6 @@ CELLS: dict[str, Callable[..., nn.Recurrent]] = {
     "relu": lambda *sizes, **options: nn.RNN(*sizes, nonlinearity="relu", **options),
     "lstm": nn.LSTM,
     "gru": nn.GRU,
-    "coupled": lambda I, H, num_layers, generator: nn.Recurrent(
-        lambda size: nn.CoupledLSTMCell(size, H, generator=generator), I, num_layers
-    ),
     "minimal": lambda I, H, num_layers, generator: nn.Recurrent(
         lambda size: nn.MinimalGatedCell(size, H, generator=generator), I, num_layers
     ),
@@ -81,9 +78,15 @@ def stuck(layer: nn.Recurrent) -> None:
         cell.bias_ih.data[: cell.hidden_size][part] = -30.0
 
 
+def exploding(layer: nn.Recurrent) -> None:
+    """A weight_hh that grows; tanh takes more of it."""
+    scaled("weight_hh", 3.5 if layer.cells[0].nonlinearity == "relu" else 8.0)(layer)
+
+
 def saturated(layer: nn.Recurrent) -> None:
-    """Gates at their ends, whatever is read: large weights of both signs."""
-    scaled("bias_ih", 60.0)(layer)
+    """Weights so large that gates are at their ends, whatever is read."""
+    scaled("weight_ih", 100.0)(layer)
+    scaled("bias_ih", 30.0)(layer)
 
 
 def lost_between(layer: nn.Recurrent) -> None:
@@ -92,13 +95,13 @@ def lost_between(layer: nn.Recurrent) -> None:
 
 
 PLANS = {
-    "vanishing": Plan(tuple(CELLS)),
-    "exploding": Plan(("rnn", "relu"), scaled("weight_hh", 3.5)),
+    "vanishing": Plan(("rnn", "relu", "lstm", "gru", "minimal")),
+    "exploding": Plan(("rnn", "relu"), exploding),
     "saturated-gates": Plan(("lstm", "gru"), saturated),
-    "input-scale": Plan(("rnn", "lstm", "gru", "coupled"), inputs=100.0),
+    "input-scale": Plan(("rnn", "lstm", "gru"), inputs=100.0),
     "dead-units": Plan(("rnn", "relu"), stuck),
-    "rate-too-large": Plan(("rnn", "lstm", "gru"), rate=0.3, seen=False),
-    "lost-in-depth": Plan(("rnn", "lstm", "gru"), lost_between, layers=2, seen=False),
+    "rate-too-large": Plan(("rnn", "lstm"), rate=0.3, seen=False),
+    "lost-in-depth": Plan(("rnn", "lstm"), lost_between, layers=2),
 }
 
 
@@ -145,7 +148,7 @@ class Case(NamedTuple):
         """What a report names as the causes, before training."""
         with mg.flow.record() as rec:
             self.loss(self.net(0), self.batches(1, ROWS, 1)[0]).backward()
-        return causes_of(rec)
+        return [cause.name for cause in causes(rec)]
 
     def prescribed(self) -> mg.flow.Prescription:
         return mg.flow.prescribe(
@@ -166,16 +169,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="causes and cells")
     parser.add_argument("--dry-run", action="store_true", help="say what a report names, and stop")
     args = parser.parse_args(argv)
-    causes = [c for c in PLANS if c in args.only] or list(PLANS)
+    chosen = [c for c in PLANS if c in args.only] or list(PLANS)
     started, unlike = time.perf_counter(), []
     pairs: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
-    for cause in causes:
+    for cause in chosen:
         cells = [c for c in PLANS[cause].cells if c in args.only] or PLANS[cause].cells
         for case in [Case(cause, cell, name) for cell in cells for name in TASKS]:
             kind = kind_of(case.net(0).layer.cells[0])
             named = case.named()
             print(f"{time.perf_counter() - started:5.0f} s  {' '.join(case)}: {named}", flush=True)
-            if case.plan.seen and named[:1] != [cause]:
+            if case.plan.seen and cause not in named:
                 unlike.append(" ".join(case))
             elif not args.dry_run:
                 for tried in case.prescribed().tried:
@@ -192,7 +195,8 @@ def main(argv: list[str] | None = None) -> int:
         })  # fmt: skip
     settings = {
         "tasks": TASKS, "hidden": HIDDEN, "batch": ROWS, "updates": UPDATES, "seeds": SEEDS,
-        "optimizer": f"Adam, rate {RATE:g}", "left out, as a report names another cause": unlike,
+        "optimizer": f"Adam, rate {RATE:g}",
+        "left out, as a report does not name the cause": unlike,
     }  # fmt: skip
     stored = {"command": "python tools/prescriptions.py", "settings": settings, "rows": rows}
     write_whole(args.out, to_json(stored).encode())

@@ -18,17 +18,15 @@ from ..errors import MinigradError
 from ..tree import leaves
 from .jacobian import jacobians
 from .prescribing.case import Case
-from .prescribing.changing import LARGE
 from .prescribing.known import helpful
 
 if TYPE_CHECKING:
+    from .diagnosing.cause import Cause
     from .layerflow import LayerFlow
-    from .recording import Recording
 
 Array = np.ndarray
 SAMPLED = 8  # steps whose Jacobian is looked at
 LARGEST = 512  # components of a state for which that is still quick
-MANY = 0.5  # share of dead units, or of saturated gates, from which on they are the cause
 SHOWN = 2  # remedies that an advice names
 _GATES = {"f": "forget gate", "z": "update gate"}
 
@@ -72,60 +70,45 @@ def stretch(layer: LayerFlow) -> float | None:
     return float(np.median(found[good])) if (good := np.isfinite(found)).any() else None
 
 
-def causes_of(recording: Recording) -> list[str]:
-    """What a recording's verdict comes from, by name, the first first; [] if nothing is wrong."""
-    layers = [layer for layer in recording.values() if layer.arrived]
-    named = cause_of(layers, recording.verdict.kind)
-    return [named] if named else []
-
-
-def cause_of(layers: Sequence[LayerFlow], kind: str) -> str:
-    """The name of what is behind a verdict of this kind on these layers; "" where nothing is."""
-    if kind in ("healthy", "undecided", ""):
-        return ""
-    if kind in ("cut", "none", "broken"):
-        return "dead-units" if kind == "cut" and max(map(_dead, layers), default=0) else kind
-    if max(map(_dead, layers), default=0) > MANY:
-        return "dead-units"
-    case = Case.of(layers)
-    if max(map(_saturated, layers), default=0) > MANY:
-        return "input-scale" if _size(case) > LARGE else "saturated-gates"
-    if kind == "vanishing" and case.last_only and all(_memory_is_open(x) for x in layers):
-        return "read-too-rarely"
-    return "exploding" if kind == "mixed" else kind
-
-
 def advice(layers: LayerFlow | Sequence[LayerFlow], kind: str) -> str:
-    """What to try, for a verdict of this kind; "" where nothing is wrong.
+    """What to try, for a verdict of this kind on these layers; "" where nothing is wrong.
 
     Remedies are those that helped nets of this cell with this cause (prescribing/known.py), can be
-    tried on this one, and are not in use already.
+    tried on this one, and are not in use already. Of several causes the first is named, and the
+    first counts for which there is any.
     """
     layers = [layers] if not isinstance(layers, Sequence) else layers
-    cause = cause_of(layers, kind)
-    if not cause:
+    if kind in ("healthy", "undecided"):
         return ""
-    if cause in _LOOK_FOR:
-        return _LOOK_FOR[cause]
+    causes = {cause.name: cause.evidence for cause in _behind(layers)}
+    if kind in _LOOK_FOR:
+        return "; ".join([*causes.values()][:1] + [_LOOK_FOR[kind]])
     case = Case.of(layers)
-    words = {
-        "dead-units": lambda: f"{max(map(_dead, layers)):.0%} of the units of h never move: ",
-        "saturated-gates": lambda: f"{max(map(_saturated, layers)):.0%} of gates are saturated: ",
-        "input-scale": lambda: (
-            f"inputs of size {_size(case):.3g} saturate {max(map(_saturated, layers)):.0%} of "
-            f"gates: "
-        ),
-        "read-too-rarely": lambda: f"the loss reads one of {case.steps} steps: ",
-    }.get(cause, lambda: "")()
-    found = helpful(case, cause)[:SHOWN]
-    tries = "mg.flow.prescribe(model, loss, batches) tries"
-    if not found:
-        return f"{words}{tries} on this run what may help"
-    each = [
-        f"{remedy.code(case)} (lowered the loss in {row.lower} of {row.pairs} small runs of {row.cell})"
-        for remedy, row in found
-    ]
-    return f"{words}{', or '.join(each)}; {tries} it on this run"
+    if kind == "vanishing" and _is_read_too_rarely(layers, case):
+        causes["read-too-rarely"] = f"the loss reads one of {case.steps} steps"
+    names = [*causes, "exploding" if kind == "mixed" else kind]
+    if "input-scale" in causes:  # no other remedy is one against that
+        names = ["input-scale"]
+    found = next((f for name in names if (f := helpful(case, name)[:SHOWN])), [])
+    parts = [causes[names[0]]] if causes else []
+    if found:
+        each = [
+            f"{remedy.code(case)} (lowered the loss in {row.lower} of {row.pairs} small runs of "
+            f"{row.cell})"
+            for remedy, row in found
+        ]
+        parts.append(", or ".join(each))
+    on = "it on this run" if found else "on this run what may help"
+    return "; ".join([*parts, f"mg.flow.prescribe(model, loss, batches) tries {on}"])
+
+
+def _behind(layers: Sequence[LayerFlow]) -> list[Cause]:
+    """What may be behind a gradient that does not arrive: inputs, units, gates."""
+    from .diagnosing.inputs import input_scale  # which read layers, and layers give advice
+    from .diagnosing.units import dead_units, saturated_gates
+
+    first = [next(find(layers), None) for find in (input_scale, dead_units, saturated_gates)]
+    return [cause for cause in first if cause is not None]
 
 
 _LOOK_FOR = {
@@ -135,26 +118,9 @@ _LOOK_FOR = {
 }
 
 
-def _dead(layer: LayerFlow) -> float:
-    """The share of units of h that never move."""
-    dead = layer.dead.get("h")
-    return 0.0 if dead is None or not dead.size else float(dead.mean())
-
-
-def _saturated(layer: LayerFlow) -> float:
-    """The share of gates in the flat ends of their functions."""
-    found = [np.mean(a.saturation) for name, a in layer.activations.items()]
-    known = [float(x) for x in found if np.isfinite(x)]
-    return max(known, default=0.0) if len(known) < 2 else float(np.mean(known))
-
-
-def _size(case: Case) -> float:
-    """The root mean square of what comes from outside."""
-    sizes = [float(np.sqrt(np.mean(case.read[i] ** 2))) for i in case.lowest if case.read[i].size]
-    return max(sizes, default=0.0)
-
-
-def _memory_is_open(layer: LayerFlow) -> bool:
-    """Whether a gate keeps the state for as long as the sequence is."""
-    constants = layer.time_constants.values()
-    return any(float(np.median(c)) >= len(layer.steps) / 4 for c in constants)
+def _is_read_too_rarely(layers: Sequence[LayerFlow], case: Case) -> bool:
+    """Whether one step alone is read, though the gates keep the state for as long as it takes."""
+    return case.last_only and all(
+        any(float(np.median(c)) >= case.steps / 4 for c in layer.time_constants.values())
+        for layer in layers
+    )

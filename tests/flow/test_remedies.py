@@ -17,7 +17,7 @@ from minigrad.flow.prescribing.fork import Run, rebind
 from minigrad.flow.prescribing.remedies import TABLE
 from minigrad.flow.prescribing.wrappers import Residual, Standardised, Truncated
 
-I, H, T, B = 3, 4, 12, 2
+I, H, T, B = 3, 4, 8, 2
 
 
 def layer_of(cell: Callable[..., Any], layers: int = 1, **options: Any) -> nn.Recurrent:
@@ -117,7 +117,7 @@ def test_clipping_is_offered_once() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))
-@pytest.mark.parametrize("cell", [nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.ZoneoutLSTMCell])
+@pytest.mark.parametrize("cell", [nn.RNNCell, nn.LSTMCell, nn.ZoneoutLSTMCell])
 def test_a_fork_with_a_remedy_trains_all_its_parameters(cell: Any, name: str) -> None:
     run = run_of(layer_of(cell, layers=2), scale=100.0, updates=2)
     remedy, case = TABLE[name], case_of(run)
@@ -134,7 +134,7 @@ def test_a_fork_with_a_remedy_trains_all_its_parameters(cell: Any, name: str) ->
     then = {n: p.copy() for n, p in fork.model.state_dict().items()}
     assert fork.train(lambda: None)
     assert np.isfinite(fork.measure())
-    assert fork.record().verdict.kind
+    assert fork.record().cuts
     now = fork.model.state_dict()
     assert all((now[n] != then[n]).any() for n in now)
     assert [id(p) for p in fork.optimizer.params] == [id(p) for p in fork.model.parameters()]
@@ -234,7 +234,7 @@ def test_more_losses_are_those_of_shorter_beginnings() -> None:
     run = run_of(layer_of(nn.GRUCell))
     case, (xs, ys) = case_of(run), run.batches[0]
     want = 0.5 * mse(run.model, (xs, ys)).item() + 0.5 * np.mean(
-        [mse(run.model, (xs[:t], ys)).item() for t in (3, 6, 9)]
+        [mse(run.model, (xs[:t], ys)).item() for t in (2, 4, 6)]
     )
     TABLE["loss at more steps"].apply(run, case, np.random.default_rng(0))
     assert run.loss(run.model, (xs, ys)).item() == pytest.approx(want, rel=1e-12)

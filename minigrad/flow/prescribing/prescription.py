@@ -81,13 +81,15 @@ class Tried:
 class Prescription:
     """What mg.flow.prescribe found; print it, or read it.
 
-    what, causes: the verdict on the run as it stood, and what it was put down to. without: the
+    what, causes: the verdict on the run as it stood, over so many steps, and what it was put down
+    to. without: the
     forks that go on as they are. tried: those with a remedy. not_tried: remedies that the budget
     did not reach. not_offered: remedy -> why it is none here. seconds: that it took; budget: that
     it was given.
     """
 
     what: str
+    steps: int
     causes: list[str]
     updates: int
     seeds: int
@@ -128,7 +130,7 @@ class Prescription:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "what": self.what, "causes": self.causes, "updates": self.updates,
+            "what": self.what, "steps": self.steps, "causes": self.causes, "updates": self.updates,
             "seeds": self.seeds, "budget": self.budget, "seconds": self.seconds,
             "without": [vars(o) for o in self.without],
             "tried": {
@@ -149,19 +151,30 @@ class Prescription:
 
     def _head(self) -> str:
         where = "batches held out" if self.held_out else "the batch it is trained on"
-        causes = f" ({', '.join(self.causes)})" if self.causes else ""
+        more = [cause for cause in self.causes if not self.what.startswith(cause)]
+        causes = f" ({', '.join(more)})" if more else ""
         return (
             f"As it stands: {self.what}{causes}.\n"
-            f"{self.updates} updates each, {self.seeds} seeds, the loss on {where}; "
+            f"{_count(self.updates, 'update')} each, {_count(self.seeds, 'seed')}, the loss on "
+            f"{where}; "
             f"{self.seconds:.1f} s of {self.budget:g} s. Medians over seeds:"
         )
 
     def _table(self) -> str:
-        rows = [_row("as it is", self.without, "", "")]
+        rows = [self._row("as it is", self.without, "", "")]
         for t in self.tried:
-            rows.append(_row(t.name, t.outcomes, f"{t.lower} of {t.pairs}", f"{t.p:.2g}"))
+            rows.append(self._row(t.name, t.outcomes, f"{t.lower} of {t.pairs}", f"{t.p:.2g}"))
         head = ("remedy", "reach", "at once", "after", "loss", "after", "lower", "p")
         return tables.table(head, rows, right=range(1, len(head)))
+
+    def _row(self, name: str, outcomes: Sequence[Outcome], lower: str, p: str) -> list[str]:
+        def mid(field: str) -> float:
+            known = [x for o in outcomes if not math.isnan(x := getattr(o, field))]
+            return median(known) if known else math.nan
+
+        beyond = f"> {self.steps}"
+        reaches = [_number(mid(f), beyond) for f in ("reach", "reach_at_once", "reach_after")]
+        return [name, *reaches, *(_number(mid(f)) for f in ("loss", "loss_after")), lower, p]
 
     def said(self) -> list[str]:
         """What helped, what did not, what cannot be told, and what was not tried."""
@@ -204,21 +217,8 @@ class Prescription:
         return f"the loss is {word} in {count} of {t.pairs} seeds (p = {p:.2g})."
 
 
-def _row(name: str, outcomes: Sequence[Outcome], lower: str, p: str) -> list[str]:
-    def mid(field: str) -> float:
-        return median(getattr(o, field) for o in outcomes) if outcomes else math.nan
-
-    reaches = [shown_reach(mid(f)) for f in ("reach", "reach_at_once", "reach_after")]
-    return [name, *reaches, *(_loss(mid(f)) for f in ("loss", "loss_after")), lower, p]
-
-
-def shown_reach(reach: float) -> str:
-    """Steps back: `7`, `120`, `all` if nothing is lost, `?` where it cannot be told."""
-    return "?" if math.isnan(reach) else "all" if math.isinf(reach) else f"{reach:.3g}"
-
-
-def _loss(x: float) -> str:
-    return "?" if math.isnan(x) else "inf" if math.isinf(x) else f"{x:.4g}"
+def _number(x: float, infinite: str = "inf") -> str:
+    return "?" if math.isnan(x) else infinite if math.isinf(x) else f"{x:.4g}"
 
 
 def _count(n: int, what: str) -> str:

@@ -15,12 +15,13 @@ from ...errors import suggest
 from ...nn.module import Module
 from ...optim import Adam
 from ...optim.optimizers import Optimizer
-from ..advising import causes_of
+from ..diagnosing import causes as diagnosed
 from ..recording import Recording
+from ..verdict import Verdict
 from . import known
 from .case import Case
 from .fork import Run, apart, rebind
-from .prescription import Outcome, Prescription, Tried, shown_reach
+from .prescription import Outcome, Prescription, Tried
 from .remedies import TABLE
 from .remedy import Remedy
 
@@ -98,12 +99,13 @@ def prescribe(
         forks.run_of = lambda seed: run_of(model(seed))
 
     case, recording = forks.stand()
-    causes = causes_of(recording)
+    causes = [cause.name for cause in diagnosed(recording)]
+    verdict = recording.verdict
     choice = known.ordered(case, causes[0] if causes else "") if asked is None else asked
     reasons = {remedy.name: remedy.missing(case) for remedy in choice}
     offered = [remedy for remedy in choice if not reasons[remedy.name]]
     found = Prescription(
-        _standing(recording), causes, updates, seeds, seconds,
+        f"{verdict.kind}, {verdict.reach_words}", case.steps, causes, updates, seeds, seconds,
         not_offered={name: why for name, why in reasons.items() if why},
         held_out=held is not None or len(drawn) > 1,
     )  # fmt: skip
@@ -188,23 +190,29 @@ class Forks:
             had = {id(p) for p in run.model.parameters()}
             remedy.apply(run, case, np.random.default_rng([seed, 3]))
             rebind(run.optimizer, run.model, had)
+            self.check()
             at_once = reach_of(run)
         goes_on = run.train(self.check)
         self.check()
         loss_after = run.measure() if goes_on else math.inf
+        self.check()
         after = reach_of(run) if math.isfinite(loss_after) else math.nan
         return Outcome(seed, reach, at_once, after, loss, loss_after)
 
 
 def reach_of(run: Run) -> float:
-    """The shortest reach through time of the loss that counts; nan where none can be told."""
-    known = [cut.judged.reach for cut in run.record().cuts]
-    return min((reach for reach in known if not math.isnan(reach)), default=math.nan)
+    """The shortest reach through time of the loss that counts, see Verdict.
+
+    inf where none ends within the sequence and it cannot be told where; nan where nothing can be
+    told.
+    """
+    verdicts = [cut.judged for cut in run.record().cuts]
+    known = [v.reach if math.isfinite(v.reach) else math.inf for v in verdicts if _is_told(v)]
+    return min(known, default=math.nan)
 
 
-def _standing(recording: Recording) -> str:
-    verdict = recording.verdict
-    return f"{verdict.kind}, reach {shown_reach(verdict.reach)}"
+def _is_told(verdict: Verdict) -> bool:
+    return not math.isnan(verdict.reach_low)
 
 
 def _asked(remedies: Sequence[str | Remedy] | None) -> list[Remedy] | None:
