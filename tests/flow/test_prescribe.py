@@ -331,7 +331,9 @@ def outcomes(losses: list[float]) -> list[Outcome]:
 
 def test_a_table_has_medians_and_words_for_what_has_no_number() -> None:
     without, with_it = outcomes([0.5, 0.7, math.inf]), outcomes([0.1, 0.2, 0.3])
-    found = Prescription("vanishing, reach 7", 20, ["input-scale", "vanishing"], 10, 3, 60.0, without)
+    found = Prescription(
+        "vanishing, reach 7", 20, ["input-scale", "vanishing"], 10, 3, 60.0, without
+    )
     found.tried = [Tried("x", "code", with_it, without)]
     text = str(found.judged())
     assert "As it stands: vanishing, reach 7 (input-scale)." in text

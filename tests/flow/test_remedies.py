@@ -196,6 +196,12 @@ def test_a_standardised_layer_reads_what_is_divided_by_its_spread(rng: np.random
     np.testing.assert_array_equal(layer(xs)[0].numpy(), want)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_inputs_that_are_no_numbers_are_not_scaled(bad: float) -> None:
+    read = np.full((4, 2, I), bad)
+    assert TABLE["input scale"].missing(Case([*layer_of(nn.GRUCell).cells], 4, {0: read}))
+
+
 @pytest.mark.parametrize(("scale", "there"), [(1.0, False), (100.0, True), (1e-3, True)])
 def test_inputs_of_another_size_than_one_are_scaled(scale: float, there: bool) -> None:
     run = run_of(layer_of(nn.LSTMCell), scale)
@@ -279,3 +285,23 @@ def test_cells_are_exchanged_wherever_they_are_held() -> None:
     assert len(old) == 4
     exchange(model, {id(cell): nn.GRUCell(2, 2) for cell in old})
     assert [kind_of(cell) for cell in cells_of(model)] == ["GRUCell"] * 4
+
+
+def test_cells_above_the_first_are_known_in_a_report_and_in_a_model() -> None:
+    layer = nn.RNN(I, H, num_layers=3, bidirectional=True, dtype=np.float64, mode="tape")
+    flows = mg.flow.probe(layer, np.ones((5, 1, I))).values()
+    report, model = Case.of(flows), Case.of(flows, layer)
+    assert report.upper == model.upper == {2, 3, 4, 5}
+    assert sorted(report.lowest) == sorted(model.lowest) == [0, 1]
+    assert [kind_of(cell) for cell in report.cells] == ["RNNCell"] * 6
+    assert report.cells == list(layer.cells)
+
+
+def test_a_layer_that_is_called_twice_is_one_cell(rng: np.random.Generator) -> None:
+    layer = nn.GRU(I, H, dtype=np.float64, generator=rng, mode="tape")
+    with mg.flow.record() as rec:
+        a, b = (layer(rng.normal(size=(n, 1, I)))[0][-1] for n in (5, 7))
+        (a * b).sum().backward()
+    case = Case.of(rec.values())
+    assert case.cells == list(layer.cells)
+    assert (case.steps, case.upper, case.lowest) == (7, frozenset(), [0])

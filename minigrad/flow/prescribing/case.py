@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .fork import Run
 
 Array = np.ndarray
+_ABOVE = re.compile(r"(^|/)l[1-9]\d*/")  # in the path of a layer above the first
 
 
 @dataclass
@@ -40,19 +42,20 @@ class Case:
     def of(cls, flows: Iterable[LayerFlow], model: Module | None = None, run: Any = None) -> Case:
         """The case of layers that were recorded, of `model` if that is known."""
         flows = list(flows)
-        replays = [flow.replay for flow in flows if flow.replay is not None]
-        owned = [replay.own_cell for replay in replays]
-        cells = unique(owned) if model is None else list(cells_of(model))
+        again = [(flow, flow.replay) for flow in flows if flow.replay is not None]
+        cells = unique(r.own_cell for _, r in again) if model is None else list(cells_of(model))
         place = {id(cell): i for i, cell in enumerate(cells)}
+        above = (
+            _stacked(model) if model else [r.own_cell for f, r in again if _ABOVE.search(f.path)]
+        )
+        upper = frozenset(place[id(cell)] for cell in above)
         read: dict[int, Array] = {}
-        for replay in replays:
+        for _, replay in again:
             i, xs = place.get(id(replay.own_cell)), leaves(replay.own_input(replay.xs))
-            if i is not None and i not in read and xs and xs[0].dtype.kind == "f":
-                read[i] = np.asarray(xs[0].numpy(), np.float64)
+            floats = xs and xs[0].dtype.kind == "f" and xs[0].ndim == 3
+            if floats and i is not None and i not in read:
+                read[i] = xs[0].numpy()
         steps = max((len(flow.steps) for flow in flows), default=0)
-        upper = frozenset(i for i, flow in enumerate(flows) if "/l0/" not in f"/{flow.path}/")
-        if model is not None:
-            upper = frozenset(place[id(cell)] for cell in _stacked(model))
         last = not any(flow.arrived and flow.read_at_many_steps for flow in flows)
         return cls(cells, steps, read, upper, last, run)
 

@@ -187,8 +187,9 @@ class InputScale(Remedy):
         found = []
         for i in case.lowest:
             xs = case.read[i]
-            largest = float(np.sqrt(np.mean(xs**2, axis=(0, 1)).max()))
-            spread = float(np.sqrt(xs.var(axis=(0, 1)).sum()))
+            with np.errstate(all="ignore"):  # of NaN and Inf
+                largest = float(np.sqrt(np.mean(xs**2, axis=(0, 1), dtype=np.float64).max()))
+                spread = float(np.sqrt(xs.var(axis=(0, 1), dtype=np.float64).sum()))
             if np.isfinite(largest) and (largest > LARGE or 0 < spread < SMALL):
                 found.append(i)
         return found
@@ -198,8 +199,10 @@ class InputScale(Remedy):
         made = {}
         for i in self._places(case):
             xs, dtype = case.read[i], next(cells[i].parameters()).dtype
-            mean, std = xs.mean((0, 1)), xs.std((0, 1))
-            std = np.maximum(std, 0.01 * np.sqrt(np.mean(xs**2)))  # of a feature that is constant
+            mean, std = (f(xs, axis=(0, 1), dtype=np.float64) for f in (np.mean, np.std))
+            std = np.maximum(
+                std, 0.01 * np.sqrt(np.mean(xs**2, dtype=np.float64))
+            )  # of a feature that is constant
             made[id(cells[i])] = Standardised(cells[i], mean.astype(dtype), std.astype(dtype))
         exchange(run.model, made)
 
