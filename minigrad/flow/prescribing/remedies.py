@@ -11,8 +11,8 @@ TABLE: dict[str, Remedy] = {
     remedy.name: remedy
     for remedy in (
         InputScale(), Gated(), Chrono(), ForgetBias(), Orthogonal(), LayerNorm(), Clip(),
-        Rate("smaller rate", SMALLER, "ten times smaller"),
-        Rate("larger rate", LARGER, "three times larger"), Residuals(), MoreLosses(),
+        Rate("smaller rate", SMALLER),
+        Rate("larger rate", LARGER), Residuals(), MoreLosses(),
         Shorter(), Longer(),
     )
 }  # fmt: skip

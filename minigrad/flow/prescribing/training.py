@@ -23,7 +23,9 @@ class Clip(Remedy):
     name = "clip"
 
     def missing(self, case: Case) -> str:
-        if case.run is not None and case.run.max_norm is not None:
+        if case.run is None:
+            return "whether gradients are clipped is not known"
+        if case.run.max_norm is not None:
             return f"gradients are clipped already, at {case.run.max_norm:g}"
         return ""
 
@@ -37,15 +39,17 @@ class Clip(Remedy):
 class Rate(Remedy):
     """Another learning rate."""
 
-    def __init__(self, name: str, times: float, words: str):
-        self.name, self.times, self.words = name, times, words
+    def __init__(self, name: str, times: float):
+        self.name, self.times = name, times
+
+    def missing(self, case: Case) -> str:
+        return "" if case.run is not None else "the learning rate is not known"
 
     def apply(self, run: Run, case: Case, rng: np.random.Generator) -> None:
         run.optimizer.lr = run.optimizer.lr * self.times
 
     def code(self, case: Case) -> str:
-        if case.run is None:
-            return f"a learning rate {self.words}"
+        assert case.run is not None
         return f"optimizer.lr = {case.run.optimizer.lr * self.times:.3g}"
 
 

@@ -15,7 +15,6 @@ from ...errors import suggest
 from ...nn.module import Module
 from ...optim import Adam
 from ...optim.optimizers import Optimizer
-from ..diagnosing import causes as diagnosed
 from ..recording import Recording
 from ..verdict import Verdict
 from . import known
@@ -99,7 +98,7 @@ def prescribe(
         forks.run_of = lambda seed: run_of(model(seed))
 
     case, recording = forks.stand()
-    causes = [cause.name for cause in diagnosed(recording)]
+    causes = [cause.name for cause in recording.causes]
     verdict = recording.verdict
     choice = known.ordered(case, causes[0] if causes else "") if asked is None else asked
     reasons = {remedy.name: remedy.missing(case) for remedy in choice}
