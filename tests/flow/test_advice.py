@@ -215,17 +215,12 @@ def test_the_table_that_comes_with_the_package_is_of_remedies_and_causes_there_a
         assert row["lower"] >= 0 <= row["higher"]
 
 
-@pytest.mark.parametrize(
-    ("scale", "lag", "words"),
-    [(0.5, 10, "reach 10 steps"), (2.0, 10, "from 10 steps on"), (1.0, None, "")],
-)
-def test_a_verdict_says_where_the_gradient_is_lost(
-    scale: float, lag: int | None, words: str
-) -> None:
+@pytest.mark.parametrize(("scale", "lag"), [(0.5, 10), (2.0, 10), (1.0, None)])
+def test_a_verdict_says_where_the_gradient_is_lost(scale: float, lag: int | None) -> None:
     """0.5^10 = 1/1024 is the first below 1e-3, and 2^10 the first above 1e3."""
     verdict = linear(scale * np.eye(3)).verdict
     assert verdict.lost == lag
-    assert words in verdict.reason
+    assert (f"from {lag} steps on" in verdict.reason) == (lag is not None)
 
 
 def test_the_report_shows_the_advice() -> None:
