@@ -10,7 +10,7 @@ what the layer has.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,15 +18,16 @@ from ..errors import MinigradError
 from ..tree import leaves
 from .jacobian import jacobians
 from .prescribing.case import Case
+from .prescribing.changing import LARGE
 from .prescribing.known import helpful
 
 if TYPE_CHECKING:
-    from .diagnosing.cause import Cause
     from .layerflow import LayerFlow
 
 Array = np.ndarray
 SAMPLED = 8  # steps whose Jacobian is looked at
 LARGEST = 512  # components of a state for which that is still quick
+MANY = 0.5  # share of dead units, or of saturated gates, from which on they are the cause
 SHOWN = 2  # remedies that an advice names
 _GATES = {"f": "forget gate", "z": "update gate"}
 
@@ -102,13 +103,46 @@ def advice(layers: LayerFlow | Sequence[LayerFlow], kind: str) -> str:
     return "; ".join([*parts, f"mg.flow.prescribe(model, loss, batches) tries {on}"])
 
 
+def causes_of(layers: Sequence[LayerFlow], kind: str) -> list[str]:
+    """What a verdict of this kind on these layers comes from, by name, the first first."""
+    if kind in ("healthy", "undecided"):
+        return []
+    return [*(cause.name for cause in _behind(layers)), "exploding" if kind == "mixed" else kind]
+
+
+class Cause(NamedTuple):
+    """A name, and what was computed, in words."""
+
+    name: str
+    evidence: str
+
+
 def _behind(layers: Sequence[LayerFlow]) -> list[Cause]:
     """What may be behind a gradient that does not arrive: inputs, units, gates."""
-    from .diagnosing.inputs import input_scale  # which read layers, and layers give advice
-    from .diagnosing.units import dead_units, saturated_gates
-
-    first = [next(find(layers), None) for find in (input_scale, dead_units, saturated_gates)]
-    return [cause for cause in first if cause is not None]
+    found = []
+    case = Case.of(layers)
+    for xs in (case.read[i] for i in case.lowest):
+        with np.errstate(all="ignore"):
+            sizes = np.sqrt(np.mean(xs**2, axis=(0, 1), dtype=np.float64))
+        i = int(np.argmax(sizes))
+        if LARGE < sizes[i] < np.inf:
+            words = f"x has feature {i} of size {sizes[i]:.3g} (root mean square)"
+            found.append(Cause("input-scale", words))
+            break
+    for layer in layers:
+        dead = layer.dead.get("h")
+        if dead is not None and dead.size and dead.mean() > MANY:
+            words = f"{dead.sum()} of {dead.size} units of h do not move over {len(layer.steps)}"
+            found.append(Cause("dead-units", f"{words} steps"))
+            break
+    for layer in layers:
+        shares = [np.mean(a.saturation) for a in layer.activations.values()]
+        share = float(np.mean([x for x in shares if np.isfinite(x)] or [0.0]))
+        if share > MANY:
+            words = f"{share:.0%} of gates and candidates are where their function has less than a"
+            found.append(Cause("saturated-gates", f"{words} tenth of its largest slope"))
+            break
+    return found
 
 
 _LOOK_FOR = {
