@@ -11,6 +11,9 @@ from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
 from .layerflow import Activation, LayerFlow, Nonfinite
 from .monitor import Monitor
 from .monitorfile import MonitorWarning, read_monitor
+from .prescribing.prescription import Prescription
+from .prescribing.remedy import Remedy
+from .prescribing.trying import prescribe
 from .probes import probe, record
 from .products import PrecisionWarning
 from .recording import Recording
@@ -37,7 +40,9 @@ __all__ = [
     "PrecisionWarning",
     "NoEngineWarning",
     "Nonfinite",
+    "Prescription",
     "Recording",
+    "Remedy",
     "RenderError",
     "Report",
     "Thresholds",
@@ -52,6 +57,7 @@ __all__ = [
     "kaplan_yorke",
     "lyapunov",
     "plots",
+    "prescribe",
     "probe",
     "read_monitor",
     "record",
