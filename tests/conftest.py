@@ -86,6 +86,7 @@ THINNED = {
 FILES = {
     "test_checkpoint.py": 8,
     "test_cut.py": 4,
+    "test_every_layer.py": 16,
     "test_fused.py": 3,
     "test_jit_ops.py": 6,
     "test_large_steps.py": 2,

@@ -20,7 +20,8 @@ def add(commands: Any) -> None:
         "experiment",
         help="measure a published claim again: the paper says, measured here",
         description="Measures a published claim about recurrent networks again, prints what the "
-        "paper says beside what was measured, and writes numbers (JSON, CSV) and a figure (SVG, "
+        "paper says, and what minigrad expects on grounds of its own, beside what was measured; it "
+        "writes numbers (JSON, CSV) and a figure (SVG, "
         "PNG; needs matplotlib). Whether it reproduces is decided by criteria in the code.",
     )
     parser.set_defaults(run=run)

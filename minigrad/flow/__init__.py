@@ -2,6 +2,7 @@
 
 from . import plots, terminal
 from .cuts import Cut, Depth
+from .diagnosing import Cause, causes
 from .drawing import Drawing, DrawingError, draw
 from .engines import NoEngineWarning, RenderError, find_engine
 from .exponents import Lyapunov, kaplan_yorke, lyapunov
@@ -11,6 +12,7 @@ from .layerflow import Activation, LayerFlow, Nonfinite
 from .monitor import Monitor
 from .monitorfile import MonitorWarning, read_monitor
 from .probes import probe, record
+from .products import PrecisionWarning
 from .recording import Recording
 from .replay import FlowError
 from .reporting import Report, report
@@ -19,6 +21,7 @@ from .weights import WeightFlow
 
 __all__ = [
     "Activation",
+    "Cause",
     "Cut",
     "Depth",
     "Drawing",
@@ -31,6 +34,7 @@ __all__ = [
     "Lyapunov",
     "Monitor",
     "MonitorWarning",
+    "PrecisionWarning",
     "NoEngineWarning",
     "Nonfinite",
     "Recording",
@@ -39,6 +43,7 @@ __all__ = [
     "Thresholds",
     "Verdict",
     "WeightFlow",
+    "causes",
     "draw",
     "find_engine",
     "fit_decay",

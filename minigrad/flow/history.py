@@ -14,6 +14,7 @@ from ..untrusted import shortly, whole_number
 from .histogram import Histogram
 from .replay import FlowError
 from .tables import BLOCKS
+from .verdict import SEVERITY
 
 Array = np.ndarray
 Item = TypeVar("Item")
@@ -79,6 +80,10 @@ class CutTrace(NamedTuple):
     path: dict[str, float]
     profile: Array
 
+    @property
+    def where(self) -> str:
+        return "time"
+
 
 class DepthTrace(NamedTuple):
     """What arrived at a layer over what arrived at the one above it, and the verdict on that."""
@@ -88,6 +93,10 @@ class DepthTrace(NamedTuple):
     ratio: float
     kind: str
     reason: str
+
+    @property
+    def where(self) -> str:
+        return "depth"
 
 
 @dataclass
@@ -99,6 +108,13 @@ class Measurement:
     layers: dict[str, LayerTrace]
     cuts: dict[str, CutTrace] = field(default_factory=dict)
     depth: list[DepthTrace] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> CutTrace | DepthTrace | None:
+        """The most severe, `where` says through what; None if no gradient's way was recorded."""
+        found: list[CutTrace | DepthTrace] = list(self.cuts.values())
+        found += [d for d in self.depth if d.kind != "healthy"]
+        return max(found, key=lambda v: SEVERITY.index(v.kind)) if found else None
 
 
 @dataclass
@@ -135,7 +151,10 @@ class Clipping:
 
 
 class Broken(NamedTuple):
-    """NaN or Inf, the first time they were seen there. what: "gradient", "weight" or "logged"."""
+    """NaN or Inf, the first time they were seen there.
+
+    what: "gradient", "weight", "logged", or "state": of a layer, where it began in words.
+    """
 
     step: int
     what: str
@@ -145,6 +164,8 @@ class Broken(NamedTuple):
 
     def __str__(self) -> str:
         kinds = [f"{n} {name}" for n, name in ((self.nan, "NaN"), (self.inf, "Inf")) if n]
+        if self.what == "state":
+            return f"step {self.step}: {self.where}"
         if self.what == "logged":
             return f"step {self.step}: {self.where} is {'NaN' if self.nan else 'Inf'}"
         return f"step {self.step}: {' and '.join(kinds)} in the {self.what} of {self.where}"

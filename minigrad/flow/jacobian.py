@@ -124,8 +124,12 @@ class Jacobians:
     ) -> Array:
         """Natural logarithms of the singular values of dS_t/dS_s, (B, n), largest first.
 
-        By QR of one factor after the other: right for values of 1e-400 and 1 side by side, where
-        the product itself would hold rounding errors only. -inf where the product is singular.
+        By QR of one factor after the other, and Jacobi rotations of what that leaves: right for
+        values of 1e-400 and 1 side by side, where the product itself would hold rounding errors
+        only, and to 1e-12 where they lie close together, as an orthogonal net's do. They are known
+        no better than the steps: one whose condition number is 1e8 leaves 8 digits of its smallest
+        value, and a power of a Jordan block fewer. -inf where the product is singular, or a step
+        leaves less than rounding of a direction. A PrecisionWarning says what did not settle.
 
         >>> J = Jacobians(np.full((400, 1), 1.0)[..., None, None] * np.diag([1.0, 0.1]), {})
         >>> (J.log_singular_values()[0] / np.log(10)).round(9).tolist()

@@ -88,7 +88,7 @@ class Monitor:
         flow: bool = True,
         *,
         append: bool = False,
-        states: tuple[str, ...] = ("h", "c"),
+        states: tuple[str, ...] | None = None,
         thresholds: Thresholds | None = None,
         keep: int = KEPT,
     ):
@@ -105,7 +105,7 @@ class Monitor:
                 f"Monitor: {type(module).__name__} has no parameters, so there is nothing to watch."
             )
         self.every, self.flow = int(every), flow
-        self.states, self.thresholds = tuple(states), thresholds or Thresholds()
+        self.states, self.thresholds = states, thresholds or Thresholds()
         self.history = History(keep=int(keep))
         shapes = {name: list(p.shape) for name, p in self.parameters.items()}
         if append and path is not None and _has_something(path):
@@ -277,13 +277,13 @@ class Monitor:
                     f"and zero_grad() before it rather than after",
                 )
             found = {"record": "step", "step": step, "parameters": parameters}
-            self._write(found | self._flow_of_step())
+            self._write(found | self._flow_of_step(step))
             self._look_for_nonfinite(step)
             self._write_clipping()
         self._abandon()
         self.done = step
 
-    def _flow_of_step(self) -> dict[str, Any]:
+    def _flow_of_step(self, step: int) -> dict[str, Any]:
         recording = self._recording
         if recording is None:
             return {"layers": {}}
@@ -293,6 +293,10 @@ class Monitor:
             return {"layers": {}}
         if missing := recording.missing:
             self._warn("missing", f"not all that ran is in its table of layers: {missing[0]}")
+        began = recording.nonfinite
+        if began is not None and not any(what == "state" for what, _ in self._told):
+            nan = int(began.what == "NaN")
+            self._tell(step, "state", str(began), nan, 1 - nan)
         return {
             "layers": {path: measuring.layer(flow) for path, flow in layers.items()},
             "cuts": [measuring.cut(cut) for cut in recording.cuts],

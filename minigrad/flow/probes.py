@@ -33,6 +33,7 @@ from .taps import SequenceTaps
 from .verdict import Thresholds
 
 MEMORY = 4 << 30
+STATES = "h", "c", "re", "im"
 
 _active = threading.local()
 
@@ -66,7 +67,8 @@ class _Listener(Listener):
 class record:
     """Records how gradients flow through everything tapped inside the block. Yields a Recording.
 
-    states: names of the taps whose gradients are wanted; all taps get activation statistics.
+    states: names of the taps whose gradients are wanted; all taps get activation statistics. If
+        left out, h, c, re and im, and in a cell that taps none of them, what it carries over.
     thresholds: what counts as vanishing and exploding.
     replay: keep what it takes to run a layer again (its weights are copied), for what LayerFlow
         computes only when it is read: whole gradients, weights by step and by lag, Jacobians.
@@ -93,14 +95,16 @@ class record:
 
     def __init__(
         self,
-        states: tuple[str, ...] = ("h", "c"),
+        states: tuple[str, ...] | None = None,
         thresholds: Thresholds | None = None,
         replay: bool = True,
         memory: int | None = MEMORY,
     ):
-        if isinstance(states, str) or not states:
+        if states is not None and (isinstance(states, str) or not states):
             raise FlowError(f"record: states is a tuple of names such as ('h',), got {states!r}.")
-        self._recording = Recording(tuple(states), thresholds or Thresholds(), replay, memory)
+        self._recording = Recording(
+            tuple(states or STATES), thresholds or Thresholds(), replay, memory, states is None
+        )
 
     def __enter__(self) -> Recording:
         if getattr(_active, "recording", False):
@@ -123,7 +127,7 @@ def probe(
     lengths: Any = None,
     thresholds: Thresholds | None = None,
     seed: int = 0,
-    states: tuple[str, ...] = ("h", "c"),
+    states: tuple[str, ...] | None = None,
 ) -> Recording:
     """Records a recurrent layer under a loss at its last step: <w, h_n> with random w ~ N(0, 1).
 

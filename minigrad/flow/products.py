@@ -5,20 +5,28 @@ decades than a float has, come from the QR factors of one matrix after the other
 
     A_k Q_{k-1} = Q_k R_k,        A_T ... A_1 = Q_T (R_T ... R_1),
 
-where the triangular product is kept as diag(e^d) V, with rows of V of size 1. (G. W. Stewart, "On
-graded QR decompositions of products of matrices", 1994, is about such forms.)
+where the product on the right is kept as diag(2^k) V, with rows of V of size 1 (see graded.py; G.
+W. Stewart, "On graded QR decompositions of products of matrices", 1994, is about such forms).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from . import graded
+
 Array = np.ndarray
-SWEEPS = 200
+PASSES = 3
+WELL, ILL = 1e4, 1e7  # condition numbers with which a triangle is right, and of little use
 EPS = float(np.finfo(np.float64).eps)
+
+
+class PrecisionWarning(UserWarning):
+    """Numbers that are less certain than their digits look."""
 
 
 class Scaled(NamedTuple):
@@ -69,52 +77,116 @@ def log_singular_values(factors: Array, start: Array, end: Array, rows: int) -> 
     """log singular values of end @ factors[-1] @ ... @ factors[0] @ start, (B, r), largest first.
 
     factors (T, B, n, n); start (n, m), end (p, n): columns and rows of the identity. r = min(m, p).
-    nan for a row of the batch with a factor that is not finite.
+    nan for a row of the batch with a factor that is not finite. Rows of which nine digits are not
+    certain are a PrecisionWarning.
     """
     if len(end) < start.shape[1]:  # the transposed product has the same, and fewer columns
         return log_singular_values(np.swapaxes(factors[::-1], 2, 3), end.T, start.T, rows)
     good = np.isfinite(factors).all(axis=(0, 2, 3))
     found = np.full((rows, start.shape[1]), np.nan)
     if good.any():
-        found[good] = _log_singular_values([*factors[:, good], end], start, int(good.sum()))
+        values, loose = _log_singular_values([*factors[:, good], end], start, int(good.sum()))
+        found[good] = values
+        if loose.any():
+            which = ", ".join(map(str, np.flatnonzero(good)[loose]))
+            warnings.warn(
+                f"log_singular_values: the values of row {which} did not settle, and the smaller "
+                f"ones may be wrong; ask for fewer steps (t=, s=) or for one part of the state "
+                f"(of=, wrt=).",
+                PrecisionWarning,
+                stacklevel=3,
+            )
     return found
 
 
-def _log_singular_values(factors: Sequence[Array], start: Array, rows: int) -> Array:
+def _log_singular_values(factors: Sequence[Array], start: Array, rows: int) -> tuple[Array, Array]:
+    """The values (B, r), and which rows did not settle (B,).
+
+    Directions that happen to be badly chosen leave a triangle whose rows nearly depend on each
+    other; those of that triangle are better ones.
+    """
     q = np.broadcast_to(start, (rows, *start.shape))
-    d = np.zeros((rows, start.shape[1]))
-    v = np.broadcast_to(np.eye(start.shape[1]), (rows, start.shape[1], start.shape[1]))
+    k, v = _triangle(factors, q)
+    for _ in range(PASSES - 1):
+        ill = graded.condition(v) >= WELL
+        if not ill.any():
+            break
+        q = q.copy()
+        q[ill] = q[ill] @ graded.directions(k[ill], v[ill])
+        k[ill], v[ill] = _triangle([*(f[ill] for f in factors[:-1]), factors[-1]], q[ill])
+    values, settled = graded.log_singular_values(k, v)
+    return values, ~settled | (graded.condition(v) > ILL)
+
+
+def _triangle(factors: Sequence[Array], q: Array) -> tuple[Array, Array]:
+    """k, v with the singular values of factors[-1] @ ... @ factors[0] @ q in diag(2^k) v.
+
+    Before each step the directions are put in order, the largest first: otherwise one that grows
+    could hide behind one that shrinks.
+    """
+    rows, _, m = q.shape
+    k = np.zeros((rows, m), dtype=np.int64)
+    v = np.broadcast_to(np.eye(m), (rows, m, m))
     for factor in factors:
-        q, r = pushed(factor, q)
-        d, v = _times(r, d, v)
-    return _settled(d, v)
+        a = factor @ q
+        _, size = np.frexp(np.abs(a).max(axis=-2, initial=0.0))
+        size = size + k
+        if (size[:, 1:] > size[:, :-1]).any():
+            order = np.argsort(-size, axis=-1, kind="stable")
+            k = np.take_along_axis(k, order, axis=-1)
+            v = np.take_along_axis(v, order[..., None], axis=-2)
+            a, q = (np.take_along_axis(x, order[:, None, :], axis=-1) for x in (a, q))
+        q, r = qr(a, _added(factor, q), by_size=True)
+        k, v = graded.times(r, k, v)
+    return k, v
+
+
+def _added(factor: Array, q: Array) -> Callable[[], Array]:
+    """How large what was added up to each column of factor @ q was."""
+    return lambda: _norms(np.abs(factor) @ np.abs(q))
 
 
 def pushed(factor: Array, q: Array) -> tuple[Array, Array]:
     """Q, R of factor @ q, for a q with orthonormal columns."""
     a = factor @ q
-    return qr(a, lambda: _norms(np.abs(factor) @ np.abs(q)))
+    return qr(a, _added(factor, q))
 
 
-def qr(a: Array, terms: Callable[[], Array] | None = None) -> tuple[Array, Array]:
-    """Q, R of each matrix, with zeros on R's diagonal where there is nothing but rounding.
+def qr(
+    a: Array, terms: Callable[[], Array] | None = None, by_size: bool = False
+) -> tuple[Array, Array]:
+    """Q, R of each matrix, with zeros in R where there is nothing but rounding.
 
-    Such a column has lost its direction: the rank is less. What is left of it is noise, which would
-    read as a singular value of 1e-16. terms(): how large what was added up to each column was; the
-    largest column if left out. Columns may differ in size by any factor.
+    A column with one on the diagonal has lost its direction: the rank is less. What is left of it
+    is noise, which would read as a singular value of 1e-16. terms(): how large what was added up to
+    each column was; the largest column if left out. Columns may differ in size by any factor;
+    by_size: rows, too, for half as much time again.
     """
     size = np.abs(a).max(axis=-2, initial=0.0)
     scale = np.where((size > 0) & np.isfinite(size), size, 1.0)[..., None, :]
-    q, r = np.linalg.qr(a / scale)
+    q, r = (_qr_of_sorted if by_size else np.linalg.qr)(a / scale)
     r = r * scale
     diagonal = np.abs(np.diagonal(r, axis1=-2, axis2=-1))
-    noise = max(a.shape[-2:]) * EPS
+    noise = 2 * max(a.shape[-2:]) * EPS
     largest = size.max(axis=-1, keepdims=True)
     if (diagonal <= noise * 8 * np.sqrt(a.shape[-2]) * largest).any():  # worth a closer look
         added = largest if terms is None else terms()
-        lost = diagonal <= noise * np.maximum(added, size)
-        r = np.where(lost[..., :, None] & np.eye(r.shape[-1], dtype=bool), 0.0, r)
+        lost = np.abs(r) <= noise * np.maximum(added, size)[..., None, :]
+        r = np.where(lost, 0.0, r)
     return q, r
+
+
+def _qr_of_sorted(a: Array) -> tuple[Array, Array]:
+    """Q, R of each matrix, by way of its rows in order of their size, the largest first.
+
+    So rounding is small beside every row, not only beside the largest (N. J. Higham, "Accuracy and
+    stability of numerical algorithms", 2002, section 19.4), which long products of triangles need.
+    """
+    order = np.argsort(-np.abs(a).max(axis=-1, initial=0.0), axis=-1, kind="stable")[..., None]
+    q, r = np.linalg.qr(np.take_along_axis(a, order, axis=-2))
+    back = np.empty_like(q)
+    np.put_along_axis(back, order, q, axis=-2)
+    return back, np.asarray(r)
 
 
 def _norms(a: Array) -> Array:
@@ -122,51 +194,3 @@ def _norms(a: Array) -> Array:
     size = np.abs(a).max(axis=-2, keepdims=True, initial=0.0)
     scale = np.where(size > 0, size, 1.0)
     return np.asarray((scale * np.sqrt(((a / scale) ** 2).sum(axis=-2, keepdims=True)))[..., 0, :])
-
-
-def _times(r: Array, d: Array, v: Array) -> tuple[Array, Array]:
-    """r diag(e^d) v in the form diag(e^d') v'."""
-    with np.errstate(all="ignore"):
-        reach = np.where(r != 0, d[..., None, :], -np.inf)
-        top = reach.max(axis=-1)
-        top = np.where(np.isfinite(top), top, 0.0)
-        weights = np.where(r != 0, r * np.exp(d[..., None, :] - top[..., None]), 0.0)
-        return _graded(top, weights @ v)
-
-
-def _graded(d: Array, v: Array) -> tuple[Array, Array]:
-    """The size of each row of v put into d."""
-    size = np.abs(v).max(axis=-1)
-    with np.errstate(divide="ignore"):
-        return d + np.log(size), v / np.where(size > 0, size, 1.0)[..., None]
-
-
-def _settled(d: Array, v: Array) -> Array:
-    """log singular values of diag(e^d) v: QR of it and its transpose by turns, until d stays.
-
-    Each turn leaves a triangle whose entries off the diagonal shrink by the ratio of two singular
-    values; written with d apart, only those ratios appear, and none is above 1.
-    """
-    for _ in range(SWEEPS):
-        order = np.argsort(-d, axis=-1, kind="stable")
-        d = np.take_along_axis(d, order, axis=-1)
-        v = np.take_along_axis(v, order[..., None], axis=-2)
-        ratio = _ratios(d)  # e^(d_i - d_j) for i >= j
-        upper: Array = np.asarray(np.linalg.qr(np.swapaxes(v, -1, -2), mode="r"))
-        r: Array = np.asarray(np.linalg.qr(np.swapaxes(upper, -1, -2) * ratio, mode="r"))
-        new, v = _graded(d, r * np.swapaxes(ratio, -1, -2))
-        with np.errstate(invalid="ignore"):
-            moved = np.abs(new - d)
-        d = new
-        if not (moved > 1e-14 * (1 + np.abs(d))).any():
-            break
-    return -np.sort(-d, axis=-1)
-
-
-def _ratios(d: Array) -> Array:
-    """e^(d_i - d_j) below the diagonal, 1 on it, 0 above; of zeros (d = -inf) too."""
-    with np.errstate(invalid="ignore"):
-        gaps = d[..., :, None] - d[..., None, :]
-    below = np.tril(np.ones(gaps.shape[-2:], dtype=bool), -1)
-    ratio = np.where(below, np.exp(np.where(np.isfinite(gaps), np.minimum(gaps, 0.0), -np.inf)), 0)
-    return np.asarray(ratio + np.eye(d.shape[-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,12 +14,15 @@ from ..compile.result import Call
 from ..compile.taps import bare
 from ..norms import row_norms
 from ..tensors import Tensor
+from .advising import advice
 from .axes import Wires
 from .copies import Copies
 from .cuts import Cut, Depth
+from .diagnosing import Cause, causes
 from .heard import Place, Run, listen_to
 from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
 from .measured import Net
+from .nonfinite import First, Heard, first
 from .places import Places, at_step, both_directions, join
 from .replay import FlowError, Replay
 from .taps import (
@@ -50,8 +54,10 @@ class Recording(Mapping[str, LayerFlow]):
         thresholds: Thresholds,
         replay: bool = True,
         memory: int | None = None,
+        carried: bool = False,
     ):
-        self.states = states
+        """carried: whether states of other names count, too, where a cell carries them over."""
+        self.states, self._carried = states, carried
         self.thresholds = thresholds
         self.places = Places()
         self._replay, self._memory = replay, memory
@@ -192,11 +198,11 @@ class Recording(Mapping[str, LayerFlow]):
         if self._layers is None:
             runs = self._named()
             heard = {path: (run, run.taps()) for path, run in runs.items()}
-            self._check([taps for _, taps in heard.values()])
+            self._check(list(heard.values()))
             self._layers = {
                 path: self._layer(path, run, taps)
                 for path, (run, taps) in heard.items()
-                if self._states_of(taps)
+                if self._states_of(run, taps)
             }
             self._net = Net(runs, self._layers, self._wires, self.thresholds)
         return self._layers
@@ -215,7 +221,7 @@ class Recording(Mapping[str, LayerFlow]):
         wanted = " or ".join(self.states)
         for path, run in self._named().items():
             taps = run.taps()
-            if not self._states_of(taps):
+            if not self._states_of(run, taps):
                 found.append(
                     f"{path or 'network'} taps {', '.join(taps)}, but no state {wanted}; name "
                     f"yours with record(states=...)"
@@ -257,7 +263,31 @@ class Recording(Mapping[str, LayerFlow]):
             x.verdict for x in layers if x.forward_only and x.wants and x.scope not in reached
         ]
         lost = [d.verdict for d in self.depth if d.verdict.kind != "healthy"]
-        return worst([*(cut.verdict for cut in self.cuts), *lost, *unread])
+        found = worst([*(cut.verdict for cut in self.cuts), *lost, *unread])
+        if (began := self.nonfinite) is None:
+            return found
+        advised = began.explains(found, self.thresholds)
+        if advised.kind == found.kind:
+            return advised
+        return replace(advised, advice=advice(self.layers[began.path], advised.kind))
+
+    @property
+    def nonfinite(self) -> First | None:
+        """Where NaN or Inf began among the states that a gradient reached, or in their gradients.
+
+        `LayerFlow.nonfinite` counts them.
+        """
+        return first(
+            Heard(path, taps, self._states_of(run, taps), run.replay.real if run.replay else None)
+            for path, run in self.net.runs.items()
+            if self.layers[path].arrived
+            for taps in (run.taps(),)
+        )
+
+    @property
+    def causes(self) -> list[Cause]:
+        """What is wrong, by name and with numbers; [] if nothing is. See `mg.flow.causes`."""
+        return causes(self)
 
     @property
     def inputs(self) -> Array | None:
@@ -337,13 +367,19 @@ class Recording(Mapping[str, LayerFlow]):
                     self._add(run, ("", name), None, tensor, step)
         self._pending.clear()
 
-    def _states_of(self, taps: Mapping[str, Any]) -> list[str]:
-        """The labels of the states: in the order of `states`, then of the taps."""
-        return [label for name in self.states for label in taps if bare(label) == name]
+    def _states_of(self, run: Run, taps: Mapping[str, Any]) -> list[str]:
+        """The labels of the states: in the order of `states`, then of the taps.
 
-    def _check(self, heard: list[dict[str, Series]]) -> None:
+        Where none is called like that, those that the cell carries over, if they count.
+        """
+        named = [label for name in self.states for label in taps if bare(label) == name]
+        if named or run.replay is None or not self._carried:
+            return named
+        return [label for label in run.replay.tapped_states if label in taps]
+
+    def _check(self, heard: list[tuple[Run, dict[str, Series]]]) -> None:
         wanted = " or ".join(repr(s) for s in self.states)
-        names = sorted({name for taps in heard for name in taps})
+        names = sorted({name for _, taps in heard for name in taps})
         if not names:
             raise FlowError(
                 "record: nothing was tapped. Run a recurrent layer inside `with mg.flow.record()`, "
@@ -351,7 +387,10 @@ class Recording(Mapping[str, LayerFlow]):
                 '`with mg.scope(f"t={t}")`.'
             )
         steps = [
-            step for taps in heard for name in self._states_of(taps) for step in taps[name].values()
+            step
+            for run, taps in heard
+            for name in self._states_of(run, taps)
+            for step in taps[name].values()
         ]
         if not steps:
             raise FlowError(
@@ -372,9 +411,10 @@ class Recording(Mapping[str, LayerFlow]):
             )
 
     def _layer(self, path: str, run: Run, taps: dict[str, Series]) -> LayerFlow:
-        states = {name: taps[name] for name in self._states_of(taps)}
+        states = {name: taps[name] for name in self._states_of(run, taps)}
         steps = list(dict.fromkeys(t for series in states.values() for t in series))
-        again = not run.norms_known and run.replay is not None and run.replay.arrived
+        unheard = not any(bare(name) in self.states for name in states)
+        again = (unheard or not run.norms_known) and run.replay is not None and run.replay.arrived
         if again:
             per_sample = run.replay.per_sample(list(states))  # type: ignore[union-attr]
         else:

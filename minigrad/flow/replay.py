@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 
 from ..backward import walk
-from ..compile.outer import Target
+from ..compile.outer import Target, closed_over
 from ..compile.padding import unpadded, unwrapped
 from ..compile.result import Call
 from ..compile.scanning import scan
 from ..errors import MinigradError, TraceError
 from ..listener import Listener
 from ..norms import row_norms
-from ..tape import no_grad
+from ..tape import no_grad, tick
 from ..tape import state as switches
 from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, named_leaves, rebuild
@@ -37,6 +37,7 @@ from .copies import Copies
 from .onestep import OneStep
 
 Array = np.ndarray
+_EMPTY = np.zeros(())
 
 
 class FlowError(MinigradError, RuntimeError):
@@ -126,6 +127,7 @@ class Replay:
         self.cell, self.reverse, self.truncate = call.cell, call.reverse, call.truncate
         self.init = map_leaves(_apart, call.init)
         self.xs = map_leaves(_apart, call.xs)
+        self.init_wants = any(t.requires_grad for t in leaves(call.init))
         copies = copies or Copies()
         self.weights = [(w, copies.of(w)) for w in call.weights]
         self.steps, self.rows = leaves(call.xs)[0].shape[:2]
@@ -216,7 +218,7 @@ class Replay:
         """(k, row): at most so many steps of at most so many rows, evenly spaced, no padding."""
 
         def spread(count: int, most: int) -> Array:
-            return np.unique(np.linspace(0, count - 1, most).astype(int))
+            return np.unique(np.linspace(0, max(count - 1, 0), most).astype(int))[:count]
 
         found = []
         for row in spread(self.rows, rows):
@@ -314,6 +316,7 @@ class Replay:
                 read = zip(leaves(self.xs), self._xs_wanted, strict=True)
                 xs = rebuild(self.xs, [wrap(x._data, None, wants) for x, wants in read])
                 given = self.cell, init, xs, None, self.reverse
+                began = tick()
                 final, ys = scan(*given, truncate=self.truncate)
             except TraceError:
                 return None
@@ -331,7 +334,11 @@ class Replay:
             outputs, arriving = map(list, zip(*pairs, strict=True))
             wanted = [t for t in (*leaves(init), *leaves(xs)) if t.requires_grad]
             wanted += [w for w, _ in self.weights]  # the way to windows that are cut off
-            known = walk(outputs, arriving, wanted, retain_graph=False, create_graph=False)
+            outer = closed_over(outputs, set(map(id, wanted)), began)  # and none into what it reads
+            wanted += [t if isinstance(t, Tensor) else wrap(_EMPTY, t, True) for t in outer]
+            known = walk(
+                outputs, arriving, wanted, retain_graph=False, create_graph=False, stop=True
+            )
         if heard.record is None or not heard.record.carried:
             return None
         arrived = {id(t): g for t, g in zip(wanted, known, strict=True) if g is not None}
@@ -419,9 +426,17 @@ class Replay:
         named = [name for name, _ in named_leaves(self.init)]
         one = len(named) == 1
         return [
-            name or self.own_step.tapped_as(k) or ("h" if one else f"state{k}")
+            name
+            if name.isidentifier()
+            else self.own_step.tapped_as(k) or name or ("h" if one else f"state{k}")
             for k, name in enumerate(named)
         ]
+
+    @cached_property
+    def tapped_states(self) -> list[str]:
+        """The taps of what the cell carries over, whatever they are called."""
+        found = [self.own_step.tapped_as(k) for k in range(len(leaves(self.init)))]
+        return list(dict.fromkeys(filter(None, found)))
 
     @cached_property
     def real(self) -> Array:

@@ -130,12 +130,13 @@ def _notes(layer: LayerFlow) -> list[str]:
 
 
 def _since(layer: LayerFlow, name: str, bad: int) -> str:
-    """` (values from t = 82)`: the first step, in order of computation, that is not finite."""
+    """` (values from t = 82, row 1)`: the first, in order of computation, that are not finite."""
     broken = ~np.isfinite(layer.values[name])
     if not bad or int(broken.sum()) != bad:  # else nan also stands for rows that a step has not
         return ""
-    at = int(np.argmax(broken.reshape(len(broken), -1).any(axis=1)))
-    return f" (values from t = {layer.steps[at]})"
+    where = broken.any(axis=2)
+    at = int(np.argmax(where.any(axis=1)))
+    return f" (values from t = {layer.steps[at]}, row {int(np.argmax(where[at]))})"
 
 
 def _gate(name: str, activation: Activation, constant: np.ndarray | None) -> str:

@@ -66,9 +66,6 @@ CELLS: dict[str, Callable[..., Recurrent]] = {
 }
 
 
-STATES = {"unitary": ("re", "im")}  # what carries the gradient, where it is not called h
-
-
 def _each_gate(fill: Callable[..., None]) -> Callable[[Module, Trial, Any], None]:
     def apply(layer: Module, trial: Trial, generator: np.random.Generator) -> None:
         options = {} if fill is init.identity_ else {"generator": generator}
@@ -166,7 +163,9 @@ def run_trial(
 
     loss, baseline, solved: on sequences that were not trained on. updates_done, diverged: if the
     loss became NaN or Inf. curve_mean: the training loss over the last tenth of the updates.
-    half_life, rate, verdict, each _before and _after: of |dL/dh_t| for a loss at the last step.
+    reach, half_life, rate, verdict, each _before and _after: of the gradient that travels back
+    through time from a loss at the last step; reach is how many steps it takes to lose all but a
+    thousandth of it (inf: never, nan: cannot be told).
     sigma_max, radius: of weight_hh before training (the largest over gates), nan without one.
     nonfinite: NaN and Inf among the final weights. seconds: all of it.
     progress(update, loss) is called after every update.
@@ -240,16 +239,17 @@ def evaluate(network: Network, work: Task, held: tuple[Array, Array]) -> float:
 
 
 def measure(network: Network, trial: Trial, work: Task) -> dict[str, float | str]:
-    """Half-life, factor per step and verdict of |dL/dh_t|, on a float64 copy."""
+    """Reach, half-life, factor per step and verdict of the recording of a float64 copy."""
     if not all(np.isfinite(p.numpy()).all() for p in network.parameters()):
-        return {"half_life": math.nan, "rate": math.nan, "verdict": "broken"}
+        return {"reach": math.nan, "half_life": math.nan, "rate": math.nan, "verdict": "broken"}
     twin = Network(trial, work, np.float64)
     twin.load_state_dict(network.state_dict())
     xs, _ = work.batch(np.random.default_rng([trial.seed, 4]), MEASURED)
-    states = STATES.get(trial.cell, ("h", "c"))
-    flow = next(iter(probe(twin.layer, xs.astype(np.float64), states=states).values()))
-    verdict = flow.verdict
-    return {"half_life": verdict.half_life, "rate": verdict.rate, "verdict": verdict.kind}
+    verdict = probe(twin.layer, xs.astype(np.float64)).verdict
+    return {
+        "reach": verdict.reach, "half_life": verdict.half_life, "rate": verdict.rate,
+        "verdict": verdict.kind,
+    }  # fmt: skip
 
 
 def recurrent_weights(layer: Recurrent) -> dict[str, float]:

@@ -687,7 +687,7 @@ def test_a_unit_that_overflows_is_not_dead(mode: str) -> None:
         assert np.isfinite(y.numpy()).all() == (steps == 20)
         assert rec["rnn/l0/fwd"].dead["h"].tolist() == dead
         first = int(np.argmin(np.isfinite(y.numpy()).all(axis=(1, 2))))
-        assert (f"(values from t = {first})" in str(rec)) == (steps == 90)
+        assert (f"(values from t = {first}, row 0)" in str(rec)) == (steps == 90)
 
 
 def test_recording_in_a_recording_is_still_refused() -> None:

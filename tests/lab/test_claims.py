@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,63 @@ def test_every_claim_says_where_it_is_from_and_how_it_is_scaled_down(name: str) 
     text = claims.text(claim, stored(name), "_#")
     for source in claim.sources:
         assert str(source.year) in text
-    said = any(source.second_hand for source in claim.sources)
-    assert ("as quoted in secondary sources" in " ".join(text.split())) == said
+    said = any(source.abstract_only for source in claim.sources)
+    assert ("only its abstract was read" in " ".join(text.split())) == said
+
+
+PLACE = re.compile(r"(Fig\.|Table|section) \d|eqs?\. \(\d|abstract$")
+
+
+def misplaced(claim: claims.Claim, row: claims.Row) -> str:
+    """Why the row's paper text is not the words of a paper, with their place; "" if it is."""
+    if not row.paper:
+        return "" if row.expected else "neither a paper nor minigrad says anything"
+    said = re.fullmatch(r"(.+) \((.+ \d{4}), ([^()]*(?:\(\d\)[^()]*)*)\)", row.paper)
+    if said is None:
+        return "no source and place at its end"
+    sources = [source for source in claim.sources if source.short == said[2]]
+    if not sources:
+        return f"{said[2]} is no source of the claim"
+    if not PLACE.search(said[3]):
+        return f"{said[3]} is no figure, table, equation or section"
+    if sources[0].abstract_only and said[3] != "abstract":
+        return "only the abstract was read"
+    return ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_put_in_a_papers_mouth_has_its_place_there(name: str) -> None:
+    claim = claims.find(name)
+    for row in claim.judge(stored(name)["data"]):
+        assert misplaced(claim, row) == "", row
+
+
+@pytest.mark.parametrize(
+    ("paper", "expected"),
+    [
+        ("at g = 0.5: -0.66 (reference figures)", ""),
+        ("it is so", ""),
+        ("it is so (Sompolinsky et al. 1988, Fig. 2)", ""),  # nothing but its abstract was read
+        ("it is so (Pascanu et al. 2013, Fig. 2)", ""),  # none of its sources
+        ("it is so (Engelken et al. 2023, throughout)", ""),
+        ("", ""),
+    ],
+)
+def test_words_that_no_paper_says_there_are_found(paper: str, expected: str) -> None:
+    row = claims.Row("", paper, "", "", True, expected)
+    assert misplaced(claims.find("chaos"), row)
+
+
+def test_the_figures_of_the_chaotic_network_are_minigrads_own() -> None:
+    """They are in none of the papers; the report says who says what, under two headings."""
+    claim = claims.find("chaos")
+    text = claims.text(claim, stored("chaos"), "_#")
+    parts = re.split(r"\n   (?=\S)", text)
+    said = [part for part in parts if part.startswith("the paper says")]
+    own = [part for part in parts if part.startswith("minigrad expects")]
+    assert said
+    assert not any(f"{v:.2f}" in part for part in said for v, _ in chaos.FIGURES.values())
+    assert any("0.5: -0.66" in part for part in own)
 
 
 def test_no_stored_result_is_without_a_claim() -> None:
@@ -124,9 +180,9 @@ def test_sources_are_cited_by_their_surnames() -> None:
     assert Source("A. Author", 2000, "").short == "Author 2000"
 
 
-def test_what_was_read_second_hand_says_so() -> None:
-    said = "as quoted in secondary sources"
-    assert said in str(Source("A. B", 1, "T", second_hand=True))
+def test_a_source_of_which_the_abstract_was_read_says_so() -> None:
+    said = "only its abstract was read"
+    assert said in str(Source("A. B", 1, "T", abstract_only=True))
     assert said not in str(Source("A. B", 1, "T"))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,7 @@ def test_a_trial_gives_the_same_numbers_in_a_worker_as_here(
     printed = capsys.readouterr()
     assert printed.err == ""
     head = printed.out.splitlines()[0].split()
-    assert head[:6] == ["cell", "runs", "loss", "solved", "diverged", "half_life_before"]
+    assert head[:6] == ["cell", "runs", "loss", "solved", "diverged", "reach_before"]
     rows = {
         (row["parameters"]["cell"], row["parameters"]["seed"]): row["results"]
         for row in sweep.open_for_reading(out)[1].values()
@@ -36,7 +38,7 @@ def test_a_trial_gives_the_same_numbers_in_a_worker_as_here(
     assert sorted(rows) == [("gru", 0), ("gru", 1), ("rnn", 0), ("rnn", 1)]
     here = run_trial(Trial(cell="gru", seed=1, **TINY))  # type: ignore[arg-type]
     there = rows["gru", 1]
-    for name in ("loss", "half_life_before", "rate_after", "sigma_max"):
+    for name in ("loss", "reach_after", "half_life_before", "rate_after", "sigma_max"):
         # Workers have fewer threads, so sums may be split otherwise: float32, some roundings.
         assert there[name] == pytest.approx(here[name], rel=1e-5)
     assert "cell" not in there, "the parameters of a run stand beside its results, once"
@@ -63,3 +65,30 @@ def test_each_kind_of_run_is_compiled_by_one_worker_before_the_rest_start() -> N
 def test_every_cell_can_be_in_a_grid() -> None:
     config = sweep.parse({"grid": {"cell": list(CELLS)}, "fixed": TINY})
     assert [run.parameters["cell"] for run in config.runs()] == list(CELLS)
+
+
+RUNS = sweep.parse({"grid": {"cell": ["rnn"], "seed": [0, 1, 2]}, "fixed": TINY})
+
+
+def results(**more: Any) -> dict[str, dict[str, Any]]:
+    """A finished sweep, as it is read back: what a list holds goes to one seed each."""
+    return {
+        run.key: {"status": "ok", "results": {name: values[i] for name, values in more.items()}}
+        for i, run in enumerate(RUNS.runs())
+    }
+
+
+def test_the_table_shows_how_far_the_gradient_reaches() -> None:
+    """A reach that never ends (inf) or cannot be told (nan) is counted, and spoils no mean."""
+    rows = results(reach_before=[7.0, 9.0, "inf"], reach_after=["inf", "inf", "inf"],
+                   half_life_before=[1.0, 1.0, 1.0])  # fmt: skip
+    head, line = sweep.summary(RUNS, rows).splitlines()
+    assert head.split() == ["cell", "runs", "reach_before", "reach_after"]
+    assert re.split("  +", line)[-2:] == ["8 ± 1.4, 1 inf", "inf"]
+
+
+def test_results_of_a_time_without_reach_are_shown_with_what_they_have() -> None:
+    rows = results(loss=[1.0, 1.0, 1.0], half_life_before=[2.0, 4.0, 6.0])
+    head, line = sweep.summary(RUNS, rows).splitlines()
+    assert head.split() == ["cell", "runs", "loss", "half_life_before"]
+    assert line.endswith("4 ± 2")

@@ -123,8 +123,9 @@ def test_a_result_is_flat_and_has_everything_it_promises() -> None:
     promised = {
         "task", "cell", "init", "length", "hidden", "seed", "updates", "batch", "learning_rate",
         "max_norm", "optimizer", "loss", "baseline", "solved", "updates_done", "diverged",
-        "curve_mean", "half_life_before", "rate_before", "verdict_before", "half_life_after",
-        "rate_after", "verdict_after", "sigma_max", "radius", "nonfinite", "seconds",
+        "curve_mean", "reach_before", "half_life_before", "rate_before", "verdict_before",
+        "reach_after", "half_life_after", "rate_after", "verdict_after", "sigma_max", "radius",
+        "nonfinite", "seconds",
     }  # fmt: skip
     assert set(result) == promised
     assert all(isinstance(value, (int, float, str, bool)) for value in result.values())

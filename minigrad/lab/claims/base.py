@@ -35,12 +35,12 @@ class ClaimError(MinigradError, ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """A paper. second_hand: it was not read itself, what it says is quoted from other papers."""
+    """A paper. abstract_only: nothing but its abstract was read."""
 
     authors: str
     year: int
     title: str
-    second_hand: bool = False
+    abstract_only: bool = False
 
     @property
     def short(self) -> str:
@@ -49,20 +49,34 @@ class Source:
         many = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
         return f"{many} {self.year}"
 
+    def says(self, what: str, place: str) -> str:
+        """What it says, and where in it: a figure, a table, an equation, a section, the abstract.
+
+        >>> Source("A. Author", 2000, "On it").says("it is so", "Fig. 2")
+        'it is so (Author 2000, Fig. 2)'
+        """
+        return f"{what} ({self.short}, {place})"
+
     def __str__(self) -> str:
-        note = "; as quoted in secondary sources" if self.second_hand else ""
+        note = "; only its abstract was read" if self.abstract_only else ""
         return f'{self.authors}, "{self.title}", {self.year}{note}'
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a comparison. asked: the criterion in words. holds: whether it is met."""
+    """One line of a comparison.
+
+    paper: what a source says, and where (`Source.says`); "" if none says it. here: what was
+    measured. asked: the criterion in words. holds: whether it is met. expected: what minigrad
+    expects on grounds of its own; it is in nobody else's mouth.
+    """
 
     what: str
     paper: str
     here: str
     asked: str
     holds: bool
+    expected: str = ""
 
 
 @dataclass(frozen=True)

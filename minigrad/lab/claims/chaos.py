@@ -20,14 +20,19 @@ from . import charts, figures
 from .base import Claim, Data, Row, Source, Tell, column, different
 
 SOMPOLINSKY = Source(
-    "H. Sompolinsky, A. Crisanti, H. J. Sommers", 1988, "Chaos in random neural networks"
+    "H. Sompolinsky, A. Crisanti, H. J. Sommers",
+    1988,
+    "Chaos in random neural networks",
+    abstract_only=True,
 )
 ENGELKEN = Source(
     "R. Engelken, F. Wolf, L. F. Abbott",
     2023,
     "Lyapunov spectra of chaotic recurrent neural networks",
+    abstract_only=True,
 )
-# Largest exponent at N = 100 after 600 steps, and the spread between networks drawn alike.
+# minigrad's own: of networks drawn alike, measured before and kept to tell whether anything moves.
+# Largest exponent at N = 100 after 600 steps, and the spread between networks.
 FIGURES = {
     0.5: (-0.66, 0.08), 0.8: (-0.19, 0.08), 0.9: (-0.07, 0.08), 1.0: (-0.02, 0.08),
     1.1: (0.00, 0.08), 1.5: (0.04, 0.06), 2.0: (0.14, 0.09), 3.0: (0.30, 0.06),
@@ -79,8 +84,13 @@ def judge(data: Data) -> list[Row]:
     return [
         Row(
             what="The sign of the largest Lyapunov exponent",
-            paper=f"every state dies out for g < 1, chaos for g > 1 ({SOMPOLINSKY.short}; exact "
-            "for N to infinity and continuous time)",
+            paper=SOMPOLINSKY.says(
+                "in continuous time, exactly for N to infinity, a stationary phase turns into a "
+                "chaotic one at a critical value of the gain",
+                "abstract",
+            ),
+            expected="the critical gain is g = 1: the eigenvalues of g W fill a disc of radius g, "
+            "and tanh has slope 1 at rest",
             here=_list(mean),
             asked="every network is below 0 at g <= 0.9, every one above 0 at g >= 2",
             holds=bool(
@@ -90,17 +100,21 @@ def judge(data: Data) -> list[Row]:
         ),
         Row(
             what="Its size at N = 100, 600 steps",
-            paper=_list({g: FIGURES[g][0] for g in gains}) + " (reference figures of this "
-            "discrete network)",
+            paper="",
+            expected=_list({g: FIGURES[g][0] for g in gains}) + "; figures of minigrad's own, of "
+            "networks drawn alike",
             here=f"off by at most {max(off.values()):.3f}",
             asked="every network within the spread of networks drawn alike, 0.06 to 0.09",
             holds=all(off[g] <= FIGURES[g][1] for g in gains),
         ),
         Row(
             what="Kaplan-Yorke dimension of the attractor over N, at g = 3",
-            paper="the dimension grows in proportion to N; "
-            + _list({n: DIMENSIONS[n] for n in sizes}, "N")
-            + f" ({ENGELKEN.short}, reference figures)",
+            paper=ENGELKEN.says(
+                "chaos is extensive: the Lyapunov spectrum does not depend on the size, and the "
+                "attractor has far fewer dimensions than the network has units",
+                "abstract",
+            ),
+            expected=_list({n: DIMENSIONS[n] for n in sizes}, "N") + "; figures of minigrad's own",
             here=_list(ratio, "N"),
             asked="within 0.08 of the figure at every N",
             holds=all(abs(ratio[n] - DIMENSIONS[n]) <= 0.08 for n in sizes),
@@ -130,7 +144,7 @@ def draw(data: Data, figure: Any) -> None:
     mean = [np.mean(column(single, "largest", g=g)) for g in gains]
     left.plot(gains, mean, label="measured here (dots: each network)", **figures.line_style(0))
     published = [FIGURES[g][0] for g in gains]
-    left.plot(gains, published, "x", color=figures.HUES[1], label="reference", zorder=4)
+    left.plot(gains, published, "x", color=figures.HUES[1], label="expected", zorder=4)
     left.set_xlabel("g, strength of the weights")
     left.set_ylabel(r"largest Lyapunov exponent $\lambda_1$")
     figures.title(left, f"quiet below g = 1, chaos above (N = {N})")

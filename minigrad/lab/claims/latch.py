@@ -24,7 +24,7 @@ BENGIO = Source(
     "Y. Bengio, P. Simard, P. Frasconi",
     1994,
     "Learning long-term dependencies with gradient descent is difficult",
-    second_hand=True,
+    abstract_only=True,
 )
 HELD_STEPS, HELD_ROWS = 100, 256  # noise against which a trained net must hold its bit
 HOLDS = 0.95  # the share of bits that a net which latches tells apart at every step
@@ -78,8 +78,12 @@ def judge(data: Data) -> list[Row]:
     return [
         Row(
             what="How often a tanh RNN learns to hold a sign for T steps by gradient descent",
-            paper=f"ever more rarely as T grows, hardly ever beyond a few tens of steps "
-            f"({BENGIO.short}, as quoted in secondary sources)",
+            paper=BENGIO.says(
+                "gradient descent faces an increasingly difficult problem as the dependencies to "
+                "be captured last longer",
+                "abstract",
+            ),
+            expected="ever more rarely as T grows, and hardly ever at 40",
             here=", ".join(f"T = {T}: {s:.0%}" for T, s in zip(lengths, solved, strict=True))
             + f" (with Adam, not in the paper, T = {lengths[-1]}: {adam:.0%})",
             asked="at least 90 % at the shortest, at most 10 % at the longest, nowhere 20 % more "
@@ -91,7 +95,13 @@ def judge(data: Data) -> list[Row]:
         Row(
             what=f"The gradient where the sign is latched ({HOLDS:.0%} of the bits can be told "
             f"apart at every step from {HELD_STEPS // 2 + 1} to {HELD_STEPS} of noise)",
-            paper="robust latching means |dh_t/dh_{t-1}| < 1, so the gradient vanishes",
+            paper=BENGIO.says(
+                "efficient learning by gradient descent is traded off against latching on "
+                "information for long",
+                "abstract",
+            ),
+            expected="what holds against noise contracts, |dh_t/dh_{t-1}| < 1, so that the "
+            "gradient vanishes",
             here=f"{len(robust)} nets latch: largest Lyapunov exponent {_range(exponents)}; "
             f"{len(others)} do not: {_range(others)}",
             asked="there are such nets, and all their exponents are below 0",

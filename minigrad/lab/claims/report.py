@@ -1,4 +1,4 @@
-"""A claim on paper: the paper says, measured here; and as files."""
+"""A claim on paper: the paper says, minigrad expects, measured here; and as files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from . import figures
 from .base import RESULTS, Claim, ClaimError, Data, Row, verdict
 
 WIDTH = 96
-LABELS = ("the paper says", "measured here", "holds if")
 
 
 def text(claim: Claim, result: Data, blocks: str) -> str:
@@ -25,14 +24,20 @@ def text(claim: Claim, result: Data, blocks: str) -> str:
     parts += [_wrapped("", f"Beside the paper: {claim.scale}"), _wrapped("", about(result))]
     met = f"{sum(row.holds for row in rows)} of {len(rows)} criteria, "
     met += f"{claim.revised} revised after earlier runs" if claim.revised else "fixed in advance"
-    return "\n".join([*parts, "", f"Verdict: {result['verdict']} ({met})."])
+    if own := sum(not row.paper for row in rows):
+        met += f"; {own} of them of what minigrad expects, not of a paper"
+    return "\n".join([*parts, "", _wrapped("", f"Verdict: {result['verdict']} ({met}).")])
 
 
 def _row(number: int, row: Row) -> str:
     lines = [_wrapped(f"{number}. ", row.what)]
-    values = (row.paper, row.here, f"{row.asked}: {'yes' if row.holds else 'NO'}")
-    for label, value in zip(LABELS, values, strict=True):
-        lines.append(_wrapped(f"   {label:<15} ", value))
+    values = {
+        "the paper says": row.paper,
+        "minigrad expects": row.expected,
+        "measured here": row.here,
+        "holds if": f"{row.asked}: {'yes' if row.holds else 'NO'}",
+    }
+    lines += [_wrapped(f"   {label:<16} ", value) for label, value in values.items() if value]
     return "\n".join([*lines, ""])
 
 

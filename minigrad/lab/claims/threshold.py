@@ -72,7 +72,10 @@ def judge(data: Data) -> list[Row]:
         found.append(
             Row(
                 what=f"{phi}: below sigma_max = {limit:g}, vanishing is certain",
-                paper=f"|dh_T/dh_0| <= {bound}, so it vanishes",
+                paper=PASCANU.says(
+                    f"sigma_max < {limit:g} suffices for vanishing: |dh_T/dh_0| <= {bound}",
+                    "section 2.1, eqs. (6) and (7)",
+                ),
                 here=f"of {len(below)} networks the slowest has x{np.exp(slowest):.3f} a step; "
                 f"the nearest to the bound has {np.exp(excess):.4f} of it a step",
                 asked="every one shrinks, at least as fast as the bound says",
@@ -84,7 +87,7 @@ def judge(data: Data) -> list[Row]:
         found.append(
             Row(
                 what=f"{phi}: exploding needs sigma_max > {limit:g}",
-                paper=f"sigma_max > {limit:g} is necessary for it",
+                paper=PASCANU.says(f"sigma_max > {limit:g} is necessary for it", "section 2.1"),
                 here=f"{len(exploding)} networks explode, the first at sigma_max = {least:g}",
                 asked="some do, all of them above the threshold",
                 holds=bool(exploding) and bool(least > limit),
@@ -95,7 +98,8 @@ def judge(data: Data) -> list[Row]:
     found.append(
         Row(
             what="Above the threshold, exploding is not certain",
-            paper="the condition is not sufficient",
+            paper="",
+            expected="what is necessary need not suffice: both fates are met",
             here=f"{safe} of {len(above)} networks above it vanish all the same",
             asked="some do, and not all",
             holds=0 < safe < len(above),

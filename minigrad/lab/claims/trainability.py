@@ -23,7 +23,7 @@ VOGT = Source(
     2020,
     "On Lyapunov exponents for RNNs: understanding information propagation using dynamical "
     "systems tools",
-    second_hand=True,
+    abstract_only=True,
 )
 MEASURED, ROWS = 200, 4  # steps and sequences along which the exponent is measured
 NEAR, FAR = 0.1, 0.5  # |lambda_1| of nets that are called near the edge, and far from it
@@ -84,15 +84,20 @@ def judge(data: Data) -> list[Row]:
     return [
         Row(
             what="lambda_1, before training, of the net that learns best",
-            paper=f"near 0: exponents tell training stability ({VOGT.short}, as quoted in "
-            "secondary sources)",
+            paper=VOGT.says(
+                "the Lyapunov spectrum is a robust readout of training stability across "
+                "hyperparameters",
+                "abstract",
+            ),
+            expected="near 0",
             here=", ".join(f"{value:.2f}" for value in best) + ", a figure for each seed",
             asked="within 0.25 of 0 for every seed",
             holds=bool(max(abs(v) for v in best) <= 0.25),
         ),
         Row(
             what="Distance of lambda_1 from 0, and the loss after training",
-            paper="the farther, the worse",
+            paper="",
+            expected="the farther, the worse",
             here=f"rank correlation {order:.2f}, the mean over {len(orders)} seeds of "
             f"{len(rows) // len(orders)} nets each",
             asked="at least 0.5",
@@ -100,14 +105,16 @@ def judge(data: Data) -> list[Row]:
         ),
         Row(
             what=f"Nets with |lambda_1| <= {NEAR} beside those with |lambda_1| >= {FAR}",
-            paper="the first train, the second do not",
+            paper="",
+            expected="the first train, the second do not",
             here=f"median loss {near:.2f} and {far:.2f} of the baseline",
             asked="the first at most half of the second",
             holds=bool(near <= 0.5 * far),
         ),
         Row(
             what="Chaotic nets, lambda_1 >= 0.15",
-            paper="exploding gradients hinder them as vanishing ones do others",
+            paper="",
+            expected="exploding gradients hinder them as vanishing ones do others",
             here=f"{len(chaotic)} nets, median loss "
             + (f"{np.median(chaotic):.2f} of the baseline" if len(chaotic) else "-"),
             asked="there are such nets, with at least twice the median loss of those near 0",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -46,24 +48,39 @@ def columns(config: Config, results: Iterable[Mapping[str, Any]]) -> list[str]:
         if isinstance(number(value), (int, float)) and name not in config.grid
     )
     if config.function == TRIAL:
-        from .trials import SHOWN
+        from .trials import BEFORE_REACH, SHOWN
 
-        return [name for name in SHOWN if name in found]
+        # A sweep of a time when trials had no reach shows the half-lives that it has.
+        older = {name: BEFORE_REACH.get(name, name) for name in SHOWN}
+        return [n for name in SHOWN if (n := name if name in found else older[name]) in found]
     return [name for name in found if name not in config.fixed][:MOST]
 
 
 def spread(values: list[Any]) -> str:
     """
+    What is not finite has no mean: it is counted beside the mean of the others.
+
     >>> spread([1.0, 3.0]), spread([0.25]), spread([True, False]), spread([])
     ('2 ± 1.4', '0.25', '1 of 2', '-')
+    >>> spread([1.0, 3.0, float("inf")]), spread([float("inf"), "inf"])
+    ('2 ± 1.4, 1 inf', 'inf')
     """
     values = [number(value) for value in values]
     if not values or not all(isinstance(value, (int, float)) for value in values):
         return "-"
     if all(isinstance(value, bool) for value in values):
         return f"{sum(values)} of {len(values)}"
+    finite = [value for value in values if math.isfinite(value)]
+    others = Counter(str(float(value)) for value in values if not math.isfinite(value))
+    if not finite and len(others) == 1:
+        return next(iter(others))
+    parts = [_mean(finite)] if finite else []
+    return ", ".join([*parts, *(f"{count} {name}" for name, count in sorted(others.items()))])
+
+
+def _mean(values: list[Any]) -> str:
     mean = sum(values) / len(values)
-    if len(values) == 1 or mean - mean != 0:  # nan and inf have no deviation
+    if len(values) == 1 or not math.isfinite(mean):  # the sum may overflow
         return f"{mean:.3g}"
     return f"{mean:.3g} ± {statistics.stdev(values):.2g}"
 

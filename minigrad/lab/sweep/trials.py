@@ -11,7 +11,8 @@ from ..trial import CELLS, INITS, Trial, TrialError, run_trial
 from .errors import SweepError, unknown
 
 KEYS = tuple(field.name for field in fields(Trial))
-SHOWN = ("loss", "solved", "diverged", "half_life_before", "half_life_after", "updates_done")
+SHOWN = ("loss", "solved", "diverged", "reach_before", "reach_after", "updates_done")
+BEFORE_REACH = {"reach_before": "half_life_before", "reach_after": "half_life_after"}
 
 
 def run(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,4 +56,6 @@ def warm_ups(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(short.values())
 
 
-__all__ = ["CELLS", "INITS", "KEYS", "SHOWN", "check_keys", "resolve", "run", "warm_ups"]
+__all__ = [
+    "BEFORE_REACH", "CELLS", "INITS", "KEYS", "SHOWN", "check_keys", "resolve", "run", "warm_ups",
+]  # fmt: skip
