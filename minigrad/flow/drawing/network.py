@@ -84,7 +84,7 @@ def describe(verdict: Verdict) -> str:
 
     >>> from minigrad.flow.verdict import judge
     >>> describe(judge([1.0, 0.5, 0.25, 0.125, 0.0625]))
-    'healthy  ·  ×0.5 per step back  ·  half-life 1 steps'
+    'vanishing  ·  ×0.5 per step back  ·  half-life 1 steps'
     """
     parts = [verdict.kind]
     if verdict.fit:
