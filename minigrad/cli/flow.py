@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
            help="of weights and batches (default: %(default)s)")
     option("--sum", action="store_true",
            help="measure the loss of training, read at every step, and show the sum of what comes "
-                "back from all of them (verdicts stay those of one output alone)")
+                "back from all of them (verdicts stay those of the last output alone)")
     option("--out", type=Path, metavar="DIR",
            help=f"new folder for the results (default: {DEFAULT_OUT}, or {DEFAULT_OUT}-2, ...)")
     option("--html", action=argparse.BooleanOptionalAction, default=True,

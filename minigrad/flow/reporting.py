@@ -22,15 +22,15 @@ NOW = (
     "A verdict is about the gradient of this pass: before training it does not say whether the net "
     "will learn."
 )
-JUDGED = "  judged is one output of many by itself; report(..., summed=True) shows the sum of all"
-SUMMED = "  shown is the sum over all outputs; judged was one by itself"
+JUDGED = "  judged is the last of many outputs by itself; report(..., summed=True) shows their sum"
+SUMMED = "  shown is the sum over all outputs; judged was the last one by itself"
 
 
 class Report:
     """What one recording, or several by name, have to say. `print(report)` shows the table.
 
     blocks: characters of the sparklines, all of them on one scale. summed: of a loss read at many
-    steps show the sum of what comes back, and not what was judged, which is one output alone.
+    steps show the sum of what comes back, and not what was judged, the last output alone.
     """
 
     def __init__(

@@ -32,8 +32,8 @@ def cuts(outcome: Outcome) -> list[tuple[str, str, Cut]]:
 def table(outcomes: list[Outcome], blocks: str = tables.BLOCKS, summed: bool = False) -> str:
     """A row for each cell, direction and moment; the sparklines are on one scale.
 
-    summed: show the sum over all steps that the loss reads, and not what was judged, which is one
-    output by itself.
+    summed: show the sum over all steps that the loss reads, and not what was judged, which is the
+    last output by itself.
     """
     listed = [
         (outcome, name, when, cut.verdict, cut.summed if summed else cut.profile)

@@ -68,7 +68,7 @@ function startSwitches() {
     "reading",
     manySteps
       ? [
-          ["judged", "Each output alone (judged)"],
+          ["judged", "Last output alone (judged)"],
           ["sum", "Sum over all outputs"],
         ]
       : [],
@@ -125,7 +125,7 @@ function about() {
   ];
   if (manySteps)
     lines.push(
-      "A loss that is read at many steps is judged by what one output sends back by itself, since " +
+      "A loss that is read at many steps is judged by what its last output sends back alone, since " +
         "the sum over all of them hides how far each of them reaches; the switch shows the sum. " +
         "|dL/dx| and single gradients are of the whole loss.",
     );

@@ -51,7 +51,7 @@ def to_html(
     notes: a line for each network, name -> str, or name -> moment -> str.
     sample: which sequence of the batch is shown unit by unit.
     summed: of a loss read at many steps, whether the page opens with the sum of what comes back, or
-        with what was judged, which is one output alone; it has a switch.
+        with what was judged, the last output alone; it has a switch.
     replace: whether a file that is no explorer page may be overwritten (an explorer page always
         is).
 

@@ -213,7 +213,7 @@ def _cut(cut: Any, recording: Any, thinning: _Thinning, sample: int) -> dict[str
 
 
 def _alone(layer: Any, kept: Array) -> dict[str, Any]:
-    """Of a loss read at many steps: the profile of one output alone, as far back from the last."""
+    """Of a loss read at many steps: the profile of the last output, as far back from the last."""
     if not layer.read_at_many_steps:
         return {}
     found = {}

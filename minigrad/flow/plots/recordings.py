@@ -38,9 +38,9 @@ def decay(
     rec: a Recording, one of its layers, or a dict of such by name. state: of each layer that one by
     itself, "h" where a layer is given; else S is all that is carried from step to step, which is
     what was judged. summed: of a loss read at many steps show the sum of what comes back, and not
-    each output alone. The band around the dashed line is the 95 % interval of the factor per step,
-    about the middle of the lags. Zeros cannot be shown on such an axis; the first NaN or Inf is
-    marked.
+    the last output alone. The band around the dashed line is the 95 % interval of the factor per
+    step, about the middle of the lags. Zeros cannot be shown on such an axis; the first NaN or Inf
+    is marked.
 
     >>> import minigrad as mg
     >>> rnn = mg.nn.RNN(1, 3, generator=np.random.default_rng(0))
