@@ -18,7 +18,8 @@ function wantedColumns() {
   const box = $("graph");
   const count = Math.ceil(box.clientWidth / pitch) + 1;
   const first = Math.floor((box.scrollLeft - MARGIN) / pitch) - lead;
-  const [from, to] = [Math.max(first, 0), Math.min(first + count, LAST - 1)];
+  // a column more, so that the arrow keys find a node beyond the edge
+  const [from, to] = [Math.max(first - 1, 0), Math.min(first + count + 1, LAST - 1)];
   return drawn && drawn[0] <= from && to <= drawn[1] ? null : [first - count, first + 2 * count];
 }
 
@@ -40,8 +41,11 @@ function drawColumns() {
     });
   }
   const same = (n) => n.row.key === kept.key && n.j === kept.j && n.network === kept.network;
+  const found = kept && nodes.find(same);
   roving = null;
-  rove((kept && nodes.find(same)) ?? nodes[0] ?? null, focused);
+  rove(found ?? nodes[0] ?? null, false);
+  // What had the focus may have gone out of sight: then the graph has it, and stays where it is.
+  if (focused) (found?.element ?? $("graph")).focus({ preventScroll: true });
   return true;
 }
 

@@ -35,7 +35,7 @@ function facts(model, row, j) {
   const here = Object.keys(layer.norms).map((name) => model.rows.get(`${layer.path}\n${name}`));
   for (const own of isCut ? [row] : here) {
     const norm = own.norm(j);
-    const reached = own.reach(j) <= state.k || own.reach(j) === Infinity;
+    const reached = own.reach(j) <= walked() || own.reach(j) === Infinity;
     const swatch = styled(make("i", { class: "dot", "aria-hidden": true }), {
       background: css(gradientRgb(norm)),
     });
