@@ -242,9 +242,9 @@ class Measured:
             return verdict
         inside = judge(profile[:window], thresholds, self.tiny, rows[:window])
         words = f"no gradient passes back further than {window} steps: truncated BPTT, in windows"
-        if inside.kind not in ("healthy", "undecided"):
-            shorter = min(inside.reach, float(window))  # nan stays
-            return replace(inside.because(words), reach=shorter)
+        beyond = inside.kind == "vanishing" and inside.extrapolated  # it would have ended later
+        if inside.kind not in ("healthy", "undecided") and not beyond:
+            return inside.because(words)
         reach = float(window)
         return replace(
             verdict, kind="cut", reason=f"{words}; within them: {inside.kind}, {inside.reason}",

@@ -413,6 +413,23 @@ def test_a_detach_between_windows_is_a_cut_of_known_reach(mode: str) -> None:
         assert "truncated BPTT" in rec.verdict.reason
 
 
+@pytest.mark.parametrize(("factor", "kind", "reach"), [(0.5, "cut", 6), (0.1, "vanishing", 4)])
+def test_a_window_is_what_ends_a_gradient_that_would_have_gone_on(
+    factor: float, kind: str, reach: int
+) -> None:
+    w = mg.tensor(np.full((1, 1), factor), requires_grad=True)
+
+    def cell(h: Any, x: Any) -> Any:
+        h = mg.tap("h", h @ w + x)
+        return h, h
+
+    with mg.flow.record() as rec:
+        xs = mg.tensor(np.ones((30, 1, 1)))
+        mg.scan(cell, mg.tensor(np.zeros((1, 1))), xs, truncate=6)[1].sum().backward()
+    assert (rec.verdict.kind, rec.verdict.reach) == (kind, reach)
+    assert "truncated BPTT" in rec.verdict.reason
+
+
 def test_calls_that_have_nothing_to_do_with_each_other_are_axes_of_their_own() -> None:
     layer = made("LSTM")
     with mg.flow.record() as rec:
