@@ -9,16 +9,19 @@ what the layer has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import MinigradError
 from ..tree import leaves
+from .diagnosing.cause import Cause
+from .diagnosing.inputs import input_scale
+from .diagnosing.units import dead_units, saturated_gates
 from .jacobian import jacobians
 from .prescribing.case import Case
-from .prescribing.changing import LARGE
 from .prescribing.known import helpful
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 Array = np.ndarray
 SAMPLED = 8  # steps whose Jacobian is looked at
 LARGEST = 512  # components of a state for which that is still quick
-MANY = 0.5  # share of dead units, or of saturated gates, from which on they are the cause
 SHOWN = 2  # remedies that an advice names
 _GATES = {"f": "forget gate", "z": "update gate"}
 
@@ -110,39 +112,10 @@ def causes_of(layers: Sequence[LayerFlow], kind: str) -> list[str]:
     return [*(cause.name for cause in _behind(layers)), "exploding" if kind == "mixed" else kind]
 
 
-class Cause(NamedTuple):
-    """A name, and what was computed, in words."""
-
-    name: str
-    evidence: str
-
-
-def _behind(layers: Sequence[LayerFlow]) -> list[Cause]:
+def _behind(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
     """What may be behind a gradient that does not arrive: inputs, units, gates."""
-    found = []
-    case = Case.of(layers)
-    for xs in (case.read[i] for i in case.lowest):
-        with np.errstate(all="ignore"):
-            sizes = np.sqrt(np.mean(xs**2, axis=(0, 1), dtype=np.float64))
-        i = int(np.argmax(sizes))
-        if LARGE < sizes[i] < np.inf:
-            words = f"x has feature {i} of size {sizes[i]:.3g} (root mean square)"
-            found.append(Cause("input-scale", words))
-            break
-    for layer in layers:
-        dead = layer.dead.get("h")
-        if dead is not None and dead.size and dead.mean() > MANY:
-            words = f"{dead.sum()} of {dead.size} units of h do not move over {len(layer.steps)}"
-            found.append(Cause("dead-units", f"{words} steps"))
-            break
-    for layer in layers:
-        shares = [np.mean(a.saturation) for a in layer.activations.values()]
-        share = float(np.mean([x for x in shares if np.isfinite(x)] or [0.0]))
-        if share > MANY:
-            words = f"{share:.0%} of gates and candidates are where their function has less than a"
-            found.append(Cause("saturated-gates", f"{words} tenth of its largest slope"))
-            break
-    return found
+    for found in (input_scale(layers), dead_units(layers), saturated_gates(layers)):
+        yield from islice(found, 1)
 
 
 _LOOK_FOR = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,10 +11,12 @@ from ...norms import row_norms
 from ...tape import no_grad
 from ...tensors import wrap
 from ...tree import leaves, map_leaves, rebuild
-from ..layerflow import LayerFlow
-from ..replay import Replay
 from .cause import Cause
 from .reading import real_steps
+
+if TYPE_CHECKING:
+    from ..layerflow import LayerFlow
+    from ..replay import Replay
 
 Array = np.ndarray
 NUDGE = 1e-4  # of a state's size, to see whether the next one moves

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..layerflow import LayerFlow
 from ..places import both_directions
 from .cause import Cause
 from .padding import padding_of, wrong_mask_of
 from .reading import inputs, reads_data, real_steps
+
+if TYPE_CHECKING:
+    from ..layerflow import LayerFlow
 
 Array = np.ndarray
 LARGE, SMALL = 12.0, 0.03  # of inputs whose size should be about 1

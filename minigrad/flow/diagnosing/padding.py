@@ -7,13 +7,15 @@ where every row ends alike, nothing can be told, and nothing is said; nor of pad
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..layerflow import LayerFlow
 from .cause import Cause
 from .reading import counted, read_at, real_steps
+
+if TYPE_CHECKING:
+    from ..layerflow import LayerFlow
 
 Array = np.ndarray
 INSIDE = 0.01  # share of what is no padding that may look like it

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ...tree import leaves
-from ..layerflow import LayerFlow
+
+if TYPE_CHECKING:
+    from ..layerflow import LayerFlow
 
 Array = np.ndarray
 

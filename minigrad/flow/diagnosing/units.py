@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..layerflow import LayerFlow
 from ..taps import SATURATED
 from .cause import Cause
 from .reading import counted, inputs, own_values, reads_data
 
 if TYPE_CHECKING:
+    from ..layerflow import LayerFlow
     from ..nonfinite import First
     from ..recording import Recording
 
