@@ -236,7 +236,7 @@ class Measured:
         if self.many:
             summed = every.profile
         by_part = shares(found.parts)
-        verdict = self._judged(profile, thresholds)
+        verdict = self._judged(profile, found.per_sample, thresholds)
         verdict = replace(verdict, path=far_end(profile, by_part, self._named()))
         return Cut(
             self.name, self.paths, self.labels, profile, summed, found.per_sample, by_part, verdict,
@@ -248,14 +248,14 @@ class Measured:
         several = len(self.paths) > 1
         return [f"{path}:{state}" if several else state for path, state in self.labels]
 
-    def _judged(self, profile: Array, thresholds: Thresholds) -> Verdict:
+    def _judged(self, profile: Array, rows: Array, thresholds: Thresholds) -> Verdict:
         if self.untold:
             return cannot_tell(profile, self.untold)
-        verdict = judge(profile, thresholds, self.tiny)
+        verdict = judge(profile, thresholds, self.tiny, rows)
         window = len(profile) - int(np.argmax(profile[::-1] != 0)) if profile.any() else 0
         if not self.windowed or not 0 < window < len(profile):
             return verdict
-        inside = judge(profile[:window], thresholds, self.tiny)
+        inside = judge(profile[:window], thresholds, self.tiny, rows[:window])
         words = f"no gradient passes back further than {window} steps: truncated BPTT, in windows"
         if inside.kind not in ("healthy", "undecided"):
             return inside.because(words)

@@ -1,24 +1,20 @@
-"""Is my gradient healthy? A verdict on a profile |dL/dh_t|, from numbers alone.
+"""Is my gradient healthy? A verdict on a profile |dL/dS_t|, from numbers alone.
 
 The profile is read from the step nearest the loss backwards: n_0, n_1, ..., n_K, where `lag` k
-counts the steps the gradient has travelled. If each step multiplies it by the same factor, log n_k
-is a straight line,
+counts the steps the gradient has travelled. Its *reach* is the number of steps back after which
+less than `Thresholds.vanishing` of n_0 is left. It is read off where the sequence is long enough,
+and else extrapolated from its end by the factor per step (see decay.py), with an interval. It is a
+property of the net, not of the length of the sequence; so is the verdict, as far as that can be:
 
-    log n_k = a + k log r,        r = the factor per step,   half-life = log 2 / -log r,
-
-so r comes from least squares on the lags whose norm can be trusted: finite, not zero, and not
-denormal (a denormal has lost digits; `tiny` is the smallest normal number of the dtype the gradient
-was computed in). The interval of r is Student's at 95 %, widened because neighbouring residuals of
-a real profile resemble each other.
-
-The verdict itself does not need a straight line. It looks at the largest fall and the largest rise
-of log n_k between any lag and a later one, and compares them with `Thresholds`:
-
-    vanishing   falls by more than 1/threshold           exploding   rises by more than threshold
+    vanishing   the reach is shorter than the sequence, or certainly shorter than `SHORT` steps,
+                which is short for any; or n_k falls by as much on the way
+    exploding   the same with a rise by more than `Thresholds.exploding`
     mixed       does both                                healthy     does neither
     cut         exactly zero from some lag on, though nowhere near underflow
     none        no gradient arrived                      undecided   too few steps to tell
     broken      NaN (or Inf without growth before it)
+
+It is a verdict on the gradient, not on whether the net will learn.
 
 (Hochreiter 1991; Bengio, Simard, Frasconi 1994; Pascanu, Mikolov, Bengio 2013 explain both
 failures.)
@@ -32,7 +28,12 @@ from typing import Any
 
 import numpy as np
 
+from .decay import Cliff, Fit, cliff, fit_decay, trusted
+from .reach import SHORT, Reach, Travelled, falls_and_rises
+
 Array = np.ndarray
+UNKNOWN = Reach()
+FAR = 10  # times the steps that were seen: no number of steps beyond that is put into words
 SEVERITY = ("healthy", "undecided", "none", "cut", "mixed", "vanishing", "exploding", "broken")
 
 
@@ -64,43 +65,19 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The line log n_k = intercept + k log(rate), natural logarithms.
-
-    rate: factor per step; low, high: its 95 % interval (0 and inf if two points leave no freedom);
-    r2: share of the variance explained (1 for a constant profile); points: lags used.
-    """
-
-    rate: float
-    low: float
-    high: float
-    intercept: float
-    r2: float
-    points: int
-
-    @property
-    def half_life(self) -> float:
-        """Steps in which the gradient halves; inf if it does not decay."""
-        return math.log(2) / -math.log(self.rate) if 0 < self.rate < 1 else math.inf
-
-    @property
-    def doubling(self) -> float:
-        """Steps in which the gradient doubles; inf if it does not grow."""
-        return math.log(2) / math.log(self.rate) if 1 < self.rate < math.inf else math.inf
-
-
-@dataclass(frozen=True)
 class Verdict:
     """kind (see the head of this module), the reason in words, and the numbers behind it.
 
     ratio: norm at the farthest lag over the norm at lag 0 (nan if undefined). steps: lags
-    travelled. lost: the first lag at which less than `Thresholds.vanishing` of the norm at lag 0
-    arrives, or more than `exploding` of it, or NaN, or Inf; None if there is none. advice: what to
-    try, where the layer that was judged is known.
-    reach: the number of steps back, counted from the loss, after which less than 1e-3 of |dL/dS| is
-    left; inf if that never happens, nan if it cannot be told. reach_low, reach_high: its 95 %
-    interval. extrapolated: the sequence is shorter than the reach. path: the share of |dL/dS|^2
-    that each state holds at the far end, {"h": 0.0, "c": 1.0}. where: "time" or "depth".
+    travelled. fit: the factor per step; None where there is none, or a cliff. lost: the first lag
+    at which less than `Thresholds.vanishing` of the norm at lag 0 arrives, or more than `exploding`
+    of it, or NaN, or Inf; None if there is none. advice: what to try, where the layer that was
+    judged is known.
+    reach: the number of steps back, counted from the loss, after which less than
+    `Thresholds.vanishing` (1e-3) of |dL/dS| is left; inf if that never happens, nan if it cannot be
+    told. reach_low, reach_high: its 95 % interval. extrapolated: the sequence is shorter than the
+    reach. path: the share of |dL/dS|^2 that each state holds at the far end, {"h": 0.0, "c": 1.0}.
+    where: "time" or "depth".
     """
 
     kind: str
@@ -127,6 +104,25 @@ class Verdict:
         """Steps in which the gradient halves; inf if it does not decay, nan without a fit."""
         return self.fit.half_life if self.fit else math.nan
 
+    @property
+    def reach_words(self) -> str:
+        """`reach 7 steps`, `reach about 40 steps (extrapolated from 20)`, `reach beyond 100 steps`.
+
+        Beyond is said of what may be more than `FAR` times as long as what was seen. A reach of
+        under `SHORT` steps is said in the same words from any sequence.
+
+        >>> judge(0.9 ** np.arange(50)).reach_words
+        'reach about 66 steps (extrapolated from 49)'
+        """
+        if math.isnan(self.reach_low):
+            return "reach cannot be told"
+        if not self.extrapolated:
+            return f"reach {plural(self.reach)}"
+        if not self.reach_high <= FAR * self.steps:
+            return f"reach beyond {plural(self.steps)}"
+        about = "about " if self.reach >= SHORT else ""
+        return f"reach {about}{plural(self.reach)} (extrapolated from {self.steps})"
+
     def because(self, why: str, advice: str = "") -> Verdict:
         """The same verdict with one more sentence in its reason, and what to try."""
         reason = f"{self.reason}; {why}" if why else self.reason
@@ -139,42 +135,22 @@ class Verdict:
         return f"{self.kind}: {self.reason}"
 
 
-def fit_decay(profile: Array, tiny: float = 0.0) -> Fit | None:
-    """The factor per step of a profile ordered by lag; None if fewer than 2 lags can be trusted.
-
-    >>> fit = fit_decay(3.0 * 0.5 ** np.arange(20))
-    >>> round(fit.rate, 12), round(fit.half_life, 12), fit.points
-    (0.5, 1.0, 20)
-    """
-    profile = np.asarray(profile, dtype=np.float64)
-    trusted = _trusted(profile, tiny)
-    lags = np.flatnonzero(trusted).astype(np.float64)
-    if lags.size < 2:
-        return None
-    y = np.log(profile[trusted])
-    x = lags - lags.mean()
-    sxx = float(x @ x)
-    slope = float(x @ y) / sxx
-    residual = y - y.mean() - slope * x
-    sse, total = float(residual @ residual), float(np.sum((y - y.mean()) ** 2))
-    noise = (4 * np.finfo(np.float64).eps * float(np.abs(y).max(initial=1.0))) ** 2 * y.size
-    r2 = 1.0 if total <= noise else max(0.0, 1.0 - sse / total)
-    margin = _margin(residual, sxx)
-    return Fit(
-        rate=_exp(slope),
-        low=_exp(slope - margin),
-        high=_exp(slope + margin),
-        intercept=float(y.mean() - slope * lags.mean()),
-        r2=r2,
-        points=int(lags.size),
-    )
-
-
-def judge(profile: Array, thresholds: Thresholds | None = None, tiny: float = 0.0) -> Verdict:
+def judge(
+    profile: Array,
+    thresholds: Thresholds | None = None,
+    tiny: float = 0.0,
+    rows: Array | None = None,
+) -> Verdict:
     """The verdict on norms ordered by lag: profile[0] nearest the loss, profile[-1] farthest away.
+
+    tiny: smallest normal number of the dtype the gradient was computed in. rows: (lags, B), the
+        norms of each row of a batch, nan where it has none; they narrow the interval of the factor
+        per step.
 
     >>> judge(0.5 ** np.arange(40)).kind, judge(np.ones(40)).kind, judge(1.5 ** np.arange(40)).kind
     ('vanishing', 'healthy', 'exploding')
+    >>> judge(0.4 ** np.arange(5)).reach_words, judge(0.4 ** np.arange(50)).reach_words
+    ('reach 8 steps (extrapolated from 4)', 'reach 8 steps')
     """
     limits = thresholds or Thresholds()
     profile = np.asarray(profile, dtype=np.float64)
@@ -184,12 +160,14 @@ def judge(profile: Array, thresholds: Thresholds | None = None, tiny: float = 0.
     ratio = _ratio(profile)
     if not profile.size or not np.any(profile != 0):
         return Verdict("none", "no gradient arrived", ratio, steps)
-    fit = fit_decay(profile, tiny)
+    fit, at = fit_decay(profile, tiny, rows), _lost_at(profile, limits)
 
-    at = _lost_at(profile, limits)
-
-    def verdict(kind: str, reason: str) -> Verdict:
-        return Verdict(kind, reason, ratio, steps, fit, at)
+    def verdict(kind: str, reason: str, reach: Reach = UNKNOWN) -> Verdict:
+        return Verdict(
+            kind, reason, ratio, steps, fit, at,
+            reach=reach.steps, reach_low=reach.low, reach_high=reach.high,
+            extrapolated=reach.extrapolated,
+        )  # fmt: skip
 
     if not np.isfinite(profile).all():
         return verdict(*_non_finite(profile, limits, tiny))
@@ -199,37 +177,23 @@ def judge(profile: Array, thresholds: Thresholds | None = None, tiny: float = 0.
             f"exactly zero {lag} steps from the loss and before, where {profile[lag - 1]:.1e} "
             f"was left a step later. That is no decay: a detach, a truncation, or units that are "
             f"all off or saturated to the last digit",
+            Reach.seen(_last_above(profile[:lag], limits) + 1),
         )
-    trusted = _trusted(profile, tiny)
-    if fit is None or fit.points < limits.points:
-        few = f"{int(trusted.sum())} usable steps; {limits.points} are needed"
-        return verdict("undecided", few)
-    fall, rise = _largest_fall_and_rise(np.log10(profile[trusted]))
-    falls, rises = fall > -math.log10(limits.vanishing), rise > math.log10(limits.exploding)
-    underflows = int((~trusted).sum())
-    if underflows and not rises and not falls:
-        falls = True  # underflow is the end of a fall
-    kind = ("healthy", "vanishing", "exploding", "mixed")[falls + 2 * rises]
-    reason = _reason(kind, fit, ratio, steps, fall, rise)
-    if at is not None and kind in ("vanishing", "exploding"):
-        limit = limits.vanishing if kind == "vanishing" else limits.exploding
-        reason += f", past x{limit:g} from {at} steps on"
-    if underflows:
-        reason += f"; {underflows} steps underflow"
-    return verdict(kind, reason)
+    good = trusted(profile, tiny)
+    if fit is None or good.sum() < limits.points:
+        return verdict("undecided", f"{good.sum()} usable steps; {limits.points} are needed")
+    drop = cliff(profile, tiny)
+    if drop and (drop.lag > fit.start or drop.left < limits.vanishing):
+        fit = None  # no rate is steady over a cliff
+    own = fit if rows is None or fit is None else fit_decay(profile, tiny)  # of what goes on
+    way = Travelled.of(profile, good, own, limits.vanishing, limits.exploding)
+    found = verdict(way.kind(steps), "", way.reach)
+    return replace(found, reason="; ".join(_words(found, way, drop, limits)))
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
     """The most severe of several verdicts; among equals the first."""
     return max(verdicts, key=lambda v: SEVERITY.index(v.kind))
-
-
-def _exp(x: float) -> float:
-    return math.exp(x) if x < 709 else math.inf
-
-
-def _trusted(profile: Array, tiny: float) -> Array:
-    return np.isfinite(profile) & (profile > 0) & (profile >= tiny)
 
 
 def _cut_at(profile: Array, fit: Fit | None, tiny: float) -> int:
@@ -239,6 +203,10 @@ def _cut_at(profile: Array, fit: Fit | None, tiny: float) -> int:
     lag = profile.size - int(np.argmax(profile[::-1] != 0))
     expected = float(profile[lag - 1]) * (fit.rate if fit else 1.0)
     return lag if expected > 1e3 * max(tiny, np.finfo(np.float64).tiny) else 0
+
+
+def _last_above(profile: Array, limits: Thresholds) -> int:
+    return int(np.flatnonzero(profile >= limits.vanishing * profile[0])[-1])
 
 
 def _ratio(profile: Array) -> float:
@@ -258,60 +226,77 @@ def _lost_at(profile: Array, limits: Thresholds) -> int | None:
     return int(np.argmax(beyond)) if beyond.any() else None
 
 
-def _largest_fall_and_rise(decades: Array) -> tuple[float, float]:
-    if decades.size == 0:
-        return 0.0, 0.0
-    fall = np.max(np.maximum.accumulate(decades) - decades)
-    rise = np.max(decades - np.minimum.accumulate(decades))
-    return float(fall), float(rise)
-
-
-def _non_finite(profile: Array, limits: Thresholds, tiny: float) -> tuple[str, str]:
+def _non_finite(profile: Array, limits: Thresholds, tiny: float) -> tuple[str, str, Reach]:
     """Inf or NaN after growth is an explosion; out of nowhere it is a broken computation."""
     at = int(np.argmax(~np.isfinite(profile)))
     what = "Inf" if np.isinf(profile[at]) else "NaN"
     before = profile[:at]
-    rise = _largest_fall_and_rise(np.log10(before[_trusted(before, tiny)]))[1]
+    rise = falls_and_rises(np.log10(before[trusted(before, tiny)]))[1]
     if rise > math.log10(limits.exploding):
-        return "exploding", f"overflows to {what} {at} steps from the loss"
-    return "broken", f"{what} {at} steps from the loss" if at else f"{what} at the loss itself"
-
-
-def _margin(residual: Array, sxx: float) -> float:
-    """Half the 95 % interval of the slope. Residuals with correlation p count as n (1-p)/(1+p)."""
-    n = residual.size
-    if n < 3:
-        return math.inf
-    sse = float(residual @ residual)
-    p = float(residual[1:] @ residual[:-1]) / sse if sse > 0 else 0.0
-    p = min(max(p, 0.0), 0.99)
-    effective = max(n * (1 - p) / (1 + p), 3.0)
-    return _student(effective - 2) * math.sqrt(sse / (effective - 2) / sxx)
-
-
-def _student(freedom: float) -> float:
-    """The 97.5 % quantile of Student's t (expansion in 1/freedom; within 1 %)."""
-    if freedom < 3:  # the expansion fails here; interpolate its exact logarithm
-        exact = np.log([3.182, 4.303, 12.706])
-        return float(np.exp(np.interp(1 / freedom, [1 / 3, 1 / 2, 1.0], exact)))
-    z, n = 1.959964, freedom
+        return "exploding", f"overflows to {what} {plural(at)} from the loss", Reach.never()
     return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+        "broken",
+        f"{what} {plural(at)} from the loss" if at else f"{what} at the loss itself",
+        UNKNOWN,
     )
 
 
-def _reason(kind: str, fit: Fit, ratio: float, steps: int, fall: float, rise: float) -> str:
-    per_step = f"x{fit.rate:.3g} per step back (95 %: {fit.low:.3g} to {fit.high:.3g})"
-    if kind == "vanishing":
-        left = f"{ratio:.1e} of it is left" if ratio > 0 else "nothing of it is left"
-        halves = f", halves every {fit.half_life:.3g} steps" if fit.half_life < math.inf else ""
-        return f"{per_step}{halves}: {left} after {steps} steps"
-    if kind == "exploding":
-        doubles = f", doubles every {fit.doubling:.3g} steps" if fit.doubling < math.inf else ""
-        return f"{per_step}{doubles}: x{ratio:.1e} after {steps} steps"
-    if kind == "mixed":
-        return f"falls by 10^{fall:.1f} and rises by 10^{rise:.1f} on the way; {per_step}"
-    return f"stays within a factor {10 ** max(fall, rise):.3g} over {steps} steps; {per_step}"
+# -- in words -----------------------------------------------------------------------------------
+
+
+def plural(steps: float) -> str:
+    """`1 step`, `40 steps`."""
+    return f"{steps:.0f} step{'' if steps == 1 else 's'}"
+
+
+def _words(v: Verdict, way: Travelled, drop: Cliff | None, limits: Thresholds) -> list[str]:
+    """The reason: what was seen, the factor per step with its interval, and how steady it is."""
+    words = [] if v.kind == "exploding" else [v.reach_words + _interval(v)]
+    if v.kind == "undecided":
+        words.append(f"too few steps to tell whether it gets {SHORT} steps far")
+    elif v.kind == "healthy":
+        words.append(
+            f"stays within a factor {10 ** max(way.fall, way.rise):.3g} over {v.steps} steps"
+        )
+    elif v.kind == "mixed":
+        words.append(f"falls by 10^{way.fall:.1f} and rises by 10^{way.rise:.1f} on the way")
+    elif v.kind == "vanishing" and v.extrapolated and way.falls:
+        words.append(f"falls by 10^{way.fall:.1f} from its largest on the way")
+    if drop:
+        lags = f"from {drop.lag - 1} to {drop.lag} steps from the loss"
+        words.append(f"a cliff: x{drop.left:.1e} in one step, {lags}")
+    if v.fit:
+        words.append(_rate(v.fit) + (" beyond it" if drop else ""))
+    if v.kind == "vanishing":
+        left = f"{v.ratio:.1e} of it is left" if v.ratio > 0 else "nothing of it is left"
+        words.append(f"{left} after {plural(v.steps)}")
+    if v.kind == "exploding":
+        words.append(f"x{v.ratio:.1e} after {plural(v.steps)}{_past(v, way.growth, limits)}")
+    if way.underflows:
+        words.append(f"{plural(way.underflows)} underflow")
+    return words
+
+
+def _past(v: Verdict, growth: Reach, limits: Thresholds) -> str:
+    if not math.isfinite(growth.steps):
+        return ""
+    said = f" (extrapolated from {v.steps})" if growth.extrapolated else ""
+    return f", past x{limits.exploding:g} from {plural(growth.steps)} on{said}"
+
+
+def _interval(v: Verdict) -> str:
+    if not v.extrapolated or v.reach_low == v.reach_high or v.reach_high > FAR * v.steps:
+        return ""
+    return f", 95 %: {v.reach_low:.0f} to {v.reach_high:.0f}"
+
+
+def _rate(fit: Fit) -> str:
+    """The factor per step, its interval, how straight the line is, and its half-life."""
+    words = (
+        f"x{fit.rate:.3g} per step back (95 %: {fit.low:.3g} to {fit.high:.3g}, r2 {fit.r2:.2g})"
+    )
+    if fit.shape != "steady":
+        words += f", {fit.shape}"
+    if 0 < fit.half_life < math.inf:
+        return f"{words}, halves every {fit.half_life:.3g} steps"
+    return words + (f", doubles every {fit.doubling:.3g} steps" if fit.doubling < math.inf else "")

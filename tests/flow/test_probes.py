@@ -219,7 +219,7 @@ def test_states_of_your_own_cell_are_recorded_under_their_names() -> None:
             s = mg.tap("s", w * s)
         s.sum().backward()
     assert rec[""].norms["s"].tolist() == [0.125, 0.25, 0.5, 1.0]
-    assert rec[""].verdict.kind == "healthy"
+    assert rec[""].verdict.kind == "undecided"  # four steps tell little
 
 
 def test_states_may_be_tapped_at_some_steps_and_for_some_rows_only() -> None:

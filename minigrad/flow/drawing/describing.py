@@ -12,9 +12,11 @@ def describe(verdict: Verdict) -> str:
 
     >>> from minigrad.flow.verdict import judge
     >>> describe(judge([1.0, 0.5, 0.25, 0.125, 0.0625]))
-    'healthy  ·  ×0.5 per step back  ·  half-life 1 steps'
+    'vanishing  ·  reach 10 steps  ·  ×0.5 per step back  ·  half-life 1 steps'
     """
     parts = [verdict.kind]
+    if not math.isnan(verdict.reach_low):
+        parts.append(verdict.reach_words)
     if verdict.fit:
         parts.append(f"×{verdict.rate:.3g} per step back")
         if math.isfinite(verdict.fit.half_life):

@@ -152,6 +152,8 @@ class Rolled:
         words = [f"×{verdict.rate:.3g} a step back"] if verdict.fit else [verdict.kind]
         if verdict.fit and math.isfinite(verdict.fit.half_life):
             words.append(f"half-life {verdict.fit.half_life:.3g}")
+        if not math.isnan(verdict.reach_low):
+            words.append(verdict.reach_words)
         self.loop(key, "\n".join([f"{len(layer.steps)} steps", *words]))
         return key
 
