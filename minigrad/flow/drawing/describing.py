@@ -11,7 +11,7 @@ def describe(verdict: Verdict) -> str:
     """A verdict as the note above a panel.
 
     >>> from minigrad.flow.verdict import judge
-    >>> describe(judge([1.0, 0.5, 0.25, 0.125, 0.0625]))
+    >>> describe(judge([0.5**k for k in range(20)]))
     'vanishing  ·  reach 10 steps  ·  ×0.5 per step back  ·  half-life 1 steps'
     """
     parts = [verdict.kind]
