@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -281,13 +281,15 @@ class Sums(dict):
         return g if key in self.owned or isinstance(g, Tensor) else np.array(g)
 
 
-def _pull(node: Node, g: Array) -> list[tuple[int, Any]]:
-    """(input, its gradient) for each input that needs one, on arrays."""
+def _pull(node: Node, g: Array, only: Collection[int] | None = None) -> list[tuple[int, Any]]:
+    """(input, its gradient) for each input that needs one, on arrays. only: of these inputs, where
+    each is computed by itself.
+    """
     if node.op.kind == "scan":
         return node.op.pull(node, g, recorded=False)
     if node.op is ops.getitem:
         return [(0, _Slice(g, node.params["index"], node.input_shape(0)))]
-    return _call_rules(node, g, node._saved or ())
+    return _call_rules(node, g, node._saved or (), only)
 
 
 def _check_pulled(node: Node, g: Any, i: int, gx: Any) -> None:
@@ -324,12 +326,16 @@ def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
     return _call_rules(node, g, saved)
 
 
-def _call_rules(node: Node, g: Any, saved: Sequence[Any]) -> list[tuple[int, Any]]:
+def _call_rules(
+    node: Node, g: Any, saved: Sequence[Any], only: Collection[int] | None = None
+) -> list[tuple[int, Any]]:
     found: list[tuple[int, Any]] = []
     if state.jit is not None:
         node = state.jit.as_rules_see(node)
     for p in node.plan.pullbacks:
         assert p.call is not None
+        if only is not None and p.input not in only and not node.op.variadic:
+            continue
         gx = p.call(g, saved, node)
         if not node.op.variadic:
             found.append((p.input, _checked(node, p.input, gx)))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minigrad.flow import Activation, LayerFlow
+from minigrad.flow import Activation, LayerFlow, Verdict, judge
+from minigrad.flow.cuts import Cut, Depth
 
 Array = np.ndarray
 GATES = {"rnn": (), "lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n")}
@@ -14,9 +15,46 @@ STATES = {"rnn": ("h",), "lstm": ("h", "c"), "gru": ("h",)}
 
 
 class Shown(dict[str, LayerFlow]):
-    """path -> layer, with |dL/dx| as a Recording has it."""
+    """path -> layer, with |dL/dx|, cuts and depth as a Recording has them.
+
+    A cut for each direction, of all states of all layers: the gradients that the layers hold, put
+    together. summed: what its sum is, times the profile. judged: a verdict in place of its own.
+    """
 
     inputs: Array | None = None
+    depth: Sequence[Depth] = ()
+    summed = 1.0
+    judged: Verdict | None = None
+
+    @property
+    def cuts(self) -> list[Cut]:
+        found = []
+        for reverse in (False, True):
+            layers = [layer for layer in self.values() if layer.reverse == reverse]
+            if any((n != 0).any() for layer in layers for n in layer.norms.values()):
+                found.append(self._cut(layers))
+        return found
+
+    def _cut(self, layers: Sequence[LayerFlow]) -> Cut:
+        labels = [(layer.path, name) for layer in layers for name in layer.norms]
+        rows = np.stack([layer.per_sample[name] for layer in layers for name in layer.norms])
+        reached = int(np.flatnonzero((rows != 0).any(axis=(0, 2)))[-1])
+        by_lag = rows[:, : reached + 1][:, ::-1]  # (labels, lags, B)
+        per_sample = norm(np.moveaxis(by_lag, 0, -1))  # (lags, B)
+        profile = norm(per_sample)
+        with np.errstate(invalid="ignore"):
+            shares = (norm(by_lag) / profile).T ** 2
+        side = "rev" if layers[0].reverse else "fwd"
+        return Cut(
+            name=side,
+            paths=[layer.path for layer in layers],
+            labels=labels,
+            profile=profile,
+            summed=self.summed * profile,
+            per_sample=per_sample,
+            shares=shares,
+            judged=self.judged or judge(profile),
+        )
 
 
 def layer(

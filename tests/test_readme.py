@@ -27,7 +27,7 @@ def test_the_example_runs_and_shows_a_vanishing_gradient(
     run(code)
     shown = capsys.readouterr().out
     for state in "hc":
-        assert re.search(rf"^lstm/l0/fwd +{state} .* vanishing ", shown, re.MULTILINE)
+        assert re.search(rf"^ +lstm/l0/fwd +{state} .* vanishing ", shown, re.MULTILINE)
     assert (tmp_path / "lstm.svg").read_text(encoding="utf-8").count("<svg") == 1
 
 

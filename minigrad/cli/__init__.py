@@ -1,4 +1,4 @@
-"""The command `minigrad`: flow, train, eval, experiment, sweep, draw, ...
+"""The command `minigrad`: flow, train, eval, prescribe, experiment, sweep, draw, ...
 
 Each command is a module with `add(commands)`, which declares its arguments, and `run(args)`, which
 returns the exit status. Bad input ends in one line on standard error and exit status 2, never in a
@@ -28,14 +28,28 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> Parser:
     """The parser with all commands."""
-    from . import bench, cache, draw, experiment, explain, flow, info, sweep, train, warmup
+    from . import (
+        bench,
+        cache,
+        draw,
+        experiment,
+        explain,
+        flow,
+        info,
+        prescribe,
+        sweep,
+        train,
+        warmup,
+    )
 
     parser = Parser(
         prog="minigrad",
         description="See every step of backpropagation through time in recurrent networks.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for module in (flow, train, experiment, sweep, draw, explain, bench, warmup, cache, info):
+    for module in (
+        flow, train, prescribe, experiment, sweep, draw, explain, bench, warmup, cache, info,
+    ):  # fmt: skip
         module.add(commands)
     return parser
 

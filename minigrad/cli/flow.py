@@ -52,6 +52,9 @@ def add(commands: Any) -> None:
            help="learning rate (default: %(default)s)")
     option("--seed", type=integer(0), default=DEFAULT.seed,
            help="of weights and batches (default: %(default)s)")
+    option("--sum", action="store_true",
+           help="measure the loss of training, read at every step, and show the sum of what comes "
+                "back from all of them (verdicts stay those of the last output alone)")
     option("--out", type=Path, metavar="DIR",
            help=f"new folder for the results (default: {DEFAULT_OUT}, or {DEFAULT_OUT}-2, ...)")
     option("--html", action=argparse.BooleanOptionalAction, default=True,
@@ -71,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         updates=args.train,
         seed=args.seed,
         learning_rate=args.rate,
+        every=args.sum,
     )
     text = data.shakespeare() if args.text is None else data.read_text(args.text)
     name = "hamlet.txt" if args.text is None else args.text.name
@@ -82,15 +86,16 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     with results.new_folder(out, replace=args.replace) as folder:
         say(
-            f"{name}: {len(text):,} characters, {len(set(text))} kinds. Loss at step "
-            f"{settings.steps}; {settings.hidden} units, batch {settings.batch}, "
-            f"{settings.updates} updates, seed {settings.seed}.",
+            f"{name}: {len(text):,} characters, {len(set(text))} kinds. Loss at "
+            f"{'every step up to' if settings.every else 'step'} {settings.steps}; "
+            f"{settings.hidden} units, batch {settings.batch}, {settings.updates} updates, "
+            f"seed {settings.seed}.",
             flush=True,
         )
         _compile(settings)
         outcomes = [_train(cell, text, settings) for cell in settings.cells]
-        say("\n" + summary.table(outcomes, spark_blocks()) + "\n")
-        say("\n".join(summary.notes(outcomes)))
+        say("\n" + summary.table(outcomes, spark_blocks(), args.sum) + "\n")
+        say("\n".join(summary.notes(outcomes, args.sum)))
         written = summary.save(folder, outcomes, settings, _about(name, text), html=args.html)
     say(f"\nWrote {', '.join(written)} to {out} in {time.perf_counter() - started:.1f} s.")
     if args.html:

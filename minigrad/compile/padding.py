@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
-from ..tensors import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor, wrap
 from ..tree import map_leaves
 from .unrolling import Cell, check_carry, choose
 
@@ -23,11 +23,12 @@ Array = np.ndarray
 class Padded:
     """The cell on (x, whether the row takes part): in the padding the state passes through.
 
-    packed: a compiled loop may leave the padding out.
+    packed: a compiled loop may leave the padding out. given: xs with what was in the padding, for
+    who looks into it; None where the padding is left out.
     """
 
-    def __init__(self, cell: Cell, packed: bool):
-        self.cell, self.packed = cell, packed
+    def __init__(self, cell: Cell, packed: bool, given: Any = None):
+        self.cell, self.packed, self.given = cell, packed, given
         self.__name__ = f"padded_{cell_name(cell)}"
 
     def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
@@ -57,8 +58,9 @@ def padded(cell: Cell, xs: Any, real: Array, packed: bool) -> tuple[Cell, Any, A
     real: (T, B), what takes part. Of packed xs the loop reads nothing else, and what is done with
     them ahead of it is done with `cleaned` ones.
     """
+    given = None if packed else map_leaves(lambda x: wrap(x._data, None, False), xs)
     xs = map_leaves(lambda x: x if packed and x.dtype.kind == "f" else cleaned(real, x), xs)
-    return Padded(cell, packed), (xs, as_tensor(real)), xs
+    return Padded(cell, packed, given), (xs, as_tensor(real)), xs
 
 
 def cleaned(real: Array, x: Tensor) -> Tensor:
@@ -97,7 +99,7 @@ def unwrapped(cell: Cell) -> Layers:
 def with_init(cell: Cell, init: Any) -> Cell:
     """The same with another first state to go back to."""
     if type(cell) is Padded:
-        return Padded(with_init(cell.cell, init), cell.packed)
+        return Padded(with_init(cell.cell, init), cell.packed, cell.given)
     return Episodic(cell.cell, init) if type(cell) is Episodic else cell
 
 

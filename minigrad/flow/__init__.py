@@ -2,6 +2,7 @@
 
 from . import plots, terminal
 from .cuts import Cut, Depth
+from .diagnosing import Cause, causes
 from .drawing import Drawing, DrawingError, draw
 from .engines import NoEngineWarning, RenderError, find_engine
 from .exponents import Lyapunov, kaplan_yorke, lyapunov
@@ -10,6 +11,9 @@ from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
 from .layerflow import Activation, LayerFlow, Nonfinite
 from .monitor import Monitor
 from .monitorfile import MonitorWarning, read_monitor
+from .prescribing.prescription import Prescription
+from .prescribing.remedy import Remedy
+from .prescribing.trying import prescribe
 from .probes import probe, record
 from .products import PrecisionWarning
 from .recording import Recording
@@ -20,6 +24,7 @@ from .weights import WeightFlow
 
 __all__ = [
     "Activation",
+    "Cause",
     "Cut",
     "Depth",
     "Drawing",
@@ -35,12 +40,15 @@ __all__ = [
     "PrecisionWarning",
     "NoEngineWarning",
     "Nonfinite",
+    "Prescription",
     "Recording",
+    "Remedy",
     "RenderError",
     "Report",
     "Thresholds",
     "Verdict",
     "WeightFlow",
+    "causes",
     "draw",
     "find_engine",
     "fit_decay",
@@ -49,6 +57,7 @@ __all__ = [
     "kaplan_yorke",
     "lyapunov",
     "plots",
+    "prescribe",
     "probe",
     "read_monitor",
     "record",

@@ -9,13 +9,17 @@ what the layer has.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..errors import MinigradError
 from ..tree import leaves
 from .jacobian import jacobians
+from .prescribing.case import Case
+from .prescribing.changing import LARGE
+from .prescribing.known import helpful
 
 if TYPE_CHECKING:
     from .layerflow import LayerFlow
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
 Array = np.ndarray
 SAMPLED = 8  # steps whose Jacobian is looked at
 LARGEST = 512  # components of a state for which that is still quick
-OPEN = 0.9  # a gate that keeps less than this of the state is the first thing to change
+MANY = 0.5  # share of dead units, or of saturated gates, from which on they are the cause
+SHOWN = 2  # remedies that an advice names
 _GATES = {"f": "forget gate", "z": "update gate"}
 
 
@@ -66,44 +71,90 @@ def stretch(layer: LayerFlow) -> float | None:
     return float(np.median(found[good])) if (good := np.isfinite(found)).any() else None
 
 
-def advice(layer: LayerFlow, kind: str) -> str:
-    """What to try, for a verdict of this kind; "" where nothing is wrong."""
-    if kind == "vanishing":
-        return _against_vanishing(layer)
-    if kind == "exploding":
-        more = "" if _gated(layer) else ", an orthogonal weight_hh (mg.nn.init.orthogonal_)"
-        return f"clip the gradient (mg.optim.clip_grad_norm_(params, 1.0)){more}, a smaller rate"
-    if kind == "mixed":
-        return "clip the gradient; normalise inside the cell (mg.nn.LayerNormLSTMCell)"
-    if kind == "cut":
+def advice(layers: LayerFlow | Sequence[LayerFlow], kind: str) -> str:
+    """What to try, for a verdict of this kind on these layers; "" where nothing is wrong.
+
+    Remedies are those that helped nets of this cell with this cause (prescribing/known.py), can be
+    tried on this one, and are not in use already. Of several causes the first is named, and the
+    first counts for which there is any.
+    """
+    layers = [layers] if not isinstance(layers, Sequence) else layers
+    if kind in ("healthy", "undecided"):
+        return ""
+    causes = {cause.name: cause.evidence for cause in _behind(layers)}
+    if kind in _LOOK_FOR:
+        return "; ".join([*causes.values()][:1] + [_LOOK_FOR[kind]])
+    case = Case.of(layers)
+    if kind == "vanishing" and _is_read_too_rarely(layers, case):
+        causes["read-too-rarely"] = f"the loss reads one of {case.steps} steps"
+    names = [*causes, "exploding" if kind == "mixed" else kind]
+    if "input-scale" in causes:  # no other remedy is one against that
+        names = ["input-scale"]
+    found = next((f for name in names if (f := helpful(case, name)[:SHOWN])), [])
+    parts = [causes[names[0]]] if causes else []
+    if found:
+        each = [
+            f"{remedy.code(case)} (lowered the loss in {row.lower} of {row.pairs} small runs of "
+            f"{row.cell})"
+            for remedy, row in found
+        ]
+        parts.append(", or ".join(each))
+    on = "it on this run" if found else "on this run what may help"
+    return "; ".join([*parts, f"mg.flow.prescribe(model, loss, batches) tries {on}"])
+
+
+def causes_of(layers: Sequence[LayerFlow], kind: str) -> list[str]:
+    """What a verdict of this kind on these layers comes from, by name, the first first."""
+    if kind in ("healthy", "undecided"):
+        return []
+    return [*(cause.name for cause in _behind(layers)), "exploding" if kind == "mixed" else kind]
+
+
+class Cause(NamedTuple):
+    """A name, and what was computed, in words."""
+
+    name: str
+    evidence: str
+
+
+def _behind(layers: Sequence[LayerFlow]) -> list[Cause]:
+    """What may be behind a gradient that does not arrive: inputs, units, gates."""
+    found = []
+    case = Case.of(layers)
+    for xs in (case.read[i] for i in case.lowest):
+        with np.errstate(all="ignore"):
+            sizes = np.sqrt(np.mean(xs**2, axis=(0, 1), dtype=np.float64))
+        i = int(np.argmax(sizes))
+        if LARGE < sizes[i] < np.inf:
+            words = f"x has feature {i} of size {sizes[i]:.3g} (root mean square)"
+            found.append(Cause("input-scale", words))
+            break
+    for layer in layers:
         dead = layer.dead.get("h")
-        if dead is not None and dead.any():
-            return (
-                f"{int(dead.sum())} of {dead.size} units of h never move: smaller weights or rate"
-            )
-        return "look for a detach(), a truncate= window, or a padded end before that step"
-    if kind == "broken":
-        return "run one step inside `with mg.detect_anomaly()`, which names the op and its scope"
-    if kind == "none":
-        return "check that the loss reads this layer's output"
-    return ""
+        if dead is not None and dead.size and dead.mean() > MANY:
+            words = f"{dead.sum()} of {dead.size} units of h do not move over {len(layer.steps)}"
+            found.append(Cause("dead-units", f"{words} steps"))
+            break
+    for layer in layers:
+        shares = [np.mean(a.saturation) for a in layer.activations.values()]
+        share = float(np.mean([x for x in shares if np.isfinite(x)] or [0.0]))
+        if share > MANY:
+            words = f"{share:.0%} of gates and candidates are where their function has less than a"
+            found.append(Cause("saturated-gates", f"{words} tenth of its largest slope"))
+            break
+    return found
 
 
-def _against_vanishing(layer: LayerFlow) -> str:
-    steps = len(layer.steps)
-    if "f" in layer.keeps and np.mean(layer.activations["f"].mean) < OPEN:
-        return (
-            f"open the forget gate: mg.nn.init.forget_bias_(layer, 1.0), or chrono_(layer, {steps})"
-            f" for memories of up to {steps} steps"
-        )
-    if "z" in layer.keeps:
-        return f"let the update gate keep more: mg.nn.init.chrono_(layer, {steps})"
-    if _gated(layer):
-        return "a loss at more steps than the last, attention over them, or shorter sequences"
-    return (
-        "a gated cell (mg.nn.LSTM, mg.nn.GRU), or an orthogonal weight_hh (mg.nn.init.orthogonal_)"
+_LOOK_FOR = {
+    "cut": "look for a detach(), a truncate= window, or a padded end before that step",
+    "none": "check that the loss reads this layer's output",
+    "broken": "run one step inside `with mg.detect_anomaly()`, which names the op and its scope",
+}
+
+
+def _is_read_too_rarely(layers: Sequence[LayerFlow], case: Case) -> bool:
+    """Whether one step alone is read, though the gates keep the state for as long as it takes."""
+    return case.last_only and all(
+        any(float(np.median(c)) >= case.steps / 4 for c in layer.time_constants.values())
+        for layer in layers
     )
-
-
-def _gated(layer: LayerFlow) -> bool:
-    return any(name in layer.activations for name in _GATES)

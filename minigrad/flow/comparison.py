@@ -7,8 +7,8 @@ character t is predicted from the forward state just before it and the backward 
 
 Measured is a loss at the last step alone, on text that was not trained on: how much of dL/dh_T
 reaches h_1? For the BiLSTM that is the gap in the middle of a window twice as long, the last step
-of both directions. Training runs in float32; the measurement in float64, where 1e-60 is still a
-number.
+of both directions. (`Settings.every` measures the loss of training in its place, which reads all
+steps.) Training runs in float32; the measurement in float64, where 1e-60 is still a number.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Settings:
     embedding: int = 32
     learning_rate: float = 5e-3
     max_norm: float = 1.0  # of the gradient, by clipping
+    every: bool = False  # measure the loss of training, which reads all steps, not one at the last
     mode: str = DEFAULT_MODE  # of the layers
     thresholds: Thresholds = field(default_factory=Thresholds)
 
@@ -185,12 +186,13 @@ def warm_up(cells: Iterable[str], settings: Settings) -> None:
 
 
 def measure(model: CharacterModel, ids: Array, settings: Settings) -> Recording:
-    """Gradient flow from a loss at the last step, on a float64 copy of the model."""
+    """Gradient flow from a loss at the last step, or at all, on a float64 copy of the model."""
     generator = np.random.default_rng(0)
     twin = CharacterModel(model.cell, model.embed.num_embeddings, settings, generator)
     twin.to(np.float64).load_state_dict(model.state_dict())
     with record(thresholds=settings.thresholds) as recording:
-        twin.last_loss(ids, settings.steps).backward()
+        loss = twin.loss(ids) if settings.every else twin.last_loss(ids, settings.steps)
+        loss.backward()
     return recording
 
 

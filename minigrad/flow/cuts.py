@@ -258,7 +258,8 @@ class Measured:
         inside = judge(profile[:window], thresholds, self.tiny, rows[:window])
         words = f"no gradient passes back further than {window} steps: truncated BPTT, in windows"
         if inside.kind not in ("healthy", "undecided"):
-            return inside.because(words)
+            shorter = min(inside.reach, float(window))  # nan stays
+            return replace(inside.because(words), reach=shorter)
         reach = float(window)
         return replace(
             verdict, kind="cut", reason=f"{words}; within them: {inside.kind}, {inside.reason}",

@@ -169,10 +169,10 @@ class Net:
         return measured.cut(self.thresholds, self._explained([path]))
 
     def _explained(self, paths: Sequence[str]) -> Callable[[Verdict], Verdict]:
-        top = self.layers[paths[-1]]
+        layers = [self.layers[path] for path in paths]
 
         def explained(verdict: Verdict) -> Verdict:
-            return verdict.because(reason(top), advice(top, verdict.kind))
+            return verdict.because(reason(layers[-1]), advice(layers, verdict.kind))
 
         return explained
 

@@ -19,6 +19,7 @@ from .axes import Wires
 from .calls import Calls
 from .copies import Copies
 from .cuts import Cut, Depth
+from .diagnosing import Cause, causes
 from .heard import Place, Run, listen_to
 from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
 from .measured import Net
@@ -264,7 +265,7 @@ class Recording(Mapping[str, LayerFlow]):
         unread = [
             x.verdict for x in layers if x.forward_only and x.wants and x.scope not in reached
         ]
-        lost = [d.verdict for d in self.depth if d.verdict.kind != "healthy"]
+        lost = [self._advised(d.verdict) for d in self.depth if d.verdict.kind != "healthy"]
         found = worst([*(cut.verdict for cut in self.cuts), *lost, *unread])
         if (began := self.nonfinite) is None:
             return found
@@ -285,6 +286,17 @@ class Recording(Mapping[str, LayerFlow]):
             if self.layers[path].arrived
             for taps in (run.taps(),)
         )
+
+    def _advised(self, between: Verdict) -> Verdict:
+        """A verdict on two layers with what to try."""
+        lost = "lost-in-depth" if between.kind == "vanishing" else between.kind
+        layers = [layer for layer in self.layers.values() if layer.arrived]
+        return between.because("", advice(layers, lost))
+
+    @property
+    def causes(self) -> list[Cause]:
+        """What is wrong, by name and with numbers; [] if nothing is. See `mg.flow.causes`."""
+        return causes(self)
 
     @property
     def inputs(self) -> Array | None:

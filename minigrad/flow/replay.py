@@ -129,6 +129,7 @@ class Replay:
         self.cell, self.reverse, self.truncate = call.cell, call.reverse, call.truncate
         self.init = map_leaves(_apart, call.init)
         self.xs = map_leaves(_apart, call.xs)
+        self.init_wants = any(t.requires_grad for t in leaves(call.init))
         copies = copies or Copies()
         self.weights = [(w, copies.of(w)) for w in call.weights]
         self.steps, self.rows = leaves(call.xs)[0].shape[:2]
@@ -219,7 +220,7 @@ class Replay:
         """(k, row): at most so many steps of at most so many rows, evenly spaced, no padding."""
 
         def spread(count: int, most: int) -> Array:
-            return np.unique(np.linspace(0, count - 1, most).astype(int))
+            return np.unique(np.linspace(0, max(count - 1, 0), most).astype(int))[:count]
 
         found = []
         for row in spread(self.rows, rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +12,83 @@ import numpy as np
 from .layerflow import FORWARD_ONLY, Activation, LayerFlow
 from .recording import Recording
 from .replay import FlowError
-from .tables import BLOCKS, log_range, number, sparkline, steps, table
+from .tables import BLOCKS, by_lag, carried, log_range, number, reach, sparkline, table
+from .verdict import Verdict
 
+Array = np.ndarray
 DETAILED = 24  # runs; of more, only the first call of each layer is written about at length
-_HEAD = ("layer", "state", "nearest", "farthest", "ratio", "per step", "half-life", "verdict")
+_HEAD = ("cut, layer", "state", "nearest", "farthest", "ratio", "per step", "reach", "verdict")
+NOW = (
+    "A verdict is about the gradient of this pass: before training it does not say whether the net "
+    "will learn."
+)
+JUDGED = "  judged is the last of many outputs by itself; report(..., summed=True) shows their sum"
+SUMMED = "  shown is the sum over all outputs; judged was the last one by itself"
 
 
 class Report:
     """What one recording, or several by name, have to say. `print(report)` shows the table.
 
-    blocks: characters of the sparklines, all of them on one scale.
+    blocks: characters of the sparklines, all of them on one scale. summed: of a loss read at many
+    steps show the sum of what comes back, and not what was judged, the last output alone.
     """
 
-    def __init__(self, recordings: Mapping[str, Recording], blocks: str = BLOCKS):
-        self.recordings, self.blocks = dict(recordings), blocks
+    def __init__(
+        self, recordings: Mapping[str, Recording], blocks: str = BLOCKS, summed: bool = False
+    ):
+        self.recordings, self.blocks, self.summed = dict(recordings), blocks, summed
 
     def __str__(self) -> str:
-        """A row for each state, then gates, reasons and advice."""
-        layers = [
-            (name, path, layer)
-            for name, recording in self.recordings.items()
-            for path, layer in recording.items()
+        """A row for each cut, then for each state by itself; reasons, gates and advice."""
+        rows = [row for named in self.recordings.items() for row in self._rows(*named)]
+        low, high = log_range([profile for _, profile in rows])
+        lines = [
+            [*cells, sparkline(profile[::-1], low, high, blocks=self.blocks)]
+            for cells, profile in rows
         ]
-        low, high = log_range([n for *_, layer in layers for n in layer.norms.values()])
-        rows, notes = [], []
-        for name, path, layer in layers:
-            place = " ".join(filter(None, (name, path)))
-            verdicts = layer.verdicts
-            for state, verdict in verdicts.items():
-                profile = layer.profile(state)
-                ends = (profile[0], profile[-1]) if profile.size else (0.0, 0.0)
-                rate = f"x{verdict.rate:.3g}" if verdict.fit else "-"
-                numbers = [*map(number, ends), number(verdict.ratio), rate]
-                numbers += [steps(verdict.half_life), verdict.kind]
-                if layer.forward_only:
-                    numbers = [*"-----", FORWARD_ONLY]
-                row = [place or "-", state, *numbers]
-                rows.append([*row, sparkline(layer.norms[state], low, high, blocks=self.blocks)])
-            notes.append(f"{place or 'network'}: {layer.verdict}")
-            if len(layers) <= DETAILED or layer.first:
-                notes += _notes(layer)
-        body = table((*_HEAD, "|dL/dstate| in order of computation"), rows, right=range(2, 7))
-        missing = [
-            f"missing: {' '.join(filter(None, (name, text)))}"
-            for name, recording in self.recordings.items()
-            for text in recording.missing
-        ]
-        return "\n".join([body, "", *notes, *missing])
+        body = table((*_HEAD, "from the farthest step to the loss"), lines, right=range(2, 7))
+        notes = [note for named in self.recordings.items() for note in self._notes(*named)]
+        return "\n".join([body, "", *notes])
 
     __repr__ = __str__
+
+    def _rows(self, name: str, recording: Recording) -> Iterator[tuple[list[str], Array]]:
+        """(cells, profile by lag)."""
+        said = set()
+        for cut in recording.cuts:
+            profile = cut.summed if self.summed else cut.profile
+            states = " ".join(dict.fromkeys(state for _, state in cut.labels))
+            if len(cut.labels) == 1:  # a cut through one state says all of it
+                said.add(cut.labels[0])
+            yield [_place(name, cut.name), states, *_numbers(profile, cut.verdict)], profile
+        for path, layer in recording.items():
+            for state, verdict in layer.verdicts.items():
+                if (path, state) in said:
+                    continue
+                profile = by_lag(layer.norms[state]) if self.summed else layer.profile(state)
+                numbers = _numbers(profile, verdict)
+                if layer.forward_only:
+                    numbers = [*"-----", FORWARD_ONLY]
+                yield [f"  {_place(name, path)}", state, *numbers], profile
+
+    def _notes(self, name: str, recording: Recording) -> Iterator[str]:
+        for cut in recording.cuts:
+            verdict = cut.verdict
+            words = [f"{_place(name, cut.name)}: {verdict}", carried(verdict)]
+            yield "; ".join(filter(None, words))
+            if not np.array_equal(cut.profile, cut.summed, equal_nan=True):
+                yield SUMMED if self.summed else JUDGED
+            if verdict.advice:
+                yield f"  try: {verdict.advice}"
+        for depth in recording.depth:
+            yield f"{_place(name, 'depth')}: {depth.verdict}"
+        if recording.cuts:
+            yield NOW
+        for path, layer in recording.items():
+            if len(recording) <= DETAILED or layer.first:
+                yield from _inside(_place(name, path), layer)
+        for text in recording.missing:
+            yield f"missing: {' '.join(filter(None, (name, text)))}"
 
     def to_dict(self) -> dict[str, Any]:
         """Norms, gates and verdicts of every layer, for JSON."""
@@ -74,18 +102,21 @@ class Report:
         """
         from .explorer import to_html
 
-        return to_html(self.recordings, path, **options)
+        return to_html(self.recordings, path, **{"summed": self.summed, **options})
 
 
-def report(what: Recording | Mapping[str, Recording], blocks: str = BLOCKS) -> Report:
+def report(
+    what: Recording | Mapping[str, Recording], blocks: str = BLOCKS, summed: bool = False
+) -> Report:
     """The Report of a Recording, or of several by name.
 
-    Raises FlowError where there is nothing to report, saying what is missing.
+    blocks, summed: see Report. Raises FlowError where there is nothing to report, saying what is
+    missing.
 
     >>> import minigrad as mg
     >>> gru = mg.nn.GRU(2, 3, generator=np.random.default_rng(0))
     >>> print(str(report(mg.flow.probe(gru, np.ones((9, 1, 2), np.float32))))[:27])
-    layer       state  nearest
+    cut, layer  state  nearest
     """
     recordings = {"": what} if isinstance(what, Recording) else what
     if not isinstance(recordings, Mapping) or not recordings:
@@ -100,16 +131,29 @@ def report(what: Recording | Mapping[str, Recording], blocks: str = BLOCKS) -> R
                 f"`with mg.flow.record() as rec` makes one."
             )
         _ = recording.layers  # says what is missing
-    return Report(recordings, blocks)
+    return Report(recordings, blocks, summed)
 
 
 Recording.printed = report
 
 
-def _notes(layer: LayerFlow) -> list[str]:
-    """Gates with time constants, dead units, NaN and Inf, and what to try."""
+def _place(name: str, path: str) -> str:
+    return " ".join(filter(None, (name, path))) or "network"
+
+
+def _numbers(profile: Array, verdict: Verdict) -> list[str]:
+    """The cells from "nearest" to "verdict"."""
+    ends = (profile[0], profile[-1]) if profile.size else (0.0, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = float(np.divide(ends[1], ends[0]))
+    rate = f"x{verdict.rate:.3g}" if verdict.fit else "-"
+    return [*map(number, (*ends, ratio)), rate, reach(verdict), verdict.kind]
+
+
+def _inside(place: str, layer: LayerFlow) -> list[str]:
+    """What is to be said of a layer: gates with time constants, dead units, NaN and Inf."""
     if layer.forward_only:
-        return []
+        return [f"{place}: {layer.verdict}"]
     verdicts, lines = layer.verdicts, []
     constants = layer.time_constants
     for name, activation in layer.activations.items():
@@ -124,9 +168,7 @@ def _notes(layer: LayerFlow) -> list[str]:
                 f"  {name}: {bad.values} values and {bad.gradients} gradient norms are NaN or Inf"
                 f"{_since(layer, name, bad.values)}"
             )
-    if advice := layer.verdict.advice:
-        lines.append(f"  try: {advice}")
-    return lines
+    return [f"{place}:", *lines] if lines else []
 
 
 def _since(layer: LayerFlow, name: str, bad: int) -> str:

@@ -114,7 +114,7 @@ def _pulled(op: _Op, g: Array) -> list[tuple[int, Any]]:
     now = node._saved, node.inputs
     node._saved, node.inputs = op.saved, op.inputs
     try:
-        return [(i, part) for i, part in _pull(node, g) if i in op.wanted]
+        return [(i, part) for i, part in _pull(node, g, op.wanted) if i in op.wanted]
     finally:
         node._saved, node.inputs = now
 

@@ -10,47 +10,70 @@ from typing import Any
 
 from . import explorer, results, tables
 from .comparison import Outcome, Settings
+from .cuts import Cut
 from .drawing import Drawing, draw_network, panel
 from .engines import find_engine
-from .layerflow import LayerFlow
 from .recording import Recording
 
 EXPLORER = "explorer.html"
 
 
-def layers(outcome: Outcome) -> list[tuple[str, str, LayerFlow]]:
-    """(row name, when, layer) for every direction, before and after training."""
+def cuts(outcome: Outcome) -> list[tuple[str, str, Cut]]:
+    """(row name, when, cut) for every direction, before and after training."""
     found = []
     for when, recording in (("before", outcome.before), ("after", outcome.after)):
-        for layer in recording.values():
-            arrow = "" if len(recording) == 1 else " <-" if layer.reverse else " ->"
-            found.append((outcome.cell + arrow, when, layer))
+        several = len(recording.cuts) > 1
+        for cut in recording.cuts:
+            arrow = ("<-" if recording[cut.paths[-1]].reverse else "->") if several else ""
+            found.append((f"{outcome.cell} {arrow}".strip(), when, cut))
     return found
 
 
-def table(outcomes: list[Outcome], blocks: str = tables.BLOCKS) -> str:
-    """A row for each cell, direction and moment; the sparklines are on one scale."""
-    listed = [(outcome, *row) for outcome in outcomes for row in layers(outcome)]
-    low, high = tables.log_range([layer.profile() for *_, layer in listed])
+def table(outcomes: list[Outcome], blocks: str = tables.BLOCKS, summed: bool = False) -> str:
+    """A row for each cell, direction and moment; the sparklines are on one scale.
+
+    summed: show the sum over all steps that the loss reads, and not what was judged, which is the
+    last output by itself.
+    """
+    listed = [
+        (outcome, name, when, cut.verdict, cut.summed if summed else cut.profile)
+        for outcome in outcomes
+        for name, when, cut in cuts(outcome)
+    ]
+    low, high = tables.log_range([profile for *_, profile in listed])
     low = max(low, high - 30)  # beyond that the bars of everything else would look alike
     rows = []
-    for outcome, name, when, layer in listed:
-        profile, verdict = layer.profile(), layer.verdict
-        ends = (profile[0], profile[-1]) if profile.size else (math.nan, math.nan)
+    for outcome, name, when, verdict, profile in listed:
+        nearest, farthest = (profile[0], profile[-1]) if profile.size else (math.nan, math.nan)
+        ratio = farthest / nearest if nearest else math.nan
         bits = outcome.bits if when == "after" else outcome.bits_before
         seconds = f"{outcome.seconds:.1f} s" if when == "after" else ""
-        numbers = [tables.number(x) for x in (*ends, verdict.ratio)]
+        numbers = [tables.number(x) for x in (nearest, farthest, ratio)]
         bars = tables.sparkline(profile[::-1], low, high, blocks=blocks)
-        half_life = tables.steps(verdict.half_life)
-        rows.append([name, when, *numbers, half_life, verdict.kind, f"{bits:.2f}", seconds, bars])
-    head = ["cell", "training", "|dL/dh_T|", "|dL/dh_1|", "ratio", "half-life", "verdict"]
-    head += ["bits/char", "time", f"|dL/dh_t|, t = 1 to T, 1e{round(low)} to 1e{round(high)}"]
+        untrained = when == "before" or not outcome.curve
+        kind = f"{verdict.kind} now" if untrained else verdict.kind
+        numbers.append(tables.reach(verdict))
+        rows.append([name, when, *numbers, kind, f"{bits:.2f}", seconds, bars])
+    head = ["cell", "training", "|dL/dS_T|", "|dL/dS_1|", "ratio", "reach", "verdict"]
+    head += ["bits/char", "time", f"|dL/dS_t|, t = 1 to T, 1e{round(low)} to 1e{round(high)}"]
     return tables.table(head, rows, right=(2, 3, 4, 5, 7, 8))
 
 
-def notes(outcomes: list[Outcome]) -> list[str]:
+def notes(outcomes: list[Outcome], summed: bool = False) -> list[str]:
     """The verdicts' reasons, and what one has to know to read the table."""
-    lines = [f"{o.cell}, after training: {o.after.verdict}." for o in outcomes]
+    lines = []
+    for name, when, cut in (row for outcome in outcomes for row in cuts(outcome)):
+        if when == "after":
+            words = [f"{name}, after training: {cut.verdict}", tables.carried(cut.verdict)]
+            lines.append("; ".join(filter(None, words)) + ".")
+    lines += [
+        "S is all that is carried from step to step: h, and c where there is one. Its reach is the "
+        "number of steps back after which less than a thousandth of |dL/dS_T| is left.",
+        'A verdict before training, "now", is about the gradient of that moment; it does not say '
+        "whether the net will learn.",
+    ]
+    if summed:
+        lines.append("Norms are sums over all outputs; verdicts are of the last one by itself.")
     if any(o.cell == "bilstm" for o in outcomes):
         lines.append(
             "bilstm fills a gap: -> reads up to it, <- reads back to it. (Its backward direction "
@@ -101,6 +124,7 @@ def explore(path: Path, outcomes: list[Outcome], settings: Settings) -> Path:
             cell: {when: f"{bits:.2f} bits per character" for when, _, bits in shown}
             for cell, shown in moments.items()
         },
+        summed=settings.every,
     )
 
 
@@ -120,15 +144,20 @@ def norms(outcomes: list[Outcome]) -> Iterator[tuple[Any, ...]]:
     """(cell, training, layer, state, t, lag, norm): t counts from 1, the lag from where the loss
     is.
 
-    The lag is empty for steps that the loss does not depend on.
+    What was judged, |dL/dS| of each cut, has the cut's name for a layer and the state "S". The lag
+    is empty for steps that the loss does not depend on.
     """
     for outcome in outcomes:
-        for _, when, layer in layers(outcome):
-            for state, values in layer.norms.items():
-                source = layer.profile(state).size - 1
-                for i, (t, norm) in enumerate(zip(layer.steps, values, strict=True)):
-                    lag = source - i if i <= source else ""
-                    yield outcome.cell, when, layer.path, state, int(t) + 1, lag, float(norm)
+        for when, recording in (("before", outcome.before), ("after", outcome.after)):
+            for cut in recording.cuts:
+                for lag, (t, norm) in enumerate(zip(tables.times(cut, recording), cut.profile)):
+                    yield outcome.cell, when, cut.name, "S", int(t) + 1, lag, float(norm)
+            for layer in recording.values():
+                for state, values in layer.norms.items():
+                    source = tables.entry_of_loss(values)
+                    for i, (t, norm) in enumerate(zip(layer.steps, values, strict=True)):
+                        back = source - i if i <= source else ""
+                        yield outcome.cell, when, layer.path, state, int(t) + 1, back, float(norm)
 
 
 def draw_outcome(outcome: Outcome, settings: Settings) -> Drawing:
@@ -136,7 +165,7 @@ def draw_outcome(outcome: Outcome, settings: Settings) -> Drawing:
     panels = []
     for when, recording, bits in _moments(outcome, settings):
         note = f"{bits:.2f} bits per character"
-        panels.append(panel(when, recording, note, outcome.context))
+        panels.append(panel(when, recording, note, outcome.context, settings.every))
     return draw_network(panels, f"{_name(outcome)}: {_title(settings)}")
 
 
@@ -145,7 +174,7 @@ def draw_comparison(outcomes: list[Outcome], settings: Settings) -> Drawing:
     panels = []
     for outcome in outcomes:
         note = f"{outcome.bits:.2f} bits per character"
-        panels.append(panel(_name(outcome), outcome.after, note))
+        panels.append(panel(_name(outcome), outcome.after, note, summed=settings.every))
     return draw_network(panels, f"After {settings.updates} updates: {_title(settings)}")
 
 
@@ -162,4 +191,5 @@ def _name(outcome: Outcome) -> str:
 
 
 def _title(settings: Settings) -> str:
-    return f"what a loss {settings.steps} steps away sends back through time"
+    where = "at every step" if settings.every else f"{settings.steps} steps away"
+    return f"what a loss {where} sends back through time"

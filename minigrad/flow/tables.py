@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..escapes import printable
+from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from .cuts import Cut
+    from .recording import Recording
 
 Array = np.ndarray
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -79,3 +85,63 @@ def number(x: float) -> str:
 def steps(x: float) -> str:
     """A half-life: `7.4`, `never` if the gradient does not decay, `-` if there is no fit."""
     return "-" if math.isnan(x) else "never" if math.isinf(x) else f"{x:.3g}"
+
+
+def reach(verdict: Verdict) -> str:
+    """Of how many steps: `7`, `~40` where fewer were seen, `>100` where it ends beyond; `-`.
+
+    >>> from minigrad.flow import judge
+    >>> reach(judge(0.5 ** np.arange(40))), reach(judge(0.9 ** np.arange(40)))
+    ('10', '~66')
+    """
+    if math.isnan(verdict.reach_low):
+        return "-"
+    if not verdict.extrapolated:
+        return f"{verdict.reach:.0f}"
+    if math.isnan(verdict.reach) or math.isinf(verdict.reach_high):
+        return f">{verdict.steps}"
+    return f"~{verdict.reach:.0f}"
+
+
+def carried(verdict: Verdict) -> str:
+    """`at the far end c carries 97 %, h 3 %`; "" where there is one state only."""
+    path = {state: share for state, share in verdict.path.items() if math.isfinite(share)}
+    if len(path) < 2:
+        return ""
+    (first, most), *others = sorted(path.items(), key=lambda item: -item[1])
+    parts = [f"{first} carries {_percent(most)}", *(f"{s} {_percent(x)}" for s, x in others)]
+    return f"at the far end {', '.join(parts)}"
+
+
+def _percent(share: float) -> str:
+    """Only all of it is 100 %, and only nothing 0 %."""
+    if 0 < share < 0.01:
+        return "<1 %"
+    if 0.99 < share < 1:
+        return ">99 %"
+    return f"{share:.0%}".replace("%", " %")
+
+
+def entry_of_loss(norms: Array) -> int:
+    """Where the loss enters: the last entry, in order of computation, that is not zero; or -1."""
+    reached = np.flatnonzero(norms != 0)
+    return int(reached[-1]) if reached.size else -1
+
+
+def by_lag(norms: Array) -> Array:
+    """In order of computation -> by lag, from where the loss enters."""
+    return norms[: entry_of_loss(norms) + 1][::-1]
+
+
+def times(cut: Cut, recording: Recording) -> Array:
+    """The t of each lag of a cut, (lags,).
+
+    Counted from 0 where calls of a layer go on with one another's state: those have no t in common.
+    Rows that end earlier stand at the lag from their own last step.
+    """
+    path, state = cut.labels[-1]
+    layer, lags = recording[path], np.arange(cut.profile.size)
+    if lags.size > len(layer.steps):
+        return lags[::-1]
+    last = layer.steps[entry_of_loss(layer.norms[state])]
+    return last + lags if layer.reverse else last - lags

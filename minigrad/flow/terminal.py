@@ -1,7 +1,7 @@
 """A heat strip in the terminal: units by time, in the colours of the drawings.
 
     print(mg.flow.terminal.strip(rec["lstm/l0/fwd"]))             # |dL/dh_t| of every unit
-    print(mg.flow.terminal.strip(rec))                            # a line for each layer
+    print(mg.flow.terminal.strip(rec))                            # a line for each cut and layer
     print(mg.flow.terminal.strip(rec["lstm/l0/fwd"], "f", "value"))
 
 Colours are 24-bit or of the 256-colour palette as the terminal says, or else shades of text:
@@ -23,7 +23,7 @@ import numpy as np
 from ..escapes import printable
 from .drawing.colors import BROKEN, MAX_DECADES, PAPER, STOPS
 from .replay import FlowError
-from .tables import ASCII_BLOCKS, BLOCKS
+from .tables import ASCII_BLOCKS, BLOCKS, times
 
 if TYPE_CHECKING:
     from .layerflow import LayerFlow
@@ -45,16 +45,19 @@ def strip(
     height: int = HEIGHT,
     mode: str | None = None,
     stream: IO[str] | None = None,
+    summed: bool = False,
 ) -> str:
     """Text whose lines are units (or layers) and whose columns are time steps, t from the left.
 
     what: a layer of a recording, of which the gradient or the value of `name` is shown for the
-        whole batch; a Recording, a line of norms for each of its layers; or an array (rows, T).
+        whole batch; a Recording, a line of norms for each of its cuts, which were judged, and
+        then for each of its layers; or an array (rows, T).
     of: "gradient", sizes on a logarithmic scale, or "value", a linear scale around zero.
     width: columns of text, the terminal's by default. Where there are more units than `height` or
         more steps than columns, neighbours are put together: the largest gradient of them, the mean
         value. NaN and Inf are `!`, exact zeros blank.
     mode: "truecolor", "256", "blocks" or "ascii"; by default what `stream` (stdout) can show.
+    summed: of a loss read at many steps, the sums of cuts and not what was judged.
 
     >>> print(strip(np.array([[1e-6, 1e-4, 1e-2, 1.0], [0.0, 1.0, np.nan, 1e-6]]), mode="ascii"))
     0 |.=#@|
@@ -66,7 +69,7 @@ def strip(
     mode = mode or detect(stream)
     if mode not in MODES:
         raise FlowError(f"strip: mode must be one of {', '.join(MODES)}, got {mode!r}.")
-    labels, cells = _cells(what, name, of)
+    labels, cells = _cells(what, name, of, summed)
     if cells.ndim != 2 or not cells.size:
         raise FlowError(f"strip: expected rows by time steps, (n, T), got {list(cells.shape)}.")
     height = max(1, height)
@@ -113,14 +116,14 @@ def spark_blocks(stream: IO[str] | None = None) -> str:
     return BLOCKS if encodes(stream, BLOCKS) else ASCII_BLOCKS
 
 
-def _cells(what: Any, name: str, of: str) -> tuple[list[str], Array]:
+def _cells(what: Any, name: str, of: str, summed: bool) -> tuple[list[str], Array]:
     """(labels, (rows, T)), t from the left."""
     if isinstance(what, Mapping):  # a Recording
         if of != "gradient":
             raise FlowError("strip: of a whole recording only gradients are shown; name a layer.")
         if not what:
             raise FlowError("strip: there is no layer to show; record a backward pass first.")
-        lines = {path: _in_time(_named(x, name, "norms"), x) for path, x in what.items()}
+        lines = _lines(what, name, summed)
         longest = max(map(len, lines.values()))
         filled = [np.append(line, np.zeros(longest - len(line))) for line in lines.values()]
         return [printable(path) or "network" for path in lines], np.array(filled)
@@ -136,6 +139,21 @@ def _cells(what: Any, name: str, of: str) -> tuple[list[str], Array]:
             f"strip: expected a Recording, a layer of it or an array, got {type(what).__name__}."
         ) from None
     return [str(i) for i in range(len(cells))], np.abs(cells) if of == "gradient" else cells
+
+
+def _lines(recording: Any, name: str, summed: bool) -> dict[str, Array]:
+    """What was judged, by t, and what each layer received, where a cut does not say that."""
+    found, said = {}, set()
+    for cut in recording.cuts:
+        t = times(cut, recording)
+        found[cut.name] = np.zeros(t.max(initial=-1) + 1)
+        found[cut.name][t] = cut.summed if summed else cut.profile
+        if len(cut.labels) == 1:
+            said.add(cut.labels[0])
+    for path, layer in recording.items():
+        if (path, name) not in said:
+            found[f"  {path}"] = _in_time(_named(layer, name, "norms"), layer)
+    return found
 
 
 def _named(layer: Any, name: str, kind: str) -> Any:

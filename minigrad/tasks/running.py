@@ -29,7 +29,7 @@ from ..tape import no_grad
 from ..train import checkpoint as checkpoints
 from ..train.log import whole_lines
 from ..train.loop import fit
-from ..untrusted import cause, read_json, reading, shortly
+from ..untrusted import cause, read_json, reading, shortly, whole_number
 from .base import Settings, Task, TaskError
 
 RUN, TRAINING, LOG, MODEL, RESULT = (
@@ -185,6 +185,22 @@ def resume(kind: type[Task], asked: Mapping[str, Any], folder: Path) -> Task:
                 f"go on, or choose a new folder."
             )
     return kind(replace(stored, epochs=asked.get("epochs") or stored.epochs))
+
+
+def standing(task: Task, folder: Path) -> tuple[int, Adam]:
+    """(updates that are done, the optimiser) of the run that was begun in `folder`.
+
+    The task's model and data stand where the run stands then. Raises TaskError or CheckpointError
+    where there is none.
+    """
+    tree = checkpoints.load(folder / TRAINING)
+    optimizer = Adam(task.model.parameters(), task.rate)
+    with reading(folder / TRAINING, TaskError, what=f"run of the task {task.name}"):
+        task.model.load_state_dict(tree["model"])
+        optimizer.load_state_dict(tree["optimizer"])
+        if tree["data"] is not None:
+            task.batches.load_state_dict(tree["data"])  # type: ignore[attr-defined]
+        return whole_number(tree["step"]), optimizer
 
 
 def stored_task(kind: type[Task], path: Path) -> tuple[Task, dict[str, Any]]:

@@ -124,7 +124,7 @@ def test_every_row_of_the_table_is_a_cell_a_direction_and_a_moment(
     outcomes: list[Outcome],
 ) -> None:
     head, *rows = summary.table(outcomes).splitlines()
-    starts = [row[: head.index("|dL/dh_T|")].split() for row in rows]
+    starts = [row[: head.index("|dL/dS_T|")].split() for row in rows]
     assert [" ".join(s[:-1]) for s in starts[::2]] == [
         "rnn",
         "lstm",
@@ -133,7 +133,7 @@ def test_every_row_of_the_table_is_a_cell_a_direction_and_a_moment(
         "bilstm ->",
     ]
     assert {s[-1] for s in starts} == {"before", "after"}
-    for column in ("ratio", "half-life", "verdict", "bits/char", "time", "|dL/dh_1|"):
+    for column in ("ratio", "reach", "verdict", "bits/char", "time", "|dL/dS_1|"):
         assert column in head
 
 

@@ -39,6 +39,7 @@ def test_text_has_contrast_in_both_themes(tab: Tab, four: str, dark: bool) -> No
         own = tab.js(color, chip, "color"), tab.js(color, chip, "backgroundColor")
         assert contrast(*own) > 4.5, chip
     tab.choose("#zoom", "58")
+    tab.slide(0)
     pairs = tab.js(
         "return [...document.querySelectorAll('.node.lit')].map(n => ["
         "n.querySelector('rect').style.fill, n.querySelector('text').style.fill])"
@@ -126,8 +127,8 @@ def test_all_is_reached_by_tab_and_focus_is_visible(tab: Tab, four: str) -> None
         "play",
         "forth",
         "time",
-        "zoom",
         "graph",
+        "zoom",
         "text-by",
         "tensor",
         "unit",

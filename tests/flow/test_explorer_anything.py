@@ -100,10 +100,10 @@ def test_a_cell_without_gates_text_or_inputs_has_a_page(tab: Tab) -> None:
     rng = np.random.default_rng(0)
     arrays = {"membrane": rng.standard_normal((5, 2, 3)), "trace": rng.standard_normal((5, 2, 1))}
     tab.open(explorer.page({"spiking": Shown({"net": of_arrays("net", range(5), arrays, arrays)})}))
-    assert tab.count(".node") == 10
+    assert tab.count(".node") == 15
     assert not tab.find("#text-card").is_displayed()
     tab.slide(2)
-    assert "step 3 of 5 |dL/dmembrane|" in tab.text("#now")
+    assert "step 3 of 5 |dL/dS|" in tab.text("#now")
 
 
 def test_the_default_run_is_drawn_whole(tab: Tab) -> None:
@@ -111,7 +111,7 @@ def test_the_default_run_is_drawn_whole(tab: Tab) -> None:
     page = explorer.page(default_run(), text=text)
     assert len(page.encode()) < 3_000_000
     tab.open(page)
-    assert tab.count(".node") == 100 * 4 + 201 * 4
+    assert tab.count(".node") == 100 * 5 + 201 * 4 + 2 * 100
     tab.slide(57)
     assert tab.text("#now").startswith("step 58 of 100")
 
@@ -139,6 +139,8 @@ def test_a_long_recording_is_thinned_and_every_character_has_its_colour(tab: Tab
     colored = (
         "return [...document.querySelectorAll('#text > span')].filter(s => s.style.color).length"
     )
+    assert tab.js(colored) == 0
+    tab.slide(0)
     assert tab.js(colored) == 9_001
     tab.slide(9_000 - 10)
     assert tab.count(".node.lit") == 6

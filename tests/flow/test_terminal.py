@@ -116,14 +116,19 @@ def test_256_colours_are_those_of_the_palettes_cube() -> None:
     assert all(16 <= c <= 231 for c in found)
 
 
-def test_a_layer_is_units_by_time_and_a_recording_layers_by_time(recording: Any) -> None:
+def test_a_layer_is_units_by_time_and_a_recording_cuts_and_layers_by_time(recording: Any) -> None:
     forward, reverse = recording["lstm/l0/fwd"], recording["lstm/l0/rev"]
     text = strip(forward, mode="ascii", width=60)
     assert [line.split()[0] for line in text.split("\n")[:-1]] == ["0", "1", "2", "3", "4"]
     lines = strip(recording, mode="ascii", width=60).split("\n")
-    assert [line.split()[0] for line in lines[:-1]] == ["lstm/l0/fwd", "lstm/l0/rev"]
-    assert lines[0].rstrip("|")[-1] == "@"  # the loss reads the last step
-    assert lines[1].split("|")[1][0] == "@"  # of a reverse layer, t = 0 comes last
+    paths = ["lstm/l0/fwd", "lstm/l0/rev"]
+    assert [line.partition(" |")[0].rstrip() for line in lines[:-1]] == [
+        *paths,  # the cuts, which were judged
+        *(f"  {path}" for path in paths),
+    ]
+    for forth, back in (lines[:2], lines[2:4]):
+        assert forth.rstrip("|")[-1] == "@"  # the loss reads the last step
+        assert back.split("|")[1][0] == "@"  # of a reverse layer, t = 0 comes last
     assert strip(reverse, "f", "value", mode="ascii", width=60).count("\n") == 5
 
 

@@ -63,6 +63,21 @@ function startSwitches() {
     ],
     "whole",
   );
+  fillRadios(
+    $("readings"),
+    "reading",
+    manySteps
+      ? [
+          ["judged", "Last output alone (judged)"],
+          ["sum", "Sum over all outputs"],
+        ]
+      : [],
+    state.reading,
+    (reading) => {
+      state.reading = reading;
+      emit("shape");
+    },
+  );
   $("whole").closest("label").hidden = batchOf() < 2;
   $("whole").addEventListener("change", (event) => {
     state.whole = event.target.value === "whole";
@@ -77,6 +92,19 @@ function startSwitches() {
     emit("shape");
   });
   $("alone").closest("label").hidden = networks.length < 2;
+  $("alone").checked = state.alone;
+}
+
+// Where the player and the graph stay in sight, one network at a time is as much as there is room
+// for; how high they are decides where what has the focus may scroll to.
+function startStage() {
+  state.alone = narrow.matches && networks.length > 1;
+  const root = document.documentElement;
+  const measure = () => {
+    const fixed = narrow.matches ? $("stage") : $("player");
+    styled(root, { "--stage": `${fixed.offsetHeight}px` });
+  };
+  for (const id of ["stage", "player"]) new ResizeObserver(measure).observe($(id));
 }
 
 function about() {
@@ -86,12 +114,21 @@ function about() {
       "A walk backwards through time starts at the loss: each step multiplies the gradient by a " +
       "Jacobian. Where that shrinks it step after step, the loss teaches nothing about what came " +
       "long before it.",
+    "S is all that is carried from one step to the next in one direction: the states of every " +
+      "layer together. Verdicts are about |dL/dS|, and the reach is the number of steps back " +
+      "after which less than a thousandth of it is left.",
     `Colours, curves and verdicts are of ${wholeName()} in the batch; values, gates, single ` +
       `gradients and |dL/dx| of a text are of ${sequenceName()}. “Norm of” switches the ` +
       "colours to that sequence.",
     "Steps and units are counted from 1. The steps of a reverse layer (←) are computed from the " +
       "last to the first.",
   ];
+  if (manySteps)
+    lines.push(
+      "A loss that is read at many steps is judged by what its last output sends back alone, since " +
+        "the sum over all of them hides how far each of them reaches; the switch shows the sum. " +
+        "|dL/dx| and single gradients are of the whole loss.",
+    );
   if (steps > 1)
     lines.push(
       `To keep this page small, one step in ${steps} is shown. Verdicts and fits are of all steps.`,
@@ -140,12 +177,15 @@ function subtitle() {
 $("title").textContent = document.title = plain(DATA.title);
 $("subtitle").textContent = plain(subtitle());
 startTheme();
+startStage();
 startSwitches();
 startGraph();
 startInspector();
 startText();
 startUnits();
+startVerdicts();
 startDecay();
+startPaths();
 startTable();
 startPlayer();
 about();

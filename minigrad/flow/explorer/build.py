@@ -26,8 +26,8 @@ from .network import networks
 HERE = Path(__file__).parent
 MARK = "<!-- minigrad explorer -->"  # in the head of every page, so that a newer may replace it
 SCRIPTS = (  # in this order, as one script
-    "decode", "colors", "dom", "model", "graph", "paint", "nodes", "inspector", "text", "units",
-    "decay", "table", "player", "app",
+    "decode", "colors", "dom", "model", "cuts", "graph", "columns", "paint", "nodes", "inspector",
+    "text", "units", "verdicts", "decay", "paths", "table", "player", "app",
 )  # fmt: skip
 
 
@@ -39,6 +39,7 @@ def to_html(
     text: Any = None,
     notes: Any = None,
     sample: int = 0,
+    summed: bool = False,
     replace: bool = False,
 ) -> Path:
     """Writes recordings as one HTML file to explore in a browser, without network; returns its
@@ -49,6 +50,8 @@ def to_html(
     title: the page's heading. text: what x_t stands for, a str or t -> str; or name -> those.
     notes: a line for each network, name -> str, or name -> moment -> str.
     sample: which sequence of the batch is shown unit by unit.
+    summed: of a loss read at many steps, whether the page opens with the sum of what comes back, or
+        with what was judged, the last output alone; it has a switch.
     replace: whether a file that is no explorer page may be overwritten (an explorer page always
         is).
 
@@ -66,7 +69,8 @@ def to_html(
     """
     path = Path(path)
     check_destination(path, replace)
-    content = page(recordings, title=title, text=text, notes=notes, sample=sample)
+    options: dict[str, Any] = {"text": text, "notes": notes, "sample": sample, "summed": summed}
+    content = page(recordings, title=title, **options)
     try:
         return write_whole(path, content.encode("utf-8"))
     except OSError as error:
@@ -74,12 +78,18 @@ def to_html(
 
 
 def page(
-    recordings: Any, *, title: str = "", text: Any = None, notes: Any = None, sample: int = 0
+    recordings: Any,
+    *,
+    title: str = "",
+    text: Any = None,
+    notes: Any = None,
+    sample: int = 0,
+    summed: bool = False,
 ) -> str:
     """The page as text; arguments as in `to_html`."""
     shown = networks(recordings, text, notes)
     title = title or "Gradient flow: " + ", ".join(network.name for network in shown)
-    contents = data.to_dict(shown, title, sample) | {"version": _version()}
+    contents = data.to_dict(shown, title, sample, summed) | {"version": _version()}
     return assemble(contents)
 
 

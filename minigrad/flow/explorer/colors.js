@@ -102,6 +102,13 @@ function format(x, digits = 2) {
   return String(Number(x.toPrecision(digits + 1)));
 }
 
+// A share; only all of it is 100 %, and only nothing 0 %.
+function percent(share) {
+  if (share > 0 && share < 0.01) return "<1 %";
+  if (share > 0.99 && share < 1) return ">99 %";
+  return `${Math.round(100 * share)} %`;
+}
+
 const VISIBLE = { " ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "\0": "␀" };
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/;
 const JOINERS = /^[\u200c\u200d]$/; // alone; inside an emoji they belong to it

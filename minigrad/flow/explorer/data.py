@@ -16,6 +16,7 @@ import numpy as np
 from ...norms import row_norms
 from ..drawing.colors import BROKEN, STOPS, Scale
 from ..replay import FlowError
+from ..tables import carried, entry_of_loss, reach, times
 from . import pack
 from .network import ExplorerError, Network
 
@@ -27,11 +28,13 @@ DARK_STOPS = ("#262b35", "#57394a", "#9c4f4f", "#df8a52", "#ffd88f")
 DARK_BROKEN = "#8b74d6"
 
 
-def to_dict(shown: Sequence[Network], title: str = "", sample: int = 0) -> dict[str, Any]:
+def to_dict(
+    shown: Sequence[Network], title: str = "", sample: int = 0, summed: bool = False
+) -> dict[str, Any]:
     """All that the page needs, ready for JSON (finite numbers, strings, lists).
 
     sample: the row of the batch whose values and gradients are shown. Raises ExplorerError if there
-    is no such row.
+    is no such row. summed: whether the page opens with the sum over all steps that a loss reads.
     """
     thinning = _Thinning(shown)
     moments = list(dict.fromkeys(moment for network in shown for moment in network.moments))
@@ -50,6 +53,7 @@ def to_dict(shown: Sequence[Network], title: str = "", sample: int = 0) -> dict[
         "moments": moments,
         "networks": [_network(network, thinning, sample) for network in shown],
         "sample": sample,
+        "summed": summed,
         "thinned": {"steps": thinning.stride, "units": thinning.units},
     }
 
@@ -88,8 +92,13 @@ class _Thinning:
         count = len(layer.steps)
         kept = set(range(count - 1, -1, -self.stride)) | {0} if count else set()
         if self.stride > 1:
-            kept |= {source for name in layer.norms if (source := _source(layer, name)) >= 0}
+            sources = map(entry_of_loss, layer.norms.values())
+            kept |= {source for source in sources if source >= 0}
         return np.array(sorted(kept), dtype=np.int64)
+
+    def lags(self, count: int) -> Array:
+        """The lags that are kept, which are those of the steps that are; with the farthest."""
+        return np.unique(np.append(np.arange(0, count, self.stride), max(count - 1, 0)))[:count]
 
     def choose(self, n: int) -> Array:
         """The units that are kept of n."""
@@ -99,13 +108,22 @@ class _Thinning:
 
 
 def _network(network: Network, thinning: _Thinning, sample: int) -> dict[str, Any]:
+    around = {when: _around(recording) for when, recording in network.moments.items()}
     return {
         "name": network.name,
         "text": {str(int(t)): text for t, text in network.text.items()},
         "moments": {
             moment: {
                 "note": network.notes.get(moment, ""),
-                "layers": [_layer(layer, thinning, sample) for layer in recording.values()],
+                "cuts": [_cut(cut, recording, thinning, sample) for cut in recording.cuts],
+                "depth": [
+                    {"kind": depth.verdict.kind, "reason": depth.verdict.reason}
+                    for depth in recording.depth
+                ],
+                "layers": [
+                    _layer(layer, thinning, sample, *around[moment].get(layer.path, (0, 0)))
+                    for layer in recording.values()
+                ],
                 "inputs": _inputs(recording, sample),
             }
             for moment, recording in network.moments.items()
@@ -113,7 +131,22 @@ def _network(network: Network, thinning: _Thinning, sample: int) -> dict[str, An
     }
 
 
-def _layer(layer: Any, thinning: _Thinning, sample: int) -> dict[str, Any]:
+def _around(recording: Any) -> dict[str, tuple[int, int]]:
+    """path -> how many steps are before and behind it, of calls that go on with one another's
+    state: windows of a long sequence, or a decoder that is called once for each step.
+    """
+    found = {}
+    for cut in recording.cuts:
+        for scope in {recording[path].scope for path, _ in cut.labels} - {""}:
+            calls = [x for x in recording.values() if x.scope == scope and x.arrived]
+            ends = np.cumsum([len(call.steps) for call in calls])
+            if len(calls) > 1 and ends[-1] == cut.profile.size:
+                for call, end in zip(calls, ends.tolist(), strict=True):
+                    found[call.path] = end - len(call.steps), cut.profile.size - end
+    return found
+
+
+def _layer(layer: Any, thinning: _Thinning, sample: int, before: int, after: int) -> dict[str, Any]:
     kept = thinning.steps(layer)
     lasting = layer.time_constants
     batch = max((x.shape[1] for x in layer.per_sample.values()), default=1)
@@ -127,9 +160,11 @@ def _layer(layer: Any, thinning: _Thinning, sample: int) -> dict[str, Any]:
         "reverse": layer.reverse,
         "count": len(layer.steps),
         "index": kept.tolist(),
-        "steps": np.asarray(layer.steps)[kept].tolist(),
+        "steps": (np.asarray(layer.steps)[kept] + before).tolist(),
+        "before": before,
+        "after": after,
         "batch": batch,
-        "source": {name: _source(layer, name) for name in layer.norms},
+        "source": {name: entry_of_loss(layer.norms[name]) for name in layer.norms},
         "norms": {name: pack.numbers(x[kept]) for name, x in layer.norms.items()},
         "one": {name: pack.numbers(x[kept, sample]) for name, x in layer.per_sample.items()},
         "means": {
@@ -145,10 +180,49 @@ def _layer(layer: Any, thinning: _Thinning, sample: int) -> dict[str, Any]:
         },
         "values": _packed(_arrays(layer, "values"), pack.linear, kept, thinning, sample),
         "gradients": _packed(_arrays(layer, "gradients"), pack.log, kept, thinning, sample),
+        "alone": _alone(layer, kept),
         "dead": {name: n for name, units in layer.dead.items() if (n := int(units.sum()))},
         "nonfinite": {name: list(n) for name, n in layer.nonfinite.items() if any(n)},
         "verdicts": {name: _verdict(v) for name, v in layer.verdicts.items()},
     }
+
+
+def _cut(cut: Any, recording: Any, thinning: _Thinning, sample: int) -> dict[str, Any]:
+    """What was judged: a profile by lag, and which state of which layer carried it."""
+    layer = recording[cut.labels[-1][0]]
+    lags = thinning.lags(cut.profile.size)
+    rows = cut.per_sample.shape[1]
+    one = cut.per_sample[:, min(sample, rows - 1)]
+    none = np.isnan(one) & np.isfinite(cut.profile)  # lags that this row has not
+    return {
+        "name": cut.name,
+        "labels": [list(label) for label in cut.labels],
+        "reverse": layer.reverse,
+        "joined": cut.profile.size > len(layer.steps),  # calls that go on with one another's state
+        "many": not np.array_equal(cut.profile, cut.summed, equal_nan=True),
+        "steps": times(cut, recording)[lags].tolist(),
+        "count": cut.profile.size,
+        "batch": rows,
+        "lags": lags.tolist(),
+        "profile": pack.numbers(cut.profile[lags]),
+        "summed": pack.numbers(cut.summed[lags]),
+        "one": pack.numbers(np.where(none, 0.0, one)[lags]),
+        "shares": [pack.numbers(np.round(x, 3)) for x in cut.shares[lags].T],
+        "verdict": _verdict(cut.verdict),
+    }
+
+
+def _alone(layer: Any, kept: Array) -> dict[str, Any]:
+    """Of a loss read at many steps: the profile of the last output, as far back from the last."""
+    if not layer.read_at_many_steps:
+        return {}
+    found = {}
+    for name in layer.norms:
+        by_entry, profile = np.zeros(len(layer.steps)), layer.profile(name)
+        source = entry_of_loss(layer.norms[name])
+        by_entry[source + 1 - profile.size : source + 1] = profile[::-1]
+        found[name] = pack.numbers(by_entry[kept])
+    return found
 
 
 def _packed(
@@ -210,19 +284,17 @@ def _verdict(verdict: Any) -> dict[str, Any]:
         "reason": verdict.reason,
         "advice": str(getattr(verdict, "advice", "") or ""),
         "ratio": pack.number(verdict.ratio),
-        "half_life": pack.number(verdict.half_life),
+        "reach": pack.number(verdict.reach),
+        "reached": verdict.reach_words,
+        "steps": reach(verdict),
+        "carried": carried(verdict),
         "fit": fit
         and {
             "rate": pack.number(fit.rate),
             "low": pack.number(fit.low),
             "high": pack.number(fit.high),
             "intercept": pack.number(fit.intercept),
+            "r2": pack.number(fit.r2),
             "points": fit.points,
         },
     }
-
-
-def _source(layer: Any, name: str) -> int:
-    """The entry where the gradient of a state enters: the last that is not zero; -1 if none is."""
-    reached = np.flatnonzero(layer.norms[name] != 0)
-    return int(reached[-1]) if reached.size else -1

@@ -1,25 +1,46 @@
-// |dL/dstate| against the steps it has travelled, on a log axis, with the fitted line and verdicts.
+// |dL/dS| of every cut against the steps it has travelled, on a log axis, with the fitted line.
 //
-// The loss is at the right, as in the graph: walking back in time is walking left.
+// The loss is at the right, as in the graph: walking back in time is walking left. Lines are drawn
+// in an svg of their own, whose edges are those of the axes: what goes beyond is cut off there.
 
 const PLOT = { width: 560, height: 310, left: 46, right: 14, top: 12, bottom: 40 };
 const MAX_DECADES = 60;
-let plot = null; // {x, y, series}
+const MOST_POINTS = 600; // of a curve: more than the plot has pixels for
+let plot = null; // {x, y, low, high, series}
 
 function seriesOf(model, network) {
-  return model.main
-    .filter((row) => row.source >= 0)
-    .map((row) => ({
-      row,
-      network,
-      points: Array.from({ length: row.entries }, (_, j) => j)
-        .filter((j) => row.lag(j) >= 0)
-        .map((j) => ({ j, lag: row.lag(j), norm: row.norm(j) })),
-    }));
+  return model.main.map((row) => {
+    const points = Array.from({ length: row.entries }, (_, j) => j)
+      .filter((j) => row.lag(j) >= 0)
+      .map((j) => ({ j, lag: row.lag(j), norm: row.norm(j) }))
+      .sort((a, b) => a.lag - b.lag);
+    return { row, network, points, drawn: fewer(points) };
+  });
 }
 
+// Of every few neighbours the largest and the smallest, so that no peak is lost.
+function fewer(points) {
+  const by = Math.ceil((2 * points.length) / MOST_POINTS);
+  if (by < 3) return points;
+  const kept = [];
+  for (let i = 0; i < points.length; i += by) {
+    const part = points.slice(i, i + by);
+    const order = (a, b) => a.norm - b.norm || a.lag - b.lag;
+    const ends = new Set([part[0], [...part].sort(order)[0], [...part].sort(order).at(-1)]);
+    const broken = part.find((p) => !(p.norm > 0 && p.norm < Infinity));
+    if (broken) ends.add(broken);
+    kept.push(...[...ends].sort((a, b) => a.lag - b.lag));
+  }
+  if (kept.at(-1) !== points.at(-1)) kept.push(points.at(-1));
+  return kept;
+}
+
+let plotRoom = 0;
+
 function drawDecay() {
-  PLOT.width = Math.min(Math.max($("decay").clientWidth, 260), 900);
+  plotRoom = $("decay").clientWidth;
+  PLOT.width = Math.min(Math.max(plotRoom, 260), 900);
+  PLOT.left = 53 + (longestPathName(selected()) - 1) * 6.5;
   const all = networks.flatMap((n, i) =>
     state.alone && i !== state.network ? [] : seriesOf(modelOf(n), i),
   );
@@ -31,42 +52,49 @@ function drawDecay() {
     $("decay").replaceChildren(
       make("p", { class: "muted" }, "No gradient arrived: there is no curve."),
     );
-    drawVerdicts();
     return;
   }
-  const high = Math.ceil(Math.max(...powers) + 1e-9);
-  const low = Math.max(Math.min(Math.floor(Math.min(...powers)), high - 1), high - MAX_DECADES);
-  const longest = Math.max(...all.flatMap((s) => s.points.map((p) => p.lag)), 1);
-  const inner = PLOT.width - PLOT.left - PLOT.right;
-  const x = (lag) => PLOT.width - PLOT.right - (lag / longest) * inner;
-  const y = (power) =>
-    PLOT.top +
-    ((high - Math.max(power, low)) / (high - low)) * (PLOT.height - PLOT.top - PLOT.bottom);
+  const high = Math.ceil(largest(powers) + 1e-9);
+  const low = Math.max(Math.min(Math.floor(smallest(powers)), high - 1), high - MAX_DECADES);
+  const longest = Math.max(...all.map((s) => s.points.at(-1)?.lag ?? 0), 1);
+  const x = (lag) => PLOT.width - PLOT.right - (lag / longest) * innerWidthOf(PLOT);
+  const y = (power) => PLOT.top + ((high - power) / (high - low)) * innerHeightOf(PLOT);
   const svg = draw("svg", {
     viewBox: `0 0 ${PLOT.width} ${PLOT.height}`,
     class: "plot",
     role: "img",
   });
   svg.setAttribute("aria-label", all.map(({ row, network }) => summaryOf(row, network)).join(". "));
-  svg.append(...grid(x, y, low, high, longest));
-  plot = { x, y, series: all };
-  for (const series of all) drawSeries(svg, series);
+  plot = { x, y, low, high, longest, series: all };
+  const inside = inset();
+  svg.append(...grid(), inside);
+  for (const series of all) drawSeries(series, inside, svg);
   if (all.length > 1) svg.append(...tags(all));
   $("decay").replaceChildren(svg);
-  drawVerdicts();
   paintDecay();
 }
 
-function summaryOf(row, network) {
-  const sign = row.layer.reverse ? " reverse" : "";
-  return `${networks[network].name}${sign}: ${row.verdict.kind}, ${row.verdict.reason}`;
+const innerWidthOf = ({ width, left, right }) => width - left - right;
+const innerHeightOf = ({ height, top, bottom }) => height - top - bottom;
+const largest = (list) => list.reduce((a, b) => Math.max(a, b), -Infinity);
+const smallest = (list) => list.reduce((a, b) => Math.min(a, b), Infinity);
+
+// The room between the axes, and half a line's width more: an inner svg cuts off what lies outside.
+function inset() {
+  const [x, y] = [PLOT.left, PLOT.top - 2];
+  const [width, height] = [innerWidthOf(PLOT) + 2, innerHeightOf(PLOT) + 4];
+  return draw("svg", { x, y, width, height, viewBox: `${x} ${y} ${width} ${height}` });
 }
 
-function grid(x, y, low, high, longest) {
+function summaryOf(row, network) {
+  return `${networks[network].name} ${row.side}: ${row.verdict.kind}, ${row.verdict.reason}`;
+}
+
+function grid() {
+  const { x, y, low, high, longest } = plot;
   const parts = [];
   const every = [1, 2, 3, 5, 10, 20].find((n) => (high - low) / n <= 7) ?? 30;
-  for (let power = high; power >= low; power -= 1) {
-    if ((high - power) % every !== 0) continue;
+  for (let power = high; power >= low; power -= every) {
     parts.push(
       draw("line", {
         class: "grid",
@@ -75,8 +103,6 @@ function grid(x, y, low, high, longest) {
         y1: y(power),
         y2: y(power),
       }),
-    );
-    parts.push(
       draw(
         "text",
         { x: PLOT.left - 7, y: y(power) + 4, "text-anchor": "end" },
@@ -84,10 +110,7 @@ function grid(x, y, low, high, longest) {
       ),
     );
   }
-  const room = (x(0) - x(longest)) / 56;
-  const step =
-    [1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, 2000].find((n) => longest / n <= room) ?? 5000;
-  for (let lag = 0; lag <= longest; lag += step) {
+  for (const lag of lagTicks(longest, innerWidthOf(PLOT))) {
     parts.push(
       draw(
         "text",
@@ -96,56 +119,70 @@ function grid(x, y, low, high, longest) {
       ),
     );
   }
-  const middle = (PLOT.left + PLOT.width - PLOT.right) / 2;
-  parts.push(
-    draw(
-      "text",
-      { x: middle, y: PLOT.height - 3, "text-anchor": "middle" },
-      "steps back from the loss",
-    ),
-  );
-  return parts;
+  const middle = PLOT.left + innerWidthOf(PLOT) / 2;
+  const what = "steps back from the loss";
+  return [...parts, draw("text", { x: middle, y: PLOT.height - 3, "text-anchor": "middle" }, what)];
 }
 
-function drawSeries(svg, series) {
-  const { row, network, points } = series;
+function lagTicks(longest, room) {
+  const step =
+    [1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, 2000].find((n) => longest / n <= room / 56) ??
+    5000;
+  return Array.from({ length: Math.floor(longest / step) + 1 }, (_, i) => i * step);
+}
+
+function drawSeries(series, inside, svg) {
+  const { row, network, drawn } = series;
   const chosen = network === state.network;
+  const look = `series${chosen ? " chosen" : ""}${row.layer.reverse ? " reverse" : ""}`;
   const color = seriesColor(network);
-  const group = draw("g", {
-    class: `series${chosen ? " chosen" : ""}${row.layer.reverse ? " reverse" : ""}`,
-  });
-  styled(group, { color });
-  series.ahead = draw("path", { class: "ahead", d: path(points) });
+  series.ahead = draw("path", { class: "ahead", d: path(drawn) });
   series.done = draw("path", { class: "done" });
   series.dot = draw("circle", { r: chosen ? 5 : 3.5 });
-  group.append(series.ahead, series.done, series.dot);
+  const lines = styled(draw("g", { class: look }, series.ahead, series.done), { color });
   const { fit } = row.verdict;
-  if (chosen && fit && points.length > 1) {
+  if (chosen && fit && isJudged() && drawn.length > 1) {
     const at = (lag) => (Number(fit.intercept) + lag * Math.log(Number(fit.rate))) / Math.LN10;
-    const last = points.reduce((most, p) => Math.max(most, p.lag), 0);
-    const line = fitLine(at, last, plot);
-    if (line) group.append(draw("line", { class: "fit", ...line }));
+    const line = fitLine(at, drawn.at(-1).lag);
+    if (line) lines.append(draw("line", { class: "fit", ...line }));
   }
-  svg.append(group);
+  if (chosen && isJudged()) svg.append(...reachMark(row));
+  inside.append(lines);
+  svg.append(styled(draw("g", { class: look }, series.dot), { color }));
 }
 
-function fitLine(at, last, { x, y }) {
+function fitLine(at, last) {
   const [a, b] = [at(0), at(last)];
   if (!Number.isFinite(a) || !Number.isFinite(b)) return null;
-  return { x1: x(0), y1: y(a), x2: x(last), y2: y(b) };
+  return { x1: plot.x(0), y1: plot.y(a), x2: plot.x(last), y2: plot.y(b) };
+}
+
+// Where less than 1e-3 is left, if that is in the picture.
+function reachMark({ verdict }) {
+  const reach = Number(verdict.reach);
+  if (!(reach <= plot.longest)) return [];
+  const x = plot.x(reach);
+  const [top, bottom] = [PLOT.top, PLOT.height - PLOT.bottom];
+  const text = draw("text", { class: "tag", x: x + 5, y: bottom - 6 }, verdict.reached);
+  if (x > PLOT.width - 90) {
+    text.setAttribute("x", x - 5);
+    text.setAttribute("text-anchor", "end");
+  }
+  return [draw("line", { class: "reach", x1: x, x2: x, y1: top, y2: bottom }), text];
 }
 
 // The names at the far ends of the curves, pushed apart where they would overlap.
 function tags(all) {
   const places = all.map(({ row, network, points }) => {
-    const far = points.filter((p) => Number.isFinite(Math.log10(p.norm))).at(0);
-    const side =
-      modelOf(networks[network]).main.length > 1 ? ` ${row.layer.reverse ? "←" : "→"}` : "";
-    const name = networks[network].name;
+    const far = points.findLast((p) => {
+      const power = Math.log10(p.norm);
+      return Number.isFinite(power) && power >= plot.low;
+    });
+    const { name } = networks[network];
     return (
       far && {
         network,
-        text: `${name.length > 18 ? `${name.slice(0, 17)}…` : name}${side}`,
+        text: `${brief(name, 18)} ${row.side}`.trim(),
         x: plot.x(far.lag),
         y: plot.y(Math.log10(far.norm)) - 8,
       }
@@ -181,66 +218,26 @@ function path(points) {
 
 function paintDecay() {
   if (!plot) return;
-  for (const series of plot.series) {
-    const reached = series.points.filter(
-      ({ j }) => state.phase === "backward" && series.row.reach(j) <= state.k,
-    );
-    series.done.setAttribute("d", path(reached));
-    const front = reached.reduce((far, p) => (far === null || p.lag > far.lag ? p : far), null);
+  for (const { row, drawn, points, done, dot } of plot.series) {
+    const isDone = ({ j }) => state.phase === "backward" && row.reach(j) <= walked();
+    done.setAttribute("d", path(drawn.filter(isDone)));
+    const front = points.findLast(isDone);
     const power = front ? Math.log10(front.norm) : NaN;
-    series.dot.setAttribute("visibility", Number.isFinite(power) ? "visible" : "hidden");
-    if (Number.isFinite(power)) {
-      series.dot.setAttribute("cx", plot.x(front.lag));
-      series.dot.setAttribute("cy", plot.y(power));
+    const visible = Number.isFinite(power) && power >= plot.low;
+    dot.setAttribute("visibility", visible ? "visible" : "hidden");
+    if (visible) {
+      dot.setAttribute("cx", plot.x(front.lag));
+      dot.setAttribute("cy", plot.y(power));
     }
   }
-}
-
-function drawVerdicts() {
-  const model = selected();
-  const parts = [];
-  const said = new Set(); // the two directions of a layer often want the same
-  for (const row of model.main) {
-    const { kind, reason, advice, fit } = row.verdict;
-    const side = model.main.length > 1 ? ` ${row.label}` : "";
-    parts.push(
-      make(
-        "p",
-        { class: "verdict-line" },
-        make("strong", {}, `${model.network.name}${side} `),
-        chip(kind),
-        ` ${reason}.`,
-      ),
-    );
-    if (advice && !said.has(advice))
-      parts.push(make("p", { class: "advice" }, make("b", {}, "Try: "), advice));
-    said.add(advice);
-    for (const line of flaws(row.layer)) parts.push(make("p", { class: "advice" }, line));
-    if (fit) parts.push(make("p", { class: "muted fit-line" }, fitText(fit)));
-  }
-  $("verdicts").replaceChildren(...parts);
-}
-
-// Dead units, NaN and Inf: only where there are any.
-function flaws({ dead, nonfinite }) {
-  const lines = [];
-  for (const [name, count] of Object.entries(dead))
-    lines.push(`${plural(count, "unit")} of ${name} ${count === 1 ? "does" : "do"} nothing.`);
-  for (const [name, [values, norms]] of Object.entries(nonfinite))
-    lines.push(`${name}: NaN or Inf in ${plural(values, "value")} and ${plural(norms, "norm")}.`);
-  return lines;
-}
-
-function fitText(fit) {
-  const [rate, low, high] = [fit.rate, fit.low, fit.high].map((x) => format(Number(x), 3));
-  const range = `(95 %: ${low} to ${high})`;
-  return `Dashed: the fit through ${plural(fit.points, "step")}, ×${rate} per step back ${range}.`;
 }
 
 function startDecay() {
   on("shape", drawDecay);
   new ResizeObserver(() => {
-    if (Math.abs($("decay").clientWidth - PLOT.width) > 1 && PLOT.width < 900) drawDecay();
+    if ($("decay").clientWidth === plotRoom) return;
+    drawDecay();
+    drawPaths();
   }).observe($("decay"));
   on("time", paintDecay);
 }

@@ -53,8 +53,9 @@ function fillRadios(fieldset, name, options, chosen, choose) {
   fieldset.hidden = options.length < 2;
 }
 
-function chip(kind) {
-  return make("span", { class: `verdict ${kind}` }, kind);
+function chip(kind, words = kind) {
+  return make("span", { class: `verdict ${kind}` }, words);
 }
 
 const reducedMotion = window.matchMedia("(prefers-reduced-motion: reduce)");
+const narrow = window.matchMedia("(max-width: 600px)");

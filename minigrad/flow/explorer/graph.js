@@ -2,6 +2,7 @@
 // state, drawn as SVG. "shape" draws it anew; "time" only paints the nodes that changed (paint.js).
 
 const MARGIN = 3;
+const EDGE = 14; // to the right of the last column: what is wider than its column ends there
 const PAPER_WIDTH = 640; // pixels that an upright A4 or Letter page has room for
 const SMALL = 11.5; // the least width of a step that has room for a character
 let pitch = 14;
@@ -18,35 +19,36 @@ const columnX = (t) => MARGIN + (t + lead) * pitch;
 function choosePitch() {
   const columns = Math.max(...shown().map(([model]) => model.span)) + 1 + lead;
   if (printing) return Math.min((PAPER_WIDTH - labelWidth()) / columns, 30);
-  if (state.zoom !== "fit") return Number(state.zoom);
-  const room = $("graph").clientWidth - labelWidth() - 2 * MARGIN - 2;
-  if (room / columns >= 9) return Math.min(room / columns, 58);
+  if (Number(state.zoom)) return Number(state.zoom);
+  const room = Math.max($("graph").clientWidth - labelWidth() - 2 * MARGIN - EDGE, 60);
+  if (state.zoom === "all" || room / columns >= 9) return Math.min(room / columns, 58);
   // All of it would be too small to read: then what comes before the loss, if that has room.
   const before = Math.max(...shown().map(([model]) => lossColumn(model))) + 1.3 + lead;
   return Math.max(room / before, 9) === 9 ? SMALL : Math.min(room / before, SMALL);
 }
 
-const labelWidth = () => (window.innerWidth < 600 ? 46 : 74);
+const labelWidth = () => (narrow.matches ? 46 : 74);
 
 function drawGraph() {
-  const kept = roving && { key: roving.row.key, j: roving.j, network: roving.network };
-  const focused = document.activeElement?.closest?.("#graph .node") !== null && kept;
   lead = everyModel.some((model) => lossBefore(model)) ? 1 : 0;
   pitch = choosePitch();
-  nodes = [];
   tracks = shown().map(([model, i]) => trackOf(model, i));
   $("graph").replaceChildren(axis(), ...tracks.map((track) => track.element));
   styled($("graph"), { "--labels": `${labelWidth()}px` });
-  roving = null;
-  const found =
-    kept &&
-    nodes.find((n) => n.row.key === kept.key && n.j === kept.j && n.network === kept.network);
-  rove(found ?? nodes[0] ?? null, Boolean(focused));
+  drawn = null; // paintGraph draws what is in sight
+  showTrack($("graph"));
   drawLegend();
 }
 
+// Where the tracks have less room than they need, the selected one is in sight.
+function showTrack(box) {
+  const track = tracks.find(({ network }) => network === state.network)?.element;
+  const [top, bottom] = track ? [track.offsetTop, track.offsetTop + track.offsetHeight] : [0, 0];
+  if (top < box.scrollTop || bottom > box.scrollTop + box.clientHeight) box.scrollTop = top;
+}
+
 function axis() {
-  const width = columnX(LAST + 1) + MARGIN;
+  const width = columnX(LAST + 1) + EDGE;
   const svg = draw("svg", {
     class: "axis",
     width,
@@ -72,9 +74,16 @@ function axis() {
 }
 
 // Rows from top to bottom: upper levels first; h on top of its layer, except in the reverse layer
-// of a pair, whose h is next to the inputs that both read.
+// of a pair, whose h is next to the inputs that both read. What a cut carries all in all stands at
+// the far side of its states from there.
 function orderOf(model) {
-  const lanes = [];
+  const cuts = new Set(model.main.filter((row) => row.cut && !row.only));
+  const take = (belongs) => {
+    const taken = [...cuts].filter(belongs);
+    taken.forEach((row) => cuts.delete(row));
+    return taken.map((row) => ({ row }));
+  };
+  const lanes = take((row) => row.cut.joined);
   [...model.levels].reverse().forEach((level, i) => {
     const lowest = i === model.levels.length - 1;
     for (const layer of [...level].reverse()) {
@@ -83,8 +92,11 @@ function orderOf(model) {
       const others = names.filter((name) => name !== first);
       const paired = level.length === 2 && lowest;
       const order = paired && layer.reverse ? [...others, first] : [first, ...others];
-      if (paired && !layer.reverse) lanes.push({ inputs: true });
-      lanes.push(...order.map((name) => ({ row: model.rows.get(layer.path + "\n" + name) })));
+      const rows = order.map((name) => ({ row: model.rows.get(layer.path + "\n" + name) }));
+      const whole = take((row) => row.parts.some((part) => part.layer === layer));
+      const isBelow = paired && !layer.reverse;
+      if (isBelow) lanes.push({ inputs: true });
+      lanes.push(...(isBelow ? [...rows, ...whole] : [...whole, ...rows]));
     }
     if (lowest && level.length !== 2) lanes.push({ inputs: true });
   });
@@ -95,7 +107,7 @@ function orderOf(model) {
 function trackOf(model, network) {
   const lanes = orderOf(model);
   const height = lanes.length * rowHeight() + 8;
-  const width = columnX(LAST + 1) + MARGIN;
+  const width = columnX(LAST + 1) + EDGE;
   const svg = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group" });
   svg.classList.toggle("dense", pitch < 5);
   svg.setAttribute(
@@ -125,10 +137,10 @@ function trackOf(model, network) {
   const track = { model, network, lanes, element: null, inputs: [], losses: [] };
   const links = draw("g", { class: "links" });
   svg.append(links);
-  lanes.forEach((lane, i) => {
-    if (lane.inputs) drawInputs(track, lane, svg);
-    else drawRow(track, lane, lanes[i + 1], svg, links);
-  });
+  for (const lane of lanes) {
+    svg.append(laneGroup(lane, links));
+    if (lane.inputs) track.inputsY = lane.y + nodeHeight() / 2;
+  }
   drawLoss(track, svg);
   track.element = make(
     "div",
@@ -139,15 +151,34 @@ function trackOf(model, network) {
   return track;
 }
 
+// Where the nodes of a lane go, and the line that leads from step to step.
+function laneGroup(lane, links) {
+  if (lane.inputs) {
+    lane.group = draw("g", { class: "inputs", "aria-hidden": true });
+    return lane.group;
+  }
+  const { layer, name } = lane.row;
+  const middle = lane.y + nodeHeight() / 2;
+  const [first, last] = [smallest(layer.steps), largest(layer.steps)];
+  const [x1, x2] = [first, last].map((t) => columnX(t) + pitch / 2);
+  lane.links = draw("g", {});
+  links.append(draw("line", { x1, x2, y1: middle, y2: middle }), lane.links);
+  lane.group = draw("g", { role: "group", "aria-label": `${layer.path} ${name}` });
+  return lane.group;
+}
+
 function sideOf(model, lane) {
+  if (lane.row?.cut && !lane.row.only)
+    return narrow.matches ? "" : [...new Set(lane.row.cut.labels.map(([, name]) => name))].join("+");
   if (lane.inputs || model.levels.length === 1) return "";
+  const { layer } = lane.row;
+  if (layer.before + layer.after > 0) return /#\d+/.exec(layer.path)?.[0] ?? "#1";
   const level = model.levels.findIndex((layers) => layers.includes(lane.row.layer));
   return `l${level}`;
 }
 
 function trackHead(model, network) {
-  const row = model.main[0];
-  const facts = [rateOf(row.verdict), model.source.note].filter(Boolean).join(" · ");
+  const facts = [...model.main.map(rateOf), model.source.note];
   const head = make("div", { class: "track-head" });
   head.append(
     styled(make("span", { class: "swatch", "aria-hidden": true }), {
@@ -155,93 +186,31 @@ function trackHead(model, network) {
     }),
     make("strong", {}, model.network.name),
     " ",
-    ...Array.from(new Set(model.main.map((r) => r.verdict.kind)), chip),
-    make("span", { class: "muted" }, facts),
+    ...Array.from(new Set(model.main.map((r) => r.verdict.kind)), (kind) => chip(kind)),
+    ...inDepth(model),
+    make("span", { class: "muted" }, facts.filter(Boolean).join(" · ")),
   );
   return head;
 }
 
-function rateOf(verdict) {
-  if (!verdict.fit) return "";
-  const parts = [`×${format(Number(verdict.fit.rate))} per step back`];
-  const half = Number(verdict.half_life);
-  if (Number.isFinite(half)) parts.push(`half-life ${plural(Number(format(half)), "step")}`);
-  return parts.join(" · ");
+// What goes wrong between layers.
+function inDepth(model) {
+  const kinds = new Set(model.source.depth.map(({ kind }) => kind).filter((k) => k !== "healthy"));
+  const words = { vanishing: "lost in depth" };
+  return Array.from(kinds, (kind) => chip(kind, words[kind] ?? `${kind} in depth`));
+}
+
+// "→ reach 7 steps, ×0.37 per step back"
+function rateOf({ side, verdict: { reached, fit } }) {
+  const rate = fit && `×${format(Number(fit.rate))} per step back`;
+  const words = [reached, rate].filter(Boolean).join(", ");
+  return words && `${side} ${words}`.trim();
 }
 
 // A name that fits: the first of its characters.
 function brief(text, most) {
   const characters = [...text];
   return characters.length > most ? `${characters.slice(0, most - 1).join("")}…` : text;
-}
-
-function drawRow(track, lane, below, svg, links) {
-  const { row, y } = lane;
-  const between = pitch >= 24 ? 10 : pitch >= 5 ? 2 : 0; // on paper, stripes without outlines
-  const [w, h] = [pitch - between, nodeHeight()];
-  const middle = y + h / 2;
-  const first = columnX(Math.min(...row.layer.steps)) + pitch / 2;
-  const last = columnX(Math.max(...row.layer.steps)) + pitch / 2;
-  links.append(draw("line", { x1: first, x2: last, y1: middle, y2: middle }));
-  const group = draw("g", { role: "group", "aria-label": `${row.layer.path} ${row.name}` });
-  for (let j = 0; j < row.entries; j += 1) {
-    const t = row.layer.steps[j];
-    const x = columnX(t) + (pitch - w) / 2;
-    const element = draw("g", { class: "node", role: "button", tabindex: -1 });
-    const box = draw("rect", { x, y, width: w, height: h, rx: Math.min(6, w / 3) });
-    element.append(box);
-    const node = { element, box, row, j, t, model: track.model, network: track.network, lit: null };
-    if (pitch >= 46) {
-      const place = { x: x + w / 2, "text-anchor": "middle" };
-      node.name = draw(
-        "text",
-        { ...place, y: y + h / 2 - 3 },
-        brief(row.name, 4) + subscript(t + 1),
-      );
-      node.numeral = draw("text", { ...place, y: y + h / 2 + 11 });
-      element.append(node.name, node.numeral);
-    }
-    element.node = node;
-    group.append(element);
-    nodes.push(node);
-    if (below?.row?.layer === row.layer && pitch >= 24) {
-      const at = columnX(t) + pitch / 2;
-      links.append(draw("line", { x1: at, x2: at, y1: y + h, y2: below.y }));
-    }
-  }
-  svg.append(group);
-}
-
-function drawInputs(track, lane, svg) {
-  const { model } = track;
-  const h = nodeHeight();
-  const group = draw("g", { class: "inputs", "aria-hidden": true });
-  const gap = gapOf(model);
-  for (const t of model.steps) {
-    const text = model.network.text[t];
-    if (t === gap) continue;
-    const element = draw("g", { class: "input" });
-    const x = columnX(t) + pitch / 2;
-    const wideBox = Math.min(pitch, 26);
-    element.append(
-      draw("rect", {
-        x: x - wideBox / 2,
-        y: lane.y,
-        width: wideBox,
-        height: h,
-        rx: pitch >= 24 ? 6 : 0,
-      }),
-    );
-    const wide = text === undefined ? `x${subscript(t + 1)}` : text === " " ? "·" : visible(text);
-    if (pitch >= 46 || (pitch >= 9 && text !== undefined && [...wide].length === 1)) {
-      const look = { x, y: lane.y + h / 2 + 4, "text-anchor": "middle" };
-      element.append(draw("text", look, brief(wide, 6)));
-    }
-    group.append(element);
-    track.inputs.push({ element, t, lit: null });
-  }
-  svg.append(group);
-  track.inputsY = lane.y + h / 2;
 }
 
 // The step between the two directions where both find the loss: a gap that the network fills.
@@ -324,7 +293,7 @@ function drawLegend() {
     make("span", {}, "norm of the gradient, one log scale for all cells"),
     key("source", "the loss enters here"),
     key("none", "no gradient"),
-    key("unlit", "not reached yet"),
+    key("ahead", "not reached yet"),
     make("span", { class: "key" }, broken, "NaN, Inf"),
   );
 }

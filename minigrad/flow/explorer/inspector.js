@@ -19,7 +19,8 @@ function drawInspector() {
       make("bdi", { class: "character" }, visible(text)),
     );
   }
-  $("node").replaceChildren(title, facts(model, row, j), ...strips(row, j));
+  const shown = row.cut && !row.only ? carriedStrips(row, j) : strips(row, j);
+  $("node").replaceChildren(title, facts(model, row, j), ...shown);
   $("unpin").hidden = state.pinned === null;
 }
 
@@ -30,16 +31,21 @@ function facts(model, row, j) {
     list.append(
       make("div", {}, make("dt", {}, name), make("dd", {}, value, make("small", {}, more))),
     );
-  for (const name of Object.keys(layer.norms)) {
-    const own = model.rows.get(layer.path + "\n" + name);
+  const isCut = row.cut && !row.only;
+  const here = Object.keys(layer.norms).map((name) => model.rows.get(`${layer.path}\n${name}`));
+  for (const own of isCut ? [row] : here) {
     const norm = own.norm(j);
-    const reached = own.reach(j) <= state.k || own.reach(j) === Infinity;
+    const reached = own.reach(j) <= walked() || own.reach(j) === Infinity;
     const swatch = styled(make("i", { class: "dot", "aria-hidden": true }), {
       background: css(gradientRgb(norm)),
     });
     const value = make("span", {}, swatch, format(norm, 3));
-    fact(`|dL/d${name}|`, value, reached ? factor(own, j) : "the walk is not here yet");
+    fact(`|dL/d${own.name}|`, value, reached ? factor(own, j) : "the walk is not here yet");
   }
+  row.shares.forEach((share, i) => {
+    if (isCut && isJudged() && Number.isFinite(share[j]))
+      fact(`by ${pathName(model, row, i)}`, percent(share[j]), "of |dL/dS|²");
+  });
   const input = inputNorm(model, layer.steps[j]);
   if (input !== null && model.levels[0].includes(layer)) fact(inputName(model), format(input, 3));
   const lag = row.lag(j);
@@ -55,26 +61,40 @@ function factor(row, j) {
   return Number.isFinite(ratio) ? `×${format(ratio)} in ${plural(steps, "step")}` : "";
 }
 
+function gradientStrip(packed, j, name, label) {
+  const grid = unpack(packed);
+  const { row, scale } = scaledDown(grid.row(j));
+  const norm = Math.hypot(...row);
+  const unit = Array.from(row, (x) => (norm > 0 && norm < Infinity ? x / norm : x));
+  return strip({
+    label: `${label}${manySteps ? " of the whole loss" : ""}, its direction`,
+    values: unit,
+    limit: peak(unit),
+    grid,
+    tensor: `gradient:${name}`,
+    raw: (u) => row[u] * scale,
+    bars: true,
+  });
+}
+
+// Of a cut: all of its layer at the same step; of several layers the gradients of their states.
+function carriedStrips({ cut, layer, parts }, j) {
+  const there = cut.joined ? [] : parts.filter(({ of }) => of.has(layer.steps[j]));
+  const at = ({ of }) => of.get(layer.steps[j]);
+  if (there.length && there.every((part) => part.layer === there[0].layer))
+    return strips(there[0], at(there[0]));
+  return there
+    .filter((part) => part.name in part.layer.gradients)
+    .map((part) => {
+      const label = `${part.layer.path} dL/d${part.name}`;
+      return gradientStrip(part.layer.gradients[part.name], at(part), part.name, label);
+    });
+}
+
 function strips({ layer }, j) {
-  const found = [];
-  for (const [name, packed] of Object.entries(layer.gradients)) {
-    const grid = unpack(packed);
-    const norm = Math.hypot(...scaledDown(grid.row(j)).row);
-    const { row, scale } = scaledDown(grid.row(j));
-    const unit = Array.from(row, (x) => (norm > 0 && norm < Infinity ? x / norm : x));
-    const label = `dL/d${name}, its direction`;
-    found.push(
-      strip({
-        label,
-        values: unit,
-        limit: peak(unit),
-        grid,
-        tensor: `gradient:${name}`,
-        raw: (u) => row[u] * scale,
-        bars: true,
-      }),
-    );
-  }
+  const found = Object.entries(layer.gradients).map(([name, packed]) =>
+    gradientStrip(packed, j, name, `dL/d${name}`),
+  );
   for (const [name, packed] of Object.entries(layer.values)) {
     const grid = unpack(packed);
     const values = Array.from(grid.row(j));

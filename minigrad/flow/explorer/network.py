@@ -24,7 +24,7 @@ class Network:
     """
 
     name: str
-    moments: Mapping[str, Mapping[str, Any]]
+    moments: Mapping[str, Any]
     text: Mapping[int, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ def _is_recording(value: Any) -> bool:
 
 def _name_of(recording: Mapping[str, Any]) -> str:
     """What a recording without a name is called: `lstm` if its layers are lstm/l0/fwd, ..."""
-    heads = list(dict.fromkeys(path.split("/")[0] for path in recording))
+    heads = list(dict.fromkeys(path.split("/")[0].split("#")[0] for path in recording))
     return ", ".join(head for head in heads[:3] if head) or "network"
 
 

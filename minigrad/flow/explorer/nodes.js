@@ -76,12 +76,16 @@ function startGraph() {
   });
   box.addEventListener("keydown", nodeKey);
   on("shape", drawGraph);
-  on("shape time node", paintGraph);
+  on("shape time", walkGraph);
+  on("node", paintGraph);
+  box.addEventListener("scroll", () => {
+    if (drawColumns()) paintGraph();
+  });
   let width = 0;
   new ResizeObserver(() => {
     if (box.clientWidth === width) return;
     width = box.clientWidth;
     drawGraph();
-    paintGraph();
+    walkGraph();
   }).observe(box);
 }

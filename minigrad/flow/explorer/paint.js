@@ -1,18 +1,28 @@
 // How far the walk has come: colours of nodes, inputs and losses.
 
+function walkGraph() {
+  follow();
+  drawColumns();
+  paintGraph();
+}
+
 function paintGraph() {
   const fronts = new Map();
   for (const { model } of tracks) {
     for (const row of model.rows.values()) fronts.set(row, frontOf(row));
   }
   const moving = state.phase === "forward" ? state.f < STEPS_FORTH : state.k < STEPS_BACK;
-  for (const node of nodes) paintNode(node, moving && fronts.get(node.row) === node.j);
+  const each = perNode();
+  const isFront = ({ row, j }) => {
+    const front = fronts.get(row);
+    return front >= 0 && front <= j && j < front + each;
+  };
+  for (const node of nodes) paintNode(node, moving && isFront(node));
   for (const track of tracks) {
     for (const input of track.inputs) paintInput(track.model, input);
     const waits = state.phase === "backward" && state.k === 0;
     for (const loss of track.losses) loss.classList.toggle("pulse", waits);
   }
-  follow(fronts);
 }
 
 function paintNode(node, front) {
@@ -23,14 +33,19 @@ function paintNode(node, front) {
   const pinned = isPinned(node);
   const source =
     node.row.source === node.row.layer.index[node.j] && node.model.main.includes(node.row);
-  const sign = [look, never, front, pinned, source, state.whole].join();
+  const sign = [look, never, front, pinned, source, norm].join();
   if (node.lit === sign) return;
   node.lit = sign;
   const marks = { front, pinned, source };
   const set = Object.keys(marks).filter((name) => marks[name]);
   node.element.setAttribute("class", ["node", never ? "none" : look, ...set].join(" "));
   const color = look === "lit" && !never ? gradientRgb(norm) : null;
-  styled(node.box, { fill: color ? css(color) : "" });
+  // what is ahead of the walk has its colour as an outline
+  const ahead = look === "unlit" && !never && state.phase === "backward" && norm !== 0;
+  styled(node.box, {
+    fill: color ? css(color) : "",
+    "--ahead": ahead ? css(gradientRgb(norm)) : "",
+  });
   if (node.numeral) {
     node.numeral.textContent =
       look === "lit" || look === "none" ? (lit || never ? format(norm) : "") : "";
@@ -60,11 +75,12 @@ function inputReached(model, t) {
   const at = rows
     .map((row) => (entryAt(row, t) === undefined ? Infinity : row.reach(entryAt(row, t))))
     .filter(Number.isFinite);
-  return at.length > 0 && Math.max(...at) <= state.k;
+  return at.length > 0 && Math.max(...at) <= walked();
 }
 
 // Characters are those of one sequence, so the gradient that colours them is that sequence's too.
-const hasText = (model) => Object.keys(model.network.text).length > 0;
+const texts = new Map(networks.map((network) => [network, Object.keys(network.text).length > 0]));
+const hasText = (model) => texts.get(model.network);
 
 function inputNorm(model, t) {
   return model.inputs?.[state.whole && !hasText(model) ? "whole" : "one"].get(t) ?? null;
@@ -77,7 +93,7 @@ function paintInput(model, input) {
   const norm = inputNorm(model, input.t);
   const lit =
     state.phase === "backward" && norm !== null && norm !== 0 && inputReached(model, input.t);
-  const sign = `${lit}${state.whole}`;
+  const sign = `${lit}${norm}`;
   if (input.lit === sign) return;
   input.lit = sign;
   input.element.setAttribute("class", lit ? "input lit" : "input");
@@ -87,16 +103,20 @@ function paintInput(model, input) {
   if (text) styled(text, { fill: color ? inkOn(color) : "" });
 }
 
+
 // Keeps the place that the selected network's walk has come to in sight.
-function follow(fronts) {
+function follow() {
   const box = $("graph");
   const model = selected();
   const row = model.main[0];
-  const front = fronts.get(row) ?? -1;
+  const front = frontOf(row);
   const t = front >= 0 ? row.layer.steps[front] : lossStep(row) + 1;
   const x = columnX(t);
   const room = box.clientWidth - labelWidth();
   if (box.scrollWidth <= box.clientWidth || state.hover) return;
-  const seen = x >= box.scrollLeft + room * 0.15 && x + pitch <= box.scrollLeft + room * 0.85;
-  if (!seen) box.scrollLeft = x - room * (state.phase === "forward" ? 0.6 : 0.4);
+  const margin = box.scrollLeft > 0 ? 0.15 * room : 0;
+  const seen = x >= box.scrollLeft + margin && x + pitch <= box.scrollLeft + room;
+  // Two directions move away from the loss to both sides; one leaves what is behind it in sight.
+  const place = model.main.length > 1 ? 0.5 : state.phase === "forward" ? 0.2 : 0.8;
+  if (!seen) box.scrollLeft = x - room * place;
 }

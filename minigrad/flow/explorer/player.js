@@ -79,7 +79,7 @@ function telling() {
   const where = `step ${t + 1} of ${row.layer.count}`;
   if (forward()) return { where, what: "", more: ` of the forward pass, ${model.network.name}` };
   const what = told
-    .map(({ row: r, j: i }) => `|dL/d${r.name}| ${sideArrow(model, r)}${format(r.norm(i))}`)
+    .map(({ row: r, j: i }) => `|dL/d${r.name}| ${r.side} ${format(r.norm(i))}`.replace("  ", " "))
     .join(", ");
   return {
     where,
@@ -88,8 +88,6 @@ function telling() {
   };
 }
 
-const sideArrow = (model, row) =>
-  model.main.length > 1 ? `${row.layer.reverse ? "←" : "→"} ` : "";
 
 // A button for each network, with the norm where its walk is.
 function drawCells() {
@@ -136,7 +134,23 @@ function play() {
   if (position() >= stepsOf() || forward() !== $("forward-first").checked) restart();
   state.playing = true;
   drawPlay();
-  timer = setTimeout(tick, 1000 / Number($("speed").value));
+  timer = setTimeout(tick, pace().pause);
+}
+
+// Steps a second; beyond FRAMES they are taken several at once.
+const FRAMES = 40;
+const LONG = 400; // steps for which one would not wait at FRAMES a second
+function pace() {
+  const speed = Number($("speed").value);
+  return { pause: 1000 / Math.min(speed, FRAMES), by: Math.max(1, Math.round(speed / FRAMES)) };
+}
+
+function fillSpeeds() {
+  const speeds = [3, 12, 40].map((speed) => [String(speed), `${speed} steps/s`]);
+  const longest = Math.max(STEPS_BACK, STEPS_FORTH);
+  const whole = String(Math.ceil(longest / 10));
+  if (longest > LONG) speeds.push([whole, "all in 10 s"]);
+  fillSelect($("speed"), speeds, reducedMotion.matches ? "3" : longest > LONG ? whole : "12");
 }
 
 function restart() {
@@ -158,8 +172,8 @@ function tick() {
     if (!forward()) return void pause();
     state.k = 0;
     setPhase("backward");
-  } else moveTo(position() + 1);
-  timer = setTimeout(tick, 1000 / Number($("speed").value));
+  } else moveTo(position() + pace().by);
+  timer = setTimeout(tick, pace().pause);
 }
 
 function drawPlay() {
@@ -213,7 +227,7 @@ function pageKey(event) {
 }
 
 function startPlayer() {
-  if (reducedMotion.matches) $("speed").value = "3";
+  fillSpeeds();
   $("back").append(icon("back"));
   $("forth").append(icon("forth"));
   $("back").addEventListener("click", () => nudge(-1));

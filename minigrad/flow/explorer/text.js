@@ -52,7 +52,7 @@ function drawText() {
       t === gap ? "L" : plainly(text[t]),
     );
     element.t = t;
-    return { element, t };
+    return { element, t, look: "" };
   });
   $("text").replaceChildren(...characters.map((c) => c.element));
   paintText();
@@ -70,34 +70,41 @@ function paintText() {
   const color = byUnit ? unitColor(model) : inputColor(model);
   const here = current();
   const now = here.model === model ? here.row.layer.steps[here.j] : -1;
-  for (const { element, t } of characters) {
-    const found = color(t);
+  for (const character of characters) {
+    const { element, t } = character;
+    const { fill, line } = color(t);
     element.classList.toggle("here", t === now);
+    const look = `${fill}|${line}`;
+    if (character.look === look) continue;
+    character.look = look;
     styled(element, {
-      "background-color": found ? css(found) : "",
-      color: found ? inkOn(found) : "",
+      "background-color": fill ? css(fill) : "",
+      color: fill ? inkOn(fill) : "",
+      "box-shadow": line ? `inset 0 -3px ${css(line)}` : "",
     });
   }
   $("text-hint").textContent = plain(textHint(model));
 }
 
+// {fill} where the walk has been, {line} where it is still to go.
 function inputColor(model) {
   return (t) => {
     const norm = inputNorm(model, t);
-    if (state.textBy !== "inputs" || norm === null || norm === 0) return null;
-    return state.phase === "backward" && inputReached(model, t) ? gradientRgb(norm) : null;
+    if (state.textBy !== "inputs" || state.phase === "forward") return {};
+    if (norm === null || norm === 0) return {};
+    return { [inputReached(model, t) ? "fill" : "line"]: gradientRgb(norm) };
   };
 }
 
 function unitColor(model) {
   const [layer] = shownLayers();
   const grid = gridOf(layer, state.tensor);
-  if (!grid) return () => null;
+  if (!grid) return () => ({});
   const unit = Math.min(state.unit, grid.n - 1);
   const row = model.rows.get(layer.path + "\n" + mainState(layer));
   const limit = unitLimit(grid, unit, row.entries);
   return (t) =>
-    entryAt(row, t) === undefined ? null : valueRgb(grid.at(entryAt(row, t), unit), limit);
+    entryAt(row, t) === undefined ? {} : { fill: valueRgb(grid.at(entryAt(row, t), unit), limit) };
 }
 
 function unitLimit(grid, unit, entries) {

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...norms import norm
 from ..drawing.colors import PAPER
-from ..tables import steps as in_steps
+from ..tables import by_lag
 from ..verdict import Fit, Verdict
 from . import style
 from .style import PlotError
@@ -28,13 +28,19 @@ GATES = ("i", "f", "o", "r", "z", "u")
 
 
 def decay(
-    rec: Recording | LayerFlow | Mapping[str, Any], state: str = "h", ax: Axes | None = None
+    rec: Recording | LayerFlow | Mapping[str, Any],
+    state: str | None = None,
+    ax: Axes | None = None,
+    summed: bool = False,
 ) -> Figure:
-    """|dL/d(state_t)| by lag, on a logarithmic axis, with the fitted line of the verdict.
+    """|dL/dS| by lag, on a logarithmic axis, with the fitted line of the verdict.
 
-    rec: a Recording, one of its layers, or a dict of such by name. The band around the dashed line
-    is the 95 % interval of the factor per step, about the middle of the lags. Zeros cannot be shown
-    on such an axis; the first NaN or Inf is marked.
+    rec: a Recording, one of its layers, or a dict of such by name. state: of each layer that one by
+    itself, "h" where a layer is given; else S is all that is carried from step to step, which is
+    what was judged. summed: of a loss read at many steps show the sum of what comes back, and not
+    the last output alone. The band around the dashed line is the 95 % interval of the factor per
+    step, about the middle of the lags. Zeros cannot be shown on such an axis; the first NaN or Inf
+    is marked.
 
     >>> import minigrad as mg
     >>> rnn = mg.nn.RNN(1, 3, generator=np.random.default_rng(0))
@@ -42,17 +48,10 @@ def decay(
     >>> figure.axes[0].get_xlabel()
     'lag (steps back from the loss)'
     """
-    layers = _layers(rec)
-    for name, layer in layers.items():
-        if state not in layer.norms:
-            raise PlotError(
-                f"decay: {name or 'the layer'} has no state {state!r}; it has "
-                f"{', '.join(map(repr, layer.norms))}."
-            )
+    curves = _curves(rec, state, summed)
     figure, ax = style.axes("decay", ax)
-    style.log_axis(ax, [layer.profile(state) for layer in layers.values()])
-    for i, (name, layer) in enumerate(layers.items()):
-        profile, verdict = layer.profile(state), layer.verdicts[state]
+    style.log_axis(ax, [profile for profile, _ in curves.values()])
+    for i, (name, (profile, verdict)) in enumerate(curves.items()):
         look = style.line_style(i)
         shown = np.where(np.isfinite(profile) & (profile > 0), profile, np.nan)
         lags = np.arange(profile.size)
@@ -71,12 +70,13 @@ def decay(
                 color=style.WARNING,
                 fontsize=8,
             )
-        if verdict.fit is not None and profile.size > 1:
+        if verdict.fit is not None and profile.size > 1 and not summed:
             _draw_fit(ax, verdict.fit, lags, look["color"])
     ax.set_xlabel("lag (steps back from the loss)")
-    ax.set_ylabel(f"|dL/d{state}$_t$|")
+    of = "sum over all outputs of " if summed else ""
+    ax.set_ylabel(f"{of}|dL/d{state or 'S'}$_t$|")
     style.title(ax, "How far the gradient reaches")
-    style.legend(ax, len(layers))
+    style.legend(ax, len(curves))
     return figure
 
 
@@ -93,31 +93,41 @@ def _draw_fit(ax: Axes, fit: Fit, lags: Array, color: str) -> None:
 
 
 def _said(verdict: Verdict) -> str:
-    if verdict.fit is None:
-        return verdict.kind
-    text = f"{verdict.kind}, ×{verdict.rate:.3g} per step"
-    if math.isfinite(verdict.half_life):
-        text += f", half-life {in_steps(verdict.half_life)}"
-    return text
+    parts = [verdict.kind, verdict.reach_words]
+    if verdict.fit is not None:
+        parts.append(f"×{verdict.rate:.3g} per step")
+    return ", ".join(parts)
 
 
-def _layers(rec: Any) -> dict[str, LayerFlow]:
-    """name -> layer of what decay() takes; the path is left out where it says nothing."""
+def _curves(rec: Any, state: str | None, summed: bool) -> dict[str, tuple[Array, Verdict]]:
+    """name -> (profile, verdict) of what decay() takes; without a path where it says nothing."""
     if hasattr(rec, "profile"):
-        return {rec.path: rec}
+        return {rec.path: _own(rec, state or "h", summed)}
     if not isinstance(rec, Mapping):
         raise PlotError(
             f"decay: expected a Recording, one of its layers, or a dict of such, got "
             f"{type(rec).__name__}."
         )
-    found: dict[str, LayerFlow] = {}
+    if state is None and hasattr(rec, "cuts"):
+        return {cut.name: (cut.summed if summed else cut.profile, cut.verdict) for cut in rec.cuts}
+    found: dict[str, tuple[Array, Verdict]] = {}
     for name, part in rec.items():
-        below = {"": part} if hasattr(part, "profile") else _layers(part)
-        for path, layer in below.items():
-            found[" ".join(filter(None, (name, path if len(below) > 1 else "")))] = layer
+        below = _curves(part, state, summed)
+        for path, curve in below.items():
+            found[" ".join(filter(None, (name, path if len(below) > 1 else "")))] = curve
     if not found:
         raise PlotError("decay: there is no layer to draw; record a backward pass first.")
     return found
+
+
+def _own(layer: LayerFlow, state: str, summed: bool) -> tuple[Array, Verdict]:
+    if state not in layer.norms:
+        raise PlotError(
+            f"decay: {layer.path or 'the layer'} has no state {state!r}; it has "
+            f"{', '.join(map(repr, layer.norms))}."
+        )
+    profile = by_lag(layer.norms[state]) if summed else layer.profile(state)
+    return profile, layer.verdicts[state]
 
 
 def heatmap(

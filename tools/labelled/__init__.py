@@ -1,0 +1,1 @@
+"""Recurrent nets with planted causes, and what is true of them; see tools/verdicts.py."""
