@@ -28,6 +28,9 @@ class Listener:
         """A module is called: yields what its scope is to be called, of old `name`."""
         return nullcontext(name)
 
+    def returned(self, module: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """A module that was entered has computed its result; its scope is still open."""
+
     def sequence(
         self, path: str, order: range, record: Any, made_by: dict[str, str], wants: bool
     ) -> Callable[[], None]:

@@ -206,6 +206,9 @@ def test_draw_writes_a_picture_of_every_cell(what: str, cell: str, folder: Path)
 def test_draw_takes_its_format_from_the_suffix(folder: Path) -> None:
     assert status("draw", "tape", "-o", "t.png") == 0
     assert (folder / "t.png").read_bytes().startswith(b"\x89PNG")
+    assert status("draw", "cell", "-o", "c.png", "--dpi", "50", "--width", "4") == 0
+    width = int.from_bytes((folder / "c.png").read_bytes()[16:20], "big")
+    assert abs(width - 200) <= 2
     assert status("draw", "network", "--layers", "2", "-o", "n.gv") == 0
     assert "lstm_l1_fwd_h_t0" in (folder / "n.gv").read_text()
 
@@ -216,6 +219,8 @@ def test_draw_takes_a_view_steps_and_a_depth(folder: Path) -> None:
     chosen = ("--steps", "100", "--show", "1", "50", "100", "--depth", "1")
     assert status("draw", "network", *chosen, "-o", "n.gv") == 0
     assert "× 48 steps" in (folder / "n.gv").read_text()
+    assert status("draw", "network", "--way", "forward", "-o", "n.gv") == 0
+    assert "h_t0 -> p0_lstm_l0_fwd_h_t1" in (folder / "n.gv").read_text()
     assert status("draw", "tape", "--depth", "1", "-o", "t.gv") == 0
     assert "operations" in (folder / "t.gv").read_text()
 
@@ -233,6 +238,8 @@ def test_draw_takes_a_view_steps_and_a_depth(folder: Path) -> None:
         (["network", "--layers", "60", "-o", "n.svg"], "max_nodes is 600"),
         (["network", "--show", "500"], "steps=[499], and lstm/l0/fwd has steps 0 to 19"),
         (["network", "--depth", "4"], "depth is one of 1 (a row a layer)"),
+        (["network", "--dpi", "300"], "dpi= is for bitmaps such as .png"),
+        (["cell", "--way", "forward"], "way= turns the arrows of an unrolled network"),
     ],
 )
 def test_draw_refuses_with_one_line(

@@ -107,7 +107,9 @@ for kind in (MLP, RNN):
 assert accuracy(models["MLP"], SEEN) > 0.95
 assert accuracy(models["RNN"], SEEN) > 0.95
 assert accuracy(models["RNN"], UNSEEN) > accuracy(models["MLP"], UNSEEN) + 0.2
-print("drawn to", mg.flow.draw(models["RNN"], title="One cell, a loop, a head").save("rnn.svg"))
+x, _ = batch(np.random.default_rng(2), 4, LENGTH)
+picture = mg.flow.draw(models["RNN"], x, title="One cell, a loop, a head")  # what runs in model(x)
+print("drawn to", picture.save("rnn.svg"))
 
 # %% [markdown]
 # With as many weights, both learn the task at the places where they saw it. (They would learn every

@@ -86,7 +86,8 @@ for name, cell, options in (
     scores[name] = accuracy(model, [coded[i] for i in test], found.labels[test])
     print(f"{name}: {scores[name]:.0%} in {fitted.seconds:.0f} s")
 assert min(scores.values()) > bag > (found.labels[test] == majority).mean()
-print("drawn to", mg.flow.draw(model, title="Many-to-one").save("names.svg"))
+x, lengths = data.pad(coded[:4])
+print("drawn to", mg.flow.draw(model, x, lengths, title="Many-to-one").save("names.svg"))
 
 # %% [markdown]
 # The same letters in their order are worth the difference to the bag. Which letters decided? The

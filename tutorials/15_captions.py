@@ -91,7 +91,9 @@ largest = max(np.bincount(found.labels[parts.test])) / len(truth)
 print(f"{fitted.steps} updates in {fitted.seconds:.0f} s")
 print(f"{exact:.1%} of {len(truth)} captions exact (the most frequent word: {largest:.0%})")
 assert exact > 0.85
-print("drawn to", mg.flow.draw(model, title="One-to-many").save("captions.svg"))
+with mg.flow.record() as ran:  # look() and forward(), as the loss calls them
+    loss(model, next(iter(batches))).backward()
+print("drawn to", mg.flow.draw(model, recording=ran, title="One-to-many").save("captions.svg"))
 
 # %% [markdown]
 # ## What it writes when it errs

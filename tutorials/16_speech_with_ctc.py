@@ -122,7 +122,8 @@ print(f"of 40 rows: greedy {some[0]:.1%}, beam {some[1]:.1%}")
 baseline = error_rate([[1, 1, 1]] * len(testing[1]), testing[1])
 print(f"always the same three speakers: {baseline:.0%}")
 assert errors < 0.4 * baseline
-print("drawn to", mg.flow.draw(model, title="Frames in, labels out").save("speech.svg"))
+picture = mg.flow.draw(model, xs, lengths, title="Frames in, labels out")
+print("drawn to", picture.save("speech.svg"))
 
 # %% [markdown]
 # ## What it learned to do

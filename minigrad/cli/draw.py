@@ -17,7 +17,7 @@ from ..ops import sum as sum_of
 from ..ops import tanh
 from ..tape import Tape, scope, tap
 from ..tensors import tensor
-from .arguments import integer
+from .arguments import integer, number
 from .explain import run_scan
 from .output import say
 
@@ -52,11 +52,16 @@ def add(commands: Any) -> None:
            help="of the network: every step, or a box a layer (default: %(default)s)")
     option("--show", type=integer(1), nargs="+", metavar="STEP",
            help="steps of the unrolled network that are drawn one by one (default: the ends)")
+    option("--way", choices=("gradient", "forward"), default="gradient",
+           help="which way the arrows of the unrolled network point (default: %(default)s)")
     option("--depth", type=integer(0),
            help="network: 1 a row a layer, 2 its states (default), 3 its gates; tape: levels")
     option("--seed", type=integer(0), default=0, help="of weights and input (default: %(default)s)")
     option("--out", "-o", type=Path, metavar="FILE",
            help="its suffix chooses the format: .svg, .png, .gv (default: WHAT-CELL.svg)")
+    option("--dpi", type=number(0.0), help="dots an inch of a .png (default: 96)")
+    option("--width", type=number(0.0), metavar="INCHES",
+           help="of the picture (default: as wide as it needs to be)")
     # fmt: on
 
 
@@ -68,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     drawing = kinds[args.what](args)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NoEngineWarning)
-        written = drawing.save(path)
+        written = drawing.save(path, dpi=args.dpi, width=args.width)
     for warning in caught:
         say(f"minigrad draw: {warning.message}")
     say(f"wrote {written}")
@@ -107,7 +112,7 @@ def _network(args: argparse.Namespace) -> Drawing:
 def _choices(args: argparse.Namespace) -> dict[str, Any]:
     """What to show, for `draw`, which refuses what means nothing for a kind of drawing."""
     steps = None if args.show is None else [step - 1 for step in args.show]
-    return {"steps": steps, "depth": args.depth}
+    return {"steps": steps, "depth": args.depth, "way": args.way}
 
 
 def _tape(args: argparse.Namespace) -> Drawing:

@@ -83,6 +83,9 @@ class Whole(Listener):
     def entered(self, module: Any, name: str) -> AbstractContextManager[str]:
         return self.listener.entered(module, name)
 
+    def returned(self, module: Any, args: Any, kwargs: Any, result: Any) -> None:
+        self.listener.returned(module, args, kwargs, result)
+
     def sequence(
         self, path: str, order: range, record: Record, made_by: dict[str, str], wants: bool
     ) -> Callable[[], None]:

@@ -59,7 +59,7 @@ class Wires:
 
     def sources(self, way: Stretch | None) -> dict[int, tuple[Run, Slot]]:
         """position -> the run whose output is there, and which; where a stretch ends."""
-        ends = () if way is None else way.ends
+        ends = () if way is None else sorted(way.ends)
         return {p: self._made[p] for p in ends if p in self._made}
 
     def before(self, run: Run) -> list[Run]:

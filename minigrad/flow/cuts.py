@@ -14,12 +14,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..norms import norm, row_norms
 from .verdict import Thresholds, Verdict, judge
+
+if TYPE_CHECKING:
+    from .ways import Ways
 
 Array = np.ndarray
 FAR = 0.1  # the share of a profile that is its far end
@@ -39,6 +42,8 @@ class Cut:
     where that is one step of a row. per_sample: (lags, B), each row from its own last step on; nan
     where it has no step. shares: (lags, parts), of |dL/dS|^2. judged: the verdict on the profile,
     and `verdict` the same with reasons and advice, which cost more.
+    groups: of the runs that move along together, one group after the other: path of a run -> that
+    of the layer's first one on this axis, which stands for all.
     """
 
     name: str
@@ -50,6 +55,16 @@ class Cut:
     shares: Array
     judged: Verdict
     explained: Callable[[Verdict], Verdict] = field(default=_as_it_is, repr=False)
+    groups: list[dict[str, str]] = field(default_factory=list, repr=False)
+    walked: Callable[[], Ways] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.groups = self.groups or [{path: path} for path in self.paths]
+
+    @cached_property
+    def ways(self) -> Ways | None:
+        """How the gradient went from run to run, by one more pass; None of a loop by hand."""
+        return self.walked() if self.walked is not None else None
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from .places import both_directions
 from .replay import Carried, Replay, norm
 from .verdict import Thresholds, Verdict
 from .walking import Walk, own_last
+from .ways import ways_of
 
 if TYPE_CHECKING:
     from .layerflow import LayerFlow
@@ -43,6 +44,7 @@ class Net:
         self.axes = wires.chains(self.again)
         self._walks: dict[int, Walk] = {}
         self._own: dict[int, tuple[Carried, bool]] = {}
+        self._carried: dict[int, Carried] = {}  # of everything, by runs; for `ways_of`
 
     def walk(self, k: int) -> Walk:
         """Along the k-th axis."""
@@ -133,7 +135,13 @@ class Net:
             np.concatenate([r.real for r in replays]), np.concatenate([r.begins for r in replays]),
             walk.many, walk.untold, self._windowed(every), max(self.layers[p].tiny for p in own),
         )  # fmt: skip
-        return measured.cut(self.thresholds, self._explained(own))
+        cut = measured.cut(self.thresholds, self._explained(own))
+        cut.groups = [
+            {self.paths[id(run)]: paths[run.scope, id(run.owner)] for run in group}
+            for group in groups
+        ]
+        cut.walked = partial(ways_of, groups, walk, self.paths, self._carried)
+        return cut
 
     def _windowed(self, runs: Sequence[Run]) -> bool:
         """Whether a window ends where the state goes on and the gradient does not."""

@@ -15,8 +15,8 @@ else. Any cell that taps its states can be recorded, compiled or on the tape.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,14 @@ class _Listener(Listener):
     def tap(self, name: str, tensor: Tensor, scope: str) -> None:
         self.recording.hear(name, tensor, scope)
 
-    def entered(self, module: Any, name: str) -> AbstractContextManager[str]:
-        return self.recording.places.entered(module, name)
+    @contextmanager
+    def entered(self, module: Any, name: str) -> Iterator[str]:
+        recording = self.recording
+        with recording.calls.entered(module), recording.places.entered(module, name) as called:
+            yield called
+
+    def returned(self, module: Any, args: Any, kwargs: Any, result: Any) -> None:
+        self.recording.calls.returned(module, args, kwargs, result)
 
     def sequence(
         self, path: str, order: range, record: Any, made_by: dict[str, str], wants: bool

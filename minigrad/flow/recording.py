@@ -16,6 +16,7 @@ from ..norms import row_norms
 from ..tensors import Tensor
 from .advising import advice
 from .axes import Wires
+from .calls import Calls
 from .copies import Copies
 from .cuts import Cut, Depth
 from .diagnosing import Cause, causes
@@ -59,7 +60,7 @@ class Recording(Mapping[str, LayerFlow]):
         """carried: whether states of other names count, too, where a cell carries them over."""
         self.states, self._carried = states, carried
         self.thresholds = thresholds
-        self.places = Places()
+        self.places, self.calls = Places(), Calls()
         self._replay, self._memory = replay, memory
         self._runs: list[Run] = []
         self._open: dict[tuple[str, int], Run] = {}  # (scope, owner) -> the run there
@@ -153,7 +154,9 @@ class Recording(Mapping[str, LayerFlow]):
         self._layers = None
         if run is None or run.closed or run.began < call.began:
             self._untapped[path] += 1
+            self.calls.scanned(path, call)
             return
+        self.calls.scanned(path, call, run)
         run.closed = True
         if self._replay:
             run.replay = Replay(call, self._copies, self.arrived, self.states)

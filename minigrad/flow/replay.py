@@ -84,13 +84,15 @@ class Carried:
 
     norms: |gradient at the state that a step leaves, from later steps and what reads the final
     state| for each row, (T, B). init: the gradient at the first state. xs: (T, B, ...), in order of
-    time. taps: name -> |dL/d(tapped value)|, (T, B).
+    time. taps: name -> |dL/d(tapped value)|, (T, B). within: |gradient that comes to a tapped state
+    inside of its step|, (T, B), to c_t by way of h_t; known by steps alone.
     """
 
     norms: dict[int, Array]
     init: dict[int, Array]
     xs: dict[int, Array]
     taps: dict[str, Array]
+    within: dict[int, Array] = field(default_factory=dict)
 
 
 class Heard(Listener):
@@ -303,7 +305,7 @@ class Replay:
     def carried(self, seeds: Seeds) -> Carried:
         """What these gradients bring to the state that each step leaves, from later steps."""
         found = self._carried_by_loops(seeds)
-        return self._carried_by_steps(seeds) if found is None else found
+        return self.carried_by_steps(seeds) if found is None else found
 
     def _carried_by_loops(self, seeds: Seeds) -> Carried | None:
         """By one more scan; None for what runs on the tape, or is read in the middle of a run."""
@@ -359,7 +361,7 @@ class Replay:
 
     def with_outputs(self, seeds: Seeds, found: Carried) -> Carried:
         """The same with what comes by a y that is a state, as the seeds say."""
-        return found if self._count(seeds, found) else self._carried_by_steps(seeds)
+        return found if self._count(seeds, found) else self.carried_by_steps(seeds)
 
     def _count(self, seeds: Seeds, found: Carried) -> bool:
         """Adds what comes by a y that is a state; False where the parts of a sum are not known."""
@@ -377,8 +379,10 @@ class Replay:
                 table[k, row] = norm(g)
         return True
 
-    def _carried_by_steps(self, seeds: Seeds) -> Carried:
+    def carried_by_steps(self, seeds: Seeds) -> Carried:
+        """The same by one step after the other, which finds more and takes longer."""
         n = len(leaves(self.init))
+        tapped = [self.own_step.tapped_as(i) for i in range(n)]
         found = Carried({}, {}, {}, {})
         now: list[Any] = [seeds.final.get(k) for k in range(n)]
         ys = max(seeds.ys, default=-1) + 1
@@ -397,6 +401,13 @@ class Replay:
                 now = step.back([*now, *at_ys])
                 for name, g in step.taps.items():
                     self._note(found.taps, name, k, g)
+                for i, name in enumerate(tapped):
+                    if name in step.taps:
+                        inside = (
+                            step.taps[name] if (g := arrived[i]) is None else step.taps[name] - g
+                        )
+                        self._note(found.within, i, k, inside)
+                        found.within[i][k] *= self.real[k]
                 for j, g in step.of_inputs():
                     if j not in found.xs:
                         found.xs[j] = np.zeros((self.steps, *g.shape), g.dtype)

@@ -11,7 +11,7 @@ from typing import Any
 from . import explorer, results, tables
 from .comparison import Outcome, Settings
 from .cuts import Cut
-from .drawing import Drawing, Panel, describe, draw_network
+from .drawing import Drawing, draw_network, panel
 from .engines import find_engine
 from .recording import Recording
 
@@ -164,8 +164,8 @@ def draw_outcome(outcome: Outcome, settings: Settings) -> Drawing:
     """A cell before and after training, on one scale."""
     panels = []
     for when, recording, bits in _moments(outcome, settings):
-        note = f"{describe(recording.verdict)}  ·  {bits:.2f} bits per character"
-        panels.append(Panel(when, list(recording.values()), note, outcome.context))
+        note = f"{bits:.2f} bits per character"
+        panels.append(panel(when, recording, note, outcome.context, settings.every))
     return draw_network(panels, f"{_name(outcome)}: {_title(settings)}")
 
 
@@ -173,9 +173,8 @@ def draw_comparison(outcomes: list[Outcome], settings: Settings) -> Drawing:
     """All cells after training, on one scale."""
     panels = []
     for outcome in outcomes:
-        recording = outcome.after
-        note = f"{describe(recording.verdict)}  ·  {outcome.bits:.2f} bits per character"
-        panels.append(Panel(_name(outcome), list(recording.values()), note))
+        note = f"{outcome.bits:.2f} bits per character"
+        panels.append(panel(_name(outcome), outcome.after, note, summed=settings.every))
     return draw_network(panels, f"After {settings.updates} updates: {_title(settings)}")
 
 

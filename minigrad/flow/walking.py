@@ -26,7 +26,9 @@ class Walk:
 
     alone: id of a run -> what comes to its states from the last output alone; all: from everything
     that the loss reads. many: whether it reads more than one step of a row. untold: why `alone` may
-    lack something, "" if it does not.
+    lack something, "" if it does not. Where the axis had to be walked, seeds: id of a run -> what
+    came to its outputs from the last one, and passed: (reader, source, "ys" or "final") -> the
+    gradients that went from the one's inputs to the other's outputs.
     """
 
     def __init__(self, groups: Sequence[Sequence[Run]], reached: Sequence[Run], wires: Wires):
@@ -35,6 +37,8 @@ class Walk:
         self.alone: dict[int, Carried] = {}
         self.all: dict[int, Carried] = {}
         self._aside = False  # whether runs of other axes read those of this one
+        self.seeds: dict[int, Seeds] = {}
+        self.passed: dict[tuple[int, int, str], list[Array]] = {}
         self._walked: dict[int, Carried] = {}  # those of `all` with the gradients of their inputs
         self._axis = {id(r): r for group in groups for r in group}
         self._direct = {i: self._read_by_loss(r, reached) for i, r in self._axis.items()}
@@ -71,10 +75,16 @@ class Walk:
         for group in reversed(groups):
             for run in reversed(group):
                 found = self.alone[id(run)] = _replay(run).carried(seeds[id(run)])
+                self.seeds[id(run)] = seeds[id(run)]
                 for source, slot, g in self._onwards(run, found):
+                    self.passed.setdefault((id(run), id(source), slot[0]), []).append(g)
                     if id(source) in self._axis:
                         later = source in self.wires.before(run)
                         seeds[id(source)].add(_one(slot, g, later))
+
+    def direct(self, run: Run) -> Seeds:
+        """What came to the outputs of a run from the loss itself."""
+        return self._direct[id(run)]
 
     # -- what the loss reads itself
 
@@ -82,6 +92,7 @@ class Walk:
         """What came to its outputs, less what came from runs that read them."""
         replay = _replay(run)
         final, ys = dict(replay.final_gradients), dict(replay.y_gradients)
+        taken: dict[Slot, Array] = {}  # by all readers: rounding is a share of the whole
         for reader in reached:
             ends = {**self.wires.sources(reader.by_init), **self.wires.sources(reader.by_xs)}
             if not any(source is run for source, _ in ends.values()):
@@ -89,11 +100,13 @@ class Walk:
             self._aside |= id(reader) not in self._axis or self._fed_back(run, reader)
             if id(reader) not in self._walked:
                 self._walked[id(reader)] = _replay(reader).carried(_replay(reader).arrivals)
-            for source, (what, j), g in self._onwards(reader, self._walked[id(reader)]):
+            for source, slot, g in self._onwards(reader, self._walked[id(reader)]):
                 if source is run:
-                    table = final if what == "final" else ys
-                    if j in table:
-                        table[j] = _less(table[j], g, 1 if what == "final" else 2)
+                    taken[slot] = taken[slot] + g if slot in taken else g
+        for (what, j), g in taken.items():
+            table, lead = (final, 1) if what == "final" else (ys, 2)
+            if j in table:
+                table[j] = _less(table[j], g, lead)
         return Seeds(final, ys)
 
     def _fed_back(self, run: Run, reader: Run) -> bool:

@@ -79,7 +79,9 @@ class Module:
             switches.scope = before
 
     def _watched(self, args: Any, kwargs: Any) -> Any:
-        """The call where a Tape or a listener sees it: `entered` may give it a name of its own."""
+        """The call where a Tape or a listener sees it: `entered` may give it a name of its own,
+        `returned` is told what came of it.
+        """
         self.name_members()
         name = self.scope_name
         with ExitStack() as stack:
@@ -87,7 +89,10 @@ class Module:
                 name = stack.enter_context(listener.entered(self, name))
             if name:
                 stack.enter_context(scope(name))
-            return self.forward(*args, **kwargs)
+            result = self.forward(*args, **kwargs)
+            for listener in switches.listeners:
+                listener.returned(self, args, kwargs, result)
+            return result
 
     def name_members(self) -> None:
         """What lies in lists, tuples and dicts learns what it is called: `blocks.0`.

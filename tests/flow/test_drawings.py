@@ -112,28 +112,44 @@ def layer(T: int, path: str = "lstm/l0/fwd", names: str = "hc", reverse: bool = 
     return LayerFlow(path, steps, {n: norms.copy() for n in names}, {}, {})
 
 
-def test_an_unrolled_network_has_a_node_a_state_and_arrows_in_the_direction_of_reading() -> None:
+def test_an_unrolled_network_has_a_node_a_state_and_arrows_the_way_the_gradient_goes() -> None:
     picture = read(draw_network([Panel("net", [layer(3)], inputs={})]))
     for t in range(3):
         assert picture.text(f"p0_lstm_l0_fwd_h_t{t}").startswith(subscript("h", t + 1))
-        assert (f"p0_lstm_l0_fwd_c_t{t}", f"p0_lstm_l0_fwd_h_t{t}") in picture.edges
-        assert (f"p0_x_t{t}", f"p0_lstm_l0_fwd_c_t{t}") in picture.edges
-    assert ("p0_lstm_l0_fwd_h_t0", "p0_lstm_l0_fwd_h_t1") in picture.edges
-    assert ("p0_lstm_l0_fwd_h_t2", "p0_loss") in picture.edges
+        assert (f"p0_lstm_l0_fwd_h_t{t}", f"p0_lstm_l0_fwd_c_t{t}") in picture.edges
+        assert (f"p0_lstm_l0_fwd_c_t{t}", f"p0_x_t{t}") in picture.edges
+    assert ("p0_lstm_l0_fwd_h_t1", "p0_lstm_l0_fwd_h_t0") in picture.edges
+    assert ("p0_loss", "p0_lstm_l0_fwd_h_t2") in picture.edges
     assert picture.graph["rankdir"] == "LR"
 
 
-def test_a_reverse_layer_has_arrows_from_right_to_left() -> None:
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_forward_way_turns_every_arrow_and_keeps_its_width(reverse: bool) -> None:
+    panels = [Panel("net", [layer(9, f"lstm/l{i}/fwd", reverse=reverse) for i in (0, 1)])]
+    drawn = {way: draw_network(panels, way=way) for way in ("gradient", "forward")}
+    back, forth = (edges_of(drawing.dot) for drawing in drawn.values())
+    assert {(b, a, width) for a, b, width in back} == forth
+    assert "arrows point against it" in drawn["forward"].dot
+
+
+def edges_of(dot: str) -> set[tuple[str, str, str]]:
+    found = re.findall(r'(\S+) -> (\S+) \[.*penwidth="?([0-9.]+)', dot)
+    assert found
+    return set(found)
+
+
+def test_the_gradient_of_a_reverse_layer_goes_from_left_to_right() -> None:
     picture = read(draw_network([Panel("net", [layer(3, names="h", reverse=True)])]))
-    assert ("p0_lstm_l0_fwd_h_t2", "p0_lstm_l0_fwd_h_t1") in picture.edges
+    assert ("p0_lstm_l0_fwd_h_t1", "p0_lstm_l0_fwd_h_t2") in picture.edges
+    assert ("p0_loss_rev", "p0_lstm_l0_fwd_h_t0") in picture.edges
 
 
 def test_layers_are_stacked_and_the_loss_is_at_the_last_one() -> None:
     layers = [layer(3, f"lstm/l{i}/fwd") for i in (0, 1)]
     picture = read(draw_network([Panel("net", layers)]))
     for t in range(3):
-        assert (f"p0_lstm_l0_fwd_h_t{t}", f"p0_lstm_l1_fwd_c_t{t}") in picture.edges
-    assert {a for a, b in picture.edges if b == "p0_loss"} == {"p0_lstm_l1_fwd_h_t2"}
+        assert (f"p0_lstm_l1_fwd_c_t{t}", f"p0_lstm_l0_fwd_h_t{t}") in picture.edges
+    assert {b for a, b in picture.edges if a == "p0_loss"} == {"p0_lstm_l1_fwd_h_t2"}
     bold = {name for name, node in picture.nodes.items() if node.get("penwidth") == "2"}
     assert bold == {"p0_lstm_l1_fwd_h_t2"}
 
@@ -181,10 +197,10 @@ def test_a_gap_between_two_directions_holds_the_loss_and_reads_no_input() -> Non
     for flow in (forward, backward):
         flow.norms["h"] = np.r_[np.full(4, 0.1), np.zeros(5)]
     picture = read(draw_network([Panel("net", [forward, backward], inputs={})]))
-    assert ("p0_b_fwd_h_t3", "p0_loss") in picture.edges
-    assert ("p0_b_rev_h_t5", "p0_loss") in picture.edges
+    assert ("p0_loss", "p0_b_fwd_h_t3") in picture.edges
+    assert ("p0_loss", "p0_b_rev_h_t5") in picture.edges
     assert "p0_x_t4" not in picture.nodes
-    assert ("p0_x_t3", "p0_b_rev_h_t3") in picture.edges
+    assert ("p0_b_rev_h_t3", "p0_x_t3") in picture.edges
 
 
 def test_a_drawing_over_its_budget_is_refused_with_the_numbers() -> None:
@@ -393,7 +409,7 @@ def test_arrows_thin_out_with_the_gradient_that_comes_back_along_them() -> None:
     flow.norms["h"] = np.array([1e-4, 1e-3, 1e-2, 1.0])
     dot = draw_network([Panel("net", [flow])], scale=Scale(-4, 0)).dot
     widths = [
-        float(re.search(rf"h_t{t} -> p0_lstm_l0_fwd_h_t{t + 1} \[.*penwidth=\"?([0-9.]+)", dot)[1])
+        float(re.search(rf"h_t{t + 1} -> p0_lstm_l0_fwd_h_t{t} \[.*penwidth=\"?([0-9.]+)", dot)[1])
         for t in range(3)
     ]
     assert widths == sorted(widths)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import sysconfig
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +123,54 @@ def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
 def test_broken_dot_text_is_an_error() -> None:
     with pytest.raises(RenderError, match="failed"):
         render("digraph {")
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    width, height = struct.unpack(">II", png.read_bytes()[16:24])
+    return width, height
+
+
+@pytest.mark.parametrize("dpi", [72, 96, 300])
+def test_a_png_has_as_many_dots_as_were_asked_for(tmp_path: Path, dpi: int) -> None:
+    inches = float(ET.fromstring(Drawing(DOT).svg()).get("width", "").removesuffix("pt")) / 72
+    natural = size_of(Drawing(DOT).save(tmp_path / "a.png", dpi=dpi))
+    assert natural[0] == pytest.approx(inches * dpi, abs=2)
+    wide = size_of(Drawing(DOT).save(tmp_path / "b.png", dpi=dpi, width=6.5))
+    assert wide[0] == pytest.approx(6.5 * dpi, abs=2)
+    assert wide[1] / wide[0] == pytest.approx(natural[1] / natural[0], abs=0.03)
+
+
+@pytest.mark.parametrize("width", [1, 6.5, 40.0])
+def test_an_svg_is_as_wide_as_asked_for_and_never_wider_than_its_page(
+    tmp_path: Path, width: float
+) -> None:
+    svg = ET.parse(Drawing(DOT).save(tmp_path / "a.svg", width=width)).getroot()
+    assert float(svg.get("width", "").removesuffix("pt")) == pytest.approx(72 * width, abs=1.5)
+    assert svg.get("style") == "max-width:100%;height:auto"
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "said"),
+    [
+        ("a.svg", {"dpi": 300}, r"dpi= is for bitmaps such as \.png, and \.svg has no dots"),
+        ("a.gv", {"dpi": 300}, "has no dots"),
+        ("a.gv", {"width": 3}, r"width= is for pictures, and \.gv is text"),
+        ("a.png", {"dpi": 0}, "dpi is a positive number, got 0"),
+        ("a.png", {"dpi": float("inf")}, "dpi is a positive number, got inf"),
+        ("a.png", {"width": "6in"}, "width is a positive number, got '6in'"),
+        ("a.png", {"width": float("nan")}, "width is a positive number, got nan"),
+    ],
+)
+def test_sizes_that_mean_nothing_are_refused(
+    tmp_path: Path, name: str, sizes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RenderError, match=said):
+        Drawing(DOT).save(tmp_path / name, **sizes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_an_engine_the_command_that_is_named_has_the_sizes(
+    no_engine: Path, tmp_path: Path
+) -> None:
+    with pytest.warns(NoEngineWarning, match=r"dot -Tpng '-Gdpi=300' '-Gsize=6.5,10000!' -O"):
+        Drawing(DOT).save(tmp_path / "graph.png", dpi=300, width=6.5)

@@ -31,9 +31,17 @@ class Drawing:
     def __init__(self, dot: str):
         self.dot = dot
 
-    def save(self, path: str | Path) -> Path:
-        """Writes .svg, .png, .gv, ... by suffix; returns the path. See flow.engines.save."""
-        return engines.save(self.dot, path)
+    def save(
+        self, path: str | Path, *, dpi: float | None = None, width: float | None = None
+    ) -> Path:
+        """Writes .svg, .png, .gv, ... by suffix; returns the path that was written.
+
+        dpi: dots an inch of a .png or another bitmap (left out, 96). width: of the picture in
+        inches; left out, as wide as it needs to be.
+        Without a Graphviz engine the text is written as .gv, with a NoEngineWarning. Raises
+        RenderError for a format that is not known, and for sizes that mean nothing for it.
+        """
+        return engines.save(self.dot, path, dpi=dpi, width=width)
 
     def svg(self) -> str:
         return engines.render(self.dot, "svg").decode()

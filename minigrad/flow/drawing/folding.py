@@ -37,16 +37,17 @@ def columns(
     pitch: float,
     width: float,
     chosen: Collection[int] | None = None,
+    bounds: Collection[int] = (),
 ) -> list[Column]:
     """Columns from `left` on: `width` wide for a step, and wider for a fold.
 
     sources: the steps at which the loss enters. chosen: the steps that are shown one by one; left
-    out, those at the ends, the sources and their neighbours.
+    out, those at the ends, the sources and their neighbours, and bounds: where layers begin or end.
     """
     if chosen is not None:
         shown = set(chosen)
     else:
-        shown = set(steps[:HEAD]) | set(steps[-TAIL:])
+        shown = set(steps[:HEAD]) | set(steps[-TAIL:]) | set(bounds)
         for source in sources:
             shown |= set(range(source - AROUND, source + AROUND + 1))
     gap = pitch - width
