@@ -12,7 +12,7 @@ import numpy as np
 from .layerflow import FORWARD_ONLY, Activation, LayerFlow
 from .recording import Recording
 from .replay import FlowError
-from .tables import BLOCKS, by_lag, carried, log_range, number, reach, sparkline, table
+from .tables import BLOCKS, by_lag, log_range, number, reach, sparkline, table
 from .verdict import Verdict
 
 Array = np.ndarray
@@ -74,8 +74,7 @@ class Report:
     def _notes(self, name: str, recording: Recording) -> Iterator[str]:
         for cut in recording.cuts:
             verdict = cut.verdict
-            words = [f"{_place(name, cut.name)}: {verdict}", carried(verdict)]
-            yield "; ".join(filter(None, words))
+            yield f"{_place(name, cut.name)}: {verdict}"
             if not np.array_equal(cut.profile, cut.summed, equal_nan=True):
                 yield SUMMED if self.summed else JUDGED
             if verdict.advice:

@@ -64,8 +64,7 @@ def notes(outcomes: list[Outcome], summed: bool = False) -> list[str]:
     lines = []
     for name, when, cut in (row for outcome in outcomes for row in cuts(outcome)):
         if when == "after":
-            words = [f"{name}, after training: {cut.verdict}", tables.carried(cut.verdict)]
-            lines.append("; ".join(filter(None, words)) + ".")
+            lines.append(f"{name}, after training: {cut.verdict}.")
     lines += [
         "S is all that is carried from step to step: h, and c where there is one. Its reach is the "
         "number of steps back after which less than a thousandth of |dL/dS_T| is left.",

@@ -103,25 +103,6 @@ def reach(verdict: Verdict) -> str:
     return f"~{verdict.reach:.0f}"
 
 
-def carried(verdict: Verdict) -> str:
-    """`at the far end c carries 97 %, h 3 %`; "" where there is one state only."""
-    path = {state: share for state, share in verdict.path.items() if math.isfinite(share)}
-    if len(path) < 2:
-        return ""
-    (first, most), *others = sorted(path.items(), key=lambda item: -item[1])
-    parts = [f"{first} carries {_percent(most)}", *(f"{s} {_percent(x)}" for s, x in others)]
-    return f"at the far end {', '.join(parts)}"
-
-
-def _percent(share: float) -> str:
-    """Only all of it is 100 %, and only nothing 0 %."""
-    if 0 < share < 0.01:
-        return "<1 %"
-    if 0.99 < share < 1:
-        return ">99 %"
-    return f"{share:.0%}".replace("%", " %")
-
-
 def entry_of_loss(norms: Array) -> int:
     """Where the loss enters: the last entry, in order of computation, that is not zero; or -1."""
     reached = np.flatnonzero(norms != 0)

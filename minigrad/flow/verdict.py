@@ -123,6 +123,16 @@ class Verdict:
         about = "about " if self.reach >= SHORT else ""
         return f"reach {about}{plural(self.reach)} (extrapolated from {self.steps})"
 
+    @property
+    def path_words(self) -> str:
+        """`at the far end c carries 97 %, h 3 %`; "" where there is one state only."""
+        path = {state: share for state, share in self.path.items() if math.isfinite(share)}
+        if len(path) < 2:
+            return ""
+        (first, most), *others = sorted(path.items(), key=lambda item: -item[1])
+        parts = [f"{first} carries {_percent(most)}", *(f"{s} {_percent(x)}" for s, x in others)]
+        return f"at the far end {', '.join(parts)}"
+
     def because(self, why: str, advice: str = "") -> Verdict:
         """The same verdict with one more sentence in its reason, and what to try."""
         reason = f"{self.reason}; {why}" if why else self.reason
@@ -132,7 +142,7 @@ class Verdict:
         return asdict(self) | {"half_life": self.half_life}
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.reason}"
+        return "; ".join(filter(None, [f"{self.kind}: {self.reason}", self.path_words]))
 
 
 def judge(
@@ -241,6 +251,15 @@ def _non_finite(profile: Array, limits: Thresholds, tiny: float) -> tuple[str, s
     )
 
 
+def _percent(share: float) -> str:
+    """Only all of it is 100 %, and only nothing 0 %."""
+    if 0 < share < 0.01:
+        return "<1 %"
+    if 0.99 < share < 1:
+        return ">99 %"
+    return f"{share:.0%}".replace("%", " %")
+
+
 # -- in words -----------------------------------------------------------------------------------
 
 
@@ -295,6 +314,8 @@ def _rate(fit: Fit) -> str:
     words = (
         f"x{fit.rate:.3g} per step back (95 %: {fit.low:.3g} to {fit.high:.3g}, r2 {fit.r2:.2g})"
     )
+    if all(f"{x:.3g}" == "1" for x in (fit.low, fit.rate, fit.high)):
+        return f"constant: {words}"
     if fit.shape != "steady":
         words += f", {fit.shape}"
     if 0 < fit.half_life < math.inf:

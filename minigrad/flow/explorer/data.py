@@ -16,7 +16,7 @@ import numpy as np
 from ...norms import row_norms
 from ..drawing.colors import BROKEN, STOPS, Scale
 from ..replay import FlowError
-from ..tables import carried, entry_of_loss, reach, times
+from ..tables import entry_of_loss, reach, times
 from . import pack
 from .network import ExplorerError, Network
 
@@ -287,7 +287,7 @@ def _verdict(verdict: Any) -> dict[str, Any]:
         "reach": pack.number(verdict.reach),
         "reached": verdict.reach_words,
         "steps": reach(verdict),
-        "carried": carried(verdict),
+        "carried": getattr(verdict, "path_words", ""),
         "fit": fit
         and {
             "rate": pack.number(fit.rate),
