@@ -1,6 +1,6 @@
 """How often does the 95 % interval of the factor per step hold what it is an interval of?
 
-    python tools/intervals.py                    # all of the table: three minutes
+    python tools/intervals.py                    # all of the table: minutes
     python tools/intervals.py "rnn, 8 units"     # some of its rows
     python tools/intervals.py --reach            # the other table, of extrapolated reaches
     python tools/intervals.py --seed 7           # other networks
@@ -270,7 +270,8 @@ def main(arguments: list[str] | None = None) -> None:
         print("|---|---|" + "---|" * len(SEEN))
         for name in kinds:
             reach, after = foreseen(name, given.seed)
-            cells = [f"{f.held:.0f} of {f.extrapolated}; {f.wrong:.0f}" for f in after]
+            held = [f"{f.held:.0f} of {f.extrapolated}" if f.extrapolated else "-" for f in after]
+            cells = [f"{told}; {f.wrong:.0f}" for told, f in zip(held, after, strict=True)]
             print(f"| {name} | {reach:.0f} | " + " | ".join(cells) + " |", flush=True)
         return
     heads = [f"T = {t}, B = {b}" for t in STEPS for b in ROWS]
