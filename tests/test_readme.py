@@ -66,7 +66,7 @@ def test_the_laboratory_runs_and_writes_its_page(
     run(examples()[4])
     shown = capsys.readouterr().out
     assert "largest Lyapunov exponent -" in shown
-    assert "try: open the forget gate" in shown
+    assert "try: mg.nn.init.chrono_(layer, " in shown
     assert "<script" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "rolled.svg").read_text(encoding="utf-8").count("<svg") == 1
 
