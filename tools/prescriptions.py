@@ -27,7 +27,6 @@ import numpy as np
 import minigrad as mg
 from minigrad import nn
 from minigrad.files import write_whole
-from minigrad.flow.advising import causes_of
 from minigrad.flow.prescribing import known
 from minigrad.flow.prescribing.case import kind_of
 from minigrad.flow.results import to_json
@@ -148,7 +147,7 @@ class Case(NamedTuple):
         """What a report names as the causes, before training."""
         with mg.flow.record() as rec:
             self.loss(self.net(0), self.batches(1, ROWS, 1)[0]).backward()
-        return causes_of(list(rec.values()), rec.verdict.kind)
+        return [cause.name for cause in rec.causes]
 
     def prescribed(self) -> mg.flow.Prescription:
         return mg.flow.prescribe(

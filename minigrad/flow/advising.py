@@ -105,13 +105,6 @@ def advice(layers: LayerFlow | Sequence[LayerFlow], kind: str) -> str:
     return "; ".join([*parts, f"mg.flow.prescribe(model, loss, batches) tries {on}"])
 
 
-def causes_of(layers: Sequence[LayerFlow], kind: str) -> list[str]:
-    """What a verdict of this kind on these layers comes from, by name, the first first."""
-    if kind in ("healthy", "undecided"):
-        return []
-    return [*(cause.name for cause in _behind(layers)), "exploding" if kind == "mixed" else kind]
-
-
 def _behind(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
     """What may be behind a gradient that does not arrive: inputs, units, gates."""
     for found in (input_scale(layers), dead_units(layers), saturated_gates(layers)):

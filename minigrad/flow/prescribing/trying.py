@@ -15,7 +15,6 @@ from ...errors import suggest
 from ...nn.module import Module
 from ...optim import Adam
 from ...optim.optimizers import Optimizer
-from ..advising import causes_of
 from ..recording import Recording
 from ..verdict import Verdict
 from . import known
@@ -100,12 +99,12 @@ def prescribe(
 
     case, recording = forks.stand()
     verdict = recording.verdict
-    causes = causes_of([x for x in recording.values() if x.arrived], verdict.kind)
+    causes = [cause.name for cause in recording.causes]
     choice = known.ordered(case, causes[0] if causes else "") if asked is None else asked
     reasons = {remedy.name: remedy.missing(case) for remedy in choice}
     offered = [remedy for remedy in choice if not reasons[remedy.name]]
     found = Prescription(
-        _standing(verdict), case.steps, causes, updates, seeds, seconds,
+        f"{verdict.kind}, {verdict.reach_words}", case.steps, causes, updates, seeds, seconds,
         not_offered={name: why for name, why in reasons.items() if why},
         held_out=held is not None or len(drawn) > 1,
     )  # fmt: skip
@@ -209,11 +208,6 @@ def reach_of(run: Run) -> float:
     verdicts = [cut.judged for cut in run.record().cuts]
     known = [v.reach if math.isfinite(v.reach) else math.inf for v in verdicts if _is_told(v)]
     return min(known, default=math.nan)
-
-
-def _standing(verdict: Verdict) -> str:
-    reach = "beyond what was seen" if math.isinf(verdict.reach) else f"{verdict.reach:.3g}"
-    return f"{verdict.kind}, reach {reach}"
 
 
 def _is_told(verdict: Verdict) -> bool:
