@@ -8,6 +8,7 @@ sum with something else (behind.py).
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,15 +65,20 @@ Reads = dict[tuple["Ran | Data", Words], None]  # what, and what happened to it 
 class Ran:
     """One call of a part, between two times on the tape's clock.
 
-    run: the run of a recording that this is, if any. steps: of a scan.
+    run: the run of a recording that this is, None if there is none or it is gone: who holds these
+    calls holds neither the recording nor the model. steps: of a scan.
     """
 
     part: Part
     began: int
     ended: int
     reads: Reads
-    run: Any = None
+    run_: weakref.ref[Any] | None = None
     steps: int = 1
+
+    @property
+    def run(self) -> Any:
+        return None if self.run_ is None else self.run_()
 
 
 _heard: Weakly[Calls] = Weakly()  # by module, where it was heard last
@@ -148,7 +154,7 @@ class Calls:
         for source, words in self._behind.read([*lasts, *outputs], call.began).items():
             if source not in there:
                 reads[source, (*words, ALWAYS)] = None
-        ran = Ran(part, call.began, tick(), reads, run, call.steps)
+        ran = Ran(part, call.began, tick(), reads, run and weakref.ref(run), call.steps)
         self._behind.add(ran, [*lasts, *outputs], lasts)
 
     def _part(self, key: Any, below: str, path: str, what: Any, scan: bool) -> Part:

@@ -288,7 +288,7 @@ def test_printing_a_recording_shows_verdicts_and_gates(rng: np.random.Generator)
         hs, _ = lstm(np.ones((9, 1, 1), np.float32))
         hs[-1].sum().backward()
     text = str(rec)
-    assert text.count("lstm/l0/fwd") == 3  # h, c and the reason
+    assert text.count("lstm/l0/fwd") == 5  # the cut, h and c, the reason, and the gates
     assert rec["lstm/l0/fwd"].verdict.reason in text
     assert "f: 0." in text
 

@@ -80,7 +80,9 @@ def _weights(layer: LayerFlow) -> str:
 def dead_units(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
     """Units of a state that no step and no row moves, or by next to nothing beside the others."""
     for layer in layers:
-        found = {name: _still(layer, name) for name in layer.norms if layer.values[name].size}
+        found = {
+            name: _still(layer, name) for name in layer.norms if np.size(layer.values.get(name, ()))
+        }
         name = max(found, key=lambda n: found[n].mean(), default="")
         if not name or (share := float(found[name].mean())) < DEAD:
             continue
@@ -94,8 +96,8 @@ def dead_units(layers: Sequence[LayerFlow]) -> Iterator[Cause]:
 
 
 def _still(layer: LayerFlow, name: str) -> Array:
-    dead, y = layer.dead[name], own_values(layer, name)
-    if len(y) < 2 or layer.nonfinite[name].values:
+    dead, y, bad = layer.dead[name], own_values(layer, name), layer.nonfinite.get(name)
+    if len(y) < 2 or not np.isfinite(y).all() or (bad is not None and bad.values):
         return dead
     moved = y.max(axis=0) - y.min(axis=0)
     return dead | (moved <= max(FAINT * float(moved.max()), float(np.finfo(np.float64).eps)))
