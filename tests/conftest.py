@@ -84,13 +84,20 @@ THINNED = {
 # Of all cases of a file, whichever their test, every n-th runs compiled, with --wide the one behind
 # it, too; all of them run without JIT, and compiled with MINIGRAD_TESTS_ALL_COMPILED=1.
 FILES = {
+    "test_advice.py": 4,
+    "test_calls.py": 3,
+    "test_causes.py": 10,
     "test_checkpoint.py": 8,
+    "test_coverage.py": 3,
     "test_cut.py": 4,
+    "test_cuts.py": 5,
     "test_every_layer.py": 16,
     "test_fused.py": 3,
     "test_jit_ops.py": 6,
-    "test_large_steps.py": 2,
+    "test_labelled.py": 8,
+    "test_large_steps.py": 3,
     "test_nested.py": 3,
+    "test_one_profile.py": 3,
     "test_own_ops.py": 2,
     "test_prepared.py": 6,
     "test_probes.py": 2,
@@ -100,11 +107,14 @@ FILES = {
     "test_record.py": 4,
     "test_recorded_modes.py": 4,
     "test_regressions.py": 2,
-    "test_replay.py": 2,
+    "test_remedies.py": 8,
+    "test_replay.py": 3,
     "test_rows_alone.py": 8,
+    "test_scan.py": 2,
     "test_streaming.py": 3,
     "test_traced_anew.py": 2,
-    "test_units.py": 9,
+    "test_units.py": 16,
+    "test_unrolled.py": 4,
     "test_whole_recordings.py": 3,
 }
 ALL = "MINIGRAD_TESTS_ALL_COMPILED" in os.environ  # tools/faults.py wants them all
