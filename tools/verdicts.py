@@ -1,7 +1,7 @@
 """How often `mg.flow.causes` is right, on recurrent nets of which it is known what is wrong.
 
     python tools/verdicts.py                     the half of the seeds that thresholds were tuned on
-    python tools/verdicts.py --held-out          the other half, which nobody looked at for that
+    python tools/verdicts.py --held-out          the other half, on which none was set
     python tools/verdicts.py --all --write       both, and the tables into the docs' causes.md
     python tools/verdicts.py --only detached --wrong     some, and each net that is not right
 
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
         seeds = range(halves[half], 2 * given.each, 2)
         outcomes = run(plants, seeds, given.jobs)
         told = {"tuned on": "even seeds, on which thresholds were set", "held out":
-                "odd seeds, which were not looked at before"}[half]  # fmt: skip
+                "odd seeds, on which no threshold was set"}[half]  # fmt: skip
         parts += [f"## {half.capitalize()}", "", *report(outcomes, told), ""]
         if given.wrong:
             for o in outcomes:
