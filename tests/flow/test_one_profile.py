@@ -139,6 +139,7 @@ def test_layers_that_lose_the_gradient_between_them_are_named() -> None:
 SIZES = ["--steps", "5", "--hidden", "4", "--batch", "2", "--train", "1", "--no-html"]
 
 
+@pytest.mark.long
 def test_the_command_measures_the_loss_of_training_where_the_sum_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

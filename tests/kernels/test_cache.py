@@ -144,6 +144,7 @@ def test_the_key_depends_on_all_that_makes_the_code():
     assert set(host.cpu()) <= set(about)  # besides: versions
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names an x86 CPU")
 def test_another_cpu_has_kernels_of_its_own(filled):
     assert build(filled, MINIGRAD_CPU="x86-64-v2") == COLD

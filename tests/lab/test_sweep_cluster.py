@@ -159,6 +159,7 @@ def test_a_sweep_on_a_cluster_killed_twice_has_every_run_once(
     assert sorted(finished(tmp_path)) == list(range(20))
 
 
+@pytest.mark.long
 def test_ctrl_c_gives_the_cluster_back_and_says_how_to_go_on(
     tmp_path: Path, start: Start, scheduler: str
 ) -> None:
@@ -174,6 +175,7 @@ def test_ctrl_c_gives_the_cluster_back_and_says_how_to_go_on(
         wait_for(lambda: not any(client.processing().values()))
 
 
+@pytest.mark.long
 def test_a_sweep_waits_for_workers_and_ends_in_order_when_the_scheduler_is_lost(
     tmp_path: Path,
     start: Start,

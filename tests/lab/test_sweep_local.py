@@ -148,6 +148,7 @@ def test_a_worker_that_dies_is_replaced_and_its_run_done_again(tmp_path: Path) -
     assert {r["parameters"]["a"]: r["attempts"] for r in report.rows.values()}[1] == 2
 
 
+@pytest.mark.long
 def test_a_run_that_kills_every_worker_is_given_up_and_the_rest_is_done(tmp_path: Path) -> None:
     report = sweep.run(config(tmp_path, "one_always_dies", 4), tmp_path / "out", workers=1)
     (failed,) = report.failed

@@ -216,6 +216,7 @@ def trained(folder: Path, kills: list[int]) -> tuple[bytes, list[Any]]:
     return file.read_bytes(), read_log(log)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
