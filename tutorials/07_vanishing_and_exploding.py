@@ -200,8 +200,8 @@ assert half_lives["LSTM, forget bias 5"] > 5 * half_lives["LSTM"]
 # %% [markdown]
 # ## See it
 #
-# The unrolled network. Each node is coloured by the norm of the gradient that reaches it; the arrows
-# point the way it goes, from the loss back, and are as wide as it is large:
+# The unrolled network. Each node is coloured by the norm of the gradient that reaches it; the
+# arrows point the way it goes, from the loss back, and are as wide as it is large:
 
 # %%
 picture = mg.flow.draw(recording, title="LSTM, forget bias 5").save("lstm.svg")
