@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import status
 
 from minigrad import cli, data
 from minigrad.cli.progress import Progress
@@ -24,13 +25,6 @@ TINY = ["--steps", "4", "--hidden", "3", "--batch", "2", "--train", "1"]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def status(*argv: str) -> int:
-    try:
-        return cli.main(argv)
-    except SystemExit as leave:  # argparse's own
-        return int(str(leave.code))
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:

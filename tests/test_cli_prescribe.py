@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from minigrad import cli
+from commands import status
 
 TINY = ["--updates", "1", "--seeds", "1", "--seconds", "100"]
 
@@ -15,13 +14,6 @@ TINY = ["--updates", "1", "--seeds", "1", "--seconds", "100"]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def status(*argv: str) -> int:
-    try:
-        return cli.main(argv)
-    except SystemExit as leave:  # argparse's own
-        return int(str(leave.code))
 
 
 def test_a_lab_task_is_tried_with_the_remedies_one_names(

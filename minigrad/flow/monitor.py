@@ -264,24 +264,29 @@ class Monitor:
 
     def _end(self, step: int | None = None) -> None:
         step = self.done + 1 if step is None else step
-        if self._weights:
-            parameters = {
-                name: measuring.weight(p, self._weights[name])
-                | (self._gradients[name] if self._gradients else measuring.gradient(p))
-                for name, p in self.parameters.items()
-            }
-            if all(stored.get("gradient") is None for stored in parameters.values()):
-                self._warn(
-                    "no gradient",
-                    f"step {step}: no parameter has a gradient; call backward() inside the step, "
-                    f"and zero_grad() before it rather than after",
-                )
-            found = {"record": "step", "step": step, "parameters": parameters}
-            self._write(found | self._flow_of_step(step))
-            self._look_for_nonfinite(step)
-            self._write_clipping()
-        self._abandon()
+        try:
+            if self._weights:
+                self._measure(step)
+        finally:  # a warning that is an error leaves no recording under way
+            self._abandon()
         self.done = step
+
+    def _measure(self, step: int) -> None:
+        parameters = {
+            name: measuring.weight(p, self._weights[name])
+            | (self._gradients[name] if self._gradients else measuring.gradient(p))
+            for name, p in self.parameters.items()
+        }
+        if all(stored.get("gradient") is None for stored in parameters.values()):
+            self._warn(
+                "no gradient",
+                f"step {step}: no parameter has a gradient; call backward() inside the step, "
+                f"and zero_grad() before it rather than after",
+            )
+        found = {"record": "step", "step": step, "parameters": parameters}
+        self._write(found | self._flow_of_step(step))
+        self._look_for_nonfinite(step)
+        self._write_clipping()
 
     def _flow_of_step(self, step: int) -> dict[str, Any]:
         recording = self._recording

@@ -101,6 +101,18 @@ def test_gradients_are_those_before_clipping() -> None:
         assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_warning_that_is_an_error_leaves_no_recording_under_way() -> None:
+    monitor, net = Monitor(Net(), every=1), Net()
+    for _ in range(3):
+        missing = pytest.raises(mg.flow.MonitorWarning, match="no parameter has a gradient")
+        with missing, monitor.step():
+            pass
+        monitor._warned.clear()
+    with mg.flow.record() as rec:  # refused inside of another
+        (net(mg.tensor(XS)) ** np.float32(2)).mean().backward()
+    assert rec.layers
+
+
 def test_watching_does_not_change_training() -> None:
     watched, plain = Net(), Net()
     train(Monitor(watched, every=2), watched, 5, clip=True)
