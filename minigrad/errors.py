@@ -48,6 +48,10 @@ class StateDictError(MinigradError, ValueError):
     """A state_dict that does not fit the module or optimiser it is loaded into."""
 
 
+class FlowError(MinigradError, RuntimeError):
+    """A recording that has nothing to show, and why."""
+
+
 class DeclarationError(MinigradError, TypeError):
     """An op whose declaration is incomplete or contradicts itself."""
 

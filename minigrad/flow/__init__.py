@@ -1,11 +1,13 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
+from ..errors import FlowError
 from . import plots, terminal
 from .cuts import Cut, Depth
 from .diagnosing import Cause, causes
 from .drawing import Drawing, DrawingError, draw
 from .engines import NoEngineWarning, RenderError, find_engine
 from .exponents import Lyapunov, kaplan_yorke, lyapunov
+from .given import replay
 from .history import History
 from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
 from .layerflow import Activation, LayerFlow, Nonfinite
@@ -17,7 +19,6 @@ from .prescribing.trying import prescribe
 from .probes import probe, record
 from .products import PrecisionWarning
 from .recording import Recording
-from .replay import FlowError
 from .reporting import Report, report
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
 from .weights import WeightFlow
@@ -61,6 +62,7 @@ __all__ = [
     "probe",
     "read_monitor",
     "record",
+    "replay",
     "report",
     "singular_values",
     "spectral_radius",

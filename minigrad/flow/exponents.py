@@ -24,9 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import FlowError, ShapeError
 from .products import pushed, qr
-from .replay import FlowError
 from .steps import Trajectory
 
 Array = np.ndarray

@@ -15,7 +15,7 @@ from ..tape import tick
 from ..tensors import Tensor
 from .apart import Apart
 from .places import descends
-from .replay import Replay
+from .replaying import Replay
 from .stretch import Stretch
 from .taps import SequenceTaps, Series, Step, stacked_norms
 

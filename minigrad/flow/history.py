@@ -9,10 +9,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..errors import FlowError
 from ..escapes import printable
 from ..untrusted import shortly, whole_number
 from .histogram import Histogram
-from .replay import FlowError
 from .tables import BLOCKS
 from .verdict import SEVERITY
 

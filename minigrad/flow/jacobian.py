@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError, describe
+from ..errors import FlowError, ShapeError, describe
 from ..nn.module import Module
 from ..tensors import Tensor
 from .products import Scaled, log_singular_values, product
-from .replay import FlowError
 from .steps import Trajectory
 
 Array = np.ndarray

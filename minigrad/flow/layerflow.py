@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..errors import FlowError
 from ..norms import row_norms
 from . import weights
 from .advising import advice, reason
 from .cuts import Cut, aligned, cannot_tell
-from .replay import FlowError, Replay
+from .replaying import Replay
 from .verdict import Thresholds, Verdict, judge
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class LayerFlow:
     last output that is read, alone; {} where no other is. untold: says why it
     cannot be told what the steps carry, "" if it can. cut: gives that through all its states.
 
-    What follows is computed when it is read, by running the layer again (see replay.py); it needs a
-    layer of `mg.nn` or `mg.scan`, and FlowError says so where a loop was written by hand:
+    What follows is computed when it is read, by running the layer again (see replaying.py); it
+    needs a layer of `mg.nn` or `mg.scan`, and FlowError says so where a loop was written by hand:
     `gradients`, `inputs`, `weights`, `jacobians()`.
     """
 

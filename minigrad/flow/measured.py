@@ -11,10 +11,12 @@ import numpy as np
 
 from .advising import advice, reason
 from .axes import Wires
+from .carried import Carried
 from .cuts import Cut, Depth, Measured
+from .detail import norm
 from .heard import Run
 from .places import both_directions
-from .replay import Carried, Replay, norm
+from .replaying import Replay
 from .verdict import Thresholds, Verdict
 from .walking import Walk, own_last
 from .ways import ways_of

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import FlowError
 from ..nn.module import Module
 from ..optim.clip import clip_grad_norm_
 from ..tensors import Tensor
@@ -37,7 +38,6 @@ from .history import KEPT, Clipping, History
 from .monitorfile import SCHEMA, MonitorFile, MonitorWarning, read_monitor
 from .probes import record
 from .recording import Recording
-from .replay import FlowError
 from .tables import BLOCKS
 from .verdict import Thresholds
 

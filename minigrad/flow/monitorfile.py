@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from ..errors import FlowError
 from ..untrusted import cause, lines_of, open_regular, parse_json, reading, shortly
 from .history import KEPT, History
-from .replay import FlowError
 from .results import OutputError, to_line
 
 SCHEMA = 1

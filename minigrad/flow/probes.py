@@ -23,12 +23,12 @@ import numpy as np
 
 from ..autodiff import grad
 from ..compile.result import Call
+from ..errors import FlowError
 from ..listener import Listener
 from ..tape import listen
 from ..tensors import Tensor
 from ..tree import named_leaves
 from .recording import Recording
-from .replay import FlowError
 from .taps import SequenceTaps
 from .verdict import Thresholds
 

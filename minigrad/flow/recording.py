@@ -12,6 +12,7 @@ import numpy as np
 
 from ..compile.result import Call
 from ..compile.taps import bare
+from ..errors import FlowError
 from ..norms import row_norms
 from ..tensors import Tensor
 from .advising import advice
@@ -25,7 +26,7 @@ from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
 from .measured import Net
 from .nonfinite import First, Heard, first
 from .places import Places, at_step, both_directions, join
-from .replay import FlowError, Replay
+from .replaying import Replay
 from .taps import (
     SequenceTaps,
     Series,
@@ -303,7 +304,7 @@ class Recording(Mapping[str, LayerFlow]):
         """|dL/dx_t| of what the first layer reads, by way of all its directions: (T, B), t = 0 ...
 
         In the first call that a gradient reached. None if it reads no floats. Computed by running
-        the layer again (see replay.py).
+        the layer again (see replaying.py).
         """
         first = both_directions(next(p for p, layer in self.layers.items() if layer.arrived))
         sides = [layer for path, layer in self.layers.items() if both_directions(path) == first]

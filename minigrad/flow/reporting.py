@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import FlowError
 from .layerflow import FORWARD_ONLY, Activation, LayerFlow
 from .recording import Recording
-from .replay import FlowError
 from .tables import BLOCKS, by_lag, log_range, number, reach, sparkline, table
 from .verdict import Verdict
 

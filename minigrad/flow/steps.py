@@ -24,14 +24,13 @@ from ..autodiff import jvp
 from ..backward import walk
 from ..compile.traced import Traced
 from ..compile.unrolling import check_carry, check_lengths, sizes
-from ..errors import ShapeError, describe
+from ..errors import FlowError, ShapeError, describe
 from ..nn.recurrent import Recurrent
 from ..ops import concatenate, reshape
 from ..tape import no_grad
 from ..tape import state as switches
 from ..tensors import Tensor, as_tensor, wrap
 from ..tree import leaves, map_leaves, named_leaves, rebuild
-from .replay import FlowError
 
 Array = np.ndarray
 CHUNK_BYTES = 256 << 20  # of Jacobians and of what a chunk's tape keeps

@@ -20,9 +20,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import FlowError
 from ..escapes import printable
 from .drawing.colors import BROKEN, MAX_DECADES, PAPER, STOPS
-from .replay import FlowError
 from .tables import ASCII_BLOCKS, BLOCKS, times
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import numpy as np
 
 from ..norms import row_norms
 from .axes import Slot, Wires
+from .carried import Carried, Seeds, in_order
 from .heard import Run
-from .replay import Carried, Replay, Seeds
+from .replaying import Replay
 
 Array = np.ndarray
 ROUNDING = 1e3  # epsilons by which a sum may differ from itself, added up in another order
@@ -179,7 +180,7 @@ def _recorded(run: Run) -> Carried | None:
     """What the loop of BPTT noted of everything that the loss reads; None if it did not."""
     if run.whole is None or not run.norms_known or not run.whole.record.carried:
         return None
-    return _replay(run).in_order(run.whole.record)
+    return in_order(_replay(run), run.whole.record)
 
 
 def _one(slot: Slot, g: Array, later: bool) -> Seeds:

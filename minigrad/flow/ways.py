@@ -9,8 +9,9 @@ import numpy as np
 
 from ..norms import row_norms
 from .axes import Wires
+from .carried import Carried, Seeds, by_steps
 from .heard import Run
-from .replay import Carried, Replay, Seeds
+from .replaying import Replay
 from .walking import Walk
 
 Array = np.ndarray
@@ -72,7 +73,7 @@ def ways_of(
 def _carried(replay: Replay, seeds: Seeds) -> Carried:
     """One step after the other tells what goes on inside of a step, too."""
     if replay.steps <= PATIENCE:
-        return replay.carried_by_steps(seeds)
+        return by_steps(replay, seeds)
     return replay.carried(seeds)
 
 

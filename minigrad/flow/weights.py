@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import FlowError, ShapeError
 from ..tree import leaves, rebuild
+from .detail import Names, back, norm
 from .onestep import OneStep, leaf
-from .replay import FlowError, Names, Replay, norm
+from .replaying import Replay
 
 Array = np.ndarray
 
@@ -44,7 +45,7 @@ def terms(replay: Replay) -> dict[str, Array]:
     def keep(name: str, k: int, g: Array) -> None:
         terms.setdefault(name, [np.zeros_like(g)] * replay.steps)[k] = g
 
-    replay.back(keep)
+    back(replay, keep)
     return {name: np.stack(series) for name, series in terms.items()}
 
 
@@ -94,11 +95,11 @@ def _by_lag(replay: Replay, keep: Callable[[str, int, Array], None]) -> None:
             step = OneStep(
                 replay.cell, state, rebuild(replay.xs, [leaf(x[:alive]) for x in inputs])
             )
-            back = step.back([*carried, *arrived])
+            pulled = step.back([*carried, *arrived])
             for target, g in step.outer():
                 keep(names.of(target), lag, g)
             # what reached the state before step k now leaves step k - 1
-            carried = [None if g is None else _uncut(replay, g)[rows:] for g in back]
+            carried = [None if g is None else _uncut(replay, g)[rows:] for g in pulled]
             arrived = [None] * len(ys)
 
 

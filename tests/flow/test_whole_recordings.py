@@ -14,8 +14,8 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.flow import FlowError, Recording
+from minigrad.flow.detail import Names
 from minigrad.flow.explorer.network import networks
-from minigrad.flow.replay import Names
 from minigrad.tree import leaves
 
 MODES = pytest.mark.parametrize("mode", ["fused", "tape"])

@@ -16,7 +16,7 @@ from .reading import real_steps
 
 if TYPE_CHECKING:
     from ..layerflow import LayerFlow
-    from ..replay import Replay
+    from ..replaying import Replay
 
 Array = np.ndarray
 NUDGE = 1e-4  # of a state's size, to see whether the next one moves

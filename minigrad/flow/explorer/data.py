@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import FlowError
 from ...norms import row_norms
 from ..drawing.colors import BROKEN, STOPS, Scale
-from ..replay import FlowError
 from ..tables import entry_of_loss, reach, times
 from . import pack
 from .network import ExplorerError, Network

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import JitError
+from ...errors import FlowError, JitError
 from ...jitting import Jitted
 from ...nn.module import Module
 from ...optim import clip_grad_norm_
@@ -22,7 +22,6 @@ from ...tensors import Tensor
 from ...tree import map_leaves
 from ..probes import record
 from ..recording import Recording
-from ..replay import FlowError
 
 FEW = 20  # updates for which it takes longer to record a step than to do without
 
