@@ -127,8 +127,8 @@ print("drawn to", picture.save("rnn.svg"))
 # were shown.) At a place it never saw, the MLP is near chance, 25 %: the weights that read it were
 # never trained for a marker there. The others have no weights of a place. What the GRU learned is
 # *"after a marker, remember"*, and all of it carries over. The plain RNN, with the same idea, gets
-# about as far as counting symbols would (exercise 2): sharing weights makes it possible to learn the
-# rule, and does not see to it that it is learned.
+# not much further than counting symbols would (exercise 2): sharing weights makes it possible to
+# learn the rule, and does not see to it that it is learned.
 
 # %% [markdown]
 # ## Another length

@@ -144,7 +144,7 @@ assert accuracies["BiLSTM, 16 units, concat"] > 0.95
 # %%
 def milliseconds(layers, x, repeat=20):
     """The fastest of some training steps of each layer, which take turns."""
-    times = {layer: np.inf for layer in layers}
+    times = dict.fromkeys(layers, np.inf)
     for _ in range(repeat):
         for layer in layers:
             started = time.perf_counter()

@@ -164,7 +164,7 @@ for line in (
 # 1. Endings (-ez, -son, -nen) tell much, and reading backwards they come first and have to be kept
 #    for longer; a name is short enough for that. The BiLSTM has both. Try it: turn each of `coded`.
 # 2. Rows have different lengths: ys[-1] would be padding for all but the longest (tutorial 05).
-# 3. One of its ten countries, and it prefers that clearly: a softmax has no word for "none of these".
+# 3. One of its ten countries, clearly preferred: a softmax has no word for "none of these".
 x, lengths = data.pad([letters.encode("shostakovich")])
 with mg.no_grad():
     p = mg.softmax(names(x, lengths), axis=-1).numpy()[0]

@@ -136,8 +136,8 @@ assert sizes == sorted(sizes, reverse=True)
 assert 5 < sizes[0] / sizes[-1] < 50
 
 # %% [markdown]
-# Less from letter to letter, and yet it is there to the end: the state still holds the picture while
-# the word is written.
+# Less from letter to letter, and yet it is there to the end: the state still holds the picture
+# while the word is written.
 
 # %% [markdown]
 # ## Exercises

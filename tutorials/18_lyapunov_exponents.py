@@ -152,8 +152,8 @@ for gain in (0.5, 0.8, 1.0, 1.5, 2.5, 4.0):
     print(f"gain {gain}: largest exponent {exponent:+.3f}, loss after 200 updates "
           f"{results[-1][2]:.3f} (guessing: {np.log(2):.3f})")  # fmt: skip
 learned = [exponent for _, exponent, loss in results if loss < 0.1]
-print(f"learned with exponents from {min(learned):+.3f} to {max(learned):+.3f}: over 30 steps, "
-      f"factors from {np.exp(30 * min(learned)):.1g} to {np.exp(30 * max(learned)):.0f}")  # fmt: skip
+print(f"learned with exponents from {min(learned):+.3f} to {max(learned):+.3f}")
+print(f"over 30 steps: x{np.exp(30 * min(learned)):.1g} to x{np.exp(30 * max(learned)):.0f}")
 assert len(learned) == len(results) - 2  # all but the outermost two
 assert results[0][1] < min(learned)
 assert results[-1][1] > max(learned)
