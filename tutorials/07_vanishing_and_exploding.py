@@ -277,9 +277,9 @@ except NameError:
 #
 # Clipping cures exploding only: nothing brings back what has vanished. Against vanishing there are
 # weights that turn instead of shrinking (orthogonal), units with slope 1 (ReLU), and a path on
-# which the factor is a *gate* that can be 1. That is what is said. `prescribe` *tries* it, on copies
-# of a run, with the same batches for each: here a plain RNN that has to add two marked numbers over
-# 30 steps, a task that it does not learn as it is.
+# which the factor is a *gate* that can be 1. That is what is said. `prescribe` *tries* it, on
+# copies of a run, with the same batches for each: here a plain RNN that has to add two marked
+# numbers over 30 steps, a task that it does not learn as it is.
 
 
 # %%
