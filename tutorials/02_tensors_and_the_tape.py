@@ -39,6 +39,8 @@ print(tape)
 # Read it like the list of tutorial 01: a line has a number, an op, the lines it reads, and the
 # shape of what came out. `layer` is the scope it ran in. `kept` is what the way back will need:
 # `tanh` keeps its output, `matmul` keeps `x` (the gradient of `W` reads it), `add` nothing.
+# `multiply` names its two inputs, which are one array, and the one that `tanh` keeps: in the sum
+# below the table each array counts once.
 #
 # ## Backwards, with matrices
 #
@@ -76,7 +78,8 @@ print("drawn to", mg.flow.draw(tape).save("tape.svg"))
 #
 # A gradient says how the loss moves if an input moves: $L(W + \epsilon D) - L(W - \epsilon D)
 # \approx 2 \epsilon \langle \nabla L, D\rangle$ for any direction $D$. Two evaluations check a
-# million derivatives at once (in one direction; `mg.gradcheck` takes all of them).
+# million derivatives at once, along one direction. `mg.gradcheck` does it, too, for a direction of
+# its own; with `full=True` it goes through the derivatives one by one.
 
 # %%
 rng = np.random.default_rng(0)
@@ -92,7 +95,8 @@ measured = (loss_at(W.numpy() + eps * D) - loss_at(W.numpy() - eps * D)) / (2 * 
 predicted = float((W.grad.numpy() * D).sum())
 print(f"along a random direction: measured {measured:.8f}, predicted {predicted:.8f}")
 assert abs(measured - predicted) < 1e-8
-mg.gradcheck(lambda w: mg.sum(mg.tanh(x @ w + b) ** 2), W.numpy())
+for full in (False, True):
+    mg.gradcheck(lambda w: mg.sum(mg.tanh(x @ w + b) ** 2), W.numpy(), full=full)
 
 # %% [markdown]
 # ## What a backward pass leaves behind

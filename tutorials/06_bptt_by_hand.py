@@ -58,7 +58,7 @@ for t in reversed(range(T)):
     dW += da.T @ xs[t]
     delta = da @ U  # to the step before
 norms = np.array([np.linalg.norm(d) for d in deltas])
-print("|delta_t|:", " ".join(f"{n:.3f}" for n in norms))
+print("|delta_t|:", " ".join(f"{n:.0e}" for n in norms))
 
 # %% [markdown]
 # ## On the tape
@@ -112,7 +112,7 @@ assert np.allclose(terms.sum(axis=0), dU)
 sizes = np.linalg.norm(terms.reshape(T, -1), axis=1)
 for t in range(T):
     bar = "#" * round(60 * sizes[t] / sizes.max())
-    print(f"t = {t + 1:2d}  |term of dL/dU| = {sizes[t]:.4f}  {bar}")
+    print(f"t = {t + 1:2d}  |term of dL/dU| = {sizes[t]:.1e}  {bar}")
 share = sizes[-4:].sum() / sizes.sum()
 print(f"the last 4 of {T} steps: {share:.0%} of it")
 assert share > 0.5

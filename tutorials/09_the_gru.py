@@ -30,7 +30,7 @@ def sigmoid(x):
 # %% [markdown]
 # ## Four equations
 #
-# As Cho et al. and Chung et al. (2014) wrote them:
+# As Chung et al. (2014) wrote them, with a bias in each, which they leave out:
 #
 # $$
 # \begin{aligned}
@@ -142,6 +142,10 @@ assert z[~marks].mean() > z[marks].mean() + 0.1
 row = 0
 print("marks  ", "".join("M" if m else "." for m in marks[:, row]))
 print("z      ", "".join("0123456789"[min(int(10 * v), 9)] for v in z[:, row]), "(tenths)")
+r = flow.values["r"].mean(axis=-1)
+print("r      ", "".join("0123456789"[min(int(10 * v), 9)] for v in r[:, row]), "(tenths)")
+print(f"reset gate r: {r[~marks].mean():.2f} without a mark, {r[marks].mean():.2f} at a mark")
+assert r[~marks].mean() > r[marks].mean() + 0.1  # the proposal sees less of what was there before
 keeps = flow.time_constants["z"]
 print(f"time constant 1/(1-z): {np.median(keeps):.1f} steps")
 

@@ -87,7 +87,8 @@ for name, cell, options in (
     print(f"{name}: {scores[name]:.0%} in {fitted.seconds:.0f} s")
 assert min(scores.values()) > bag > (found.labels[test] == majority).mean()
 x, lengths = data.pad(coded[:4])
-print("drawn to", mg.flow.draw(model, x, lengths, title="Many-to-one").save("names.svg"))
+names = model
+print("drawn to", mg.flow.draw(names, x, lengths, title="Many-to-one").save("names.svg"))
 
 # %% [markdown]
 # The same letters in their order are worth the difference to the bag. Which letters decided? The
@@ -160,12 +161,15 @@ for line in (
 # ## Solutions
 
 # %%
-# 1. Hardly: endings (-ez, -son, -nen) tell most, and reading backwards they come first, to be kept
-#    for longer; the BiLSTM has both.
+# 1. Endings (-ez, -son, -nen) tell much, and reading backwards they come first and have to be kept
+#    for longer; a name is short enough for that. The BiLSTM has both. Try it: turn each of `coded`.
 # 2. Rows have different lengths: ys[-1] would be padding for all but the longest (tutorial 05).
-# 3. One of its ten countries, with confidence: a softmax has no word for "none of these".
+# 3. One of its ten countries, clearly preferred: a softmax has no word for "none of these".
 x, lengths = data.pad([letters.encode("shostakovich")])
-assert x.shape == (12, 1)
+with mg.no_grad():
+    p = mg.softmax(names(x, lengths), axis=-1).numpy()[0]
+print(f"shostakovich -> {found.classes[p.argmax()]}, with p = {p.max():.2f}")
+assert p.max() > 3 / len(p)  # not the tenth that each would get from someone who does not know
 
 # %% [markdown]
 # ## Sources

@@ -16,6 +16,7 @@
 
 # %%
 import itertools
+import math
 
 import numpy as np
 
@@ -47,8 +48,18 @@ loss = nn.ctc_loss(np.log(p)[:, None], [[1, 2]], reduction="sum").item()
 print(f"together {total:.3f}; the loss is -log of that, {loss:.4f}")
 assert np.isclose(loss, -np.log(total))
 
+
+def paths(frames, labels):
+    """How many paths say so many labels, no two neighbours alike."""
+    return math.comb(frames + labels, 2 * labels)
+
+
+said = sum(reading(path) == "ab" for path in itertools.product("-ab", repeat=3))
+assert paths(3, 2) == said
+print(f"{said} paths; with 100 frames and 5 labels, {paths(100, 5):.1e}")
+
 # %% [markdown]
-# With 100 frames there are more paths than atoms. The sum is done step by step, like the forward
+# With 100 frames nobody writes them out. The sum is done step by step, like the forward
 # pass of a recurrent net: the state is the log probability of having got so far in the labels, and
 # in minigrad it *is* a cell that `scan` compiles, with its gradient for free.
 #

@@ -131,7 +131,7 @@ def batch(draw, rows, length=30):
 
 UNITS = 32
 results = []
-for gain in (0.5, 0.8, 1.0, 1.2, 1.5, 2.5):
+for gain in (0.5, 0.8, 1.0, 1.5, 2.5, 4.0):
     generator = np.random.default_rng(0)
     net = nn.RNN(1, UNITS, generator=generator)
     nn.init.orthogonal_(net.weight_hh_l0, gain, generator=generator)
@@ -151,15 +151,19 @@ for gain in (0.5, 0.8, 1.0, 1.2, 1.5, 2.5):
     results.append((gain, exponent, float(np.mean(losses[-20:]))))
     print(f"gain {gain}: largest exponent {exponent:+.3f}, loss after 200 updates "
           f"{results[-1][2]:.3f} (guessing: {np.log(2):.3f})")  # fmt: skip
-best = min(results, key=lambda r: r[2])
-print(f"best: gain {best[0]}, with an exponent of {best[1]:+.3f}")
-assert abs(best[1]) < 0.35
-assert results[0][2] > 0.5  # far below zero nothing is learned
+learned = [exponent for _, exponent, loss in results if loss < 0.1]
+print(f"learned with exponents from {min(learned):+.3f} to {max(learned):+.3f}")
+print(f"over 30 steps: x{np.exp(30 * min(learned)):.1g} to x{np.exp(30 * max(learned)):.0f}")
+assert len(learned) == len(results) - 2  # all but the outermost two
+assert results[0][1] < min(learned)
+assert results[-1][1] > max(learned)
+assert min(results[0][2], results[-1][2]) > 0.4  # hardly better than guessing
 
 # %% [markdown]
-# Far below 0 nothing arrives and nothing is learned; near 0 the task is learned. Far above 0 the
-# loss is noisy at best. (`minigrad experiment trainability` does this with more nets and seeds,
-# and says whether the claim holds up.)
+# Far below 0 nothing arrives and nothing is learned. In between the task is learned, and "near 0"
+# turns out to be wide: a net that starts in chaos, with gradients that grow some hundred times over
+# the delay, learns all the same if they are clipped. Far above 0 none does. (`minigrad experiment
+# trainability` does this with more nets and seeds, and says whether the claim holds up.)
 #
 # ## Exercises
 #
