@@ -1,4 +1,4 @@
-"""Imports go down the layers only. The table is the architecture; see README, "The layers"."""
+"""Imports go down the layers only. The table is the architecture; see tools/docs/source/where.md."""
 
 from __future__ import annotations
 

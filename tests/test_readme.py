@@ -1,4 +1,4 @@
-"""The examples in the README run and say what the README says they do."""
+"""The examples of the README and of the tour run and say what these say they do."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+TOUR = README.parent / "tools" / "docs" / "source" / "tour.md"
 
 
-def examples() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def examples(page: Path = TOUR) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def run(code: str) -> None:
@@ -21,7 +22,7 @@ def run(code: str) -> None:
 def test_the_example_runs_and_shows_a_vanishing_gradient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = examples()[0]
+    code = examples(README)[0]
     assert len(code.splitlines()) <= 16
     monkeypatch.chdir(tmp_path)
     run(code)
@@ -32,7 +33,7 @@ def test_the_example_runs_and_shows_a_vanishing_gradient(
 
 
 def test_the_page_of_minigrad_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    run(examples()[1])
+    run(examples()[0])
     assert "matmul  x, w" in capsys.readouterr().out
 
 
@@ -40,7 +41,7 @@ def test_the_cell_of_your_own_runs_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run(examples()[2])
+    run(examples()[1])
     shown = capsys.readouterr().out
     assert "scan of leakycell: 100 steps of 16 rows" in shown
     assert "gradient of W (32 x 32): one product over 1600 rows" in shown
@@ -51,7 +52,7 @@ def test_the_jitted_step_is_replayed_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run(examples()[3])
+    run(examples()[2])
     shown = capsys.readouterr().out
     assert "recorded 2, replayed 3 times" in shown
     assert "BPTT of lstmcell" in shown
@@ -63,7 +64,7 @@ def test_the_laboratory_runs_and_writes_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run(examples()[4])
+    run(examples()[3])
     shown = capsys.readouterr().out
     assert "largest Lyapunov exponent -" in shown
     assert "try: mg.nn.init." in shown

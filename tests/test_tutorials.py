@@ -27,3 +27,10 @@ def test_a_page_runs(page, tmp_path, monkeypatch, capsys):
     text = page.read_text(encoding="utf-8")
     for part in ("## Exercises", "## Solutions", "## Sources"):
         assert part in text
+
+
+@pytest.mark.parametrize("readme", ["README.md", "tutorials/README.md"])
+def test_the_tables_of_contents_name_every_page(readme):
+    listed = (PAGES[0].parent.parent / readme).read_text(encoding="utf-8")
+    missing = [page.name for page in PAGES if f"{page.name})" not in listed]
+    assert missing == []

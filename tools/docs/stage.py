@@ -36,7 +36,7 @@ def stage(root: Path, target: Path) -> list[Path]:
             write_bytes(copy, path.read_bytes())
             continue
         text = path.read_text(encoding="utf-8")
-        text = FROM_README.sub(lambda match: for_page(section(readme, match[1])), text)
+        text = FROM_README.sub(lambda match: section(readme, match[1]), text)
         write(copy, text.replace(TUTORIALS, table_of_contents(pages)))
     for name, text in {
         "changelog.md": (root / "CHANGELOG.md").read_text(encoding="utf-8"),
@@ -105,11 +105,6 @@ def outside_code(text: str) -> str:
         text,
         flags=re.DOTALL | re.MULTILINE,
     )
-
-
-def for_page(text: str) -> str:
-    """A section without the last line of the README, which is no part of it."""
-    return re.sub(r"\s*MIT licence\. See \[CONTRIBUTING.*$", "", text)
 
 
 def command_line() -> str:
