@@ -47,10 +47,15 @@ class Plan(NamedTuple):
     keep: Callable[..., tuple[Array, ...]] = lambda arrays, y: ()  # what the node keeps of them
 
 
+def _made(text: str, **names: Any) -> Any:
+    """An expression's value. Its code is in a file of minigrad's: no line of a user's."""
+    return eval(compile(text, f"{__file__} <made>", "eval"), names)
+
+
 def keeper(saves: Sequence[int]) -> Callable[..., tuple[Array, ...]]:
     """(arrays, y) -> those at the places `saves`; -1 is y."""
     picks = "".join(f"{'y' if i < 0 else f'arrays[{i}]'}, " for i in saves)
-    made: Callable[..., tuple[Array, ...]] = eval(f"lambda arrays, y: ({picks})")
+    made: Callable[..., tuple[Array, ...]] = _made(f"lambda arrays, y: ({picks})")
     return made
 
 
@@ -73,9 +78,8 @@ def rule_call(
 ) -> Callable[[Any, Any, Any], Any]:
     """(g, saved, node) -> fn(g, ...), with each argument picked from its place."""
     picks = ["g", *(_PLACES[what].format(key=key) for what, key in facts)]
-    made: Callable[[Any, Any, Any], Any] = eval(
-        f"lambda g, saved, node: fn({', '.join(picks)})", {"fn": fn}
-    )
+    text = f"lambda g, saved, node: fn({', '.join(picks)})"
+    made: Callable[[Any, Any, Any], Any] = _made(text, fn=fn)
     return made
 
 
@@ -83,7 +87,8 @@ def kernel_call(source: expr.Source, saved_names: Sequence[str]) -> Callable[...
     """(g, saved, node) -> the rule `source` on arrays, by one kernel."""
     picks = ["g" if n == "g" else f"saved[{saved_names.index(n)}]" for n in source.inputs]
     text = f"lambda g, saved, node: loops[g.dtype]({', '.join(picks)})"
-    return eval(text, {"loops": Loops(source)})
+    made: Callable[..., Array] = _made(text, loops=Loops(source))
+    return made
 
 
 class Loops(dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -596,6 +597,24 @@ def test_explain_lists_the_calls_with_their_lines() -> None:
     assert "matmul: 3x2, 2x2 -> 3x2" in text
     assert "add + tanh + multiply: 3x2 -> 3x2" in text
     assert text.count("test_jit.py:") == 2
+
+
+def test_the_calls_of_the_walk_back_name_the_line_of_backward() -> None:
+    w = mg.tensor(np.ones((2, 2)), requires_grad=True)
+
+    @mg.jit
+    def step(x):
+        w.grad = None
+        loss = mg.sum(mg.tanh(x @ w))
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        step(np.ones((3, 2)))
+    first = step.function.__code__.co_firstlineno
+    lines = re.findall(r"^ +(\S+):(\d+) ", str(step), re.MULTILINE)
+    assert {name for name, _ in lines} == {"test_jit.py"}
+    assert {int(number) - first for _, number in lines} == {3, 4}
 
 
 def test_a_jitted_step_can_be_drawn_once_it_has_a_program() -> None:

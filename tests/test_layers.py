@@ -1,4 +1,4 @@
-"""Imports go down the layers only. The table is the architecture; see tools/docs/source/where.md."""
+"""Imports go down the layers only. The table is the architecture; the docs draw it (where.md)."""
 
 from __future__ import annotations
 
