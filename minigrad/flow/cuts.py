@@ -32,7 +32,7 @@ def _as_it_is(verdict: Verdict) -> Verdict:
     return verdict
 
 
-@dataclass
+@dataclass(repr=False)
 class Cut:
     """|dL/dS_t| along one time axis, by lag: how many steps the gradient has travelled.
 
@@ -54,9 +54,9 @@ class Cut:
     per_sample: Array
     shares: Array
     judged: Verdict
-    explained: Callable[[Verdict], Verdict] = field(default=_as_it_is, repr=False)
-    groups: list[dict[str, str]] = field(default_factory=list, repr=False)
-    walked: Callable[[], Ways] | None = field(default=None, repr=False)
+    explained: Callable[[Verdict], Verdict] = _as_it_is
+    groups: list[dict[str, str]] = field(default_factory=list)
+    walked: Callable[[], Ways] | None = None
 
     def __post_init__(self) -> None:
         self.groups = self.groups or [{path: path} for path in self.paths]
@@ -70,6 +70,14 @@ class Cut:
     def verdict(self) -> Verdict:
         """Whether the gradient arrives, how far it reaches, by which path, and why."""
         return self.explained(self.judged)
+
+    def __repr__(self) -> str:
+        return f"<Cut {self.name}: {self.judged}>"
+
+    def _repr_html_(self) -> str:  # for notebooks
+        from .notebook import of_cut
+
+        return of_cut(self)
 
     def to_dict(self) -> dict[str, object]:
         """All but per_sample, for JSON."""

@@ -68,7 +68,7 @@ class Lazy(Mapping[str, V]):
         return len(self._makers)
 
 
-@dataclass
+@dataclass(repr=False)
 class LayerFlow:
     """One layer and direction: what its states received from the loss, in order of computation.
 
@@ -96,14 +96,14 @@ class LayerFlow:
     thresholds: Thresholds = field(default_factory=Thresholds)
     values: Mapping[str, Array] = field(default_factory=dict)
     nonfinite: Mapping[str, Nonfinite] = field(default_factory=dict)
-    heard: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    replay: Replay | None = field(default=None, repr=False)
+    heard: Mapping[str, Array] = field(default_factory=dict)
+    replay: Replay | None = None
     scope: str = ""
     wants: bool = True
     arrived: bool = True
-    last_alone: Callable[[], Mapping[str, Array]] = field(default=dict, repr=False)
-    untold: Callable[[], str] = field(default=str, repr=False)
-    cut: Callable[[], Cut] | None = field(default=None, repr=False)
+    last_alone: Callable[[], Mapping[str, Array]] = dict
+    untold: Callable[[], str] = str
+    cut: Callable[[], Cut] | None = None
 
     @property
     def forward_only(self) -> bool:
@@ -296,6 +296,15 @@ class LayerFlow:
             return self.cut().verdict
         verdicts = self.verdicts
         return verdicts.get("h") or next(iter(verdicts.values()))
+
+    def __repr__(self) -> str:
+        states = ", ".join(self.norms)
+        return f"<LayerFlow {self.path or 'network'}: {states} at {self.steps.size} steps>"
+
+    def _repr_html_(self) -> str:  # for notebooks
+        from .notebook import of_layer
+
+        return of_layer(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All but per_sample and what would run the layer again, for JSON."""

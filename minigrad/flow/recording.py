@@ -339,6 +339,11 @@ class Recording(Mapping[str, LayerFlow]):
         named = [path or "network" for path in self._named()]
         return f"<Recording of {', '.join(named) or 'nothing yet'}{missing}>"
 
+    def _repr_html_(self) -> str:  # for notebooks
+        from .notebook import of_recording
+
+        return of_recording(self)
+
     def to_dict(self) -> dict[str, Any]:
         """path -> LayerFlow.to_dict(); "cuts" and "depth"; and "missing", a list of sentences."""
         found: dict[str, Any] = {path: layer.to_dict() for path, layer in self.layers.items()}

@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import FlowError
+from .cuts import Cut
 from .layerflow import FORWARD_ONLY, Activation, LayerFlow
 from .recording import Recording
 from .tables import BLOCKS, by_lag, log_range, number, reach, sparkline, table
 from .verdict import Verdict
 
+if TYPE_CHECKING:
+    from .explorer import Explorer
+
 Array = np.ndarray
+Row = tuple[list[str], Array]  # the cells under HEAD, and the profile by lag
 DETAILED = 24  # runs; of more, only the first call of each layer is written about at length
-_HEAD = ("cut, layer", "state", "nearest", "farthest", "ratio", "per step", "reach", "verdict")
+HEAD = ("cut, layer", "state", "nearest", "farthest", "ratio", "per step", "reach", "verdict")
+FROM_FAR = "from the farthest step to the loss"
 NOW = (
     "A verdict is about the gradient of this pass: before training it does not say whether the net "
     "will learn."
@@ -40,38 +46,42 @@ class Report:
 
     def __str__(self) -> str:
         """A row for each cut, then for each state by itself; reasons, gates and advice."""
-        rows = [row for named in self.recordings.items() for row in self._rows(*named)]
+        rows = [row for named in self.recordings.items() for row in self.rows(*named)]
         low, high = log_range([profile for _, profile in rows])
         lines = [
             [*cells, sparkline(profile[::-1], low, high, blocks=self.blocks)]
             for cells, profile in rows
         ]
-        body = table((*_HEAD, "from the farthest step to the loss"), lines, right=range(2, 7))
-        notes = [note for named in self.recordings.items() for note in self._notes(*named)]
+        body = table((*HEAD, FROM_FAR), lines, right=range(2, 7))
+        notes = [
+            line
+            for named in self.recordings.items()
+            for lines in (self.said, self.inside, self.missing)
+            for line in lines(*named)
+        ]
         return "\n".join([body, "", *notes])
 
     __repr__ = __str__
 
-    def _rows(self, name: str, recording: Recording) -> Iterator[tuple[list[str], Array]]:
-        """(cells, profile by lag)."""
+    def _repr_html_(self) -> str:  # for notebooks
+        from .notebook import of_report
+
+        return of_report(self)
+
+    def rows(self, name: str, recording: Recording) -> Iterator[Row]:
+        """Of each cut, then of each state by itself, where a cut does not say all of it."""
         said = set()
         for cut in recording.cuts:
-            profile = cut.summed if self.summed else cut.profile
-            states = " ".join(dict.fromkeys(state for _, state in cut.labels))
             if len(cut.labels) == 1:  # a cut through one state says all of it
                 said.add(cut.labels[0])
-            yield [_place(name, cut.name), states, *_numbers(profile, cut.verdict)], profile
+            yield cut_row(name, cut, self.summed)
         for path, layer in recording.items():
-            for state, verdict in layer.verdicts.items():
-                if (path, state) in said:
-                    continue
-                profile = by_lag(layer.norms[state]) if self.summed else layer.profile(state)
-                numbers = _numbers(profile, verdict)
-                if layer.forward_only:
-                    numbers = [*"-----", FORWARD_ONLY]
-                yield [f"  {_place(name, path)}", state, *numbers], profile
+            for state in layer.verdicts:
+                if (path, state) not in said:
+                    yield state_row(name, layer, state, self.summed)
 
-    def _notes(self, name: str, recording: Recording) -> Iterator[str]:
+    def said(self, name: str, recording: Recording) -> Iterator[str]:
+        """The verdicts through time and in depth, and what to try."""
         for cut in recording.cuts:
             verdict = cut.verdict
             yield f"{_place(name, cut.name)}: {verdict}"
@@ -83,9 +93,15 @@ class Report:
             yield f"{_place(name, 'depth')}: {depth.verdict}"
         if recording.cuts:
             yield NOW
-        for path, layer in recording.items():
+
+    def inside(self, name: str, recording: Recording) -> Iterator[str]:
+        """What gates and units did, of the first call of each layer where there are many calls."""
+        for layer in recording.values():
             if len(recording) <= DETAILED or layer.first:
-                yield from _inside(_place(name, path), layer)
+                yield from inside(name, layer)
+
+    def missing(self, name: str, recording: Recording) -> Iterator[str]:
+        """What ran and is not in the recording."""
         for text in recording.missing:
             yield f"missing: {' '.join(filter(None, (name, text)))}"
 
@@ -102,6 +118,19 @@ class Report:
         from .explorer import to_html
 
         return to_html(self.recordings, path, **{"summed": self.summed, **options})
+
+    def explore(self, **options: Any) -> Explorer:
+        """The same page as an object that shows itself in a notebook; options as in `to_html`.
+
+        >>> import minigrad as mg
+        >>> gru = mg.nn.GRU(2, 3, generator=np.random.default_rng(0))
+        >>> rec = mg.flow.probe(gru, np.ones((9, 1, 2), np.float32))
+        >>> mg.flow.report(rec).explore(text="to be or ")
+        <Explorer, ... kB: shows itself in a notebook; .save('flow.html') writes a page>
+        """
+        from .explorer import Explorer, page
+
+        return Explorer(page(self.recordings, **{"summed": self.summed, **options}))
 
 
 def report(
@@ -136,6 +165,22 @@ def report(
 Recording.printed = report
 
 
+def cut_row(name: str, cut: Cut, summed: bool = False) -> Row:
+    """name: of the recording, "" where there is one."""
+    profile = cut.summed if summed else cut.profile
+    states = " ".join(dict.fromkeys(state for _, state in cut.labels))
+    return [_place(name, cut.name), states, *_numbers(profile, cut.verdict)], profile
+
+
+def state_row(name: str, layer: LayerFlow, state: str, summed: bool = False) -> Row:
+    """Of one state of a layer by itself."""
+    profile = by_lag(layer.norms[state]) if summed else layer.profile(state)
+    numbers = _numbers(profile, layer.verdicts[state])
+    if layer.forward_only:
+        numbers = [*"-----", FORWARD_ONLY]
+    return [f"  {_place(name, layer.path)}", state, *numbers], profile
+
+
 def _place(name: str, path: str) -> str:
     return " ".join(filter(None, (name, path))) or "network"
 
@@ -149,8 +194,9 @@ def _numbers(profile: Array, verdict: Verdict) -> list[str]:
     return [*map(number, (*ends, ratio)), rate, reach(verdict), verdict.kind]
 
 
-def _inside(place: str, layer: LayerFlow) -> list[str]:
+def inside(name: str, layer: LayerFlow) -> list[str]:
     """What is to be said of a layer: gates with time constants, dead units, NaN and Inf."""
+    place = _place(name, layer.path)
     if layer.forward_only:
         return [f"{place}: {layer.verdict}"]
     verdicts, lines = layer.verdicts, []

@@ -33,18 +33,32 @@ def sparkline(
     >>> sparkline(10.0 ** np.arange(-8, 0), -8, -1)
     '▁▂▃▄▅▆▇█'
     """
+    return "".join(_bar(share, blocks) for share in shares(norms, low, high, width))
+
+
+def shares(norms: Array, low: float, high: float, width: int) -> list[float]:
+    """Where each of at most `width` parts of a profile stands between 10^low and 10^high, 0 to 1.
+
+    -1 for zero; nan for NaN and Inf.
+    """
     parts = np.array_split(np.asarray(norms, dtype=np.float64), min(width, len(norms)) or 1)
-    return "".join(_bar(part, low, high, blocks) for part in parts)
+    return [_share(part, low, high) for part in parts]
 
 
-def _bar(part: Array, low: float, high: float, blocks: str) -> str:
+def _share(part: Array, low: float, high: float) -> float:
     if not np.isfinite(part).all():
-        return "!"
+        return math.nan
     part = part[part > 0]
     if not part.size:
-        return " "
+        return -1.0
     share = (float(np.log10(part).mean()) - low) / max(high - low, 1e-9)
-    return blocks[min(max(int(share * len(blocks)), 0), len(blocks) - 1)]
+    return min(max(share, 0.0), 1.0)
+
+
+def _bar(share: float, blocks: str) -> str:
+    if math.isnan(share):
+        return "!"
+    return " " if share < 0 else blocks[min(int(share * len(blocks)), len(blocks) - 1)]
 
 
 def log_range(profiles: Sequence[Array]) -> tuple[float, float]:

@@ -138,6 +138,11 @@ class Verdict:
         reason = f"{self.reason}; {why}" if why else self.reason
         return replace(self, reason=reason, advice=advice or self.advice)
 
+    def _repr_html_(self) -> str:  # for notebooks
+        from .notebook import of_verdict
+
+        return of_verdict(self)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"half_life": self.half_life}
 

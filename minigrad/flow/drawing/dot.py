@@ -46,15 +46,18 @@ class Drawing:
     def svg(self) -> str:
         return engines.render(self.dot, "svg").decode()
 
-    def _repr_svg_(self) -> str | None:  # for notebooks
-        return self.svg() if engines.find_engine() else None
-
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        svg = self._repr_svg_()  # what a notebook shows where there is none is text/plain
-        return {"text/plain": self.dot} | ({"image/svg+xml": svg} if svg else {})
+        """For notebooks: the picture; where nothing can draw it, the text."""
+        if engines.find_engine() is None:
+            return {"text/plain": self.dot}
+        return {"text/plain": repr(self), "image/svg+xml": self.svg()}
 
     def __str__(self) -> str:
         return self.dot
+
+    def __repr__(self) -> str:
+        size = f"{len(self.dot) / 1000:.0f} kB of DOT"
+        return f"<Drawing, {size}: shows itself in a notebook; .save('flow.svg') writes it>"
 
 
 def new_graph(name: str, **attributes: Any) -> graphviz.Digraph:

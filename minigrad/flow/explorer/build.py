@@ -19,11 +19,13 @@ from typing import Any
 
 from ...files import write_whole
 from ...untrusted import open_regular, reading
+from ..drawing.colors import LINE
 from ..results import OutputError
 from . import data
 from .network import networks
 
 HERE = Path(__file__).parent
+FRAME = 760  # pixels, the height in a notebook: the player, the graph and what is below it
 MARK = "<!-- minigrad explorer -->"  # in the head of every page, so that a newer may replace it
 SCRIPTS = (  # in this order, as one script
     "decode", "colors", "dom", "model", "cuts", "graph", "columns", "paint", "nodes", "inspector",
@@ -68,13 +70,40 @@ def to_html(
     'gru.html'
     """
     path = Path(path)
-    check_destination(path, replace)
+    check_destination(path, replace)  # before what takes long
     options: dict[str, Any] = {"text": text, "notes": notes, "sample": sample, "summed": summed}
-    content = page(recordings, title=title, **options)
-    try:
-        return write_whole(path, content.encode("utf-8"))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write here ({error.strerror or error}).") from error
+    return Explorer(page(recordings, title=title, **options)).save(path, replace=replace)
+
+
+class Explorer:
+    """A page of the explorer, as text. In a notebook it shows itself; `save` writes it.
+
+    The frame it is shown in is closed: its script sees nothing of the notebook, and asks nothing of
+    a network. A notebook that is not trusted leaves the frame out.
+    """
+
+    def __init__(self, html: str):
+        self.html = html
+
+    def save(self, path: str | Path, *, replace: bool = False) -> Path:
+        """Writes it; path, replace and what is raised: as in `to_html`."""
+        path = Path(path)
+        check_destination(path, replace)
+        try:
+            return write_whole(path, self.html.encode("utf-8"))
+        except OSError as error:
+            raise OutputError(f"{path}: cannot write here ({error.strerror or error}).") from error
+
+    def __repr__(self) -> str:
+        size = f"{len(self.html) / 1000:.0f} kB"
+        return f"<Explorer, {size}: shows itself in a notebook; .save('flow.html') writes a page>"
+
+    def _repr_html_(self) -> str:  # for notebooks
+        held = self.html.replace("&", "&amp;").replace('"', "&quot;")
+        return (
+            f'<iframe sandbox="allow-scripts" title="minigrad explorer" style="width:100%;'
+            f'height:{FRAME}px;border:1px solid {LINE};border-radius:8px" srcdoc="{held}"></iframe>'
+        )
 
 
 def page(

@@ -9,8 +9,9 @@
     singular_values  of every step's Jacobian: how far they spread   Jacobians, or an array
     lyapunov         exponents by index                              a Lyapunov, or an array
 
-Each returns a matplotlib Figure that belongs to the caller (pyplot is not involved), or draws into
-`ax` where one is given. Importing this package does not import matplotlib.
+Each returns a matplotlib Figure that belongs to the caller (pyplot is not involved) and shows
+itself in a notebook, or draws into `ax` where one is given. Importing this package does not import
+matplotlib.
 """
 
 from .dynamics import lyapunov, singular_values

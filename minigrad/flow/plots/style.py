@@ -42,12 +42,18 @@ def matplotlib(what: str) -> Any:
     return matplotlib
 
 
+def figure(what: str, size: tuple[float, float]) -> Figure:
+    """An empty one, that shows itself in a notebook."""
+    matplotlib(what)
+    from .shown import Shown
+
+    return Shown(figsize=size, layout="constrained", facecolor=PAPER)
+
+
 def axes(what: str, ax: Axes | None, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
     """(figure, axes) to draw in: those given, or new ones."""
-    found = matplotlib(what)
     if ax is None:
-        figure = found.figure.Figure(figsize=size, layout="constrained", facecolor=PAPER)
-        ax = figure.add_subplot()
+        ax = figure(what, size).add_subplot()
     tidy(ax)
     return ax.figure, ax  # type: ignore[return-value]
 

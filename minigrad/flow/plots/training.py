@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..drawing.colors import INK, MUTED, PAPER
+from ..drawing.colors import INK, MUTED
 from ..histogram import LOW
 from ..history import History
 from . import style
@@ -85,11 +85,10 @@ def histograms(
         figure, ax = style.axes("histograms", ax)
         panels = [ax]
     else:
-        found = style.matplotlib("histograms")
         columns = min(2, len(with_gradient))
         lines = math.ceil(len(with_gradient) / columns)
         size = (4.4 + 3.2 * (columns - 1), 1.0 + 2.1 * lines)
-        figure = found.figure.Figure(figsize=size, layout="constrained", facecolor=PAPER)
+        figure = style.figure("histograms", size)
         grid = np.ravel(figure.subplots(lines, columns, squeeze=False))
         panels = list(grid[: len(with_gradient)])
         for empty in grid[len(with_gradient) :]:

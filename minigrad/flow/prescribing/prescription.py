@@ -77,7 +77,7 @@ class Tried:
         return median(found) if found else math.nan
 
 
-@dataclass
+@dataclass(repr=False)
 class Prescription:
     """What mg.flow.prescribe found; print it, or read it.
 
@@ -147,9 +147,19 @@ class Prescription:
     # -- in words
 
     def __str__(self) -> str:
-        return "\n".join([self._head(), "", self._table(), "", *self.said()])
+        head, *rows = self.rows()
+        table = tables.table(head, rows, right=range(1, len(head)))
+        return "\n".join([self.head(), "", table, "", *self.said()])
 
-    def _head(self) -> str:
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:  # for notebooks
+        from ..notebook import of_prescription
+
+        return of_prescription(self)
+
+    def head(self) -> str:
+        """The verdict on the run as it stood, and what was done with it."""
         where = "batches held out" if self.held_out else "the batch it is trained on"
         more = [cause for cause in self.causes if not self.what.startswith(cause)]
         causes = f" ({', '.join(more)})" if more else ""
@@ -160,12 +170,13 @@ class Prescription:
             f"{self.seconds:.1f} s of {self.budget:g} s. Medians over seeds:"
         )
 
-    def _table(self) -> str:
-        rows = [self._row("as it is", self.without, "", "")]
+    def rows(self) -> list[list[str]]:
+        """The head of the table, and a row for the forks without a remedy and for each with one."""
+        rows = [["remedy", "reach", "at once", "after", "loss", "after", "lower", "p"]]
+        rows.append(self._row("as it is", self.without, "", ""))
         for t in self.tried:
             rows.append(self._row(t.name, t.outcomes, f"{t.lower} of {t.pairs}", f"{t.p:.2g}"))
-        head = ("remedy", "reach", "at once", "after", "loss", "after", "lower", "p")
-        return tables.table(head, rows, right=range(1, len(head)))
+        return rows
 
     def _row(self, name: str, outcomes: Sequence[Outcome], lower: str, p: str) -> list[str]:
         def mid(field: str) -> float:
