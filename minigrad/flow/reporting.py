@@ -126,7 +126,7 @@ class Report:
         >>> gru = mg.nn.GRU(2, 3, generator=np.random.default_rng(0))
         >>> rec = mg.flow.probe(gru, np.ones((9, 1, 2), np.float32))
         >>> mg.flow.report(rec).explore(text="to be or ")
-        <Explorer, ... kB: shows itself in a notebook; .save('flow.html') writes a page>
+        <Explorer, ... kB; a notebook shows it, .save('flow.html') writes it>
         """
         from .explorer import Explorer, page
 

@@ -475,6 +475,8 @@ def test_steps_and_depth_are_refused_where_a_drawing_has_neither(what: Any, opti
 
 def test_a_notebook_without_an_engine_shows_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing = draw(nn.RNNCell(2, 2))
-    assert drawing._repr_mimebundle_()["image/svg+xml"].count("<svg") == 1
+    shown = drawing._repr_mimebundle_()
+    assert shown["image/svg+xml"].count("<svg") == 1
+    assert shown["text/plain"].startswith("<Drawing, ")
     monkeypatch.setattr("minigrad.flow.engines.find_engine", lambda: None)
     assert drawing._repr_mimebundle_() == {"text/plain": drawing.dot}

@@ -57,7 +57,7 @@ class Drawing:
 
     def __repr__(self) -> str:
         size = f"{len(self.dot) / 1000:.0f} kB of DOT"
-        return f"<Drawing, {size}: shows itself in a notebook; .save('flow.svg') writes it>"
+        return f"<Drawing, {size}; a notebook shows it, .save('flow.svg') writes it>"
 
 
 def new_graph(name: str, **attributes: Any) -> graphviz.Digraph:

@@ -79,7 +79,7 @@ class Explorer:
     """A page of the explorer, as text. In a notebook it shows itself; `save` writes it.
 
     The frame it is shown in is closed: its script sees nothing of the notebook, and asks nothing of
-    a network. A notebook that is not trusted leaves the frame out.
+    a network. A notebook that is not trusted shows the words in the frame's place.
     """
 
     def __init__(self, html: str):
@@ -96,13 +96,14 @@ class Explorer:
 
     def __repr__(self) -> str:
         size = f"{len(self.html) / 1000:.0f} kB"
-        return f"<Explorer, {size}: shows itself in a notebook; .save('flow.html') writes a page>"
+        return f"<Explorer, {size}; a notebook shows it, .save('flow.html') writes it>"
 
     def _repr_html_(self) -> str:  # for notebooks
         held = self.html.replace("&", "&amp;").replace('"', "&quot;")
         return (
             f'<iframe sandbox="allow-scripts" title="minigrad explorer" style="width:100%;'
-            f'height:{FRAME}px;border:1px solid {LINE};border-radius:8px" srcdoc="{held}"></iframe>'
+            f'height:{FRAME}px;border:1px solid {LINE};border-radius:8px" srcdoc="{held}">'
+            f"The explorer is shown here once this notebook is trusted, or run again.</iframe>"
         )
 
 
