@@ -1,7 +1,7 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
 from ..errors import FlowError
-from . import plots, terminal
+from . import notebook, plots, terminal
 from .cuts import Cut, Depth
 from .diagnosing import Cause, causes
 from .drawing import Drawing, DrawingError, draw
@@ -57,6 +57,7 @@ __all__ = [
     "judge",
     "kaplan_yorke",
     "lyapunov",
+    "notebook",
     "plots",
     "prescribe",
     "probe",

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -74,10 +74,7 @@ class Cut:
     def __repr__(self) -> str:
         return f"<Cut {self.name}: {self.judged}>"
 
-    def _repr_html_(self) -> str:  # for notebooks
-        from .notebook import of_cut
-
-        return of_cut(self)
+    _repr_html_: ClassVar[Callable[[Any], str]]  # notebook.py, which reads it, says how
 
     def to_dict(self) -> dict[str, object]:
         """All but per_sample, for JSON."""

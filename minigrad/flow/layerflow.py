@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -301,10 +301,7 @@ class LayerFlow:
         states = ", ".join(self.norms)
         return f"<LayerFlow {self.path or 'network'}: {states} at {self.steps.size} steps>"
 
-    def _repr_html_(self) -> str:  # for notebooks
-        from .notebook import of_layer
-
-        return of_layer(self)
+    _repr_html_: ClassVar[Callable[[Any], str]]  # notebook.py, which reads it, says how
 
     def to_dict(self) -> dict[str, Any]:
         """All but per_sample and what would run the layer again, for JSON."""

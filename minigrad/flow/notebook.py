@@ -10,23 +10,19 @@ import base64
 import math
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import FlowError
 from ..escapes import printable
+from .cuts import Cut
 from .drawing.colors import BROKEN, STOPS
-from .reporting import FROM_FAR, HEAD, cut_row, inside, state_row
+from .layerflow import LayerFlow
+from .prescribing.prescription import Prescription
+from .recording import Recording
+from .reporting import FROM_FAR, HEAD, Report, cut_row, inside, report, state_row
 from .tables import log_range, shares, sparkline
-
-if TYPE_CHECKING:
-    from .cuts import Cut
-    from .layerflow import LayerFlow
-    from .prescribing.prescription import Prescription
-    from .recording import Recording
-    from .reporting import Report
-    from .verdict import Verdict
+from .verdict import Verdict
 
 Array = np.ndarray
 MOST = 40  # rows of a table; `print` shows all of them
@@ -48,18 +44,18 @@ class Markup(str):
 def of_recording(recording: Recording) -> Markup:
     """Its report, or why there is none yet."""
     try:
-        return of_report(type(recording).printed(recording))
+        return of_report(report(recording))
     except FlowError as error:
         return text(repr(recording), str(error))
 
 
-def of_report(report: Report) -> Markup:
+def of_report(found: Report) -> Markup:
     """The table, what is said of it, and gates and units to unfold."""
-    named = report.recordings.items()
-    rows = [row for one in named for row in report.rows(*one)]
+    named = found.recordings.items()
+    rows = [row for one in named for row in found.rows(*one)]
     more = f"and {len(rows) - MOST} more rows, which print() shows" if len(rows) > MOST else ""
-    said = [line for one in named for line in (*report.said(*one), *report.missing(*one))]
-    within = [line for one in named for line in report.inside(*one)]
+    said = [line for one in named for line in (*found.said(*one), *found.missing(*one))]
+    within = [line for one in named for line in found.inside(*one)]
     return joined(profiles(HEAD, rows[:MOST]), text(more, *said), folded("gates, units", within))
 
 
@@ -166,3 +162,11 @@ def joined(*parts: Markup) -> Markup:
 
 def _shown(words: str) -> str:
     return words if isinstance(words, Markup) else escape(printable(words, lines=True))
+
+
+Recording._repr_html_ = of_recording
+Report._repr_html_ = of_report
+LayerFlow._repr_html_ = of_layer
+Cut._repr_html_ = of_cut
+Verdict._repr_html_ = of_verdict
+Prescription._repr_html_ = of_prescription

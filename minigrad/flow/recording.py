@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -339,10 +339,7 @@ class Recording(Mapping[str, LayerFlow]):
         named = [path or "network" for path in self._named()]
         return f"<Recording of {', '.join(named) or 'nothing yet'}{missing}>"
 
-    def _repr_html_(self) -> str:  # for notebooks
-        from .notebook import of_recording
-
-        return of_recording(self)
+    _repr_html_: ClassVar[Callable[[Any], str]]  # notebook.py, which reads it, says how
 
     def to_dict(self) -> dict[str, Any]:
         """path -> LayerFlow.to_dict(); "cuts" and "depth"; and "missing", a list of sentences."""

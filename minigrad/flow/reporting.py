@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -63,10 +63,7 @@ class Report:
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:  # for notebooks
-        from .notebook import of_report
-
-        return of_report(self)
+    _repr_html_: ClassVar[Callable[[Any], str]]  # notebook.py, which reads it, says how
 
     def rows(self, name: str, recording: Recording) -> Iterator[Row]:
         """Of each cut, then of each state by itself, where a cut does not say all of it."""

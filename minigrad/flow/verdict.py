@@ -23,8 +23,9 @@ failures.)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -138,10 +139,7 @@ class Verdict:
         reason = f"{self.reason}; {why}" if why else self.reason
         return replace(self, reason=reason, advice=advice or self.advice)
 
-    def _repr_html_(self) -> str:  # for notebooks
-        from .notebook import of_verdict
-
-        return of_verdict(self)
+    _repr_html_: ClassVar[Callable[[Any], str]]  # notebook.py, which reads it, says how
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"half_life": self.half_life}

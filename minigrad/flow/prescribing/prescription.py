@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import tables
 from .signs import LEVEL, holm, pairs_needed, tail
@@ -153,10 +153,7 @@ class Prescription:
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:  # for notebooks
-        from ..notebook import of_prescription
-
-        return of_prescription(self)
+    _repr_html_: ClassVar[Callable[[Any], str]]  # notebook.py, which reads it, says how
 
     def head(self) -> str:
         """The verdict on the run as it stood, and what was done with it."""
