@@ -179,6 +179,12 @@ def test_a_figure_shows_itself_at_the_size_it_was_made_for(rec: Any) -> None:
     assert len(picture) < 100_000
 
 
+def test_every_figure_is_one_that_shows_itself() -> None:
+    folder = Path(mg.flow.plots.__file__).parent
+    makers = [path.name for path in folder.glob("*.py") if "Figure(" in path.read_text("utf-8")]
+    assert makers == [], "let style.figure() make it"
+
+
 @not_compiled
 def test_the_explorer_in_a_frame_is_the_page_that_is_saved(rec: Any, tmp_path: Path) -> None:
     shown = mg.flow.report({"LSTM & co": rec}).explore(text='a "quoted" te')
