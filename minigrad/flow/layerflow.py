@@ -15,7 +15,7 @@ from . import weights
 from .advising import advice, reason
 from .cuts import Cut, aligned, cannot_tell
 from .replaying import Replay
-from .verdict import Thresholds, Verdict, judge
+from .verdict import Thresholds, Verdict, judge, plural
 
 if TYPE_CHECKING:
     from .jacobian import Jacobians
@@ -299,7 +299,7 @@ class LayerFlow:
 
     def __repr__(self) -> str:
         states = ", ".join(self.norms)
-        return f"<LayerFlow {self.path or 'network'}: {states} at {self.steps.size} steps>"
+        return f"<LayerFlow {self.path or 'network'}: {states} at {plural(self.steps.size)}>"
 
     _repr_html_: ClassVar[Callable[[Any], str]]  # notebook.py, which reads it, says how
 

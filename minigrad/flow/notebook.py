@@ -25,13 +25,14 @@ from .tables import log_range, shares, sparkline
 from .verdict import Verdict
 
 Array = np.ndarray
-MOST = 40  # rows of a table; `print` shows all of them
+MOST = 40  # rows of a table, and lines; `print` shows all of them
 BARS, HIGH = 40, 20  # of a profile's picture: bars at most, and pixels
 _GOOD, _FADE, _BAD = ("#1f6b46", "#e0f2e7"), ("#6b4a10", "#f9edd2"), ("#a3341f", "#fbe6e0")
 CHIPS = {  # kind of verdict -> colours of text and paper, as in the explorer
     "healthy": _GOOD, "vanishing": _FADE, "mixed": _FADE, "cut": _FADE,
     "exploding": _BAD, "broken": _BAD,
 }  # fmt: skip
+LEFT = "left;white-space:pre"  # a layer stands further in than its cut
 _OTHER = ("#1f2430", "#eceef2")
 
 
@@ -53,10 +54,18 @@ def of_report(found: Report) -> Markup:
     """The table, what is said of it, and gates and units to unfold."""
     named = found.recordings.items()
     rows = [row for one in named for row in found.rows(*one)]
-    more = f"and {len(rows) - MOST} more rows, which print() shows" if len(rows) > MOST else ""
-    said = [line for one in named for line in (*found.said(*one), *found.missing(*one))]
-    within = [line for one in named for line in found.inside(*one)]
-    return joined(profiles(HEAD, rows[:MOST]), text(more, *said), folded("gates, units", within))
+    said, missing, within = (
+        [line for one in named for line in lines(*one)]
+        for lines in (found.said, found.missing, found.inside)
+    )
+    left = sum(len(lines[MOST:]) for lines in (rows, said, missing, within))
+    more = f"and {left} more rows and lines, which print() shows" if left else ""
+    return joined(
+        profiles(HEAD, rows[:MOST]),
+        text(*said[:MOST], *missing[:MOST]),
+        folded("gates, units", within[:MOST]),
+        text(more),
+    )
 
 
 def of_layer(layer: LayerFlow) -> Markup:
@@ -105,11 +114,9 @@ def table(
     """
 
     def line(tag: str, cells: Sequence[str]) -> str:
-        sides = ("right" if i in right else "left" for i in range(len(head)))
-        style = "text-align:{};white-space:pre"  # a layer stands further in than its cut
         made = (
-            f'<{tag} style="{style.format(side)}">{_shown(cell)}</{tag}>'
-            for side, cell in zip(sides, cells, strict=True)
+            f'<{tag} style="text-align:{"right" if i in right else LEFT}">{_shown(cell)}</{tag}>'
+            for i, cell in enumerate(cells)
         )
         return f"<tr>{''.join(made)}</tr>"
 
