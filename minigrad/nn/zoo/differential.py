@@ -32,9 +32,10 @@ class CoRNNCell(Cell):
     `implicit` and z = z_{n-1} where it is not: the theory is about the first, the authors' program
     does the second. Where it is implicit, gamma = epsilon = 1 and dt <= 1,
         |y_n|^2 + |z_n|^2 <= H n dt                             Proposition 3.1, from a state of 0
-    whatever the weights are. How far a gradient can grow depends on n dt and on the size of the
-    weights, not on n: see section 3. gamma, epsilon and dt are to be tuned; the authors' are 0.2 to
-    66, 4.7 to 15, and 0.04 to 0.1.
+    whatever the weights are. One step makes a gradient larger by at most 1 + dt (1 + |W| + |V| +
+    gamma) (norms of rows, dt <= 1), so that growth depends on the time n dt, not on n; from that
+    the paper bounds dE/dtheta (section 3), where dt is small beside the weights. gamma, epsilon and
+    dt are to be tuned: the authors' are 0.2 to 66, 4.7 to 15 and 0.04 to 0.1.
     T. K. Rusch, S. Mishra, "Coupled oscillatory recurrent neural network (coRNN)", ICLR 2021.
     The output is y_n. State: (y (B, H), z (B, H)). Parameters: weight_ih (H, I); weight_hh (H, H),
     W; weight_zh (H, H), V; bias_ih (H,); all uniform in +-1/sqrt(I + 2H).
@@ -156,10 +157,10 @@ class AntisymmetricRNNCell(Cell):
         z_t = sigmoid(A h_{t-1} + W_iz x_t + b_z)
 
     With gamma = 0 the Jacobian of the field, diag(tanh') A, has imaginary eigenvalues alone, as A
-    is antisymmetric: along the flow a gradient keeps its size. A step of Euler's method is off the
-    flow, 1 + epsilon i w is larger than 1; gamma > 0, the diffusion, puts all real parts between
-    -gamma and 0. Of the gated one the paper says that its Jacobian is of that form nearly; its
-    eigenvalues are not imaginary.
+    is antisymmetric: distances along the flow neither shrink nor grow steadily. Euler's step turns
+    an eigenvalue i w into 1 + epsilon i w, which is larger than 1; gamma > 0, the diffusion, puts
+    all real parts between -gamma and 0 to make up for it. Gated, the Jacobian is diag(d) A still,
+    but d may have either sign, and eigenvalues then need not be imaginary.
     B. Chang, M. Chen, E. Haber, E. H. Chi, "AntisymmetricRNN: a dynamical system view on recurrent
     neural networks", ICLR 2019, section 3.
     y_t = h_t. State: h (B, H). Parameters: weight_hh (H, H), W, normal with standard deviation
