@@ -157,15 +157,15 @@ def _cells(module: Module, name: str, gate: str = "", signs: tuple[int, ...] = (
     signs: what `cell.keeps` may say of that gate; where empty, no gate is asked for. gate: its
         name, any if left out.
     """
+
+    def keeps(m: Any) -> bool:
+        found = getattr(m, "keeps", {})
+        return any(found[g] in signs for g in found if gate in ("", g))
+
     found = [
         m
         for m in module.modules()
-        if hasattr(m, "gates")
-        and getattr(m, name, None) is not None
-        and (
-            not signs
-            or any(m.keeps[g] in signs for g in getattr(m, "keeps", ()) if gate in ("", g))
-        )
+        if hasattr(m, "gates") and getattr(m, name, None) is not None and (not signs or keeps(m))
     ]
     if not found:
         asked = f" and a gate {gate or 'that keeps the state'}" if signs else ""

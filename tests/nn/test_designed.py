@@ -45,6 +45,38 @@ def states(cell: Any, xs: Array) -> tuple[Array, Array]:
     return np.stack(ys), np.stack(zs)
 
 
+# ------------------------------------------------------------------------------------------ IndRNN
+
+
+def test_an_indrnn_of_open_units_takes_its_gradient_back_with_powers_of_u() -> None:
+    cell = nn.IndRNNCell(1, 3, steps=20, **F64)
+    nn.init.constant_(cell.weight_ih, 0.0)
+    h = mg.tensor(np.ones((1, 3)), requires_grad=True)
+    final, _ = modes.run(cell, h, mg.tensor(np.zeros((20, 1, 1))))
+    final.sum().backward()
+    np.testing.assert_allclose(h.grad.numpy()[0], cell.u.numpy() ** 20, rtol=1e-12)
+
+
+@pytest.mark.parametrize("nonlinearity", ["relu", "tanh"])
+@pytest.mark.parametrize("steps", [1, 7, 100])
+def test_a_gradient_through_a_constrained_indrnn_grows_to_gamma_at_most(
+    nonlinearity: str, steps: int, rng: np.random.Generator
+) -> None:
+    cell = nn.IndRNNCell(
+        2, 5, nonlinearity=nonlinearity, steps=steps, gamma=3.0, generator=rng, **F64
+    )
+    assert (cell.u.numpy() >= 0).all()
+    assert (cell.u.numpy() <= 3 ** (1 / steps)).all()
+    cell.u.data, cell.weight_ih.data = np.linspace(3.1, 5, 5), np.ones((5, 2))
+    xs = rng.uniform(0.1, 1, (steps, 3, 2))  # so that every relu is open
+    unbound = np.abs(products(mg.flow.jacobians(cell, xs=xs).steps)[-1]).max()
+    cell.constrain()
+    J = products(mg.flow.jacobians(cell, xs=xs).steps)[-1]
+    assert np.abs(J).max() <= 3 * (1 + 1e-12)
+    assert (J * np.eye(5) == J).all()  # no unit sees another
+    assert nonlinearity == "tanh" or unbound > 3
+
+
 # ------------------------------------------------------------------------------------------- coRNN
 
 
@@ -55,7 +87,7 @@ def test_the_energy_of_a_cornn_grows_with_time_at_most(
 ) -> None:
     """|y_n|^2 + |z_n|^2 <= H n dt for gamma = epsilon = 1 (Proposition 3.1)."""
     H = 5
-    cell = nn.CoRNNCell(3, H, dt=dt, **F64)
+    cell = nn.CoRNNCell(3, H, dt=dt, generator=rng, **F64)
     for p in cell.parameters():
         p.data = scale * rng.normal(size=p.shape)
     ys, zs = states(cell, 10 * rng.normal(size=(60, 7, 3)))
@@ -77,7 +109,9 @@ def test_the_energy_of_a_cornn_is_not_bounded_so_without_damping() -> None:
 def test_a_step_of_a_cornn_lets_gradients_grow_by_its_size_at_most(
     dt: float, gamma: float, epsilon: float, implicit: bool, rng: np.random.Generator
 ) -> None:
-    cell = nn.CoRNNCell(2, 4, dt=dt, gamma=gamma, epsilon=epsilon, implicit=implicit, **F64)
+    cell = nn.CoRNNCell(
+        2, 4, dt=dt, gamma=gamma, epsilon=epsilon, implicit=implicit, generator=rng, **F64
+    )
     scrambled(cell, rng)
     J = mg.flow.jacobians(cell, xs=rng.normal(size=(20, 3, 2))).steps
     growth = 1 + norm(cell.weight_hh.numpy()) + norm(cell.weight_zh.numpy()) + gamma
@@ -96,7 +130,7 @@ def test_gradients_of_a_cornn_stay_below_the_papers_bound(
     dt (1 + |W|) and dt |V| are at most dt^r (1 + dt).
     """
     m, N = 6, round(1 / dt)
-    cell = nn.CoRNNCell(3, m, dt=dt, **F64)
+    cell = nn.CoRNNCell(3, m, dt=dt, generator=rng, **F64)
     most = dt**r * (1 + dt) / dt
     for p, size in ((cell.weight_hh, most - 1), (cell.weight_zh, most)):
         p.data = rng.uniform(0.5, 1, (m, m)) * (1 if r == 1 else rng.choice([-1, 1], (m, m)))
@@ -116,7 +150,7 @@ def test_gradients_of_a_cornn_stay_below_the_papers_bound(
 def test_the_states_of_an_lem_are_averages_that_begin_at_0(
     dt: float, rng: np.random.Generator
 ) -> None:
-    cell = nn.LEMCell(3, 5, dt=dt, **F64)
+    cell = nn.LEMCell(3, 5, dt=dt, generator=rng, **F64)
     for p in cell.parameters():
         p.data = 30 * rng.normal(size=p.shape)
     for found in states(cell, rng.normal(size=(50, 7, 3))):
@@ -135,7 +169,7 @@ def test_the_states_of_an_lem_leave_their_bound_where_its_time_step_is_above_1()
 def test_a_step_of_an_lem_lets_gradients_grow_by_its_size_at_most(
     dt: float, scale: float, rng: np.random.Generator
 ) -> None:
-    cell = nn.LEMCell(2, 4, dt=dt, **F64)
+    cell = nn.LEMCell(2, 4, dt=dt, generator=rng, **F64)
     for p in cell.parameters():
         p.data = scale * rng.normal(size=p.shape)
     J = mg.flow.jacobians(cell, xs=rng.normal(size=(20, 3, 2))).steps
@@ -159,7 +193,9 @@ def field(cell: Any, rng: np.random.Generator) -> Array:
 def test_the_eigenvalues_of_an_antisymmetric_rnn_lie_left_of_0_by_its_diffusion_at_most(
     H: int, gamma: float, rng: np.random.Generator
 ) -> None:
-    cell = nn.AntisymmetricRNNCell(2, H, epsilon=0.1, gamma=gamma, sigma_w=3.0, **F64)
+    cell = nn.AntisymmetricRNNCell(
+        2, H, epsilon=0.1, gamma=gamma, sigma_w=3.0, generator=rng, **F64
+    )
     real = field(cell, rng).real
     assert (real <= 1e-12).all()
     assert (real >= -gamma - 1e-12).all()
@@ -172,46 +208,18 @@ def test_eulers_step_leaves_the_flow_and_diffusion_makes_up_for_it(
     """|1 + epsilon lambda| <= 1 is what the step needs."""
     largest = {}
     for gamma in (0.0, 1.0):
-        cell = nn.AntisymmetricRNNCell(2, 5, epsilon=0.1, gamma=gamma, **F64)
+        cell = nn.AntisymmetricRNNCell(2, 5, epsilon=0.1, gamma=gamma, generator=rng, **F64)
         largest[gamma] = np.abs(1 + 0.1 * field(cell, rng)).max()
     assert largest[1.0] <= 1 < largest[0.0]
 
 
 def test_a_gate_takes_the_eigenvalues_off_the_imaginary_axis(rng: np.random.Generator) -> None:
-    cell = nn.AntisymmetricRNNCell(2, 5, gated=True, epsilon=0.1, gamma=0.0, sigma_w=3.0, **F64)
+    cell = nn.AntisymmetricRNNCell(
+        2, 5, gated=True, epsilon=0.1, gamma=0.0, sigma_w=3.0, generator=rng, **F64
+    )
     found = field(cell, rng)
     assert np.abs(found.real).max() > 0.01
     assert np.abs(found.imag).max() > 0.01
-
-
-# ------------------------------------------------------------------------------------------ IndRNN
-
-
-@pytest.mark.parametrize("nonlinearity", ["relu", "tanh"])
-@pytest.mark.parametrize("steps", [1, 7, 100])
-def test_a_gradient_through_a_constrained_indrnn_grows_to_gamma_at_most(
-    nonlinearity: str, steps: int, rng: np.random.Generator
-) -> None:
-    cell = nn.IndRNNCell(2, 5, nonlinearity=nonlinearity, steps=steps, gamma=3.0, **F64)
-    assert (cell.u.numpy() >= 0).all()
-    assert (cell.u.numpy() <= 3 ** (1 / steps)).all()
-    cell.u.data = rng.normal(size=5) * 4 + 3.0
-    xs = np.abs(rng.normal(size=(steps, 3, 2)))
-    unbound = np.abs(products(mg.flow.jacobians(cell, xs=xs).steps)[-1]).max()
-    cell.constrain()
-    J = products(mg.flow.jacobians(cell, xs=xs).steps)[-1]
-    assert np.abs(J).max() <= 3 * (1 + 1e-12)
-    assert (J * np.eye(5) == J).all()  # no unit sees another
-    assert nonlinearity == "tanh" or unbound > 3
-
-
-def test_an_indrnn_of_open_units_takes_its_gradient_back_with_powers_of_u() -> None:
-    cell = nn.IndRNNCell(1, 3, steps=20, **F64)
-    nn.init.constant_(cell.weight_ih, 0.0)
-    h = mg.tensor(np.ones((1, 3)), requires_grad=True)
-    final, _ = modes.run(cell, h, mg.tensor(np.zeros((20, 1, 1))))
-    final.sum().backward()
-    np.testing.assert_allclose(h.grad.numpy()[0], cell.u.numpy() ** 20, rtol=1e-12)
 
 
 # ------------------------------------------------------------------------------------------- sLSTM
@@ -235,7 +243,7 @@ def without_stabiliser(cell: Any, xs: Any) -> Any:
 def test_the_stabiliser_of_an_slstm_changes_neither_outputs_nor_gradients(
     forget: str, rng: np.random.Generator
 ) -> None:
-    cell = scrambled(nn.SLSTMCell(2, 4, forget=forget, **F64), rng)
+    cell = scrambled(nn.SLSTMCell(2, 4, forget=forget, generator=rng, **F64), rng)
     xs = mg.tensor(rng.normal(size=(15, 3, 2)), requires_grad=True)
     w, learnt, found = rng.normal(size=(15, 3, 4)), [*cell.parameters(), xs], []
     for ys in (modes.run(cell, cell.init_state(3), xs)[1], without_stabiliser(cell, xs)):
@@ -249,7 +257,7 @@ def test_the_stabiliser_of_an_slstm_changes_neither_outputs_nor_gradients(
 def test_an_slstm_is_an_average_where_its_gates_would_overflow(
     forget: str, dtype: Any, rng: np.random.Generator
 ) -> None:
-    cell = nn.SLSTMCell(2, 4, forget=forget, dtype=dtype)
+    cell = nn.SLSTMCell(2, 4, forget=forget, generator=rng, dtype=dtype)
     for p in cell.parameters():
         p.data = (1000 * rng.normal(size=p.shape)).astype(dtype)
     xs = mg.tensor(rng.normal(size=(30, 3, 2)), dtype=dtype, requires_grad=True)
@@ -268,7 +276,7 @@ def test_an_slstm_is_an_average_where_its_gates_would_overflow(
 
 
 def test_a_cfc_is_an_average_of_what_it_was_and_what_it_becomes(rng: np.random.Generator) -> None:
-    cell = nn.CfCCell(3, 5, timed=True, **F64)
+    cell = nn.CfCCell(3, 5, timed=True, generator=rng, **F64)
     for p in cell.parameters():
         p.data = 3 * rng.normal(size=p.shape)
     x, h = rng.normal(size=(4, 3)), mg.tensor(rng.normal(size=(4, 5)))
@@ -286,7 +294,10 @@ def test_a_cfc_is_an_average_of_what_it_was_and_what_it_becomes(rng: np.random.G
 
 
 def test_a_cfc_whose_steps_take_1_needs_no_clock(rng: np.random.Generator) -> None:
-    timed, cell = nn.CfCCell(3, 4, timed=True, **F64), nn.CfCCell(2, 4, **F64)
+    timed, cell = (
+        nn.CfCCell(3, 4, timed=True, generator=rng, **F64),
+        nn.CfCCell(2, 4, generator=rng, **F64),
+    )
     cell.load_state_dict(timed.state_dict())
     xs = rng.normal(size=(6, 2, 2))
     clocked = np.concatenate([xs, np.ones((6, 2, 1))], axis=-1)
