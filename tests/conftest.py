@@ -97,6 +97,7 @@ FILES = {
     "test_ctc.py": 2,
     "test_cut.py": 4,
     "test_cuts.py": 8,
+    "test_designed.py": 64,
     "test_every_layer.py": 32,
     "test_fused.py": 3,
     "test_jit_ops.py": 6,

@@ -132,6 +132,59 @@ def lru(w: Weights, state: Any, x: Array) -> Any:
     return (h.real, h.imag), ((C_re - 1j * C_im) @ h).real + w["weight_io"] @ x
 
 
+def indrnn(w: Weights, h: Array, x: Array, f: Callable[[Array], Array] = relu) -> Any:
+    h = f(w["weight_ih"] @ x + w["u"] * h + biases(w))
+    return h, h
+
+
+def cornn(w: Weights, state: Any, x: Array, implicit: bool = True) -> Any:
+    y, z = state
+    dt, gamma, epsilon = 0.3, 0.7, 1.3
+    a = np.tanh(w["weight_hh"] @ y + w["weight_zh"] @ z + w["weight_ih"] @ x + w["bias_ih"])
+    if implicit:
+        z = (z + dt * a - dt * gamma * y) / (1 + dt * epsilon)
+    else:
+        z = z + dt * a - dt * gamma * y - dt * epsilon * z
+    y = y + dt * z
+    return (y, z), y
+
+
+def lem(w: Weights, state: Any, x: Array) -> Any:
+    y, z = state
+    V_1, V_2, V_z, V_y = np.split(w["weight_ih"], 4)
+    W_1, W_2, W_z, W_y = np.split(w["weight_hh"], 4)
+    b_1, b_2, b_z, b_y = np.split(w["bias_ih"], 4)
+    short = 0.8 * sigmoid(W_1 @ y + V_1 @ x + b_1)
+    long = 0.8 * sigmoid(W_2 @ y + V_2 @ x + b_2)
+    z = (1 - short) * z + short * np.tanh(W_z @ y + V_z @ x + b_z)
+    y = (1 - long) * y + long * np.tanh(W_y @ z + V_y @ x + b_y)
+    return (y, z), y
+
+
+def antisymmetric(w: Weights, h: Array, x: Array) -> Any:
+    A = w["weight_hh"] - w["weight_hh"].T - 0.2 * np.eye(len(h))
+    gate = sigmoid(A @ h + w["weight_iz"] @ x + w["bias_iz"]) if "weight_iz" in w else 1.0
+    h = h + 0.4 * gate * np.tanh(A @ h + w["weight_ih"] @ x + w["bias_ih"])
+    return h, h
+
+
+def cfc(w: Weights, h: Array, x: Array, t: float = 1.0) -> Any:
+    b = 1.7159 * np.tanh(0.666 * sums(w, h, x))
+    f, g, k = np.split(w["weight_bh"] @ b + w["bias_bh"], 3)
+    h = sigmoid(-f * t) * np.tanh(g) + (1 - sigmoid(-f * t)) * np.tanh(k)
+    return h, h
+
+
+def slstm(w: Weights, state: Any, x: Array, forget: Any = sigmoid) -> Any:
+    h, c, n, m = state
+    i, f, z, o = np.split(sums(w, h, x), 4)
+    new = np.maximum(np.log(forget(f)) + m, i)
+    i, f = np.exp(i - new), np.exp(np.log(forget(f)) + m - new)
+    c, n = f * c + i * np.tanh(z), f * n + i
+    h = sigmoid(o) * c / n
+    return (h, c, n, new), h
+
+
 def attention(w: Weights, state: Any, x: Array) -> Any:
     h, c = state
     q = w["weight_query"] @ h
@@ -181,6 +234,16 @@ STEPS: dict[str, Callable[..., Any]] = {
     "mingru-no-bias": mingru,
     "unitary": unitary,
     "lru": lru,
+    "indrnn": indrnn,
+    "indrnn-tanh": _with(indrnn, f=np.tanh),
+    "cornn": cornn,
+    "cornn-explicit": _with(cornn, implicit=False),
+    "lem": lem,
+    "antisymmetric": antisymmetric,
+    "antisymmetric-gated": antisymmetric,
+    "cfc": cfc,
+    "slstm": slstm,
+    "slstm-exp": _with(slstm, forget=np.exp),
     "attention": attention,
     "attention-dot": attention,
 }

@@ -19,7 +19,8 @@ from .output import say
 _CELLS = (
     nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.ElmanCell, nn.JordanCell, nn.IRNNCell,
     nn.PeepholeLSTMCell, nn.CoupledLSTMCell, nn.LayerNormLSTMCell, nn.ZoneoutLSTMCell,
-    nn.MinimalGatedCell, nn.MinGRUCell, nn.UnitaryCell, nn.LRUCell,
+    nn.MinimalGatedCell, nn.MinGRUCell, nn.UnitaryCell, nn.LRUCell, nn.IndRNNCell, nn.CoRNNCell,
+    nn.LEMCell, nn.AntisymmetricRNNCell, nn.CfCCell, nn.SLSTMCell,
 )  # fmt: skip
 CELLS: dict[str, type[Any]] = {c.__name__.removesuffix("Cell").lower(): c for c in _CELLS}
 

@@ -134,9 +134,8 @@ def times(cut: Cut, recording: Recording) -> Array:
     Counted from 0 where calls of a layer go on with one another's state: those have no t in common.
     Rows that end earlier stand at the lag from their own last step.
     """
-    path, state = cut.labels[-1]
-    layer, lags = recording[path], np.arange(cut.profile.size)
+    layer, lags = recording[cut.labels[-1][0]], np.arange(cut.profile.size)
     if lags.size > len(layer.steps):
         return lags[::-1]
-    last = layer.steps[entry_of_loss(layer.norms[state])]
+    last = layer.steps[max(map(entry_of_loss, layer.norms.values()), default=-1)]
     return last + lags if layer.reverse else last - lags

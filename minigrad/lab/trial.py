@@ -63,6 +63,12 @@ CELLS: dict[str, Callable[..., Recurrent]] = {
     "mingru": _cell(zoo.MinGRUCell),
     "unitary": _cell(zoo.UnitaryCell),
     "layernorm": _cell(zoo.LayerNormLSTMCell),
+    "indrnn": _cell(zoo.IndRNNCell),
+    "cornn": _cell(zoo.CoRNNCell),
+    "lem": _cell(zoo.LEMCell),
+    "antisymmetric": _cell(zoo.AntisymmetricRNNCell),
+    "cfc": _cell(zoo.CfCCell),
+    "slstm": _cell(zoo.SLSTMCell),
 }
 
 

@@ -13,23 +13,33 @@ from .sampling import beam_search, sample
 from .seq2seq import EncoderDecoder
 from .streaming import Stream
 from .zoo import (
+    AntisymmetricRNNCell,
     AttentionLSTMCell,
+    CfCCell,
+    CoRNNCell,
     CoupledLSTMCell,
     ElmanCell,
+    IndRNNCell,
     IRNNCell,
     JordanCell,
     LayerNormLSTMCell,
+    LEMCell,
     LRUCell,
     MinGRUCell,
     MinimalGatedCell,
     PeepholeLSTMCell,
+    SLSTMCell,
+    SLSTMState,
     UnitaryCell,
     ZoneoutLSTMCell,
 )
 
 __all__ = [
+    "AntisymmetricRNNCell",
     "AttentionLSTMCell",
     "Cell",
+    "CfCCell",
+    "CoRNNCell",
     "CoupledLSTMCell",
     "Dropout",
     "ElmanCell",
@@ -39,7 +49,9 @@ __all__ = [
     "GRUCell",
     "GatedCell",
     "IRNNCell",
+    "IndRNNCell",
     "JordanCell",
+    "LEMCell",
     "LRUCell",
     "LSTM",
     "LSTMCell",
@@ -55,6 +67,8 @@ __all__ = [
     "RNN",
     "RNNCell",
     "Recurrent",
+    "SLSTMCell",
+    "SLSTMState",
     "Sequential",
     "Stream",
     "UnitaryCell",
@@ -76,8 +90,9 @@ __all__ = [
 ]
 
 for _cell in (
-    RNNCell, LSTMCell, GRUCell, AttentionLSTMCell, CoupledLSTMCell, ElmanCell, IRNNCell, JordanCell,
-    LayerNormLSTMCell, LRUCell, MinGRUCell, MinimalGatedCell, PeepholeLSTMCell, UnitaryCell,
+    RNNCell, LSTMCell, GRUCell, AntisymmetricRNNCell, AttentionLSTMCell, CfCCell, CoRNNCell,
+    CoupledLSTMCell, ElmanCell, IndRNNCell, IRNNCell, JordanCell, LayerNormLSTMCell, LEMCell,
+    LRUCell, MinGRUCell, MinimalGatedCell, PeepholeLSTMCell, SLSTMCell, UnitaryCell,
     ZoneoutLSTMCell, Embedding, LayerNorm, Linear,
 ):  # fmt: skip
     pure(_cell)  # what a step of theirs does depends on their attributes alone

@@ -138,7 +138,7 @@ def chrono_(module: Module, t_max: float, generator: np.random.Generator | None 
     if not checks.number("chrono_: t_max", t_max) >= 2:
         raise ValueError(f"chrono_: t_max is the longest dependency in steps, >= 2; got {t_max}.")
     draw = default_generator(generator)
-    for cell in _cells(module, "bias_ih", gate="fzi"):
+    for cell in _cells(module, "bias_ih", signs=(+1, -1)):
         memory = np.log(draw.uniform(1.0, t_max - 1.0, cell.hidden_size))
         for gate, sign in cell.keeps.items():
             _set_gate_bias(cell, gate, sign * memory)
@@ -151,23 +151,25 @@ def _set_gate_bias(cell: Any, gate: str, values: np.ndarray) -> None:
         cell.bias_hh.data[start : start + cell.hidden_size] = 0.0
 
 
-def _cells(
-    module: Module, name: str, gate: str = "", signs: tuple[int, ...] = (+1, -1)
-) -> Iterator[Any]:
-    """The cells in `module` that have the parameter `name`, and one of the gates in `gate`.
+def _cells(module: Module, name: str, gate: str = "", signs: tuple[int, ...] = ()) -> Iterator[Any]:
+    """The cells in `module` that have the parameter `name`, and a gate that keeps the state.
 
-    signs: what `cell.keeps` may say of that gate.
+    signs: what `cell.keeps` may say of that gate; where empty, no gate is asked for. gate: its
+        name, any if left out.
     """
+
+    def keeps(m: Any) -> bool:
+        found = getattr(m, "keeps", {})
+        return any(found[g] in signs for g in found if gate in ("", g))
+
     found = [
         m
         for m in module.modules()
-        if hasattr(m, "gates")
-        and getattr(m, name, None) is not None
-        and (not gate or any(getattr(m, "keeps", {}).get(g) in signs for g in gate))
+        if hasattr(m, "gates") and getattr(m, name, None) is not None and (not signs or keeps(m))
     ]
     if not found:
-        gates = f" and a gate {' or '.join(gate)}" if gate else ""
-        raise ValueError(f"init: {type(module).__name__} has no cell with {name}{gates}.")
+        asked = f" and a gate {gate or 'that keeps the state'}" if signs else ""
+        raise ValueError(f"init: {type(module).__name__} has no cell with {name}{asked}.")
     return iter(found)
 
 

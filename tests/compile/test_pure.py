@@ -43,7 +43,7 @@ def why(cell: Any, state: Any = H) -> str:
 ZOO = [
     nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.CoupledLSTMCell, nn.ElmanCell, nn.IRNNCell,
     nn.LayerNormLSTMCell, nn.LRUCell, nn.MinGRUCell, nn.MinimalGatedCell, nn.PeepholeLSTMCell,
-    nn.UnitaryCell,
+    nn.UnitaryCell, nn.CoRNNCell, nn.SLSTMCell,
 ]  # fmt: skip
 
 

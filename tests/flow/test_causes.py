@@ -338,9 +338,10 @@ def over_time(net: Any, x: Array) -> Any:
 CELLS = [
     nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.CoupledLSTMCell, nn.ElmanCell, nn.IRNNCell,
     nn.JordanCell, nn.LayerNormLSTMCell, nn.LRUCell, nn.MinGRUCell, nn.MinimalGatedCell,
-    nn.PeepholeLSTMCell, nn.UnitaryCell, nn.ZoneoutLSTMCell,
+    nn.PeepholeLSTMCell, nn.UnitaryCell, nn.ZoneoutLSTMCell, nn.IndRNNCell, nn.CoRNNCell,
+    nn.LEMCell, nn.AntisymmetricRNNCell, nn.CfCCell, nn.SLSTMCell,
 ]  # fmt: skip
-STATES = ("h", "c", "s", "re", "im")
+STATES = ("h", "c", "s", "re", "im", "y", "z")
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -38,6 +38,8 @@ def cell_of(name: str, size: int = I) -> Any:
         return nn.AttentionLSTMCell(size, H, memory_size=5, **options).attend(memory)
     if name in ("ElmanCell", "JordanCell", "LRUCell"):
         return CELLS[name](size, H, output_size=H, **options)
+    if name == "IndRNNCell":  # three relus can all be at 0, and pass no gradient on
+        options["nonlinearity"] = "tanh"
     return CELLS[name](size, H, **options)
 
 

@@ -140,6 +140,14 @@ def test_a_cell_with_states_of_other_names_is_shown(rng: np.random.Generator) ->
     assert list(found["norms"]) == list(found["gradients"]) == ["membrane"]
 
 
+def test_a_cell_that_carries_more_than_h_and_c_is_shown_from_its_loss_on() -> None:
+    net = mg.nn.Recurrent(lambda size: mg.nn.SLSTMCell(size, 4, dtype=np.float64), 3)
+    with mg.flow.record() as recorded:
+        net(np.random.default_rng(1).standard_normal((8, 2, 3)))[0][5].sum().backward()
+    (cut,) = contents(explorer.page(recorded))["networks"][0]["moments"][""]["cuts"]
+    assert cut["steps"] == [5, 4, 3, 2, 1, 0]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 0.0])
 def test_numbers_that_json_has_no_word_for_are_no_obstacle(bad: float) -> None:
     gradient = np.full((3, 1, 2), bad)

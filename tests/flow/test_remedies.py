@@ -68,6 +68,7 @@ ALWAYS = {"loss at more steps", "shorter truncation", "smaller rate", "larger ra
         (nn.MinimalGatedCell, {"chrono", "orthogonal"}),  # its f writes
         (nn.CoupledLSTMCell, {"chrono", "orthogonal"}),  # it has no f
         (nn.MinGRUCell, {"chrono"}),
+        (nn.LEMCell, {"chrono", "orthogonal"}),  # its gates r and s write
         (nn.UnitaryCell, set()),
     ],
 )
@@ -101,6 +102,7 @@ def orthogonal(layer: Any) -> None:
         (nn.GRUCell, chrono, "chrono"),
         (nn.MinimalGatedCell, chrono, "chrono"),
         (nn.CoupledLSTMCell, chrono, "chrono"),
+        (nn.LEMCell, chrono, "chrono"),
         (nn.RNNCell, orthogonal, "orthogonal"),
         (nn.GRUCell, orthogonal, "orthogonal"),
     ],

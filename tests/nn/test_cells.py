@@ -120,6 +120,12 @@ def test_cells_mark_their_gates_for_listeners() -> None:
         "zoneout-eval": "cfghio",
         "minimal": "fhn",
         "mingru": "hnz",
+        "indrnn": "h",
+        "cornn": "yz",
+        "lem": "rsyz",
+        "antisymmetric-gated": "hz",
+        "cfc": "fghk",
+        "slstm": "cfhimnoz",
     }
     for kind, names in expected.items():
         heard: list[str] = []

@@ -13,6 +13,12 @@
 | MinGRUCell | a GRU whose gate does not see the state | h |
 | UnitaryCell | rotates the state, which neither grows nor shrinks | {re, im} |
 | LRUCell | a linear recurrence, rotating and shrinking | (re, im) |
+| IndRNNCell | units that see themselves alone | h |
+| CoRNNCell | damped oscillators | (y, z) |
+| LEMCell | learns its time steps | (y, z) |
+| AntisymmetricRNNCell | follows a field that keeps distances | h |
+| CfCCell | a differential equation, solved | h |
+| SLSTMCell | exponential gates and a normaliser | SLSTMState |
 
 >>> import numpy as np
 >>> from minigrad.nn import Recurrent
@@ -23,23 +29,37 @@
 """
 
 from .attention import AttentionLSTMCell
+from .differential import AntisymmetricRNNCell, CfCCell, CoRNNCell, LEMCell
 from .gru import MinGRUCell, MinimalGatedCell
-from .lstm import CoupledLSTMCell, LayerNormLSTMCell, PeepholeLSTMCell
+from .lstm import (
+    CoupledLSTMCell,
+    LayerNormLSTMCell,
+    PeepholeLSTMCell,
+    SLSTMCell,
+    SLSTMState,
+)
 from .rotation import LRUCell, UnitaryCell
-from .simple import ElmanCell, IRNNCell, JordanCell
+from .simple import ElmanCell, IndRNNCell, IRNNCell, JordanCell
 from .zoneout import ZoneoutLSTMCell
 
 __all__ = [
+    "AntisymmetricRNNCell",
     "AttentionLSTMCell",
+    "CfCCell",
+    "CoRNNCell",
     "CoupledLSTMCell",
     "ElmanCell",
     "IRNNCell",
+    "IndRNNCell",
     "JordanCell",
+    "LEMCell",
     "LRUCell",
     "LayerNormLSTMCell",
     "MinGRUCell",
     "MinimalGatedCell",
     "PeepholeLSTMCell",
+    "SLSTMCell",
+    "SLSTMState",
     "UnitaryCell",
     "ZoneoutLSTMCell",
 ]

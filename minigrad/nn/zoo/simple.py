@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ... import checks
-from ...ops import tanh
+from ...ops import relu, tanh
+from ...random import default_generator
 from ...tape import tap
 from ...tensors import Tensor
 from .. import init
-from ..cells import GatedCell, RNNCell
+from ..cells import Cell, GatedCell, RNNCell
 from ..layers import linear
+from ..module import Parameter
 
 
 class IRNNCell(RNNCell):
@@ -135,3 +138,60 @@ class JordanCell(ElmanCell):
         h = tap("h", tanh(a + state @ self.weight_hh.T))
         y = tap("y", linear(h, self.weight_ho, self.bias_o))
         return tap("s", self.decay * state + y), y
+
+
+class IndRNNCell(Cell):
+    """Units that see themselves alone: h_t = relu(W_ih x_t + u * h_{t-1} + b) (Li et al. 2018).
+
+    tanh in place of relu with `nonlinearity`. As u (H,) is no matrix, unit n takes the gradient
+    back through T steps times u_n^T and the slopes, which are at most 1: it grows to gamma at most
+    if |u_n| <= gamma^(1/T), the bound that the paper keeps u to. u starts uniform from 0 to the
+    bound and nothing holds it there; after an update `cell.constrain()` does, by clipping.
+    steps: T; without it the bound is 1. gamma: 2 in the authors' program.
+    S. Li, W. Li, C. Cook, C. Zhu, Y. Gao, "Independently recurrent neural network (IndRNN)", CVPR
+    2018, section 3.
+    y_t = h_t. State: h (B, H). Parameters: weight_ih (H, I) uniform in +-1/sqrt(I); u (H,);
+    bias_ih (H,) at 0.
+
+    >>> cell = IndRNNCell(3, 5, steps=100)
+    >>> h, y = cell(cell.init_state(2), np.ones((2, 3), np.float32))
+    >>> h.shape, round(cell.bound, 4)
+    ((2, 5), 1.007)
+    """
+
+    gates = ("h",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "relu",
+        steps: int | None = None,
+        gamma: float = 2.0,
+        dtype: Any = np.float32,
+        generator: np.random.Generator | None = None,
+    ):
+        if nonlinearity not in ("relu", "tanh"):
+            raise ValueError(
+                f"IndRNNCell: nonlinearity must be 'relu' or 'tanh', got {nonlinearity!r}."
+            )
+        super().__init__(input_size, hidden_size)
+        self.nonlinearity = nonlinearity
+        gamma = checks.number("IndRNNCell: gamma", gamma, 0.0, bounds="()")
+        root = math.inf if steps is None else checks.size("IndRNNCell: steps", steps)
+        self.bound = gamma ** (1 / root)
+        self.weight_ih = self.parameter((hidden_size, input_size), dtype, generator)
+        init.uniform_(self.weight_ih, 1.0 / math.sqrt(input_size), generator)
+        self.u = Parameter(default_generator(generator).uniform(0, self.bound, hidden_size), dtype)
+        self.bias_ih = Parameter(np.zeros(hidden_size), dtype) if bias else None
+
+    def constrain(self) -> None:
+        """Clips u to the bound, -gamma^(1/T) to gamma^(1/T)."""
+        self.u.data = self.u.numpy().clip(-self.bound, self.bound)
+
+    def forward(self, state: Any, x: Any) -> tuple[Tensor, Tensor]:
+        f = relu if self.nonlinearity == "relu" else tanh
+        a = linear(self.check_input(x), self.weight_ih, self.bias_ih)
+        h = tap("h", f(a + self.u * state))
+        return h, h
