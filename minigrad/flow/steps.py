@@ -25,12 +25,12 @@ from ..backward import walk
 from ..compile.traced import Traced
 from ..compile.unrolling import check_carry, check_lengths, sizes
 from ..errors import FlowError, ShapeError, describe
-from ..nn.recurrent import Recurrent
 from ..ops import concatenate, reshape
 from ..tape import no_grad
 from ..tape import state as switches
 from ..tensors import Tensor, as_tensor, wrap
 from ..tree import leaves, map_leaves, named_leaves, rebuild
+from .stacked import as_cell
 
 Array = np.ndarray
 CHUNK_BYTES = 256 << 20  # of Jacobians and of what a chunk's tape keeps
@@ -58,7 +58,7 @@ class Trajectory:
         self.who, self.reverse = who, reverse
         xs = map_leaves(as_tensor, xs)
         self.steps, self.rows = self._sizes(init, xs, steps)
-        self.cell, xs = _as_cell(who, cell, xs, self.steps, self.rows)
+        self.cell, xs = as_cell(who, cell, xs, self.steps, self.rows)
         if lengths is not None:
             lengths = check_lengths(who, lengths, self.steps, self.rows)
         self.lengths = lengths
@@ -69,7 +69,7 @@ class Trajectory:
         self.order = np.arange(self.steps)[:: -1 if reverse else 1]
         self.inputs = map_leaves(lambda x: x._data[self.order], xs)  # (T, B, ...)
         self.parts, self.n = _parts(self.init)
-        with _unheard():
+        with unheard():
             self.states = self._run()
             # no row touches another, and nothing is decided by values
             self.separable = self._can_be_traced(xs, 1)
@@ -132,10 +132,10 @@ class Trajectory:
                 new, _ = self.cell(now, map_leaves(lambda x, k=k: _constant(x[k]), self.inputs))
                 if k == 0:
                     check_carry(self.who, self.init, new)
-                now = new if self._real(k).all() else self._kept(new, now, self._real(k))
+                now = new if self.real(k).all() else self._kept(new, now, self.real(k))
         return states
 
-    def _real(self, k: int) -> Array:
+    def real(self, k: int) -> Array:
         """(B,): whether a row takes part in step k, or is past its length."""
         if self.lengths is None:
             return np.ones(self.rows, dtype=bool)
@@ -184,23 +184,25 @@ class Trajectory:
     def jacobians(self, start: int, stop: int) -> Array:
         """dS_{k+1}/dS_k for k in start .. stop-1, (stop - start, B, n, n) float64."""
         many = (stop - start) * self.rows
-        state = [_leaf(s[start:stop].reshape(many, *s.shape[2:])) for s in self.states]
-        x = map_leaves(lambda x: _constant(x[start:stop].reshape(many, *x.shape[2:])), self.inputs)
-        found = np.zeros((many, self.n, self.n))
-        with _unheard():
-            before = switches.switch(recording=True)
-            try:
-                new, _ = self.cell(rebuild(self.init, state), x)
-            finally:
-                switches.switch(**before)
-            for output, part in zip(leaves(new), self.parts.values(), strict=True):
-                if output.requires_grad:
-                    self._fill(found, output, part, state)
-        by_step = found.reshape(stop - start, self.rows, self.n, self.n)
+        state = [s[start:stop].reshape(many, *s.shape[2:]) for s in self.states]
+        x = map_leaves(lambda x: x[start:stop].reshape(many, *x.shape[2:]), self.inputs)
+        by_step = self.linearised(state, x)[1].reshape(stop - start, self.rows, self.n, self.n)
         if self.lengths is not None:
             for k in range(start, stop):
-                by_step[k - start, ~self._real(k)] = np.eye(self.n)
+                by_step[k - start, ~self.real(k)] = np.eye(self.n)
         return by_step
+
+    def linearised(self, state: list[Array], x: Any) -> tuple[list[Array], Array]:
+        """The states a step after any others (leaves (R, ...)), and its Jacobian, (R, n, n)."""
+        before = [_leaf(s) for s in state]
+        rows = len(state[0])
+        found = np.zeros((rows, self.n, self.n))
+        with unheard(recording=True):
+            new, _ = self.cell(rebuild(self.init, before), map_leaves(_constant, x))
+            for output, part in zip(leaves(new), self.parts.values(), strict=True):
+                if output.requires_grad:
+                    self._fill(found, output, part, before)
+        return [s._data for s in leaves(new)], found
 
     def pushed(self, k: int, directions: Array) -> Array:
         """dS_{k+1}/dS_k times directions (B, n, m), without the Jacobian: m rows for each row."""
@@ -218,12 +220,8 @@ class Trajectory:
             wide = [reshape(t, (rows * m, -1)) for t in leaves(new)]
             return concatenate(wide, axis=1) if len(wide) > 1 else wide[0]
 
-        with _unheard():
-            before = switches.switch(recording=True)
-            try:
-                _, moved = jvp(step, tuple(given), tuple(moves))
-            finally:
-                switches.switch(**before)
+        with unheard(recording=True):
+            _, moved = jvp(step, tuple(given), tuple(moves))
         return np.swapaxes(np.asarray(moved._data, np.float64).reshape(rows, m, n), 1, 2)
 
     def _fill(self, found: Array, output: Tensor, part: slice, state: list[Tensor]) -> None:
@@ -252,10 +250,13 @@ def _leaf(array: Array) -> Tensor:
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """No tape, no record() and no search for anomalies sees what runs inside."""
+def unheard(recording: bool = False) -> Iterator[None]:
+    """No tape, no record() and no search for anomalies sees what runs inside.
+
+    recording: what runs there can be differentiated, there.
+    """
     listeners, switches.listeners = switches.listeners, ()
-    before = switches.switch(tape=None, anomaly=False)
+    before = switches.switch(tape=None, anomaly=False, recording=recording)
     try:
         with np.errstate(all="ignore"):  # Inf and NaN are data here
             yield
@@ -271,47 +272,3 @@ def _parts(state: Any) -> tuple[dict[str, slice], int]:
         parts[name or "h"] = slice(n, n + size)
         n += size
     return parts, n
-
-
-# -- layers -------------------------------------------------------------------------------------
-
-
-class _Stack:
-    """The cells of a layer's layers as one cell; the state is the tuple of theirs."""
-
-    def __init__(self, cells: list[Any]):
-        self.cells = cells
-
-    def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
-        x, drawn = x
-        new = []
-        for cell, s, d in zip(self.cells, state, drawn, strict=True):
-            s, x = cell(s, x if d is None else (x, d))
-            new.append(s)
-        return tuple(new), x
-
-    def init_state(self, batch: int) -> Any:
-        return tuple(cell.init_state(batch) for cell in self.cells)
-
-
-def _as_cell(who: str, cell: Any, xs: Any, steps: int, rows: int) -> tuple[Any, Any]:
-    """(cell, xs) to run: a layer becomes the stack of its cells, with masks if they draw some."""
-    if not isinstance(cell, Recurrent):
-        if not callable(cell):
-            raise FlowError(
-                f"{who}: expected a cell, (state, x) -> (state, y), or a layer of mg.nn; got "
-                f"{describe(cell)}."
-            )
-        return cell, xs
-    name = type(cell).__name__
-    if cell.bidirectional:
-        raise FlowError(
-            f"{who}: a bidirectional {name} is two recurrences; pass one of its cells, "
-            f"layer.cells[0], or layer.cells[1] with reverse=True."
-        )
-    if cell.dropout and cell.training and cell.num_layers > 1:
-        raise FlowError(f"{who}: {name} drops out between layers at random; call .eval() first.")
-    drawn = [c.draw(steps, rows) if hasattr(c, "draw") else None for c in cell.cells]
-    if len(cell.cells) == 1:
-        return cell.cells[0], xs if drawn[0] is None else (xs, map_leaves(as_tensor, drawn[0]))
-    return _Stack(cell.cells), (xs, tuple(map_leaves(as_tensor, d) for d in drawn))
