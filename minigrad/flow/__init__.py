@@ -7,10 +7,14 @@ from .diagnosing import Cause, causes
 from .drawing import Drawing, DrawingError, draw
 from .engines import NoEngineWarning, RenderError, find_engine
 from .exponents import Lyapunov, kaplan_yorke, lyapunov
+from .finitetime import FiniteTime, finite_time_exponents
+from .fixedpoints import fixed_points
 from .given import replay
 from .history import History
+from .influence import Sensitivities, sensitivities
 from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
 from .layerflow import Activation, LayerFlow, Nonfinite
+from .linearised import FixedPoints
 from .monitor import Monitor
 from .monitorfile import MonitorWarning, read_monitor
 from .prescribing.prescription import Prescription
@@ -30,7 +34,9 @@ __all__ = [
     "Depth",
     "Drawing",
     "DrawingError",
+    "FiniteTime",
     "Fit",
+    "FixedPoints",
     "FlowError",
     "History",
     "Jacobians",
@@ -46,13 +52,16 @@ __all__ = [
     "Remedy",
     "RenderError",
     "Report",
+    "Sensitivities",
     "Thresholds",
     "Verdict",
     "WeightFlow",
     "causes",
     "draw",
     "find_engine",
+    "finite_time_exponents",
     "fit_decay",
+    "fixed_points",
     "jacobians",
     "judge",
     "kaplan_yorke",
@@ -65,6 +74,7 @@ __all__ = [
     "record",
     "replay",
     "report",
+    "sensitivities",
     "singular_values",
     "spectral_radius",
     "terminal",

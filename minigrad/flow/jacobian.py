@@ -17,6 +17,7 @@ grows, exactly, where a norm shows one direction only.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ import numpy as np
 from ..errors import FlowError, ShapeError, describe
 from ..nn.module import Module
 from ..tensors import Tensor
-from .products import Scaled, log_singular_values, product
+from .products import PrecisionWarning, Scaled, log_singular_values, product
 from .steps import Trajectory
 
 Array = np.ndarray
@@ -136,9 +137,18 @@ class Jacobians:
         """
         t, s = self._span(t, s)
         eye = np.eye(self.steps.shape[-1])
-        return log_singular_values(
+        found, loose = log_singular_values(
             self.steps[s:t], eye[:, self._slice(wrt)], eye[self._slice(of)], self.steps.shape[1]
         )
+        if loose.size:
+            warnings.warn(
+                f"log_singular_values: the values of row {', '.join(map(str, loose))} did not "
+                f"settle, and the smaller ones may be wrong; ask for fewer steps (t=, s=) or for "
+                f"one part of the state (of=, wrt=).",
+                PrecisionWarning,
+                stacklevel=2,
+            )
+        return found
 
     def norms(self, of: str | None = None, wrt: str | None = None) -> Array:
         """The largest singular value of every step, (T, B): the most it can multiply a vector."""

@@ -11,7 +11,6 @@ W. Stewart, "On graded QR decompositions of products of matrices", 1994, is abou
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -73,30 +72,20 @@ def _scaled(a: Array) -> tuple[Array, Array]:
     return np.ldexp(a, -more[:, None, None]), more.astype(np.int64)
 
 
-def log_singular_values(factors: Array, start: Array, end: Array, rows: int) -> Array:
+def log_singular_values(factors: Array, start: Array, end: Array, rows: int) -> tuple[Array, Array]:
     """log singular values of end @ factors[-1] @ ... @ factors[0] @ start, (B, r), largest first.
 
     factors (T, B, n, n); start (n, m), end (p, n): columns and rows of the identity. r = min(m, p).
-    nan for a row of the batch with a factor that is not finite. Rows of which nine digits are not
-    certain are a PrecisionWarning.
+    nan for a row of the batch with a factor that is not finite. And the rows of which nine digits
+    are not certain.
     """
     if len(end) < start.shape[1]:  # the transposed product has the same, and fewer columns
         return log_singular_values(np.swapaxes(factors[::-1], 2, 3), end.T, start.T, rows)
     good = np.isfinite(factors).all(axis=(0, 2, 3))
-    found = np.full((rows, start.shape[1]), np.nan)
+    found, loose = np.full((rows, start.shape[1]), np.nan), np.zeros(0, dtype=bool)
     if good.any():
-        values, loose = _log_singular_values([*factors[:, good], end], start, int(good.sum()))
-        found[good] = values
-        if loose.any():
-            which = ", ".join(map(str, np.flatnonzero(good)[loose]))
-            warnings.warn(
-                f"log_singular_values: the values of row {which} did not settle, and the smaller "
-                f"ones may be wrong; ask for fewer steps (t=, s=) or for one part of the state "
-                f"(of=, wrt=).",
-                PrecisionWarning,
-                stacklevel=3,
-            )
-    return found
+        found[good], loose = _log_singular_values([*factors[:, good], end], start, int(good.sum()))
+    return found, np.flatnonzero(good)[loose]
 
 
 def _log_singular_values(factors: Sequence[Array], start: Array, rows: int) -> tuple[Array, Array]:

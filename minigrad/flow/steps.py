@@ -173,13 +173,14 @@ class Trajectory:
             return False
         return True
 
-    def chunks(self) -> Iterator[tuple[int, Array]]:
-        """(k, J) over all steps: J (steps in the chunk, B, n, n), beginning with step k."""
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array]]:
+        """(k, J) over the steps: J (steps in the chunk, B, n, n), beginning with step k."""
         per_row = 8 * self.n * (self.n + 32)
         rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // per_row))
         many = max(1, rows // self.rows) if self.repeatable else 1
-        for k in range(0, self.steps, many):
-            yield k, self.jacobians(k, min(k + many, self.steps))
+        stop = self.steps if stop is None else stop
+        for k in range(start, stop, many):
+            yield k, self.jacobians(k, min(k + many, stop))
 
     def jacobians(self, start: int, stop: int) -> Array:
         """dS_{k+1}/dS_k for k in start .. stop-1, (stop - start, B, n, n) float64."""
