@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError, describe
 from ..tensors import as_tensor
 from ..tree import leaves, map_leaves, rebuild
 from .linearised import FixedPoints, kind_of
 from .replay import FlowError
-from .steps import CHUNK_BYTES, Trajectory
+from .speed import Speed
+from .steps import Trajectory
 
 Array = np.ndarray
 TOLERANCE = {4: 1e-5, 8: 1e-10}  # of |F| beside 1 + |S|, for float32 and float64
@@ -81,7 +81,7 @@ def fixed_points(
         raise FlowError("fixed_points: takes starts, or xs to find some, not both.")
     iterations = _count("iterations", iterations)
     starts = map_leaves(as_tensor, starts)
-    speed = _Speed(cell, starts, x)
+    speed = Speed(cell, starts, x)
     tol = _small("tol", TOLERANCE.get(speed.itemsize, 1e-10) if tol is None else tol)
     merge = _small("merge", tol**0.5 if merge is None else merge)
     s = speed.first.copy()
@@ -95,68 +95,9 @@ def fixed_points(
     return _described(speed, s, f, a, step, fixed, merge)
 
 
-class _Speed:
-    """F and J - I of a cell at any states, flat (R, n), for an input that stays."""
-
-    def __init__(self, cell: Any, starts: Any, x: Any):
-        rows = (np.shape(leaves(starts)[0]) or (0,))[0] if leaves(starts) else 0
-        if not rows:
-            raise FlowError("fixed_points: starts hold no state; pass a tree of Tensors (R, ...).")
-
-        def of_all(part: Any) -> Array:
-            part = as_tensor(part)._data
-            if part.shape[:1] != (1,):
-                raise ShapeError(
-                    f"fixed_points: x is {describe(part)}; expected one step of one row, (1, ...)."
-                )
-            return np.repeat(part, rows, axis=0)[None]
-
-        xs = map_leaves(of_all, x)
-        self.path = Trajectory("fixed_points", cell, starts, xs, None if leaves(xs) else 1)
-        self.inputs = map_leaves(lambda x: x[0], self.path.inputs)
-        before = [s[0] for s in self.path.states]
-        self.shapes = [s.shape[1:] for s in before]
-        self.dtypes = [s.dtype for s in before]
-        self.itemsize = min(d.itemsize for d in self.dtypes)
-        self.first = _flat(before)
-
-    def groups(self) -> list[Array]:
-        """The rows, in as many parts as their Jacobians need."""
-        rows, n = self.first.shape
-        parts = -(-4 * 8 * rows * n * n // CHUNK_BYTES) if self.path.repeatable else 1
-        return np.array_split(np.arange(rows), min(parts, rows))
-
-    def at(self, s: Array, rows: Array) -> tuple[Array, Array]:
-        """F (r, n) and J - I (r, n, n) at some rows of s (R, n)."""
-        if not len(rows):
-            return np.empty((0, s.shape[1])), np.empty((0, s.shape[1], s.shape[1]))
-        asked = rows if self.path.repeatable else np.arange(len(s))
-        x = map_leaves(lambda x: x[asked], self.inputs)
-        state = self._leaves(s[asked])
-        new, jacobian = self.path.linearised(state, x)
-        found = _flat(new) - _flat(state), jacobian - np.eye(s.shape[1])
-        return found if asked is rows else (found[0][rows], found[1][rows])
-
-    def rounded(self, s: Array) -> Array:
-        """As the dtype of the cell holds it."""
-        with np.errstate(over="ignore"):
-            return _flat(self._leaves(s))
-
-    def tree(self, s: Array) -> Any:
-        """The state, leaves (r, ...)."""
-        return rebuild(self.path.init, self._leaves(s))
-
-    def _leaves(self, s: Array) -> list[Array]:
-        pieces = [s[:, part] for part in self.path.parts.values()]
-        return [
-            p.reshape(len(s), *shape).astype(dtype)
-            for p, shape, dtype in zip(pieces, self.shapes, self.dtypes, strict=True)
-        ]
-
-
 @np.errstate(all="ignore")  # Inf and NaN are data here
 def _descend(
-    speed: _Speed, s: Array, f: Array, a: Array, rows: Array, tol: float, iterations: int
+    speed: Speed, s: Array, f: Array, a: Array, rows: Array, tol: float, iterations: int
 ) -> None:
     """Minimises |F|^2 / 2 over some rows of s, in place, with f and a = J - I there."""
     f[rows], a[rows] = speed.at(s, rows)
@@ -194,7 +135,7 @@ def _descend(
         going = going[~rests]
 
 
-def _polish(speed: _Speed, s: Array, f: Array, a: Array, rows: Array, merge: float) -> Array:
+def _polish(speed: Speed, s: Array, f: Array, a: Array, rows: Array, merge: float) -> Array:
     """Newton's steps, in place, as long as they make |F| smaller; the step that would come next."""
     step = np.zeros((len(s), s.shape[1]))
     step[rows] = _newton(a[rows], f[rows], merge)
@@ -226,7 +167,7 @@ def _newton(a: Array, f: Array, merge: float) -> Array:
 
 
 def _described(
-    speed: _Speed, s: Array, f: Array, a: Array, step: Array, fixed: Array, merge: float
+    speed: Speed, s: Array, f: Array, a: Array, step: Array, fixed: Array, merge: float
 ) -> FixedPoints:
     """The points that rows came to, each once, the most stable first."""
     labels, first = _merged(s, _norm(f), fixed, merge)
@@ -301,11 +242,6 @@ def _small(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
         raise FlowError(f"fixed_points: {name} is a number between 0 and 1; got {value!r}.")
     return float(value)
-
-
-def _flat(parts: list[Array]) -> Array:
-    wide = [p.reshape(len(p), int(np.prod(p.shape[1:]))) for p in parts]
-    return np.concatenate(wide, axis=1).astype(np.float64)
 
 
 def _near(a: Array, s: Array, tol: float) -> Array:

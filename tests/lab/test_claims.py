@@ -15,8 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minigrad import nn
+from minigrad.flow import fixed_points
 from minigrad.lab import claims
-from minigrad.lab.claims import base, chaos, charts, clipping, forget, latch, threshold
+from minigrad.lab.claims import (
+    base,
+    chaos,
+    charts,
+    clipping,
+    flipflop,
+    forget,
+    latch,
+    memory,
+    threshold,
+)
 from minigrad.lab.claims.base import RESULTS, Source, column, different, share
 from minigrad.lab.tasks import task
 from minigrad.lab.trial import Network, Trial
@@ -150,6 +162,9 @@ def test_criteria_can_fail(name: str) -> None:
             row["solved"] = not row["solved"]
             row["loss"] = 1.0 / row["loss"]
             row["updates"] = 5000 - row["updates"]
+        for field in ("moved", "memories", "border"):
+            if field in row:
+                row[field] = -row[field]
         if "of baseline" in row:
             row["of baseline"] = 1.0 / row["of baseline"]
     before = sum(row["holds"] for row in stored(name)["comparison"])
@@ -249,6 +264,50 @@ def test_clipped_descent_never_moves_further_than_its_limit() -> None:
     path = clipping.descend(0.3)
     steps = [math.hypot(q["w"] - p["w"], q["b"] - p["b"]) for p, q in pairwise(path)]
     assert max(steps) <= 0.3 + 1e-9
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.9])
+def test_how_far_a_state_moves_with_its_weight_is_the_sum_over_pairs_of_inputs(rho: float) -> None:
+    """dh/dlambda = sum_k k lambda^(k-1) x_{t-k}, and E x_{t-j} x_{t-k} = rho^|j-k|."""
+    lam, k = 0.8, np.arange(300)
+    weights = k * lam ** (k - 1.0)
+    plain = float(weights @ rho ** np.abs(k[:, None] - k) @ weights)
+    found, scaled = memory.expected(lam, rho)
+    assert found == pytest.approx(plain, rel=1e-12)
+    assert scaled == pytest.approx(plain * (1 - lam**2) * (lam * math.log(lam)) ** 2, rel=1e-12)
+    xs = memory.inputs(np.random.default_rng(1), 40, 20_000, rho)[..., 0]
+    assert xs[-1].var() == pytest.approx(1.0, abs=0.05)
+    assert (xs[-1] * xs[-3]).mean() == pytest.approx(rho**2, abs=0.05)
+
+
+def test_a_flip_flop_says_the_last_pulse_of_each_channel() -> None:
+    x, y = flipflop.sequences(np.random.default_rng(1), 20, 3, 2)
+    for row in range(3):
+        for bit in range(2):
+            last = 0.0
+            for t in range(20):
+                last = x[t, row, bit] or last
+                assert y[t, row, bit] == last != 0
+
+
+def test_the_sides_of_a_saddle_lead_to_the_stable_points_beside_it() -> None:
+    """Two units h <- tanh(2 h) apart: (0, b) lies between (-a, b) and (a, b)."""
+    net = nn.RNN(1, 2, dtype=np.float64)
+    for p in net.parameters():
+        p.data = np.zeros(p.shape)
+    net.cells[0].weight_hh.data = 2 * np.eye(2)
+    side = np.linspace(-1, 1, 5)
+    starts = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    found = fixed_points(net, starts, np.zeros((1, 1)))
+    assert found.kinds == ["stable"] * 4 + ["saddle"] * 4 + ["repeller"]
+    for i in range(4, 8):
+        ends = found.points[flipflop.ways_out(net, found, i, 1)]
+        held = np.abs(found.points[i]) > 0.5
+        np.testing.assert_allclose(ends[:, held][:, 0], found.points[i][held][0])
+        np.testing.assert_allclose(ends[0, ~held], -ends[1, ~held])
+        assert abs(ends[0, ~held][0]) > 0.9
+    off = flipflop.linear_error(net, found, 0, 1, np.random.default_rng(0))
+    assert 0 < off < 1e-4
 
 
 def pair(flip: float, latch_weight: float = 1.0) -> Network:

@@ -11,7 +11,19 @@ them.
 from __future__ import annotations
 
 from ...errors import suggest
-from . import adding, chaos, clipping, copying, forget, latch, threshold, trainability
+from . import (
+    adding,
+    chaos,
+    clipping,
+    copying,
+    flipflop,
+    forget,
+    latch,
+    memory,
+    ridges,
+    threshold,
+    trainability,
+)
 from .base import Claim, ClaimError, Row, Source, run, verdict
 from .report import save, stored, text
 
@@ -29,7 +41,10 @@ __all__ = [
     "verdict",
 ]
 
-MODULES = (chaos, forget, threshold, clipping, latch, adding, copying, trainability)
+MODULES = (
+    chaos, forget, threshold, clipping, latch, adding, copying, trainability, flipflop, ridges,
+    memory,
+)  # fmt: skip
 CLAIMS: dict[str, Claim] = {module.CLAIM.name: module.CLAIM for module in MODULES}
 
 

@@ -206,6 +206,16 @@ def column(rows: Sequence[Mapping[str, Any]], field: str, **where: Any) -> np.nd
     return np.array([row[field] for row in rows if all(row[k] == v for k, v in where.items())])
 
 
+def span(values: np.ndarray, form: str) -> str:
+    """From the least to the largest; one number if both read alike.
+
+    >>> span(np.array([0.31, 0.28]), ".2f"), span(np.array([0.281, 0.284]), ".2f")
+    ('0.28 to 0.31', '0.28')
+    """
+    ends = [format(float(value), form) for value in (values.min(), values.max())]
+    return " to ".join(dict.fromkeys(ends))
+
+
 def different(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any]:
     """The values of `field`, each once, in the order in which they come."""
     return list(dict.fromkeys(row[field] for row in rows))
