@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import FlowError
 from .products import PrecisionWarning, log_singular_values
-from .replay import FlowError
 from .steps import CHUNK_BYTES, Trajectory
 
 Array = np.ndarray

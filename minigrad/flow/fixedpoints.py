@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import FlowError
 from ..tensors import as_tensor
 from ..tree import leaves, map_leaves, rebuild
 from .linearised import FixedPoints, kind_of
-from .replay import FlowError
 from .speed import Speed
 from .steps import Trajectory
 

@@ -35,13 +35,12 @@ import numpy as np
 
 from ..autodiff import grad
 from ..backward import walk
-from ..errors import describe
+from ..errors import FlowError, describe
 from ..nn.module import Module
 from ..norms import row_norms
 from ..ops import concatenate, reshape
 from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
-from .replay import FlowError
 from .steps import Trajectory, unheard
 
 Array = np.ndarray

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError, describe
+from ..errors import FlowError, ShapeError, describe
 from ..tensors import as_tensor
 from ..tree import leaves, map_leaves, rebuild
-from .replay import FlowError
 from .steps import CHUNK_BYTES, Trajectory
 
 Array = np.ndarray

@@ -89,7 +89,7 @@ def classified(settings: Mapping[str, Any], seed: int) -> tuple[dict[str, Any], 
         "rank": rank(after[border], after[~border]),
         "rank before": rank(before[border], before[~border]),
     }  # fmt: skip
-    return row, {"exponents": after.tolist(), "said": said.tolist()}
+    return row, {"exponents": after.round(4).tolist(), "said": said.tolist()}
 
 
 def at_border(said: Array) -> Array:
