@@ -74,6 +74,7 @@ def test_a_linear_cell_has_the_one_that_its_equation_gives(
         assert found.labels.tolist() == [0] * 5
 
 
+@pytest.mark.wide
 def test_a_stack_of_layers_rests_where_a_long_run_ends(rng: np.random.Generator) -> None:
     lstm = nn.LSTM(2, 3, num_layers=2, mode="tape", dtype=np.float64, generator=rng)
     x = rng.normal(size=(1, 2))
