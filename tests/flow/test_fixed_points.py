@@ -94,6 +94,7 @@ def test_a_stack_of_layers_rests_where_a_long_run_ends(rng: np.random.Generator)
     np.testing.assert_allclose(J, steps, atol=1e-12)
 
 
+@pytest.mark.wide
 def test_eigenvalues_are_those_of_finite_differences(rng: np.random.Generator) -> None:
     gru = nn.GRUCell(2, 3, dtype=np.float64, generator=rng)
     gru.weight_hh.data = 3 * gru.weight_hh.numpy()
