@@ -70,6 +70,7 @@ __all__ = [
     "report",
     "singular_values",
     "spectral_radius",
+    "tap_torch",
     "terminal",
 ]
 
@@ -80,4 +81,8 @@ def __getattr__(name: str) -> Any:
         from .recorded_torch import record_torch
 
         return record_torch
+    if name == "tap_torch":
+        from .tapped_torch import tap_torch
+
+        return tap_torch
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

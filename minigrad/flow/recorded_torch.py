@@ -19,6 +19,7 @@ from ..interop.recording_torch import Capture
 from . import probes
 from .recording import Recording
 from .rerunning import Rerun
+from .tapped_torch import Taps
 from .verdict import Thresholds
 
 
@@ -36,20 +37,18 @@ class TorchRecording(Recording):
 
     def hear_torch(self, models: list[tuple[str, Any]], memory: int | None) -> Capture:
         """What listens to the models; it tells this recording when there is more to read."""
-        me = weakref.ref(self)
-
-        def more() -> None:
-            if (recording := me()) is not None:
-                recording._stale, recording._layers = True, None
-
-        self._capture = Capture(models, more, memory)
+        more = _Told(self)
+        self._capture, self.taps = Capture(models, more, memory), Taps(self.states, more)
         return self._capture
 
     def _settle(self) -> None:
         if self._stale and self._capture is not None:
             self._stale = False
             self._begin_anew()
-            self._said = Rerun(self, self._capture.calls).gaps
+            self._said = [*Rerun(self, self._capture.calls).gaps, *self.taps.gaps]
+            for loop in self.taps.loops:
+                run = self._begin(loop.where, None, loop.where)
+                run.series, run.apart, run.counted = dict(loop.series), loop.apart, True
         super()._settle()
 
     @property
@@ -75,6 +74,17 @@ class TorchRecording(Recording):
                 f'h = mg.flow.tap_torch("h", h).'
             )
         super()._check(heard)
+
+
+class _Told:
+    """Tells a recording, which it does not hold, that there is more to read."""
+
+    def __init__(self, recording: TorchRecording):
+        self.recording = weakref.ref(recording)
+
+    def __call__(self) -> None:
+        if (recording := self.recording()) is not None:
+            recording._stale, recording._layers = True, None
 
 
 class record_torch:
@@ -127,9 +137,9 @@ class record_torch:
                 "record_torch: already recording in this thread; leave the outer block first."
             )
         self._capture.begin()
-        probes._active.torch = True
+        probes._active.torch, probes._active.taps = True, self._recording.taps
         return self._recording
 
     def __exit__(self, *exc: Any) -> None:
-        probes._active.torch = False
+        probes._active.torch, probes._active.taps = False, None
         self._capture.end()

@@ -8,7 +8,7 @@ they ask what a part of the gradient brings (walking.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -59,8 +59,8 @@ class Rerun:
         first = len(self.recording._runs)
         with nullcontext() if call.wants else no_grad():
             given = self._inputs(call, arrays)
-            run = self._loop if call.layer.cell else self._layer
-            gave, final, seeds = run(call, arrays, module, *given)
+            again = self._loop if call.layer.cell else self._layer
+            gave, final, seeds = again(call, arrays, module, *given)
         self._gave[id(call)] = gave
         pairs = [(t, g) for t, g in seeds if t.requires_grad]
         if pairs:
@@ -98,10 +98,8 @@ class Rerun:
         state = first if init is None else rebuild(first, init)
         with self._listener.entered(cell, call.layer.name) as name, scope(name):
             final, ys = scan(_Both(cell) if both else cell, state, x)
-        given, last = leaves(ys), len(call.xs) - 1
-        gave = {leaf + 1: t for leaf, t in enumerate(given)}
+        gave = {leaf + 1: t for leaf, t in enumerate(leaves(ys))}
         gave |= {-leaf - 1: t for leaf, t in enumerate(leaves(final))}
-        seeds: list[tuple[Tensor, Array]] = []
         sums: dict[int, Array] = {}
         for (leaf, step), part in call.gradients.items():
             place = self._place(call, leaf)
@@ -159,7 +157,7 @@ class Rerun:
     def _linked(
         self,
         value: Array,
-        ways: list[tuple[int | None, Way]],
+        ways: Sequence[tuple[int | None, Way]],
         outside: Callable[[Array], Array],
     ) -> Tensor:
         """A value with its ways, of the whole or of its steps, to what calls gave."""
@@ -223,7 +221,7 @@ class Rerun:
         off = 0.0
         for ours, theirs in zip(final, arrays.finals, strict=True):
             with np.errstate(all="ignore"):
-                size = max(np.abs(theirs).max(initial=0), np.finfo(arrays.dtype).tiny)
+                size = max(np.abs(theirs).max(initial=0), np.finfo(theirs.dtype).tiny)
                 apart = np.where(ours.numpy() == theirs, 0, np.abs(ours.numpy() - theirs))
                 apart = apart[~(np.isnan(ours.numpy()) & np.isnan(theirs))]
                 off = max(off, float(apart.max(initial=0) / size))
@@ -236,8 +234,8 @@ class Rerun:
         elif not off <= TOLERANCE[arrays.dtype]:
             drawn = " (the masks of its dropout may be others)" if call.drawn is not None else ""
             self._gap(
-                f"{name}: run again in minigrad, its last state differs from PyTorch's by {off:.1g} "
-                f"of the largest number{drawn}; what is told of it is of another run"
+                f"{name}: run again in minigrad, its last state differs from PyTorch's by "
+                f"{off:.1g} of the largest number{drawn}; what is told of it is of another run"
             )
 
     def _gap(self, text: str) -> None:
@@ -268,7 +266,7 @@ def _read_inside(calls: list[Call]) -> set[int]:
     return {
         id(call)
         for call, leaf, t in read
-        if call is not None and call.layer.cell and leaf > 1 and t < len(call.xs) - 1
+        if call is not None and t is not None and leaf > 1 and t < len(call.xs) - 1
     }
 
 

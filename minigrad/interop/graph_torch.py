@@ -107,7 +107,12 @@ class Way:
 
 def mark(key: object, tensor: Any, end: End) -> None:
     """Writes on the graph, for whoever has the key, that a call gave this tensor."""
-    tensor.grad_fn.metadata.setdefault(key, {})[tensor.output_nr] = end
+    written = tensor.grad_fn.metadata
+    known = written.get(key)
+    if known is None:
+        written[key] = {tensor.output_nr: end}
+    else:
+        known[tensor.output_nr] = end
 
 
 def way_to(key: object, tensor: Any) -> Way | None:

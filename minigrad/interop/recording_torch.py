@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .base import need
 from .graph_torch import End, Way, mark, way_to
@@ -67,6 +67,10 @@ class Call:
     finals: list[tuple[Any, int]] = field(default_factory=list)
     gradients: dict[Place, Any] = field(default_factory=dict)
     ways: dict[Place, Way] = field(default_factory=dict)
+    versions: list[int] = field(default_factory=list)  # of the weights of a cell
+
+    def __post_init__(self) -> None:
+        self.ref = weakref.ref(self)  # what is written on the graph does not hold it
 
     @property
     def nbytes(self) -> int:
@@ -79,9 +83,8 @@ class Call:
         return all(t._version == version for t, version in self.finals)
 
 
-@dataclass(frozen=True)
-class _Tag:
-    """On a state that a loop gave: which one, and the state itself if this is its alias."""
+class _Tag(NamedTuple):
+    """On a state that a loop gave: which one, after how many steps; own: itself, of an alias."""
 
     call: Callable[[], Call | None]
     leaf: int
@@ -107,6 +110,8 @@ class Capture:
         self._layers: dict[int, Layer] = {}  # id of a module -> what is kept of it
         self._weights: dict[int, tuple[int, int, Any]] = {}  # id -> (address, version, copy)
         self._at_door: dict[int, Any] = {}  # id of a module that runs -> what was found before
+        functorch = getattr(self.torch._C, "_functorch", None)
+        self._wrapped = getattr(functorch, "is_functorch_wrapped_tensor", lambda t: False)
         self._key = object()
         self._handles: list[Any] = []
         self._stance: Any = None
@@ -204,13 +209,13 @@ class Capture:
         """A step that goes on from the last one reads the state itself, not its alias."""
         x, state = _bound(*args, **kwargs)
         states = _leaves(state)
-        tags = [getattr(s, "_minigrad", None) for s in states]
-        call = tags[0].call() if tags and tags[0] is not None else None
+        tags = [tag for s in states if (tag := getattr(s, "_minigrad", None)) is not None]
+        call = tags[0].call() if tags and len(tags) == len(states) else None
         if call is None or call.layer is not layer or not self._reads_same(call, module, x):
             return None
-        for leaf, tag in enumerate(tags):
-            if tag is None or tag.call() is not call or (tag.leaf, tag.t) != (leaf, len(call.xs)):
-                return None
+        last = len(call.xs)
+        if any((t.call(), t.leaf, t.t) != (call, leaf, last) for leaf, t in enumerate(tags)):
+            return None
         self._at_door[id(module)] = call
         own = [s if tag.own is None else tag.own for s, tag in zip(states, tags, strict=True)]
         return (x, tuple(own) if isinstance(state, tuple) else own[0]), {}
@@ -225,6 +230,7 @@ class Capture:
             ends = [(way, end.call()) for way in call.ways.values() for end in way.ends]
             if any(c and c.layer is layer and len(c.xs) == 1 and not w.direct for w, c in ends):
                 layer.joined = False
+            call.versions = _versions(module)
             self._reads(call, 0, 0, x)
             call.xs.append(_copy(x))
             self._heard(call)
@@ -241,14 +247,14 @@ class Capture:
         if s.requires_grad:
             alias = s.view_as(s)
             self._gives(call, leaf, steps - 1, alias)
-        alias._minigrad = _Tag(weakref.ref(call), leaf - 1, steps, None if alias is s else s)
+        alias._minigrad = _Tag(call.ref, leaf - 1, steps, None if alias is s else s)
         return alias
 
     def _reads_same(self, call: Call, module: Any, x: Any) -> bool:
         """Whether a step is like those of the call: the same weights, inputs of the same kind."""
         if (call.xs[0].shape, call.xs[0].dtype) != (x.shape, x.dtype):
             return False
-        return all(self._known(p) is call.weights[name] for name, p in _weights_of(module))
+        return call.versions == _versions(module)
 
     # -- what both do
 
@@ -270,8 +276,7 @@ class Capture:
         self.changed()
 
     def _reads(self, call: Call, leaf: int, t: int | None, tensor: Any) -> None:
-        wrapped = getattr(self.torch._C._functorch, "is_functorch_wrapped_tensor", None)
-        if wrapped is not None and wrapped(tensor):
+        if self._wrapped(tensor):
             raise TypeError("it ran inside torch.func, whose tensors cannot be kept")
         if tensor.requires_grad and (way := way_to(self._key, tensor)) is not None:
             call.ways[leaf, t] = way
@@ -279,7 +284,7 @@ class Capture:
     def _gives(self, call: Call, leaf: int, t: int | None, tensor: Any) -> None:
         if tensor.grad_fn is None:
             return
-        mark(self._key, tensor, End(weakref.ref(call), leaf, t))
+        mark(self._key, tensor, End(call.ref, leaf, t))
 
         def arrived(g: Any) -> None:  # backward passes add up, as they do in .grad
             g = g.detach().clone() if g.requires_grad else g
@@ -333,6 +338,10 @@ def _weights_of(cell: Any) -> list[tuple[str, Any]]:
     return [(name, p) for name, p in found if p is not None]
 
 
+def _versions(cell: Any) -> list[int]:
+    return [p._version for p in cell._parameters.values() if p is not None]
+
+
 def _leaves(state: Any) -> list[Any]:
     if state is None:
         return []
@@ -340,7 +349,7 @@ def _leaves(state: Any) -> list[Any]:
 
 
 def _copy(t: Any) -> Any:
-    return t.detach().clone()
+    return t.detach().clone() if t.requires_grad else t.clone()
 
 
 def _size(t: Any) -> int:

@@ -183,8 +183,6 @@ RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
     "SplitBackward0": (("dim", "split_size"), _split),
     "PackPaddedSequenceBackward0": (
         ("result1", "batch_first"),
-        lambda g, s, k: [
-            _aten()._pack_padded_sequence_backward(g, s[0], k.result1, k.batch_first)
-        ],
+        lambda g, s, k: [_aten()._pack_padded_sequence_backward(g, s[0], k.result1, k.batch_first)],
     ),
 }
