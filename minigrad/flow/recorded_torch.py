@@ -12,6 +12,7 @@ While the model runs, what its layers read and what came back to them is kept, n
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import FlowError
@@ -35,10 +36,12 @@ class TorchRecording(Recording):
         self._stale = False
         self._said: list[str] = []
 
-    def hear_torch(self, models: list[tuple[str, Any]], memory: int | None) -> Capture:
+    def hear_torch(
+        self, models: list[tuple[str, Any]], twins: dict[int, Any], memory: int | None
+    ) -> Capture:
         """What listens to the models; it tells this recording when there is more to read."""
         more = _Told(self)
-        self._capture, self.taps = Capture(models, more, memory), Taps(self.states, more)
+        self._capture, self.taps = Capture(models, twins, more, memory), Taps(self.states, more)
         return self._capture
 
     def _settle(self) -> None:
@@ -94,6 +97,9 @@ class record_torch:
         nn.LSTM and nn.GRU in them is heard (stacked, bidirectional, projected, packed), and every
         nn.RNNCell, LSTMCell and GRUCell that runs in a loop. Nothing of a model is changed; the
         hooks are removed at the end. A model under torch.compile runs without it in the block.
+    twins: module -> a cell of minigrad that is the same, for cells of your own: one is called as
+        torch's cells are, cell(x, state) -> state, the other as here, cell(state, x) -> (state, y).
+        Parameters have the same names. At every step the twin is checked against what ran.
     states, thresholds, memory: as in `record`.
 
     Everything that works on a Recording works on this one: norms, cuts, weights by lag, Jacobians,
@@ -108,6 +114,7 @@ class record_torch:
     def __init__(
         self,
         *models: Any,
+        twins: Mapping[Any, Any] | None = None,
         states: tuple[str, ...] | None = None,
         thresholds: Thresholds | None = None,
         memory: int | None = probes.MEMORY,
@@ -122,7 +129,8 @@ class record_torch:
         for i, (name, model) in enumerate(named):
             taken[name] = taken.get(name, 0) + 1
             named[i] = (f"{name}-{taken[name]}" if taken[name] > 1 else name, model)
-        self._capture = self._recording.hear_torch(named, memory)
+        own = {id(module): cell for module, cell in (twins or {}).items()}
+        self._capture = self._recording.hear_torch(named, own, memory)
         module = self._capture.torch.nn.Module
         for model in models or (None,):
             if not isinstance(model, module):

@@ -16,22 +16,22 @@ import numpy as np
 
 from ..backward import walk
 from ..compile.scanning import scan
+from ..interop.calls_torch import Call
 from ..interop.foreign import elsewhere
 from ..interop.graph_torch import End, Way
-from ..interop.recording_torch import Call
 from ..interop.twins_torch import Arrays, Drawn, twin
 from ..nn.module import Module
 from ..tape import no_grad, scope
 from ..tape import state as switches
 from ..tensors import Tensor, wrap
 from ..tree import leaves, rebuild
+from .comparing import check_twin, difference
 from .heard import Run
 from .probes import _Listener
 from .recording import Recording
 from .taps import Step
 
 Array = np.ndarray
-TOLERANCE = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-4}  # of the largest number
 
 
 class Rerun:
@@ -67,7 +67,8 @@ class Rerun:
             wanted = [t for t in (*given[0], *module.parameters()) if t.requires_grad]
             outputs, arrived = map(list, zip(*pairs, strict=True))
             walk(outputs, arrived, wanted, retain_graph=True, create_graph=False, stop=True)
-        self._compare(call, arrays, final)
+        if said := difference(call, arrays, final):
+            self._gap(said)
         for i, run in enumerate(self.recording._runs[first:]):
             states = arrays.finals or []
             own = states if call.layer.cell else [s[i] for s in states]
@@ -96,6 +97,8 @@ class Rerun:
         both = id(call) in self._inner
         first = cell.init_state(x.shape[1])
         state = first if init is None else rebuild(first, init)
+        if call.states:
+            check_twin(call, arrays, cell, x, leaves(state))
         with self._listener.entered(cell, call.layer.name) as name, scope(name):
             final, ys = scan(_Both(cell) if both else cell, state, x)
         gave = {leaf + 1: t for leaf, t in enumerate(leaves(ys))}
@@ -211,32 +214,6 @@ class Rerun:
             f"{name}: something is done to its state between two steps, so what each step carries "
             f"cannot be told; mark your states with mg.flow.tap_torch"
         )
-
-    # -- what is said
-
-    def _compare(self, call: Call, arrays: Arrays, final: list[Tensor]) -> None:
-        """The twin's last states against those that the other library computed."""
-        if arrays.finals is None:
-            return
-        off = 0.0
-        for ours, theirs in zip(final, arrays.finals, strict=True):
-            with np.errstate(all="ignore"):
-                size = max(np.abs(theirs).max(initial=0), np.finfo(theirs.dtype).tiny)
-                apart = np.where(ours.numpy() == theirs, 0, np.abs(ours.numpy() - theirs))
-                apart = apart[~(np.isnan(ours.numpy()) & np.isnan(theirs))]
-                off = max(off, float(apart.max(initial=0) / size))
-        name = call.layer.name
-        if arrays.precision not in ("float32", "float64"):
-            self._gap(
-                f"{name} ran in {arrays.precision} and is run again in {arrays.dtype}; their last "
-                f"states differ by {off:.1g} of the largest number"
-            )
-        elif not off <= TOLERANCE[arrays.dtype]:
-            drawn = " (the masks of its dropout may be others)" if call.drawn is not None else ""
-            self._gap(
-                f"{name}: run again in minigrad, its last state differs from PyTorch's by "
-                f"{off:.1g} of the largest number{drawn}; what is told of it is of another run"
-            )
 
     def _gap(self, text: str) -> None:
         if text not in self.gaps:

@@ -102,9 +102,9 @@ class Taps:
 
 @cache
 def _function() -> Any:
-    torch = need("torch", "bench", "mg.flow.tap_torch")
+    function: Any = need("torch", "bench", "mg.flow.tap_torch").autograd.Function
 
-    class Tapped(torch.autograd.Function):
+    class Tapped(function):
         """y = x; its gradient is told, or, while a part of it is walked alone, goes no further."""
 
         @staticmethod

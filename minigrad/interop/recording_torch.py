@@ -15,72 +15,26 @@ alias is what came from outside of the loop.
 from __future__ import annotations
 
 import sys
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 from .base import need
-from .graph_torch import End, Way, mark, way_to
-
-CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-Place = tuple[int, int | None]  # (leaf, step of a loop)
-
-
-@dataclass(eq=False)
-class Layer:
-    """One recurrent module of a model: its name and what it was made with, not the module itself.
-
-    kind: "RNN", "LSTM", "GRU". cell: whether it is one step. joined: whether each step has read the
-    very state that the one before gave; not where the loop does something to it in between.
-    """
-
-    name: str
-    kind: str
-    cell: bool
-    options: dict[str, Any]
-    joined: bool = True
-    twin: Any = None
-
-
-@dataclass(eq=False)
-class Call:
-    """One call of a layer, or a loop of calls of a cell; tensors of PyTorch.
-
-    xs: what was read, one tensor, or one for each step. init: the leaves of the first state, None
-    where none was given. gradients: (leaf, step) -> dL/d(what it gave): leaf 0 is the output, 1, 2
-    are those of the last state; of a loop 1, 2 are those of the state after a step. ways: (0, step)
-    or (leaf, None) -> where that part of the input came from. packed: of a PackedSequence, how its
-    rows lie. drawn: the generator's state before the masks between layers were drawn. finals: the
-    last state, with the versions it had.
-    """
-
-    layer: Layer
-    weights: dict[str, Any]
-    wants: bool
-    xs: list[Any]
-    init: list[Any] | None
-    packed: tuple[Any, ...] | None = None
-    drawn: Any = None
-    finals: list[tuple[Any, int]] = field(default_factory=list)
-    gradients: dict[Place, Any] = field(default_factory=dict)
-    ways: dict[Place, Way] = field(default_factory=dict)
-    versions: list[int] = field(default_factory=list)  # of the weights of a cell
-
-    def __post_init__(self) -> None:
-        self.ref = weakref.ref(self)  # what is written on the graph does not hold it
-
-    @property
-    def nbytes(self) -> int:
-        held = [*self.xs, *(self.init or ()), *self.gradients.values()]
-        return sum(map(_size, held)) + sum(way.nbytes for way in self.ways.values())
-
-    @property
-    def stands(self) -> bool:
-        """Whether nobody has written into the last state since."""
-        return all(t._version == version for t, version in self.finals)
+from .calls_torch import (
+    OWN,
+    Call,
+    Layer,
+    bound,
+    copied,
+    made_with,
+    nbytes,
+    parts,
+    path_of,
+    versions,
+    weights_of,
+)
+from .graph_torch import End, mark, way_to
 
 
 class _Tag(NamedTuple):
@@ -95,15 +49,20 @@ class _Tag(NamedTuple):
 class Capture:
     """Hears the recurrent modules of models, by (prefix of their names, model).
 
+    twins: id of a module that is called as torch's cells are -> minigrad's cell that is the same.
     changed: called when more is known. memory: bytes to keep; beyond it the oldest calls are let go
     of. gaps: what could not be heard, and why. dropped: name of a layer -> calls let go of.
     """
 
     def __init__(
-        self, models: list[tuple[str, Any]], changed: Callable[[], None], memory: int | None
+        self,
+        models: list[tuple[str, Any]],
+        twins: dict[int, Any],
+        changed: Callable[[], None],
+        memory: int | None,
     ):
         self.torch = need("torch", "bench", "mg.flow.record_torch")
-        self.models, self.changed, self.memory = models, changed, memory
+        self.models, self.twins, self.changed, self.memory = models, twins, changed, memory
         self.calls: list[Call] = []
         self.gaps: dict[str, None] = {}
         self.dropped: Counter[str] = Counter()
@@ -121,7 +80,11 @@ class Capture:
 
     def begin(self) -> None:
         for name, module in self._found():
-            layer = self._layers[id(module)] = Layer(name, *made_with(self.torch, module))
+            made = (
+                made_with(self.torch, module) if id(module) not in self.twins else (OWN, True, {})
+            )
+            layer = Layer(name, *made, twin=self.twins.get(id(module)))
+            self._layers[id(module)] = layer
             enters = self._cell_enters if layer.cell else self._enters
             left = self._cell_left if layer.cell else self._left
             before, after = partial(self._safely, layer, enters), partial(self._safely, layer, left)
@@ -157,15 +120,18 @@ class Capture:
         seen = set()
         for prefix, model in self.models:
             for path, module in model.named_modules():
-                name = _path(prefix, path) or type(module).__name__.lower()
+                name = path_of(prefix, path) or type(module).__name__.lower()
                 kind = getattr(nn, getattr(module, "original_name", ""), None)
-                if isinstance(module, scripted):
+                own = id(module) in self.twins
+                if isinstance(module, scripted) and not own:
                     if isinstance(kind, type) and issubclass(kind, (nn.RNNBase, nn.RNNCellBase)):
                         self._gap(
                             f"{name} was compiled by torch.jit, and calls no hooks; record the "
                             f"module that it was made of"
                         )
-                elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and id(module) not in seen:
+                elif id(module) not in seen and (
+                    own or isinstance(module, (nn.RNNBase, nn.RNNCellBase))
+                ):
                     seen.add(id(module))
                     yield name, module
 
@@ -188,7 +154,7 @@ class Capture:
 
     def _left(self, layer: Layer, module: Any, args: Any, kwargs: Any, given: Any) -> None:
         drawn = self._at_door.pop(id(module), None)
-        x, state = _bound(*args, **kwargs)
+        x, state = bound(*args, **kwargs)
         out, final = given
         packed = None
         if isinstance(x, self.torch.nn.utils.rnn.PackedSequence):
@@ -197,18 +163,18 @@ class Capture:
         call = self._call(layer, named, out.requires_grad, state)
         call.packed, call.drawn = packed, drawn
         self._reads(call, 0, None, x)
-        call.xs.append(_copy(x))
-        for leaf, t in enumerate([out, *_leaves(final)]):
+        call.xs.append(copied(x))
+        for leaf, t in enumerate([out, *parts(final)]):
             self._gives(call, leaf, None, t)
-        call.finals = [(s.detach(), s._version) for s in _leaves(final)]
+        call.finals = [(s.detach(), s._version) for s in parts(final)]
         self._heard(call)
 
     # -- cells in loops
 
     def _cell_enters(self, layer: Layer, module: Any, args: Any, kwargs: Any) -> Any:
         """A step that goes on from the last one reads the state itself, not its alias."""
-        x, state = _bound(*args, **kwargs)
-        states = _leaves(state)
+        x, state = bound(*args, **kwargs)
+        states = parts(state)
         tags = [tag for s in states if (tag := getattr(s, "_minigrad", None)) is not None]
         call = tags[0].call() if tags and len(tags) == len(states) else None
         if call is None or call.layer is not layer or not self._reads_same(call, module, x):
@@ -222,23 +188,25 @@ class Capture:
 
     def _cell_left(self, layer: Layer, module: Any, args: Any, kwargs: Any, given: Any) -> Any:
         call = self._at_door.pop(id(module), None)
-        x, state = _bound(*args, **kwargs)
-        states = _leaves(given)
+        x, state = bound(*args, **kwargs)
+        states = parts(given)
         wants = any(s.requires_grad for s in states)
         if call is None or call.wants != wants:
-            call = self._call(layer, _weights_of(module), wants, state)
+            call = self._call(layer, weights_of(layer, module), wants, state)
             ends = [(way, end.call()) for way in call.ways.values() for end in way.ends]
             if any(c and c.layer is layer and len(c.xs) == 1 and not w.direct for w, c in ends):
                 layer.joined = False
-            call.versions = _versions(module)
+            call.versions = versions(module)
             self._reads(call, 0, 0, x)
-            call.xs.append(_copy(x))
+            call.xs.append(copied(x))
             self._heard(call)
         else:
             self._reads(call, 0, len(call.xs), x)
-            call.xs.append(_copy(x))
-            self._bytes += _size(x)
+            call.xs.append(copied(x))
+            self._bytes += nbytes(x)
         call.finals = [(s.detach(), s._version) for s in states]
+        if layer.kind == OWN:
+            call.states.append([copied(s) for s in states])
         aliases = [self._alias(call, leaf + 1, len(call.xs), s) for leaf, s in enumerate(states)]
         return tuple(aliases) if isinstance(given, tuple) else aliases[0]
 
@@ -254,15 +222,15 @@ class Capture:
         """Whether a step is like those of the call: the same weights, inputs of the same kind."""
         if (call.xs[0].shape, call.xs[0].dtype) != (x.shape, x.dtype):
             return False
-        return call.versions == _versions(module)
+        return call.versions == versions(module)
 
     # -- what both do
 
     def _call(self, layer: Layer, named: Any, wants: bool, state: Any) -> Call:
         weights = {name: self._copied(p) for name, p in named if p is not None}
-        init = None if state is None else [_copy(s) for s in _leaves(state)]
+        init = None if state is None else [copied(s) for s in parts(state)]
         call = Call(layer, weights, wants, [], init)
-        for leaf, s in enumerate(_leaves(state)):
+        for leaf, s in enumerate(parts(state)):
             self._reads(call, leaf + 1, None, s)
         return call
 
@@ -289,7 +257,7 @@ class Capture:
         def arrived(g: Any) -> None:  # backward passes add up, as they do in .grad
             g = g.detach().clone() if g.requires_grad else g
             known = call.gradients.get((leaf, t))
-            self._bytes += _size(g) if known is None else 0
+            self._bytes += nbytes(g) if known is None else 0
             call.gradients[leaf, t] = g if known is None else known + g
             self.changed()
 
@@ -304,68 +272,7 @@ class Capture:
         known = self._known(p)
         # its version does not tell of edits through .data: a weight within reach is looked at
         if known is None or (p.is_cpu and not self.torch.equal(known, p)):
-            known = _copy(p)
+            known = copied(p)
             self._weights[id(p)] = p.data_ptr(), p._version, known
-            self._bytes += _size(known)
+            self._bytes += nbytes(known)
         return known
-
-
-def made_with(torch: Any, module: Any) -> tuple[str, bool, dict[str, Any]]:
-    """(kind, whether it is a cell, the options of minigrad's layer or cell that is the same)."""
-    options = {name: getattr(module, name) for name in ("input_size", "hidden_size", "bias")}
-    kinds = {"RNN": torch.nn.RNNCell, "LSTM": torch.nn.LSTMCell, "GRU": torch.nn.GRUCell}
-    cell = isinstance(module, torch.nn.RNNCellBase)
-    if cell:
-        kind = next((kind for kind, known in kinds.items() if isinstance(module, known)), "")
-        nonlinearity = getattr(module, "nonlinearity", "")
-    else:
-        kind, _, nonlinearity = module.mode.partition("_")
-        names = ("num_layers", "batch_first", "dropout", "bidirectional")
-        options |= {name: getattr(module, name) for name in names}
-        options |= {"proj_size": module.proj_size} if module.proj_size else {}
-    if kind == "RNN":
-        options["nonlinearity"] = nonlinearity.lower()
-    return kind, cell, options
-
-
-def _bound(input: Any, hx: Any = None) -> tuple[Any, Any]:
-    """The arguments of a recurrent module, by the names that torch.nn gives them."""
-    return input, hx
-
-
-def _weights_of(cell: Any) -> list[tuple[str, Any]]:
-    found = ((name, getattr(cell, name, None)) for name in CELL_WEIGHTS)
-    return [(name, p) for name, p in found if p is not None]
-
-
-def _versions(cell: Any) -> list[int]:
-    return [p._version for p in cell._parameters.values() if p is not None]
-
-
-def _leaves(state: Any) -> list[Any]:
-    if state is None:
-        return []
-    return list(state) if isinstance(state, (tuple, list)) else [state]
-
-
-def _copy(t: Any) -> Any:
-    return t.detach().clone() if t.requires_grad else t.clone()
-
-
-def _size(t: Any) -> int:
-    return int(t.element_size() * t.numel())
-
-
-def _path(prefix: str, path: str) -> str:
-    """`blocks.0.rnn` as minigrad's paths are written: `blocks.0/rnn`.
-
-    >>> _path("", "blocks.0.rnn"), _path("encoder", "_orig_mod.rnn")
-    ('blocks.0/rnn', 'encoder/rnn')
-    """
-    found = [prefix] if prefix else []
-    for part in path.split(".") if path else ():
-        if part.isdecimal() and found:
-            found[-1] += f".{part}"
-        elif part != "_orig_mod":  # of torch.compile
-            found.append(part)
-    return "/".join(found)

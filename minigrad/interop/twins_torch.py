@@ -13,15 +13,22 @@ import numpy as np
 
 from .. import nn
 from ..nn.module import Module
-from .base import need
+from .base import ConversionError, need
+from .calls_torch import OWN, Call, Layer
 from .pytorch import as_array
-from .recording_torch import Call, Layer
 
 Array = np.ndarray
 
 
 def twin(layer: Layer, dtype: Any) -> Module:
     """minigrad's layer or cell, made once: the weights are written into it for each call."""
+    if layer.kind == OWN:
+        if _dtype(layer.twin) != dtype:
+            raise ConversionError(
+                f"{layer.name}: its twin is {_dtype(layer.twin)} and the net {dtype}; make the "
+                f"twin with dtype=np.{dtype}."
+            )
+        return layer.twin
     if layer.twin is None or _dtype(layer.twin) != dtype:
         options = {k: v for k, v in layer.options.items() if k != "batch_first"}
         if not layer.cell and options["num_layers"] == 1:
