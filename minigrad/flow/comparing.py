@@ -66,5 +66,6 @@ def _apart(ours: Array, theirs: Array) -> float:
     if ours.shape != theirs.shape:
         return np.inf
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
-    size = max(np.abs(theirs).max(initial=0), np.finfo(theirs.dtype).tiny)
-    return float(np.where(same, 0, np.abs(ours - theirs)).max(initial=0) / size)
+    size = np.abs(theirs[np.isfinite(theirs)]).max(initial=np.finfo(theirs.dtype).tiny)
+    off = float(np.where(same, 0, np.abs(ours - theirs)).max(initial=0) / size)
+    return np.inf if np.isnan(off) else off

@@ -132,12 +132,12 @@ class record_torch:
         own = {id(module): cell for module, cell in (twins or {}).items()}
         self._capture = self._recording.hear_torch(named, own, memory)
         module = self._capture.torch.nn.Module
-        for model in models or (None,):
-            if not isinstance(model, module):
-                raise FlowError(
-                    f"record_torch: expected a torch.nn.Module, got {type(model).__name__}; pass "
-                    f"the model."
-                )
+        wrong = [type(model).__name__ for model in models if not isinstance(model, module)]
+        if wrong or not models:
+            raise FlowError(
+                f"record_torch: expected a torch.nn.Module, got {', '.join(wrong) or 'nothing'}; "
+                f"pass the model."
+            )
 
     def __enter__(self) -> Recording:
         if getattr(probes._active, "torch", False):

@@ -45,6 +45,9 @@ class _Tag(NamedTuple):
     t: int
     own: Any
 
+    def __reduce__(self) -> Any:
+        return type(None), ()  # a state that is saved leaves it behind
+
 
 class Capture:
     """Hears the recurrent modules of models, by (prefix of their names, model).
@@ -244,8 +247,7 @@ class Capture:
         self.changed()
 
     def _reads(self, call: Call, leaf: int, t: int | None, tensor: Any) -> None:
-        if self._wrapped(tensor):
-            raise TypeError("it ran inside torch.func, whose tensors cannot be kept")
+        self._check(tensor)
         if tensor.requires_grad and (way := way_to(self._key, tensor)) is not None:
             call.ways[leaf, t] = way
 
@@ -268,7 +270,12 @@ class Capture:
         address, version, copy = self._weights.get(id(p), (0, 0, None))
         return copy if p is not None and (address, version) == (p.data_ptr(), p._version) else None
 
+    def _check(self, tensor: Any) -> None:
+        if self._wrapped(tensor):
+            raise TypeError("it ran inside torch.func, whose tensors cannot be kept")
+
     def _copied(self, p: Any) -> Any:
+        self._check(p)
         known = self._known(p)
         # its version does not tell of edits through .data: a weight within reach is looked at
         if known is None or (p.is_cpu and not self.torch.equal(known, p)):

@@ -52,7 +52,8 @@ class Arrays:
     def __init__(self, call: Call):
         self.call, self.layer = call, call.layer
         x = call.xs[0]
-        self.precision = str(x.dtype).removeprefix("torch.")
+        ran_in = call.finals[0][0].dtype if call.finals else x.dtype  # under autocast not that of x
+        self.precision = str(ran_in).removeprefix("torch.")
         self.dtype = np.dtype(np.float64 if self.precision == "float64" else np.float32)
         self.single = call.packed is None and x.ndim == (1 if self.layer.cell else 2)
         self.front = bool(self.layer.options.get("batch_first")) and not self.single
