@@ -8,9 +8,9 @@
 # %% [markdown]
 # # 21 My PyTorch LSTM does not learn
 #
-# A net of yours lives in PyTorch, its loss does not fall, and you wonder why. This page records such
-# a net where it is, without changing it, reads from the recording how far its gradients reach and
-# what stopped them, tries the cure in PyTorch, and looks again. It needs PyTorch:
+# A net of yours lives in PyTorch, its loss does not fall, and you wonder why. This page records
+# such a net where it is, without changing it, reads from the recording how far its gradients reach
+# and what stopped them, tries the cure in PyTorch, and looks again. It needs PyTorch:
 # `pip install minigrad-bptt torch`. Run it with `python
 # tutorials/21_my_pytorch_lstm_does_not_learn.py`. You need tutorials 07 and 08.
 
@@ -96,11 +96,12 @@ assert cut.verdict.kind == "vanishing"
 assert cut.verdict.reach < T / 2
 
 # %% [markdown]
-# That is the answer, in one line. The state of the net is $S_t = (h_t, c_t)$, and $|dL/dS_t|$ falls
-# by the printed factor at every step back. Its *reach*, the number of steps after which a thousandth
-# is left, is far less than the T steps that the task asks for: the first input has no say in the
-# gradient. The forget gate stands at one half, so $c_t$ keeps half of itself at every step. What the
-# report proposes to try, `chrono_`, is written for minigrad's layers; below it is done in PyTorch.
+# That is the answer, in one line. The state of the net is $S_t = (h_t, c_t)$, and $|dL/dS_t|$
+# falls by the printed factor at every step back. Its *reach*, the number of steps after which a
+# thousandth is left, is far less than the T steps that the task asks for: the first input has no
+# say in the gradient. The forget gate stands at one half, so $c_t$ keeps half of itself at every
+# step. What the report proposes to try, `chrono_`, is written for minigrad's layers; below it is
+# done in PyTorch.
 #
 # The same by weights. The gradient of $W_{hh}$ is a sum over lags, and nearly all of it comes from
 # the last few steps:
@@ -120,9 +121,9 @@ drawn.savefig("pytorch.png")
 # %% [markdown]
 # ## The cure, in PyTorch
 #
-# Tallec and Ollivier (2018): a unit whose forget gate stands at $f$ remembers for $1/(1 - f)$ steps.
-# So draw the biases such that these times are spread over what the task may need, $1 \dots T$. In
-# `torch.nn` the rows of the gates are i, f, g, o, and the two biases add up.
+# Tallec and Ollivier (2018): a unit whose forget gate stands at $f$ remembers for $1/(1 - f)$
+# steps. So draw the biases such that these times are spread over what the task may need,
+# $1 \dots T$. In `torch.nn` the rows of the gates are i, f, g, o, and the two biases add up.
 
 
 # %%
@@ -190,7 +191,8 @@ assert len(monitor.history.measurements) == 4
 # ## A cell of your own
 #
 # Of a loop that you wrote yourself nobody knows which values are its state. Mark them with
-# `tap_torch`, which gives the value back: a minimal gated unit, $h_t = (1 - f_t) h_{t-1} + f_t n_t$.
+# `tap_torch`, which gives the value back. A minimal gated unit (Zhou et al. 2016),
+# $h_t = (1 - f_t) h_{t-1} + f_t n_t$:
 
 
 # %%
@@ -219,8 +221,8 @@ assert rec.cuts[0].verdict.kind == "vanishing"
 # %% [markdown]
 # ## Exercises
 #
-# 1. Which of the two parts of the state, h or c, carried what arrived at the far end in the net with
-#    new biases?
+# 1. Which of the two parts of the state, h or c, carried what arrived at the far end in the net
+#    with new biases?
 # 2. Would `nn.GRU` have reached further than the first LSTM?
 # 3. Record two layers, `nn.LSTM(1, H, 2)`. What does a cut go through?
 #

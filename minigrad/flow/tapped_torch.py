@@ -177,4 +177,4 @@ def _taps_behind(tensor: Any, loop: Loop | None) -> tuple[list[tuple[Any, int]],
 
 def _array(t: Any) -> Array:
     t = t.detach()
-    return np.array(t.float() if t.element_size() < 4 else t.cpu())
+    return np.array((t.float() if t.element_size() < 4 else t).cpu().numpy())

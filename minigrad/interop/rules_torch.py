@@ -109,6 +109,11 @@ RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
             None if s[1] is None else _summed(-g * k.self / k.other**2, s[1]),
         ],
     ),
+    "PowBackward0": (
+        ("self", "exponent"),
+        lambda g, s, k: [g * k.exponent * k.self ** (k.exponent - 1)],
+    ),
+    "ExpBackward0": (("result",), lambda g, s, k: [g * k.result]),
     "AddmmBackward0": (
         ("mat2", "alpha", "beta"),
         lambda g, s, k: [_summed(g * k.beta, s[0]), g @ k.mat2.t() * k.alpha, None],
