@@ -152,7 +152,9 @@ def loss_of(out: Any, last: list[Any], real: Any, seed: int) -> Any:
     return sum((t * torch.randn(t.shape, generator=draw).to(t.dtype)).sum() for t in read)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(i, marks=[pytest.mark.long] * (i >= 6)) for i in range(30)]
+)
 def test_norms_are_those_that_retain_grad_keeps_of_an_unrolled_model(seed: int) -> None:
     layer, xs, init, about = random_net(seed)
     with mg.flow.record_torch(layer) as rec:
