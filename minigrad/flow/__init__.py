@@ -1,5 +1,7 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
+from typing import Any
+
 from ..errors import FlowError
 from . import notebook, plots, terminal
 from .cuts import Cut, Depth
@@ -72,10 +74,25 @@ __all__ = [
     "probe",
     "read_monitor",
     "record",
+    "record_torch",
     "replay",
     "report",
     "sensitivities",
     "singular_values",
     "spectral_radius",
+    "tap_torch",
     "terminal",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs another framework is imported when it is asked for."""
+    if name == "record_torch":
+        from .recorded_torch import record_torch
+
+        return record_torch
+    if name == "tap_torch":
+        from .tapped_torch import tap_torch
+
+        return tap_torch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from ..norms import row_norms
-from ..tape import Node
 from .stretch import Stretch
 
 Array = np.ndarray
@@ -66,7 +65,7 @@ class Apart:
             self._begun.append(position)
         self._taps[position] = tap
 
-    def arrived(self, tap: Tap, node: Node, g: Array) -> None:
+    def arrived(self, tap: Tap, node: Any, g: Array) -> None:
         """The gradient of a tapped state is complete."""
         if tap in self._told:
             self.again = True
@@ -94,16 +93,20 @@ class Apart:
         self.carried[tap], self.alone[tap] = row_norms(brought), row_norms(seed)
         self._pass_on(tap, node, seed.reshape(g.shape))
 
-    def _pass_on(self, tap: Tap, node: Node, seed: Array) -> None:
+    def _pass_on(self, tap: Tap, node: Any, seed: Array) -> None:
         since = self._begun[max(self._steps[tap[1]] - 2, 0)]
         way = Stretch([node], self._taps, since, own=True)
         if way.opaque or any(p > self._begun[0] for p in way.aside):
             self.untapped = True
         for position, part in way.pull({node.position: seed}).items():
             earlier = self._taps[position]
-            _add(self._arriving, earlier, part)
-            if earlier[1] != tap[1]:
-                _add(self._later, earlier, part)
+            self.comes(earlier, part, earlier[1] != tap[1])
+
+    def comes(self, tap: Tap, part: Array, later: bool) -> None:
+        """A part that was passed on to a tap; later: from a later step."""
+        _add(self._arriving, tap, part)
+        if later:
+            _add(self._later, tap, part)
 
 
 def _add(found: dict[Tap, Array], tap: Tap, part: Array) -> None:

@@ -51,6 +51,10 @@ class Wires:
                 if what == "final" and t._data.any():
                     self._states[_values(t._data)] = run
 
+    def ended(self, run: Run, states: Sequence[Array]) -> None:
+        """What its last states were where it ran first, which differs by rounding."""
+        self._states |= {_values(s): run for s in states if s.any()}
+
     def forget(self, run: Run) -> None:
         self._made = {p: made for p, made in self._made.items() if made[0] is not run}
         self._states = {key: r for key, r in self._states.items() if r is not run}

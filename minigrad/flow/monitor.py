@@ -29,17 +29,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import FlowError
-from ..nn.module import Module
-from ..optim.clip import clip_grad_norm_
 from ..tensors import Tensor
 from . import measuring
 from .histogram import BINS, LOW
 from .history import KEPT, Clipping, History
 from .monitorfile import SCHEMA, MonitorFile, MonitorWarning, read_monitor
-from .probes import record
 from .recording import Recording
 from .tables import BLOCKS
 from .verdict import Thresholds
+from .watched import watch
 
 Array = np.ndarray
 
@@ -47,7 +45,8 @@ Array = np.ndarray
 class Monitor:
     """Measures every n-th step of training, and writes it down as it goes.
 
-    module: whose parameters are watched. path: a new file for JSON lines, or None for memory only.
+    module: whose parameters are watched, a model of minigrad or of PyTorch. path: a new file for
+        JSON lines, or None for memory only.
     every: steps 1, every, 2 every, ... are measured. flow: record the recurrent layers in those
         steps, |dL/dh_t| and the cuts through time and depth, with verdicts; no other record() can
         begin inside them then.
@@ -77,12 +76,12 @@ class Monitor:
 
     _weights: dict[str, Array]  # before the step; empty unless it is measured
     _gradients: dict[str, dict[str, Any]]  # as clip() found them
-    _recorder: record | None
+    _recorder: Any
     _recording: Recording | None
 
     def __init__(
         self,
-        module: Module,
+        module: Any,
         path: str | Path | None = None,
         every: int = 20,
         flow: bool = True,
@@ -92,14 +91,11 @@ class Monitor:
         thresholds: Thresholds | None = None,
         keep: int = KEPT,
     ):
-        if not isinstance(module, Module):
-            raise FlowError(
-                f"Monitor: expected a Module to watch, got {type(module).__name__}; pass the model."
-            )
+        self._watched = watch(module)
         for name, value in (("every", every), ("keep", keep)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise FlowError(f"Monitor: {name} is a whole number from 1 on, got {value!r}.")
-        self.parameters = dict(module.named_parameters())
+        self.parameters = self._watched.parameters
         if not self.parameters:
             raise FlowError(
                 f"Monitor: {type(module).__name__} has no parameters, so there is nothing to watch."
@@ -169,7 +165,7 @@ class Monitor:
         if self._open and self._weights:
             self._gradients = {name: measuring.gradient(p) for name, p in self.parameters.items()}
         chosen = list(self.parameters.values()) if parameters is None else parameters
-        norm = clip_grad_norm_(chosen, max_norm, **options)
+        norm = self._watched.clip(chosen, max_norm, **options)
         self._hear_norm(norm, max_norm)
         return norm
 
@@ -251,7 +247,7 @@ class Monitor:
             return
         self._weights = {name: p.numpy().copy() for name, p in self.parameters.items()}
         if self.flow:
-            recorder = record(self.states, self.thresholds)
+            recorder = self._watched.recorder(self.states, self.thresholds)
             try:
                 self._recording = recorder.__enter__()
                 self._recorder = recorder

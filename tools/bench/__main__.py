@@ -19,6 +19,7 @@ Groups; all of them by default:
     memory          what an LSTM keeps for its backward pass
     laboratory      Jacobians of every step, and Lyapunov exponents
     monitoring      what a Monitor adds to training
+    record_torch    what recording adds to a training step of PyTorch
 
 Every result is validated before it is timed. PyTorch and JAX take part where an interpreter that
 imports them is known: --torch, else $MINIGRAD_BENCH_TORCH, else this one; --jax and
@@ -60,6 +61,7 @@ GROUPS = (
     "memory",
     "laboratory",
     "monitoring",
+    "record_torch",
 )
 LIBRARIES = ("torch", "jax")  # peers that may live in another environment
 

@@ -7,6 +7,7 @@ its code, of everything in minigrad/ and of the Python that ran it.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 SAVED = re.compile(r"""\.save(?:fig)?\(\s*["']([\w.-]+\.(?:svg|png))["']""")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # IPython colours its tracebacks
+OPTIONAL = ("torch",)  # what a page may need and an environment of the docs may lack
 TIMEOUT = 300  # s a page; a tutorial takes under a minute
 
 
@@ -78,6 +80,12 @@ def _run_or_reuse(page: Path, kept: Path, state: str, keep: bool) -> Any:
     import nbformat
 
     notebook = read(page)
+    lacking = next((name for name in OPTIONAL if f"import {name}\n" in page.read_text("utf-8")), "")
+    if lacking and importlib.util.find_spec(lacking) is None:
+        print(
+            f"docs: {page.name} is shown without outputs, as there is no {lacking}", file=sys.stderr
+        )
+        return notebook
     stem = f"{page.stem}-{code_hash(notebook)[:16]}"
     here = kept / f"{stem}-{state[:16]}.ipynb"
     older = sorted(kept.glob(f"{stem}-*.ipynb"), key=lambda path: path.stat().st_mtime)
