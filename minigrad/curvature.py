@@ -225,8 +225,7 @@ class _Jacobian:
         def product(vectors: list[Array]) -> list[Array]:
             moved = iter(_pulled(self.transposed, vectors, self.cotangents))
             us = [
-                next(moved) if z.requires_grad else np.zeros(z.shape, z.dtype)
-                for z in self.outputs
+                next(moved) if z.requires_grad else np.zeros(z.shape, z.dtype) for z in self.outputs
             ]
             bent = zip(self.outputs, inner(us), strict=True)
             seeds = [np.asarray(u, z.dtype) for z, u in bent if z.requires_grad]
@@ -241,7 +240,9 @@ def _ones(t: Tensor) -> Array:
 
 def _one_tensor(who: str, what: str, made: Any) -> Tensor:
     if not isinstance(made, Tensor) or made.dtype.kind != "f":
-        raise GradientError(f"{who}: {what} returned {describe(made)}; expected a Tensor of floats.")
+        raise GradientError(
+            f"{who}: {what} returned {describe(made)}; expected a Tensor of floats."
+        )
     return made
 
 
@@ -287,7 +288,9 @@ class _Parameters:
             )
         leaf = tensor(values(given))
         if leaf.dtype.kind != "f":
-            raise DTypeError(f"{self.who}: parameter {name!r} is {describe(leaf)}; expected floats.")
+            raise DTypeError(
+                f"{self.who}: parameter {name!r} is {describe(leaf)}; expected floats."
+            )
         return leaf.requires_grad_()
 
     def call(self, function: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from ..errors import FlowError
 from . import notebook, plots, terminal
+from .credit import Credit
 from .cuts import Cut, Depth
 from .diagnosing import Cause, causes
 from .drawing import Drawing, DrawingError, draw
@@ -30,6 +31,7 @@ from .weights import WeightFlow
 __all__ = [
     "Activation",
     "Cause",
+    "Credit",
     "Cut",
     "Depth",
     "Drawing",

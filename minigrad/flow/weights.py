@@ -61,45 +61,63 @@ def by_lag(replay: Replay, keep: Callable[[str, int, Array], None]) -> None:
     At lag 0 the gradient comes straight from the outputs of the step (and from the final state,
     at a row's last step); each further lag is one step back, for all steps side by side.
     """
+    names = Names(replay.weights)
+
+    def step(lag: int, state: Any, x: Any, seeds: list[Any]) -> list[Any]:
+        run = OneStep(replay.cell, state, x)
+        pulled = run.back(seeds)
+        for target, g in run.outer():
+            keep(names.of(target), lag, g)
+        return pulled
+
+    walk_lags(replay, step)
+
+
+def walk_lags(
+    replay: Replay,
+    step: Callable[[int, Any, Any, list[Any]], list[Any]],
+    sample: slice = slice(None),
+) -> None:
+    """step(lag, state, x, gradients of what it leaves) -> gradients of the state, lag by lag.
+
+    All steps of the sample's rows are the rows of one batch, of which each lag drops the first.
+    Raises FlowError for a cell that reads something of each row, and takes no other rows.
+    """
     try:
-        _by_lag(replay, keep)
+        _walk_lags(replay, step, sample)
     except ShapeError as error:
         raise FlowError(
             f"weights by lag: all steps run as the rows of one batch, which this cell cannot: "
-            f"{error} `weight_terms('step')` does not need that."
+            f"{error} Terms by 'step' do not need that."
         ) from None
 
 
-def _by_lag(replay: Replay, keep: Callable[[str, int, Array], None]) -> None:
+def _walk_lags(
+    replay: Replay, step: Callable[[int, Any, Any, list[Any]], list[Any]], sample: slice
+) -> None:
     replay.check()
-    rows = replay.rows
-    names = Names(replay.weights)
     states = [leaves(s) for s in replay.states[:-1]]
     n = len(states[0])
-    before = [np.concatenate([s[j]._data for s in states]) for j in range(n)]
-    inputs = [x._data[replay.order].reshape(-1, *x.shape[2:]) for x in leaves(replay.xs)]
+    before = [np.concatenate([s[j]._data[sample] for s in states]) for j in range(n)]
+    inputs = [_in_order(replay, x._data, sample) for x in leaves(replay.xs)]
+    rows = len(before[0]) // replay.steps
     last = [replay.final_gradients.get(j) for j in range(n)]
-    carried: list[Any] = [_at_ends(replay, g) for g in last]
+    carried: list[Any] = [_at_ends(replay, g, sample) for g in last]
     ys = leaves(replay.outputs_at(0))
     arrived: list[Any] = [
-        g[replay.order].reshape(-1, *g.shape[2:])
-        if (g := replay.y_gradients.get(j)) is not None else None
+        _in_order(replay, g, sample) if (g := replay.y_gradients.get(j)) is not None else None
         for j in range(len(ys))
-    ]  # fmt: skip
+    ]
     with replay.restored():
         for lag in range(replay.steps):
             if all(g is None or not np.any(g) for g in (*carried, *arrived)):
                 return
             alive = (replay.steps - lag) * rows
             state = rebuild(replay.init, [leaf(s[:alive]) for s in before])
-            step = OneStep(
-                replay.cell, state, rebuild(replay.xs, [leaf(x[:alive]) for x in inputs])
-            )
-            pulled = step.back([*carried, *arrived])
-            for target, g in step.outer():
-                keep(names.of(target), lag, g)
+            x = rebuild(replay.xs, [leaf(x[:alive]) for x in inputs])
+            pulled = step(lag, state, x, [*carried, *arrived])
             # what reached the state before step k now leaves step k - 1
-            carried = [None if g is None else _uncut(replay, g)[rows:] for g in pulled]
+            carried = [None if g is None else _uncut(replay, g, rows)[rows:] for g in pulled]
             arrived = [None] * len(ys)
 
 
@@ -130,21 +148,27 @@ def flows(replay: Replay) -> dict[str, WeightFlow]:
     }
 
 
-def _at_ends(replay: Replay, g: Array | None) -> Array | None:
-    """The gradient of the final state at the rows' last steps, (T * B, ...), zero elsewhere."""
+def _in_order(replay: Replay, xs: Array, sample: slice) -> Array:
+    """(T, B, ...) -> (T * rows, ...), in order of computation."""
+    picked = xs[replay.order][:, sample]
+    return picked.reshape(-1, *xs.shape[2:])
+
+
+def _at_ends(replay: Replay, g: Array | None, sample: slice) -> Array | None:
+    """The gradient of the final state at the rows' last steps, (T * rows, ...), zero elsewhere."""
     if g is None:
         return None
     wide = np.zeros((replay.steps, *g.shape), g.dtype)
     seen = replay.ends_seen
     wide[replay.ends[seen], np.flatnonzero(seen)] = g[seen]
-    return wide.reshape(-1, *g.shape[1:])
+    return wide[:, sample].reshape(-1, *g.shape[1:])
 
 
-def _uncut(replay: Replay, g: Array) -> Array:
+def _uncut(replay: Replay, g: Array, rows: int) -> Array:
     """g without the parts that a truncated scan does not pass on to the step before."""
     if replay.truncate is None:
         return g
     g = g.copy()
-    for k in range(0, len(g) // replay.rows, replay.truncate):
-        g[k * replay.rows : (k + 1) * replay.rows] = 0
+    for k in range(0, len(g) // rows, replay.truncate):
+        g[k * rows : (k + 1) * rows] = 0
     return g
