@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from .backward import walk
-from .border import values
+from .border import needs_gradient, values
 from .errors import DTypeError, GradientError, ShapeError, describe
 from .tensors import Tensor, tensor, wrap
 from .tree import leaves, rebuild
@@ -78,13 +78,13 @@ def ggn(outputs: Any, loss: Any, parameters: Any, vectors: Any = None) -> Any:
     jacobian = _Jacobian(wanted, zs)
     at = [wrap(z._data, None, z.dtype.kind == "f") for z in zs]
     value = _one_number("ggn", "the loss", loss(rebuild(made, at)))
-    if not value.requires_grad:
+    inner = [z for z in at if z.requires_grad]
+    slope = _recorded([value], [_ones(value)], inner)
+    if all(g is None for g in slope):
         raise GradientError(
             "ggn: the loss does not depend on the outputs it was given; it is called as loss(z), "
             "and must be computed from that z."
         )
-    inner = [z for z in at if z.requires_grad]
-    slope = _recorded([value], [_ones(value)], inner)
 
     def curved(us: list[Array]) -> list[Array]:
         found = iter(_pulled(slope, [u for u, z in zip(us, at) if z.requires_grad], inner))
@@ -328,7 +328,7 @@ class _Parameters:
                 )
             return self._fitted([vectors[name] for name in self.names]), self._as_dict
         if isinstance(vectors, (Tensor, np.ndarray)) and not self._is_one(np.shape(vectors)):
-            return self._split(np.asarray(values(vectors))), _flat
+            return self._split(self._plain(vectors, "the vector")), _flat
         if self.single and not _several(vectors):
             return self._fitted([vectors]), lambda found: found[0]
         given = list(vectors)
@@ -346,10 +346,18 @@ class _Parameters:
     def _is_one(self, shape: tuple[int, ...]) -> bool:
         return self.single and shape == self.tensors[0].shape
 
+    def _plain(self, vector: Any, which: str) -> Array:
+        if needs_gradient(vector):
+            raise GradientError(
+                f"{self.who}: {which} requires a gradient, and the product is not recorded; pass "
+                f"vector.detach()."
+            )
+        return np.asarray(values(vector))
+
     def _fitted(self, vectors: list[Any]) -> list[Array]:
         found = []
         for name, v, t in zip(self.names, vectors, self.tensors, strict=True):
-            array = np.asarray(values(v))
+            array = self._plain(v, f"vector {name!r}")
             if array.shape != t.shape:
                 raise ShapeError(
                     f"{self.who}: vector {name!r} is {describe(array)}, its parameter "
@@ -380,7 +388,7 @@ def _flat(found: list[Tensor]) -> Tensor:
 def _several(given: Any) -> bool:
     """Whether it is a collection of arrays, and not one array, as nested lists of numbers are."""
     if isinstance(given, list):
-        return any(isinstance(x, (Tensor, np.ndarray)) for x in given)
+        return not given or any(isinstance(x, (Tensor, np.ndarray)) for x in given)
     return isinstance(given, (tuple, Iterator))
 
 
