@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .replaying import Replay
 
 Array = np.ndarray
-_EMPTY = np.zeros(())
 
 
 @dataclass

@@ -13,14 +13,13 @@ of it is one compiled step at a time, of one row, or of one sample's steps side 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..compile.outer import Target
-from ..compile.padding import unwrapped, with_init
 from ..compile.scanning import scan
 from ..errors import ShapeError, TraceError
 from ..tape import state as switches
@@ -34,6 +33,7 @@ from .replaying import Replay
 from .tables import number, table
 
 Array = np.ndarray
+Terms = Sequence[tuple[Target, Array]]  # (weight, its gradient)
 Keep = Callable[[str, int, int, Array], None]  # (name, k, row, term)
 SHOWN = 3  # terms of a weight in print(credit)
 
@@ -109,9 +109,8 @@ def measured(replay: Replay, by: str, path: str, steps: Array) -> Credit:
     for name, size in sizes.items():
         if not 0 < size < np.inf:
             shares[name][:] = np.nan
-    return Credit(
-        path, by, steps if by == "step" else np.arange(replay.steps), norms, shares, sizes
-    )
+    steps = steps if by == "step" else np.arange(replay.steps)
+    return Credit(path, by, steps, norms, shares, sizes)
 
 
 def none(replay: Replay, by: str, path: str, steps: Array) -> Credit:
@@ -134,9 +133,9 @@ def of_row(replay: Replay, by: str, row: int) -> dict[str, Array]:
     return found
 
 
-def each(replay: Replay, by: str, keep: Keep, rows: Iterable[int] | None = None) -> None:
+def each(replay: Replay, by: str, keep: Keep, rows: Sequence[int] | None = None) -> None:
     """keep(name, k, row, g) is told every term that is not zero, of these rows or of all."""
-    rows = range(replay.rows) if rows is None else list(rows)
+    rows = range(replay.rows) if rows is None else rows
     if by == "step":
         _by_step(replay, keep, rows)
         return
@@ -144,12 +143,12 @@ def each(replay: Replay, by: str, keep: Keep, rows: Iterable[int] | None = None)
         _by_lag(replay, keep, row)
 
 
-def _by_step(replay: Replay, keep: Keep, rows: Iterable[int]) -> None:
+def _by_step(replay: Replay, keep: Keep, rows: Sequence[int]) -> None:
     replay.check()
-    names, every = _names(replay), range(replay.rows)
+    names = _names(replay)
     n = len(leaves(replay.init))
     carried: list[Any] = [replay.final_gradients.get(j) for j in range(n)]
-    alone = True  # whether the cell takes a batch of one: not if it reads something of each row
+    taken = _alone
     with replay.restored():
         for k in reversed(range(replay.steps)):
             t, state = replay.order[k], replay.states[k]
@@ -158,68 +157,75 @@ def _by_step(replay: Replay, keep: Keep, rows: Iterable[int]) -> None:
             for row in rows:
                 if not any(g is not None and np.any(g[row]) for g in seeds):
                     continue
-                found: list[tuple[Target, Array]] = []
-                if alone:
-                    try:
-                        picked = [None if g is None else g[row : row + 1] for g in seeds]
-                        _, found = _stepped(replay, *_only(row, state, x), picked, [row])
-                    except ShapeError:
-                        alone = False
-                if not alone:
-                    picked = [None if g is None else _masked(g, row) for g in seeds]
-                    _, found = _stepped(replay, state, x, picked, every)
+                try:
+                    found = taken(replay, row, state, x, seeds)
+                except (ShapeError, TraceError):  # it may read something of each row, or mix them
+                    taken = _among_others
+                    found = taken(replay, row, state, x, seeds)
                 for w, g in found:
                     keep(names.of(w), k, row, g)
-            carried, _ = _stepped(replay, state, x, seeds, every)
+            carried, _ = _stepped(replay, replay.cell, state, x, seeds)
             if replay.cut_before(k):
                 carried = [None] * n
+
+
+def _alone(replay: Replay, row: int, state: Any, x: Any, seeds: list[Any]) -> Terms:
+    """The weights' terms of one row, by a step of it alone. Raises TraceError and ShapeError."""
+    state, x = (
+        map_leaves(lambda s: wrap(s._data[row : row + 1], None, False), tree) for tree in (state, x)
+    )
+    picked = [None if g is None else g[row : row + 1] for g in seeds]
+    return _scanned(replay, replay.cell_of([row]), state, x, picked)[1]
+
+
+def _among_others(replay: Replay, row: int, state: Any, x: Any, seeds: list[Any]) -> Terms:
+    """The same by a step of all rows, at which no gradient comes to the others."""
+    picked: list[Any] = [None if g is None else np.zeros_like(g) for g in seeds]
+    for mine, g in zip(picked, seeds, strict=True):
+        if g is not None:
+            mine[row] = g[row]
+    return _stepped(replay, replay.cell, state, x, picked)[1]
 
 
 def _by_lag(replay: Replay, keep: Keep, row: int) -> None:
     names = _names(replay)
 
-    def step(lag: int, state: Any, x: Any, seeds: list[Any]) -> list[Any]:
-        rows = [row] * len(leaves(x)[0]._data)
-        back, found = _stepped(replay, state, x, seeds, rows)
+    def step(lag: int, cell: Any, state: Any, x: Any, seeds: list[Any]) -> list[Any]:
+        back, found = _stepped(replay, cell, state, x, seeds)
         for w, g in found:
             keep(names.of(w), lag, row, g)
         return back
 
-    weights.walk_lags(replay, step, slice(row, row + 1))
-
-
-def _masked(g: Array, row: int) -> Array:
-    alone = np.zeros_like(g)
-    alone[row] = g[row]
-    return alone
+    weights.walk_lags(replay, step, [row])
 
 
 def _names(replay: Replay) -> Names:
     return Names(replay.weights)
 
 
-def _only(row: int, *trees: Any) -> list[Any]:
-    return [map_leaves(lambda s: wrap(s._data[row : row + 1], None, False), t) for t in trees]
-
-
 def _stepped(
-    replay: Replay, state: Any, x: Any, seeds: list[Any], rows: Iterable[int]
-) -> tuple[list[Any], list[tuple[Target, Array]]]:
+    replay: Replay, cell: Any, state: Any, x: Any, seeds: list[Any]
+) -> tuple[list[Any], Terms]:
     """Gradients of the state before a step, and of the weights, from those of what it leaves.
 
-    rows: of which of the batch the state is. By a scan of one step, or what cannot be compiled, by
-    the step itself.
+    What cannot be compiled is run as it is.
     """
-    first = map_leaves(lambda s: wrap(s._data[list(rows)], None, False), replay.init)
-    cell = with_init(replay.cell, first) if unwrapped(replay.cell).kinds else replay.cell
-    own = {id(w) for w, _ in replay.weights}
+    try:
+        return _scanned(replay, cell, state, x, seeds)
+    except TraceError:
+        step, own = OneStep(cell, state, x), {id(w) for w, _ in replay.weights}
+        return step.back(seeds), [(w, g) for w, g in step.outer() if id(w) in own]
+
+
+def _scanned(
+    replay: Replay, cell: Any, state: Any, x: Any, seeds: list[Any]
+) -> tuple[list[Any], Terms]:
+    """The same by a scan of one step."""
     init = map_leaves(lambda s: leaf(s._data), state)
+    xs = map_leaves(lambda x: wrap(x._data[None], None, False), x)
     began, before = tick(), switches.switch(recording=True)
     try:
-        final, ys = scan(cell, init, map_leaves(lambda x: wrap(x._data[None], None, False), x))
-    except TraceError:
-        step = OneStep(cell, state, x)
-        return step.back(seeds), [(w, g) for w, g in step.outer() if id(w) in own]
+        final, ys = scan(cell, init, xs)
     finally:
         switches.switch(**before)
     last, read = leaves(final), leaves(ys)

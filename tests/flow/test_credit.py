@@ -87,7 +87,9 @@ def table(make: Any, init: Any, xs: Array, c: Array, last: Any, options: dict[st
 @pytest.mark.parametrize("options", [
     pytest.param(o, id=k, marks=[pytest.mark.wide] * (k != "padded")) for k, o in OPTIONS.items()
 ])  # fmt: skip
-@pytest.mark.parametrize("kind", ["rnn", *(pytest.param(k, marks=pytest.mark.wide) for k in ("lstm", "gru"))])
+@pytest.mark.parametrize(
+    "kind", ["rnn", *(pytest.param(k, marks=pytest.mark.wide) for k in ("lstm", "gru"))]
+)
 def test_every_term_is_that_of_a_loop_over_samples(
     kind: str, options: dict[str, Any], mode: str, rng: Any
 ) -> None:
@@ -96,7 +98,7 @@ def test_every_term_is_that_of_a_loop_over_samples(
     for by in ("step", "lag"):
         found = flow.credit(by)
         assert (found.by, found.path) == (by, flow.path)
-        rows = flow.weight_terms(by, row=-1)
+        rows, sums = flow.weight_terms(by, row=-1), flow.weight_terms(by)
         for name, parts in every.items():
             if by == "step":
                 terms = parts.sum(axis=1)
@@ -106,6 +108,7 @@ def test_every_term_is_that_of_a_loop_over_samples(
                 assert found.steps.tolist() == list(range(T))
             whole = terms.sum((0, 1))
             np.testing.assert_allclose(rows[name], terms[:, -1], rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(sums[name], terms.sum(1), rtol=1e-12, atol=1e-12)
             flat = terms.reshape(T, B, -1)
             np.testing.assert_allclose(
                 found.norms[name], np.linalg.norm(flat, axis=2), rtol=1e-12, atol=1e-13
@@ -131,7 +134,7 @@ def test_every_layer_and_direction_has_credit_for_its_own_weights(mode: str, rng
             for name in rows:
                 terms[name] = terms[name] - rows[name]
                 assert not rows[name][~flow.replay.real[:, b]].any()
-        for name, rest in terms.items():
+        for rest in terms.values():
             np.testing.assert_allclose(rest, 0 * rest, atol=1e-12)
         seen += list(terms)
     assert sorted(seen) == sorted(p.name for p in layer.parameters())
@@ -193,6 +196,28 @@ def test_what_cannot_be_compiled_is_taken_apart_step_by_step(rng: Any) -> None:
         np.testing.assert_allclose(rows.sum(0), w.grad.numpy(), rtol=1e-12)
 
 
+def test_a_cell_that_mixes_rows_has_terms_by_step_and_is_refused_by_lag(rng: Any) -> None:
+    w = mg.tensor(rng.normal(size=(H, H)), requires_grad=True, name="w")
+
+    def cell(h: Any, x: Any) -> Any:
+        h = mg.tanh(h @ w + x)
+        h = mg.tap("h", h - 0.5 * h.mean(axis=0, keepdims=True))
+        return h, h
+
+    for rows in (1, 3):
+        with mg.flow.record() as rec:
+            xs = mg.tensor(rng.normal(size=(T, rows, H)))
+            h = mg.tensor(rng.normal(size=(rows, H)))
+            (mg.scan(cell, h, xs, mode="tape").ys ** 2).sum().backward()
+        terms = rec[""].weight_terms()["w"]
+        found = sum(rec[""].weight_terms("step", row)["w"] for row in range(rows))
+        np.testing.assert_allclose(found, terms, rtol=1e-11, atol=1e-13)
+        for read in (rec[""].weight_terms, rec[""].credit):
+            with pytest.raises(FlowError, match="the cell mixes the rows of its batch"):
+                read("lag")
+        w.grad = None
+
+
 def test_no_gradient_and_a_gradient_of_zero_have_no_shares(rng: Any) -> None:
     layer = nn.RNN(I, H, mode="tape", dtype=np.float64, generator=rng)
     x = rng.normal(size=(T, B, I))
@@ -242,9 +267,8 @@ def test_arguments_that_make_no_sense_are_refused(rng: Any) -> None:
         with pytest.raises(PlotError, match=told):
             make()
     h = mg.tensor(np.ones((1, 2)), requires_grad=True)
-    with mg.flow.record() as rec:
-        with mg.scope("t=0"):
-            mg.tap("h", h * 2.0).sum().backward()
+    with mg.flow.record() as rec, mg.scope("t=0"):
+        mg.tap("h", h * 2.0).sum().backward()
     with pytest.raises(FlowError, match="credit: this recording cannot be run again"):
         rec[""].credit()
 

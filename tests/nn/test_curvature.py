@@ -274,7 +274,7 @@ PRODUCTS: dict[str, Callable[[Any, Any, Any], Any]] = {
 def test_fused_layers_stay_in_the_compiled_loops(
     case: Case, product: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many nodes for 9 steps as for 4; of a loop on the tape, which is refused, there are more."""
+    """As many nodes for 9 steps as for 4; of a loop on the tape there are more."""
 
     def refused(*args: Any) -> Any:
         raise AssertionError("a scan ran on the tape")
@@ -290,9 +290,7 @@ def test_fused_layers_stay_in_the_compiled_loops(
             with pytest.raises(AssertionError, match="on the tape"):
                 nodes(lambda f: PRODUCTS[product](f, slow, case.v), slow, 4)
     if case.kind == "rnn":
-        few, many = (
-            nodes(lambda f: PRODUCTS[product](f, slow, case.v), slow, n) for n in (4, 9)
-        )
+        few, many = (nodes(lambda f: PRODUCTS[product](f, slow, case.v), slow, n) for n in (4, 9))
         assert many > few + 20
 
 
@@ -448,7 +446,7 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
     with mg.no_grad(), pytest.raises(mg.GradientError, match=r"outside of mg\.no_grad"):
         mg.hvp(loss, w, w.numpy())
     asked = mg.tensor(np.ones(2), requires_grad=True)
-    with pytest.raises(mg.GradientError, match="the vector requires a gradient|vector 0 requires"):
+    with pytest.raises(mg.GradientError, match="vector 0 requires a gradient, and"):
         mg.hvp(loss, w, asked)
 
 

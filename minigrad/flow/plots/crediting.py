@@ -23,7 +23,7 @@ def credit(credit: Credit, name: str, what: str = "share", ax: Axes | None = Non
 
     credit: of `LayerFlow.credit`. name: of the weight. what: "share" of dL/dW, which add up to 1 (a
     term that pulls the other way is below 0, in the other hue), or "norm", on the logarithmic scale
-    of the drawings. White is exactly zero; NaN and Inf are hatched.
+    of the drawings, white where exactly zero. NaN and Inf are hatched.
     """
     if what not in ("share", "norm"):
         raise PlotError(f"credit: what must be 'share' or 'norm', got {what!r}.")
