@@ -426,6 +426,8 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
         (lambda: mg.hvp(lambda: 3.0, w, w.numpy()), mg.GradientError, "expected one number"),
         (lambda: mg.hvp(loss, model, np.ones(3)), mg.GradientError, "depend on any of the par"),
         (lambda: mg.hvp(loss, np.ones(2), np.ones(2)), mg.GradientError, "takes no arguments"),
+        (lambda: mg.hvp(loss(), w, w.numpy()), TypeError, r"got float64\[\]; write one that"),
+        (lambda: mg.ggn(lambda: (w, 1.0), loss, w, w.numpy()), mg.GradientError, "returned tuple"),
         (lambda: mg.hvp(loss, [], []), mg.GradientError, "without any"),
         (lambda: mg.hvp(loss, w, np.ones(3)), mg.ShapeError, r"expected all 2 elements"),
         (lambda: mg.hvp(loss, [w], [np.ones(3)]), mg.ShapeError, r"vector 0 is float64\[3\]"),
