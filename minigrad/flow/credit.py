@@ -96,14 +96,15 @@ def measured(replay: Replay, by: str, path: str, steps: Array) -> Credit:
     own = set(_names(replay).names.values())
     totals = {name: totals[name] for name in sorted(totals) if name in own}
     sizes = {name: norm(g) for name, g in totals.items()}
+    with np.errstate(all="ignore"):  # of a total of zero there are no shares
+        along = {name: g / sizes[name] for name, g in totals.items()}
     norms = {name: np.zeros((replay.steps, replay.rows)) for name in totals}
     shares = {name: np.zeros((replay.steps, replay.rows)) for name in totals}
 
     def keep(name: str, k: int, row: int, g: Array) -> None:
         norms[name][k, row] = norm(g)
-        with np.errstate(all="ignore"):  # of a total of zero there are no shares
-            along = (totals[name] / sizes[name]).ravel()
-            shares[name][k, row] = (np.asarray(g, np.float64) / sizes[name]).ravel() @ along
+        with np.errstate(all="ignore"):
+            shares[name][k, row] = np.sum(g * along[name]) / sizes[name]
 
     each(replay, by, keep)
     for name, size in sizes.items():

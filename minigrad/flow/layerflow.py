@@ -258,7 +258,7 @@ class LayerFlow:
         """What each step of each sample, or each lag of it, adds to the gradient of every weight.
 
         by: as in `weight_terms`, whose terms these are the norms and the shares of. Computed by a
-        small compiled step for each, T * B of them.
+        small compiled step for each of T * B, a millisecond or so.
 
         >>> import minigrad as mg
         >>> rnn = mg.nn.RNN(1, 2, generator=np.random.default_rng(0), dtype=np.float64)
