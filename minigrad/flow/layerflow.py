@@ -261,8 +261,8 @@ class LayerFlow:
         small compiled step for each of T * B, a millisecond or so.
 
         >>> import minigrad as mg
-        >>> rnn = mg.nn.RNN(1, 2, generator=np.random.default_rng(0), dtype=np.float64)
-        >>> found = mg.flow.probe(rnn, np.ones((9, 4, 1)))["rnn/l0/fwd"].credit("lag")
+        >>> rnn = mg.nn.RNN(2, 2, generator=np.random.default_rng(0), dtype=np.float64)
+        >>> found = mg.flow.probe(rnn, np.ones((9, 4, 2)))["rnn/l0/fwd"].credit("lag")
         >>> shares = found.shares["weight_hh_l0"]
         >>> shares.shape, round(float(shares.sum()), 9)
         ((9, 4), 1.0)
