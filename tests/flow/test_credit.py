@@ -28,14 +28,13 @@ CELLS: dict[str, Callable[[], Any]] = {
     "gru": lambda: nn.GRUCell(I, H, dtype=np.float64, generator=np.random.default_rng(1)),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
+    "padded": {"lengths": [T, 2]},
     "plain": {},
     "reverse": {"reverse": True},
-    "padded": {"lengths": [T, 2]},
     "truncated": {"truncate": 3},
     "truncated-padded": {"truncate": 2, "lengths": [T, 1], "reverse": True},
     "episodes": {"resets": np.arange(T * B).reshape(T, B) % 5 == 3},
 }
-MODES = ["fused", pytest.param("tape", marks=pytest.mark.long)]
 
 
 def recorded(kind: str, options: dict[str, Any], mode: str, rng: Any) -> tuple[LayerFlow, Any]:
@@ -83,17 +82,13 @@ def table(make: Any, init: Any, xs: Array, c: Array, last: Any, options: dict[st
     return found
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("options", [
-    pytest.param(o, id=k, marks=[pytest.mark.wide] * (k != "padded")) for k, o in OPTIONS.items()
-])  # fmt: skip
-@pytest.mark.parametrize(
-    "kind", ["rnn", *(pytest.param(k, marks=pytest.mark.wide) for k in ("lstm", "gru"))]
-)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "lstm-tape"])
 def test_every_term_is_that_of_a_loop_over_samples(
-    kind: str, options: dict[str, Any], mode: str, rng: Any
+    kind: str, options: dict[str, Any], rng: Any
 ) -> None:
-    flow, known = recorded(kind, options, mode, rng)
+    kind, _, tape = kind.partition("-")
+    flow, known = recorded(kind, options, tape or "fused", rng)
     every = table(*known)
     for by in ("step", "lag"):
         found = flow.credit(by)
@@ -120,9 +115,8 @@ def test_every_term_is_that_of_a_loop_over_samples(
         assert found.norms.keys() == rows.keys() == every.keys()
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_every_layer_and_direction_has_credit_for_its_own_weights(mode: str, rng: Any) -> None:
-    layer = nn.LSTM(I, H, 2, bidirectional=True, mode=mode, dtype=np.float64, generator=rng)
+def test_every_layer_and_direction_has_credit_for_its_own_weights(rng: Any) -> None:
+    layer = nn.LSTM(I, H, 2, bidirectional=True, dtype=np.float64, generator=rng)
     xs, lengths = rng.normal(size=(T, B, I)), [2, T]
     with mg.flow.record() as rec:
         (layer(xs, lengths=lengths)[0] ** 2).sum().backward()
