@@ -66,7 +66,7 @@ def ggn(outputs: Any, loss: Any, parameters: Any, vectors: Any = None) -> Any:
 
     outputs: a function that returns z, a Tensor or a tree of them, called as the loss of `hvp` is.
     loss: a function of z that returns one number. parameters, vectors, what is returned and raised:
-    as in `hvp`. (Schraudolph 2002, equation 12; Martens 2020, section 8.)
+    as in `hvp`. (Schraudolph 2002; Martens 2020, section 8.)
 
     >>> x = np.array([[1.0], [2.0]])
     >>> ggn(lambda w: x * w**2, lambda z: (z * z).sum() / 2, [3.0], [1.0])  # (2 w)^2 sum x^2
