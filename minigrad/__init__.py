@@ -8,6 +8,7 @@ The whole public API is listed here. Importing it compiles nothing.
 from . import data, flow, interop, nn, optim, train
 from .autodiff import grad, hessian, jacobian, jvp, vjp
 from .compile import ScanResult, pure, scan
+from .curvature import empirical_fisher, fisher, ggn, hvp
 from .differences import gradcheck
 from .errors import (
     DeclarationError,
@@ -123,20 +124,24 @@ __all__ = [
     "divide",
     "dot",
     "elu",
+    "empirical_fisher",
     "equal",
     "erf",
     "exp",
     "expand_dims",
     "expm1",
+    "fisher",
     "flip",
     "flow",
     "gelu",
     "get_num_threads",
+    "ggn",
     "grad",
     "gradcheck",
     "greater",
     "greater_equal",
     "hessian",
+    "hvp",
     "interop",
     "jit",
     "jacobian",

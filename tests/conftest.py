@@ -94,6 +94,7 @@ FILES = {
     "test_comparison.py": 2,
     "test_compiler.py": 2,
     "test_coverage.py": 3,
+    "test_credit.py": 40,
     "test_ctc.py": 2,
     "test_cut.py": 4,
     "test_cuts.py": 8,

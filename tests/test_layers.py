@@ -21,7 +21,8 @@ LAYERS = (
     {"interop"},
     {"nn", "optim", "data"},
     {"compile", "jitting"},
-    {"tensors", "tape", "autodiff", "differences", "memory", "versions", "backward"},
+    {"tensors", "tape", "autodiff", "differences", "memory", "versions", "backward"}
+    | {"curvature", "vectors"},
     {"border", "numpy_rules", "op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},
     # helpers that know no op and no kernel

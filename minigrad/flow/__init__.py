@@ -4,6 +4,7 @@ from typing import Any
 
 from ..errors import FlowError
 from . import notebook, plots, terminal
+from .credit import Credit
 from .cuts import Cut, Depth
 from .diagnosing import Cause, causes
 from .drawing import Drawing, DrawingError, draw
@@ -32,6 +33,7 @@ from .weights import WeightFlow
 __all__ = [
     "Activation",
     "Cause",
+    "Credit",
     "Cut",
     "Depth",
     "Drawing",

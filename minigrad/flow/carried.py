@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backward import walk
-from ..compile.outer import closed_over
 from ..compile.scanning import scan
 from ..errors import TraceError
 from ..listener import Listener
 from ..norms import row_norms
 from ..tape import state as switches
 from ..tape import tick
-from ..tensors import Tensor, wrap
+from ..tensors import wrap
 from ..tree import leaves, map_leaves, rebuild
 from .detail import norm
+from .onestep import pulled
 
 if TYPE_CHECKING:
     from .replaying import Replay
 
 Array = np.ndarray
-_EMPTY = np.zeros(())
 
 
 @dataclass
@@ -110,15 +108,11 @@ def by_loops(replay: Replay, seeds: Seeds) -> Carried | None:
         ]
         if not pairs:
             return Carried({}, {}, {}, {})
-        outputs, arriving = map(list, zip(*pairs, strict=True))
         wanted = [t for t in (*leaves(init), *leaves(xs)) if t.requires_grad]
         wanted += [w for w, _ in replay.weights]  # the way to windows that are cut off
-        outer = closed_over(outputs, set(map(id, wanted)), began)  # and none into what it reads
-        wanted += [t if isinstance(t, Tensor) else wrap(_EMPTY, t, True) for t in outer]
-        known = walk(outputs, arriving, wanted, retain_graph=False, create_graph=False, stop=True)
+        arrived = pulled(pairs, wanted, began)
     if heard.record is None or not heard.record.carried:
         return None
-    arrived = {id(t): g for t, g in zip(wanted, known, strict=True) if g is not None}
     found = in_order(replay, heard.record)
     found.init, found.xs = (
         {j: arrived[id(t)] for j, t in enumerate(leaves(tree)) if id(t) in arrived}

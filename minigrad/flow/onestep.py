@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,20 @@ class OneStep:
             g = self._found.get(id(t))
             if g is not None:
                 yield t, g
+
+
+def pulled(
+    pairs: Iterable[tuple[Tensor, Array]], wanted: Sequence[Tensor], began: int
+) -> dict[int, Array]:
+    """id of a wanted Tensor -> the gradient that arrived there, from (output, its gradient).
+
+    Nothing behind what the computation read, which began then, is visited.
+    """
+    outputs, arriving = map(list, zip(*pairs, strict=True))
+    outer = closed_over(outputs, set(map(id, wanted)), began)
+    wanted = [*wanted, *(t if isinstance(t, Tensor) else wrap(_EMPTY, t, True) for t in outer)]
+    known = walk(outputs, arriving, wanted, retain_graph=False, create_graph=False, stop=True)
+    return {id(t): g for t, g in zip(wanted, known, strict=True) if g is not None}
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile.padding import unpadded, unwrapped
+from ..compile.padding import unpadded, unwrapped, with_init
 from ..compile.result import Call
 from ..errors import FlowError
 from ..norms import row_norms
@@ -97,6 +97,13 @@ class Replay:
     def own_cell(self) -> Any:
         """The cell itself, without what passes over the padding and begins episodes."""
         return unwrapped(self.cell).own
+
+    def cell_of(self, rows: Sequence[int]) -> Any:
+        """The cell for a batch of these rows; its episodes begin with their first states."""
+        if not unwrapped(self.cell).kinds:
+            return self.cell
+        first = map_leaves(lambda s: wrap(s._data[list(rows)], None, False), self.init)
+        return with_init(self.cell, first)
 
     def own_input(self, x: Any) -> Any:
         """The part of a step's input that came from outside: no mask of padding, no drawn masks."""

@@ -9,19 +9,21 @@ everything is linear, all outputs travel at once, as rows of one batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import FlowError, ShapeError
+from ..tape import no_grad
 from ..tree import leaves, rebuild
 from .detail import Names, back, norm
 from .onestep import OneStep, leaf
 from .replaying import Replay
 
 Array = np.ndarray
+Step = Callable[[int, Any, Any, Any, list[Any]], list[Any]]
 
 
 @dataclass
@@ -61,46 +63,79 @@ def by_lag(replay: Replay, keep: Callable[[str, int, Array], None]) -> None:
     At lag 0 the gradient comes straight from the outputs of the step (and from the final state,
     at a row's last step); each further lag is one step back, for all steps side by side.
     """
+    names = Names(replay.weights)
+
+    def step(lag: int, cell: Any, state: Any, x: Any, seeds: list[Any]) -> list[Any]:
+        run = OneStep(cell, state, x)
+        pulled = run.back(seeds)
+        for target, g in run.outer():
+            keep(names.of(target), lag, g)
+        return pulled
+
+    walk_lags(replay, step, range(replay.rows))
+
+
+def walk_lags(replay: Replay, step: Step, rows: Sequence[int]) -> None:
+    """step(lag, cell, state, x, gradients of what it leaves) -> gradients of the state, lag by lag.
+
+    All steps of these rows are the rows of one batch, of which each lag drops the first steps.
+    Raises FlowError for a cell that reads something of each row and takes no other rows, and for
+    one that mixes rows.
+    """
     try:
-        _by_lag(replay, keep)
+        _walk_lags(replay, step, list(rows))
     except ShapeError as error:
         raise FlowError(
             f"weights by lag: all steps run as the rows of one batch, which this cell cannot: "
-            f"{error} `weight_terms('step')` does not need that."
+            f"{error} Terms by 'step' do not need that."
         ) from None
 
 
-def _by_lag(replay: Replay, keep: Callable[[str, int, Array], None]) -> None:
+def _walk_lags(replay: Replay, step: Step, rows: list[int]) -> None:
     replay.check()
-    rows = replay.rows
-    names = Names(replay.weights)
-    states = [leaves(s) for s in replay.states[:-1]]
-    n = len(states[0])
-    before = [np.concatenate([s[j]._data for s in states]) for j in range(n)]
-    inputs = [x._data[replay.order].reshape(-1, *x.shape[2:]) for x in leaves(replay.xs)]
+    states = [[s._data[rows] for s in leaves(state)] for state in replay.states]
+    n, steps = len(states[0]), replay.steps
+    before = [np.concatenate([s[j] for s in states[:-1]]) for j in range(n)]
+    inputs = [_in_order(replay, x._data, rows) for x in leaves(replay.xs)]
     last = [replay.final_gradients.get(j) for j in range(n)]
-    carried: list[Any] = [_at_ends(replay, g) for g in last]
+    carried: list[Any] = [_at_ends(replay, g, rows) for g in last]
     ys = leaves(replay.outputs_at(0))
     arrived: list[Any] = [
-        g[replay.order].reshape(-1, *g.shape[2:])
-        if (g := replay.y_gradients.get(j)) is not None else None
+        _in_order(replay, g, rows) if (g := replay.y_gradients.get(j)) is not None else None
         for j in range(len(ys))
-    ]  # fmt: skip
+    ]
     with replay.restored():
-        for lag in range(replay.steps):
+        for lag in range(steps):
             if all(g is None or not np.any(g) for g in (*carried, *arrived)):
                 return
-            alive = (replay.steps - lag) * rows
+            alive = (steps - lag) * len(rows)
             state = rebuild(replay.init, [leaf(s[:alive]) for s in before])
-            step = OneStep(
-                replay.cell, state, rebuild(replay.xs, [leaf(x[:alive]) for x in inputs])
-            )
-            pulled = step.back([*carried, *arrived])
-            for target, g in step.outer():
-                keep(names.of(target), lag, g)
+            x = rebuild(replay.xs, [leaf(x[:alive]) for x in inputs])
+            cell = replay.cell_of(rows * (steps - lag))
+            if not lag:
+                _check_rows(cell, state, x, states[1:])
+            pulled = step(lag, cell, state, x, [*carried, *arrived])
             # what reached the state before step k now leaves step k - 1
-            carried = [None if g is None else _uncut(replay, g)[rows:] for g in pulled]
+            carried = [
+                None if g is None else _uncut(replay, g, len(rows))[len(rows) :] for g in pulled
+            ]
             arrived = [None] * len(ys)
+
+
+def _check_rows(cell: Any, state: Any, x: Any, left: list[list[Array]]) -> None:
+    """Raises FlowError unless steps side by side leave the states that they left one by one."""
+    with no_grad():
+        new = leaves(cell(state, x)[0])
+    for side_by_side, one_by_one in zip(new, zip(*left, strict=True), strict=True):
+        dtype = side_by_side.dtype
+        loose = np.finfo(dtype).eps ** 0.5 if dtype.kind == "f" else 0.0
+        known = np.concatenate(one_by_one)
+        if not np.allclose(side_by_side._data, known, loose, loose, equal_nan=True):
+            raise FlowError(
+                "weights by lag: steps that run as the rows of one batch leave other states than "
+                "one after the other: the cell mixes the rows of its batch, or is another one at "
+                "every call. Terms by 'step' do not need that."
+            )
 
 
 def parts(replay: Replay) -> dict[str, Array]:
@@ -130,21 +165,27 @@ def flows(replay: Replay) -> dict[str, WeightFlow]:
     }
 
 
-def _at_ends(replay: Replay, g: Array | None) -> Array | None:
-    """The gradient of the final state at the rows' last steps, (T * B, ...), zero elsewhere."""
+def _in_order(replay: Replay, xs: Array, rows: list[int]) -> Array:
+    """(T, B, ...) -> (T * rows, ...), in order of computation."""
+    picked = xs[replay.order][:, rows]
+    return picked.reshape(-1, *xs.shape[2:])
+
+
+def _at_ends(replay: Replay, g: Array | None, rows: list[int]) -> Array | None:
+    """The gradient of the final state at the rows' last steps, (T * rows, ...), zero elsewhere."""
     if g is None:
         return None
     wide = np.zeros((replay.steps, *g.shape), g.dtype)
     seen = replay.ends_seen
     wide[replay.ends[seen], np.flatnonzero(seen)] = g[seen]
-    return wide.reshape(-1, *g.shape[1:])
+    return wide[:, rows].reshape(-1, *g.shape[1:])
 
 
-def _uncut(replay: Replay, g: Array) -> Array:
+def _uncut(replay: Replay, g: Array, rows: int) -> Array:
     """g without the parts that a truncated scan does not pass on to the step before."""
     if replay.truncate is None:
         return g
     g = g.copy()
-    for k in range(0, len(g) // replay.rows, replay.truncate):
-        g[k * replay.rows : (k + 1) * replay.rows] = 0
+    for k in range(0, len(g) // rows, replay.truncate):
+        g[k * rows : (k + 1) * rows] = 0
     return g

@@ -4,6 +4,7 @@
 
     decay            |dL/dh_t| by lag with the fitted decay          a Recording, or several by name
     heatmap          a state, a gate or its gradient, unit x time    a LayerFlow
+    credit           which step of which sequence taught a weight    a Credit
     norms            numbers of every parameter over training        a Monitor or its History
     histograms       magnitudes of gradients over training           a Monitor or its History
     singular_values  of every step's Jacobian: how far they spread   Jacobians, or an array
@@ -14,6 +15,7 @@ itself in a notebook, or draws into `ax` where one is given. Importing this pack
 matplotlib.
 """
 
+from .crediting import credit
 from .dynamics import lyapunov, singular_values
 from .recordings import decay, heatmap
 from .style import PlotError
@@ -21,6 +23,7 @@ from .training import histograms, norms
 
 __all__ = [
     "PlotError",
+    "credit",
     "decay",
     "heatmap",
     "histograms",
