@@ -22,6 +22,8 @@ from .prescribing.remedy import Remedy
 from .prescribing.trying import prescribe
 from .probes import probe, record
 from .products import PrecisionWarning
+from .recorded_jax import record_jax
+from .recorded_keras import record_keras
 from .recording import Recording
 from .reporting import Report, report
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
@@ -72,6 +74,8 @@ __all__ = [
     "probe",
     "read_monitor",
     "record",
+    "record_jax",
+    "record_keras",
     "replay",
     "report",
     "sensitivities",

@@ -1,0 +1,76 @@
+"""minigrad's cell for a recurrent layer of Keras, with the weights that it has now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..nn.cells import GRUCell, LSTMCell, RNNCell
+from ..nn.module import Module
+from .gates import fitted, from_keras
+
+
+class Stack(Module):
+    """Cells one on the other in one loop; the state is the tuple of theirs."""
+
+    def __init__(self, cells: list[Any]):
+        self.cells = cells
+
+    def forward(self, states: Any, x: Any) -> tuple[Any, Any]:
+        new = []
+        for cell, state in zip(self.cells, states, strict=True):
+            state, x = cell(state, x)
+            new.append(state)
+        return tuple(new), x
+
+    def init_state(self, batch: int) -> Any:
+        return tuple(cell.init_state(batch) for cell in self.cells)
+
+
+def twin_of(
+    keras: Any, layer: Any, name: str, training: bool, cells: Mapping[str, Any]
+) -> tuple[Any, str]:
+    """(the cell, "") or (None, why there is none)."""
+    if name in cells:
+        return cells[name], ""
+    cell = layer.cell
+    found, why = _cell(keras, cell, training)
+    return found, why and (
+        f"{name}: {why}; pass your own cell of minigrad, record_keras(cells={{{name!r}: cell}})"
+    )
+
+
+def _cell(keras: Any, cell: Any, training: bool) -> tuple[Any, str]:
+    layers = keras.layers
+    if type(cell) is layers.StackedRNNCells:
+        parts = [_cell(keras, one, training) for one in cell.cells]
+        why = next((why for _, why in parts if why), "")
+        return (None, why) if why else (Stack([one for one, _ in parts]), "")
+    if training and (getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0)):
+        return None, "its cell drops out at random, and the masks are not known (training=False)"
+    acts = [
+        keras.activations.serialize(f)
+        for f in (getattr(cell, "activation", None), getattr(cell, "recurrent_activation", None))
+        if f is not None
+    ]
+    kind, made = "", None
+    if type(cell) is layers.SimpleRNNCell and acts[0] in ("tanh", "relu"):
+        kind, made = "RNN", (lambda *s, **o: RNNCell(*s, nonlinearity=acts[0], **o))
+    elif type(cell) is layers.LSTMCell and acts == ["tanh", "sigmoid"]:
+        kind, made = "LSTM", LSTMCell
+    elif type(cell) is layers.GRUCell and acts == ["tanh", "sigmoid"]:
+        kind, made = "GRU", (lambda *s, **o: GRUCell(*s, reset_after=cell.reset_after, **o))
+    if made is None:
+        with_acts = f" with activations {', '.join(map(str, acts))}" if acts else ""
+        return None, f"minigrad has no {type(cell).__name__}{with_acts}"
+    arrays = [cell.kernel, cell.recurrent_kernel, *([cell.bias] if cell.bias is not None else [])]
+    arrays = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(a)) for a in arrays]
+    dtype = np.float64 if cell.compute_dtype == "float64" else np.float32
+    arrays = [a.astype(dtype, copy=False) for a in arrays]
+    twin: Any = made(arrays[0].shape[0], cell.units, bias=len(arrays) == 3, dtype=dtype)
+    after = getattr(cell, "reset_after", False)
+    for at, array in fitted(cell.name, twin, from_keras(cell.name, kind, arrays, after)).items():
+        getattr(twin, at).data = array
+    return twin, ""
