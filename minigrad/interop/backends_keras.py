@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from .base import ConversionError
@@ -28,7 +29,7 @@ def gradients(keras: Any, function: Function) -> tuple[list[Any], Any]:
 
 
 def _jax(function: Function) -> tuple[list[Any], Any]:
-    import jax
+    jax: Any = import_module("jax")
 
     seen: list[Any] = []
 
@@ -43,11 +44,12 @@ def _jax(function: Function) -> tuple[list[Any], Any]:
     jax.eval_shape(lambda: function(look))
     zeros = [jax.numpy.zeros(*known) for known in seen]
     # as a whole: op by op, each would be compiled by itself
-    return jax.jit(jax.grad(nudged, has_aux=True))(zeros)  # type: ignore[no-any-return]
+    found, rest = jax.jit(jax.grad(nudged, has_aux=True))(zeros)
+    return list(found), rest
 
 
 def _torch(function: Function) -> tuple[list[Any], Any]:
-    import torch
+    torch: Any = import_module("torch")
 
     zeros: list[Any] = []
 
@@ -63,7 +65,7 @@ def _torch(function: Function) -> tuple[list[Any], Any]:
 
 
 def _tensorflow(function: Function) -> tuple[list[Any], Any]:
-    import tensorflow as tf
+    tf: Any = import_module("tensorflow")
 
     zeros: list[Any] = []
 

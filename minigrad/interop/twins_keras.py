@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..nn.module import Module
-from .gates import fitted, from_keras
+from .gates import KINDS, fitted, from_keras
+
+CELLS: dict[str, Any] = {kind: cell for cell, kind in KINDS.items()}
 
 
 class Stack(Module):
@@ -55,22 +56,25 @@ def _cell(keras: Any, cell: Any, training: bool) -> tuple[Any, str]:
         for f in (getattr(cell, "activation", None), getattr(cell, "recurrent_activation", None))
         if f is not None
     ]
-    kind, made = "", None
+    options: dict[str, Any] = {}
+    kind = ""
     if type(cell) is layers.SimpleRNNCell and acts[0] in ("tanh", "relu"):
-        kind, made = "RNN", (lambda *s, **o: RNNCell(*s, nonlinearity=acts[0], **o))
+        kind, options = "RNN", {"nonlinearity": acts[0]}
     elif type(cell) is layers.LSTMCell and acts == ["tanh", "sigmoid"]:
-        kind, made = "LSTM", LSTMCell
+        kind = "LSTM"
     elif type(cell) is layers.GRUCell and acts == ["tanh", "sigmoid"]:
-        kind, made = "GRU", (lambda *s, **o: GRUCell(*s, reset_after=cell.reset_after, **o))
-    if made is None:
+        kind, options = "GRU", {"reset_after": bool(cell.reset_after)}
+    if not kind:
         with_acts = f" with activations {', '.join(map(str, acts))}" if acts else ""
         return None, f"minigrad has no {type(cell).__name__}{with_acts}"
     arrays = [cell.kernel, cell.recurrent_kernel, *([cell.bias] if cell.bias is not None else [])]
     arrays = [keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(a)) for a in arrays]
     dtype = np.float64 if cell.compute_dtype == "float64" else np.float32
     arrays = [a.astype(dtype, copy=False) for a in arrays]
-    twin: Any = made(arrays[0].shape[0], cell.units, bias=len(arrays) == 3, dtype=dtype)
-    after = getattr(cell, "reset_after", False)
-    for at, array in fitted(cell.name, twin, from_keras(cell.name, kind, arrays, after)).items():
-        getattr(twin, at).data = array
+    sizes = {"input_size": arrays[0].shape[0], "hidden_size": cell.units}
+    options |= {"bias": len(arrays) == 3, "dtype": dtype, "generator": np.random.default_rng(0)}
+    twin = CELLS[kind](**sizes, **options)
+    weights = from_keras(cell.name, kind, arrays, options.get("reset_after", False))
+    for name, array in fitted(cell.name, twin, weights).items():
+        getattr(twin, name).data = array
     return twin, ""

@@ -227,7 +227,7 @@ def test_a_decoder_goes_on_with_the_axis_of_its_encoder(rng: np.random.Generator
     def loss(nudge: Any) -> float:
         h, c = (ops.convert_to_tensor(s) for s in nudge)
         got = model.get_layer("decoder")(x[1], initial_state=[h, c])
-        return float(ops.mean(square(np.zeros((B, H), DTYPE), got)))
+        return float(ops.convert_to_numpy(ops.mean(square(np.zeros((B, H), DTYPE), got))))
 
     seen = model.get_layer("encoder")(x[0])
     at = [ops.convert_to_numpy(s) for s in seen[1:]]
