@@ -48,7 +48,7 @@ class JaxCell:
     """
 
     def __init__(self, step: Callable[..., Any], carry: Any, xs: Any, params: Any, names: Any):
-        self.jax = jax = need("jax", "jax", "mg.flow.record_jax")
+        self.jax = jax = need("jax", "", "recordings of steps of JAX")
         self.step = step
         self.trees = [jax.tree.structure(tree) for tree in (carry, xs, params)]
         self.has_params = params is not None

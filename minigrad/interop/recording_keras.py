@@ -134,7 +134,7 @@ def record(
     model: Any, x: Any, y: Any, loss: Any, training: bool, cells: Mapping[str, Any]
 ) -> list[Ran]:
     """The recurrent layers of the model in order, as they ran with this loss."""
-    keras = need("keras", "keras", "mg.flow.record_keras")
+    keras = need("keras", "", "recordings of Keras models")
     if not isinstance(model, keras.layers.Layer):
         raise ConversionError(
             f"record_keras: expected a Keras 3 model or layer, got {type(model).__name__}."
@@ -261,7 +261,8 @@ def _heard(keras: Any, model: Any, run: _Run) -> Iterator[None]:
 
 def _loss(keras: Any, model: Any, loss: Any, x: Any, y: Any, out: Any) -> Any:
     """A number, by a loss of Keras, its name, a function (y, output), or the compiled one."""
-    y = keras.tree.map_structure(keras.ops.convert_to_tensor, y)
+    if y is not None:
+        y = keras.tree.map_structure(keras.ops.convert_to_tensor, y)
     if loss is None:
         if not getattr(model, "compiled", False):
             raise ConversionError(

@@ -49,13 +49,10 @@ def _cell(keras: Any, cell: Any, training: bool) -> tuple[Any, str]:
         parts = [_cell(keras, one, training) for one in cell.cells]
         why = next((why for _, why in parts if why), "")
         return (None, why) if why else (Stack([one for one, _ in parts]), "")
-    if training and (getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0)):
+    if training and any(getattr(cell, n, 0.0) for n in ("dropout", "recurrent_dropout")):
         return None, "its cell drops out at random, and the masks are not known (training=False)"
-    acts = [
-        keras.activations.serialize(f)
-        for f in (getattr(cell, "activation", None), getattr(cell, "recurrent_activation", None))
-        if f is not None
-    ]
+    names = ("activation", "recurrent_activation")
+    acts = [keras.activations.serialize(getattr(cell, n)) for n in names if hasattr(cell, n)]
     options: dict[str, Any] = {}
     kind = ""
     if type(cell) is layers.SimpleRNNCell and acts[0] in ("tanh", "relu"):

@@ -105,4 +105,4 @@ def test_without_jax_the_command_that_installs_it_is_named() -> None:
         "mg.flow.record_jax(None, None, None, grad_final=0)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "pip install" in told.stderr
+    assert "recordings of steps of JAX need the package jax: pip install jax" in told.stderr
