@@ -1,5 +1,6 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
+from importlib import import_module
 from typing import Any
 
 from ..errors import FlowError
@@ -76,6 +77,8 @@ __all__ = [
     "probe",
     "read_monitor",
     "record",
+    "record_jax",
+    "record_keras",
     "record_torch",
     "replay",
     "report",
@@ -87,14 +90,16 @@ __all__ = [
 ]
 
 
+_FOREIGN = {
+    "record_jax": "recorded_jax",
+    "record_keras": "recorded_keras",
+    "record_torch": "recorded_torch",
+    "tap_torch": "tapped_torch",
+}
+
+
 def __getattr__(name: str) -> Any:
     """What needs another framework is imported when it is asked for."""
-    if name == "record_torch":
-        from .recorded_torch import record_torch
-
-        return record_torch
-    if name == "tap_torch":
-        from .tapped_torch import tap_torch
-
-        return tap_torch
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _FOREIGN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_FOREIGN[name]}", __name__), name)

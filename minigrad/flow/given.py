@@ -70,15 +70,15 @@ def replay(
     >>> rec[""].norms["h"].tolist()
     [0.125, 0.25, 0.5, 1.0]
     """
-    xs = map_leaves(lambda x: _leaf(x, True), xs)
+    xs = map_leaves(lambda x: leaf(x, True), xs)
     if init is None:
         init = _first_state(cell, xs)
     if not any(x.requires_grad for x in leaves(xs)):  # then something else has to ask for one
-        init = map_leaves(lambda s: _leaf(s, True), init)
-    init = map_leaves(lambda s: _leaf(s, False), init)
+        init = map_leaves(lambda s: leaf(s, True), init)
+    init = map_leaves(lambda s: leaf(s, False), init)
     with recorded(name, states, thresholds) as recording:
         final, ys = scan(cell, init, xs, lengths, reverse, mode, mask=mask)
-        pairs = [*_seeds("grad_ys", ys, grad_ys), *_seeds("grad_final", final, grad_final)]
+        pairs = [*seeds_of("grad_ys", ys, grad_ys), *seeds_of("grad_final", final, grad_final)]
         send_back(pairs, [*leaves(xs), *leaves(init)])
     return recording
 
@@ -112,7 +112,7 @@ def send_back(pairs: list[tuple[Tensor, Array]], ends: list[Tensor]) -> None:
     walk(outputs, seeds, wanted, retain_graph=False, create_graph=False, stop=True)
 
 
-def _seeds(what: str, outputs: Any, given: Any) -> list[tuple[Tensor, Array]]:
+def seeds_of(what: str, outputs: Any, given: Any) -> list[tuple[Tensor, Array]]:
     """(output, its gradient) for each that is given one."""
     if given is None:
         return []
@@ -155,7 +155,7 @@ def _alike(what: str, outputs: Any, given: Any) -> list[Any]:
     )
 
 
-def _leaf(value: Any, wants: bool) -> Tensor:
+def leaf(value: Any, wants: bool) -> Tensor:
     """A leaf of the same values; wants: whether to ask for its gradient, if it holds floats."""
     t = as_tensor(value)
     return wrap(t._data, None, t.dtype.kind == "f" and (wants or t.requires_grad))

@@ -74,6 +74,7 @@ class Recording(Mapping[str, LayerFlow]):
         self._copies = Copies()  # shared by runs
         self._wires = Wires(self._copies)
         self._net: Net | None = None
+        self.gaps: list[str] = []  # what else is missing, said by who made it
         self._layers: dict[str, LayerFlow] | None = None
 
     # -- listening
@@ -242,7 +243,7 @@ class Recording(Mapping[str, LayerFlow]):
                 f"{scope or 'network'}: the first {count} calls were let go of, as record(memory=) "
                 f"keeps {self._memory:,} bytes"
             )
-        return found
+        return found + self.gaps
 
     @property
     def cuts(self) -> list[Cut]:

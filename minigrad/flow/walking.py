@@ -43,6 +43,10 @@ class Walk:
         self._walked: dict[int, Carried] = {}  # those of `all` with the gradients of their inputs
         self._axis = {id(r): r for group in groups for r in group}
         self._direct = {i: self._read_by_loss(r, reached) for i, r in self._axis.items()}
+        if not any(_any(came) for came in self._direct.values()):
+            # the loss reads it by way of other axes alone: then what they read is what is read
+            own = list(self._axis.values())
+            self._direct = {i: self._read_by_loss(r, own) for i, r in self._axis.items()}
         seeds = self._last_outputs(groups)
         last = {i: Seeds(dict(s.final), s.ys, dict(s.states)) for i, s in seeds.items()}
         recorded = {i: found for i, r in self._axis.items() if (found := _recorded(r))}
@@ -181,6 +185,10 @@ def _recorded(run: Run) -> Carried | None:
     if run.whole is None or not run.norms_known or not run.whole.record.carried:
         return None
     return in_order(_replay(run), run.whole.record)
+
+
+def _any(came: Seeds) -> bool:
+    return any(g.any() for g in (*came.final.values(), *came.ys.values()))
 
 
 def _one(slot: Slot, g: Array, later: bool) -> Seeds:

@@ -33,6 +33,8 @@ class MissingPackageError(MinigradError, ImportError):
 def need(module: str, extra: str, what: str) -> Any:
     """The imported module. Raises MissingPackageError with the command that installs it.
 
+    extra: minigrad's that brings it; "" for a package that is installed by its own name.
+
     >>> need("no_such_package", "onnx", "ONNX files")
     Traceback (most recent call last):
     minigrad.interop.base.MissingPackageError: ONNX files need the package no_such_package:
@@ -43,7 +45,8 @@ def need(module: str, extra: str, what: str) -> Any:
     except ImportError:
         package = module.partition(".")[0]
         raise MissingPackageError(
-            f'{what} need the package {package}: pip install "minigrad-bptt[{extra}]"'
+            f"{what} need the package {package}: pip install "
+            + (f'"minigrad-bptt[{extra}]"' if extra else package)
         ) from None
 
 

@@ -507,6 +507,25 @@ def test_a_lower_layer_that_the_loss_reads_too_is_read_at_many_steps() -> None:
     assert (rec.cuts[0].summed[2:] > rec.cuts[0].profile[2:]).all()
 
 
+def test_an_axis_that_other_axes_read_is_judged_by_what_they_read() -> None:
+    """The loss reads a forward layer; below it runs a layer in both directions."""
+    layer = nn.RNN(2, 3, bidirectional=True, dtype=np.float64, generator=np.random.default_rng(0))
+    top = nn.RNN(6, 3, dtype=np.float64, generator=np.random.default_rng(1))
+    with mg.flow.record() as rec:
+        ys, _ = layer(inputs(6))
+        (top(ys)[0][-1] ** 2).sum().backward(retain_graph=True)
+    ahead, back = rec.cuts
+    assert back.paths == ["rnn/l0/rev"]
+    assert ahead.verdict.kind != "none"
+    assert back.verdict.kind != "none"
+    again = mg.tensor(ys.numpy(), requires_grad=True)
+    g = mg.grad((top(again)[0][-1] ** 2).sum(), again).numpy()[0, :, 3:]  # what is read last: y_0
+    want = [g]
+    for y in ys.numpy()[:-1, :, 3:]:
+        want.append(g := (g * (1 - y**2)) @ layer.weight_hh_l0_reverse.numpy())
+    np.testing.assert_allclose(back.per_sample, np.linalg.norm(want, axis=2), rtol=1e-10)
+
+
 # -- depth ----------------------------------------------------------------------------------------
 
 

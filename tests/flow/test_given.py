@@ -76,6 +76,7 @@ def test_arrays_give_the_gradients_of_every_step(
         xs, h = -xs, 2 * h
 
 
+@pytest.mark.long
 def test_an_lstm_is_recorded_as_inside_record(rng: np.random.Generator) -> None:
     cell = nn.LSTMCell(I, H, dtype=np.float64, generator=rng)
     xs, g = rng.normal(size=(6, 2, I)), rng.normal(size=(2, 2, H))
