@@ -12,7 +12,7 @@ from ..interop.twins_torch import Arrays
 from ..tape import no_grad
 from ..tensors import Tensor, wrap
 from ..tree import named_leaves, rebuild
-from .steps import _unheard
+from .steps import unheard
 
 Array = np.ndarray
 TOLERANCE = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-4}  # of the largest number
@@ -42,7 +42,7 @@ def difference(call: Call, arrays: Arrays, final: list[Tensor]) -> str:
 def check_twin(call: Call, arrays: Arrays, cell: Any, x: Tensor, init: list[Tensor]) -> None:
     """Each step of a cell from the state that PyTorch had. Raises FlowError where it differs."""
     like, state = cell.init_state(x.shape[1]), init
-    with no_grad(), _unheard():
+    with no_grad(), unheard():
         for t, theirs in enumerate(call.states):
             new, _ = cell(rebuild(like, state), wrap(x.numpy()[t], None, False))
             state = [wrap(arrays.state(arrays.of(s)), None, False) for s in theirs]
