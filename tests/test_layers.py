@@ -23,6 +23,7 @@ LAYERS = (
     {"compile", "jitting"},
     {"tensors", "tape", "autodiff", "differences", "memory", "versions", "backward"}
     | {"curvature", "vectors"},
+    {"tensors", "tape", "autodiff", "differences", "memory", "versions", "backward", "archive"},
     {"border", "numpy_rules", "op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},
     # helpers that know no op and no kernel

@@ -27,6 +27,7 @@ from .probes import probe, record
 from .products import PrecisionWarning
 from .recording import Recording
 from .reporting import Report, report
+from .saving import load
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
 from .weights import WeightFlow
 
@@ -69,6 +70,7 @@ __all__ = [
     "jacobians",
     "judge",
     "kaplan_yorke",
+    "load",
     "lyapunov",
     "notebook",
     "plots",

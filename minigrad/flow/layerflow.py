@@ -130,10 +130,27 @@ class LayerFlow:
         layer's last output alone, as if nothing else were read (see walking.py).
         """
         rows = self._alone.get(name, self.per_sample.get(name, self.norms[name][:, None]))
-        real, begins = np.ones(rows.shape, dtype=bool), None
-        if self.replay is not None:
-            real, begins = self.replay.real, self.replay.begins
-        return aligned(rows[None], real, begins).profile
+        real = np.ones(rows.shape, dtype=bool) if self.real is None else self.real
+        return aligned(rows[None], real, self.begins).profile
+
+    @property
+    def real(self) -> Array | None:
+        """(T, B) of bool: the steps that are no padding. None of a loop written by hand."""
+        return None if self.replay is None else self.replay.real
+
+    @property
+    def begins(self) -> Array | None:
+        """(T, B) of bool: the steps where an episode begins, and no state goes on; or None."""
+        return None if self.replay is None else self.replay.begins
+
+    @property
+    def at_outputs(self) -> Array | None:
+        """|what came to the outputs from outside|, (T,), by t. None if nothing did, or a loop
+        written by hand does not tell.
+        """
+        parts = [] if self.replay is None else self.replay.y_gradients.values()
+        sizes = [row_norms(np.asarray(g, np.float64).reshape(len(g), -1)) for g in parts]
+        return row_norms(np.stack(sizes, axis=1)) if sizes else None
 
     @property
     def read_at_many_steps(self) -> bool:
