@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -22,12 +22,21 @@ KEPT = 256  # measurements in memory; the file has them all
 KEPT_LOGS = 4096  # of each logged number
 
 
+class GateWeights(NamedTuple):
+    """The rows of one gate in a parameter that holds those of several; see ParameterFlow."""
+
+    weight: float
+    update: float
+    gradient: float | None = None
+
+
 class ParameterFlow(NamedTuple):
     """One parameter at one measured step.
 
     weight: |w| after the update. update: |w - w before| / |w|. gradient: |dL/dw|, and largest the
     largest |element| of it, zeros the share of its elements that are exactly 0, histogram their
-    magnitudes; None where the parameter got no gradient. bad_weights: NaN and Inf in w.
+    magnitudes; None where the parameter got no gradient. bad_weights: NaN and Inf in w. gates: of
+    each gate of a cell by itself, where they are stacked in one parameter.
     """
 
     weight: float
@@ -37,6 +46,16 @@ class ParameterFlow(NamedTuple):
     largest: float | None = None
     zeros: float | None = None
     histogram: Histogram | None = None
+    gates: Mapping[str, GateWeights] = {}
+
+
+class GateFlow(NamedTuple):
+    """A tapped value at one measured step: its mean over steps, rows and units, and the share of
+    them in the flat ends of the sigmoid or tanh that made it (nan of any other value).
+    """
+
+    mean: float
+    saturation: float
 
 
 class StateFlow(NamedTuple):
@@ -54,11 +73,15 @@ class LayerTrace:
     """One recurrent layer and direction at one measured step.
 
     norms: name -> |dL/d(state_t)| in order of computation, (T,). verdicts: name -> StateFlow.
+    taps: name of a state or gate -> GateFlow. dead: name of a state -> share of units that do not
+    move. Both {} of a call that no gradient reached, and in files before they were measured.
     """
 
     reverse: bool
     norms: dict[str, Array]
     verdicts: dict[str, StateFlow]
+    taps: dict[str, GateFlow] = field(default_factory=dict)
+    dead: dict[str, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> StateFlow:
@@ -115,6 +138,53 @@ class Measurement:
         found: list[CutTrace | DepthTrace] = list(self.cuts.values())
         found += [d for d in self.depth if d.kind != "healthy"]
         return max(found, key=lambda v: SEVERITY.index(v.kind)) if found else None
+
+
+Numbers = Iterator[tuple[str, float | None]]  # by name, of one measurement
+
+
+def _of_parameters(what: str) -> Callable[[Measurement], Numbers]:
+    return lambda m: ((name, getattr(p, what)) for name, p in m.parameters.items())
+
+
+def _of_gates(what: str) -> Callable[[Measurement], Numbers]:
+    return lambda m: (
+        (f"{name} {gate}", getattr(w, what))
+        for name, p in m.parameters.items()
+        for gate, w in p.gates.items()
+    )
+
+
+def _of_taps(what: str) -> Callable[[Measurement], Numbers]:
+    return lambda m: (
+        (f"{path} {name}".strip(), getattr(tap, what))
+        for path, layer in m.layers.items()
+        for name, tap in layer.taps.items()
+        if not math.isnan(getattr(tap, what))
+    )
+
+
+def _dead(m: Measurement) -> Numbers:
+    return (
+        (f"{path} {name}".strip(), share)
+        for path, layer in m.layers.items()
+        for name, share in layer.dead.items()
+    )
+
+
+def _of_cuts(what: str) -> Callable[[Measurement], Numbers]:
+    return lambda m: ((name or "network", getattr(cut, what)) for name, cut in m.cuts.items())
+
+
+CURVES: dict[str, Callable[[Measurement], Numbers]] = {
+    **{what: _of_parameters(what) for what in ("gradient", "weight", "update", "largest", "zeros")},
+    **{f"gate {what}": _of_gates(what) for what in ("gradient", "weight", "update")},
+    "saturation": _of_taps("saturation"),
+    "opening": _of_taps("mean"),
+    "dead": _dead,
+    "reach": _of_cuts("reach"),
+    "far/near": _of_cuts("ratio"),
+}
 
 
 @dataclass
@@ -292,6 +362,44 @@ class History:
         reach = [m.cuts[cut].reach for m in there]
         return np.array([m.step for m in there], np.int64), np.array(reach, np.float64)
 
+    def lags(self, cut: str | None = None) -> tuple[Array, Array]:
+        """(steps, |dL/dS| by lag (measurements, lags)) of a cut over training: what was judged.
+
+        nan where a sequence was shorter. cut: its name; None where there is but one.
+        """
+        if cut is None:
+            if len(self.cuts) != 1:
+                raise FlowError(f"lags: name the cut, one of {self.cuts}.")
+            cut = self.cuts[0]
+        steps, _ = self.reach(cut)
+        profiles = [m.cuts[cut].profile for m in self.measurements if cut in m.cuts]
+        found = np.full((len(profiles), max(p.size for p in profiles)), np.nan)
+        for row, profile in zip(found, profiles, strict=True):
+            row[: profile.size] = profile
+        return steps, found
+
+    def curves(self, what: str) -> dict[str, tuple[Array, Array]]:
+        """name -> (steps, values) of everything that has a number of this kind, over training.
+
+        what: "gradient", "weight", "update", "largest" or "zeros" of parameters; "gate gradient",
+        "gate weight" or "gate update" of the gates that are stacked in them; "saturation" or
+        "opening", the mean, of gates and states; "dead", the share of units; "reach" or
+        "far/near" of cuts; or the name of what was logged, such as "loss".
+        """
+        if what in self._logged:
+            return {what: self.logged[what]}
+        if what not in CURVES:
+            known = [*self._logged, *CURVES]
+            raise FlowError(f"curves: expected one of {', '.join(known)}, got {what!r}.")
+        found: dict[str, list[tuple[int, float]]] = {}
+        for m in self.measurements:
+            for name, value in CURVES[what](m):
+                found.setdefault(name, []).append((m.step, math.nan if value is None else value))
+        return {
+            name: (np.array([step for step, _ in line]), np.array([v for _, v in line], np.float64))
+            for name, line in found.items()
+        }
+
     def report(self, blocks: str = BLOCKS) -> str:
         """Tables of parameters and layers with sparklines over training, clipping, NaN and Inf."""
         from .monitortable import report
@@ -378,12 +486,19 @@ def measurement(record: Mapping[str, Any]) -> Measurement:
 
 def _parameter(stored: Mapping[str, Any]) -> ParameterFlow:
     weight, update = float(stored["weight"]), float(stored["update"])
-    bad = int(stored["bad_weights"])
+    bad, slopes = int(stored["bad_weights"]), stored.get("gate_gradients", {})
+    gates = {
+        name: GateWeights(
+            float(gate["weight"]), float(gate["update"]),
+            float(slopes[name]) if name in slopes else None,
+        )
+        for name, gate in stored.get("gates", {}).items()
+    }  # fmt: skip
     if stored.get("gradient") is None:
-        return ParameterFlow(weight, update, bad)
+        return ParameterFlow(weight, update, bad, gates=gates)
     gradient, largest, zeros = (float(stored[k]) for k in ("gradient", "largest", "zeros"))
     histogram = Histogram.from_dict(stored["histogram"])
-    return ParameterFlow(weight, update, bad, gradient, largest, zeros, histogram)
+    return ParameterFlow(weight, update, bad, gradient, largest, zeros, histogram, gates)
 
 
 def _layer(stored: Mapping[str, Any]) -> LayerTrace:
@@ -394,7 +509,12 @@ def _layer(stored: Mapping[str, Any]) -> LayerTrace:
         )
         for name, v in stored["verdicts"].items()
     }
-    return LayerTrace(bool(stored["reverse"]), norms, verdicts)
+    taps = {
+        name: GateFlow(float(tap["mean"]), float(tap["saturation"]))
+        for name, tap in stored.get("taps", {}).items()
+    }
+    dead = {name: float(share) for name, share in stored.get("dead", {}).items()}
+    return LayerTrace(bool(stored["reverse"]), norms, verdicts, taps, dead)
 
 
 def floats(values: Iterable[Any]) -> Array:

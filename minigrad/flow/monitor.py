@@ -101,6 +101,7 @@ class Monitor:
                 f"Monitor: {type(module).__name__} has no parameters, so there is nothing to watch."
             )
         self.every, self.flow = int(every), flow
+        self._gates = measuring.gates_of(module)
         self.states, self.thresholds = states, thresholds or Thresholds()
         self.history = History(keep=int(keep))
         shapes = {name: list(p.shape) for name, p in self.parameters.items()}
@@ -163,7 +164,7 @@ class Monitor:
         """
         self._check_open("clip")
         if self._open and self._weights:
-            self._gradients = {name: measuring.gradient(p) for name, p in self.parameters.items()}
+            self._gradients = {name: self._gradient(name) for name in self.parameters}
         chosen = list(self.parameters.values()) if parameters is None else parameters
         norm = self._watched.clip(chosen, max_norm, **options)
         self._hear_norm(norm, max_norm)
@@ -269,8 +270,8 @@ class Monitor:
 
     def _measure(self, step: int) -> None:
         parameters = {
-            name: measuring.weight(p, self._weights[name])
-            | (self._gradients[name] if self._gradients else measuring.gradient(p))
+            name: measuring.weight(p, self._weights[name], self._gates.get(name, ()))
+            | (self._gradients[name] if self._gradients else self._gradient(name))
             for name, p in self.parameters.items()
         }
         if all(stored.get("gradient") is None for stored in parameters.values()):
@@ -283,6 +284,9 @@ class Monitor:
         self._write(found | self._flow_of_step(step))
         self._look_for_nonfinite(step)
         self._write_clipping()
+
+    def _gradient(self, name: str) -> dict[str, Any]:
+        return measuring.gradient(self.parameters[name], self._gates.get(name, ()))
 
     def _flow_of_step(self, step: int) -> dict[str, Any]:
         recording = self._recording

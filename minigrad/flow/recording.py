@@ -32,7 +32,7 @@ from .taps import (
     SequenceTaps,
     Series,
     Step,
-    activation,
+    activations,
     bad_numbers,
     stacked,
 )
@@ -481,8 +481,7 @@ class Recording(Mapping[str, LayerFlow]):
 
 
 def _activations(series: Series) -> Activation:
-    found = np.array([activation(step) for step in series.values()]).reshape(-1, 3)
-    return Activation(*found.T)
+    return Activation(*activations(series))
 
 
 def _nonfinite(series: Series) -> Nonfinite:
