@@ -30,6 +30,7 @@ from .reporting import Report, report
 from .saving import load
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
 from .weights import WeightFlow
+from .writers import TensorBoardWriter, WandbWriter, Writer
 
 __all__ = [
     "Activation",
@@ -58,9 +59,12 @@ __all__ = [
     "RenderError",
     "Report",
     "Sensitivities",
+    "TensorBoardWriter",
     "Thresholds",
     "Verdict",
+    "WandbWriter",
     "WeightFlow",
+    "Writer",
     "causes",
     "draw",
     "find_engine",

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ import numpy as np
 
 from ..errors import FlowError
 from ..tensors import Tensor
+from ..untrusted import cause
 from . import measuring
 from .histogram import BINS, LOW
 from .history import KEPT, Clipping, History
@@ -38,6 +39,7 @@ from .recording import Recording
 from .tables import BLOCKS
 from .verdict import Thresholds
 from .watched import watch
+from .writers import Writer
 
 Array = np.ndarray
 
@@ -53,6 +55,7 @@ class Monitor:
     states, thresholds: as in mg.flow.record.
     append: go on with a file that is there; steps are counted on from its last one.
     keep: measurements held in memory, evenly spaced over training.
+    writers: where all is written, too, such as mg.flow.TensorBoardWriter("runs/a"); closed with it.
 
     Per parameter: |w|, |update| / |w|, |g|, the largest |g|, zeros, NaN and Inf, and a histogram of
     |g| by powers of two; g is the gradient before `clip`, else as the step leaves it. NaN and Inf
@@ -90,6 +93,7 @@ class Monitor:
         states: tuple[str, ...] | None = None,
         thresholds: Thresholds | None = None,
         keep: int = KEPT,
+        writers: Sequence[Writer] = (),
     ):
         self._watched = watch(module)
         for name, value in (("every", every), ("keep", keep)):
@@ -109,6 +113,7 @@ class Monitor:
             self.history = read_monitor(path, int(keep))
             self._check_same(path, shapes)
         self._file = None if path is None else MonitorFile(path, append)
+        self._writers = list(writers)
         self.done = self.history.step  # steps that have ended
         self._told: set[tuple[str, str]] = {(b.what, b.where) for b in self.history.nonfinite}
         self._warned: set[str] = set()
@@ -228,6 +233,7 @@ class Monitor:
         self._closed = True
         if self._file is not None:
             self._file.close()
+        self._to_writers(lambda writer: writer.finish(self.history))
 
     def __enter__(self) -> Monitor:
         self._check_open("with")
@@ -359,6 +365,17 @@ class Monitor:
         self.history.add(entry)
         if self._file is not None:
             self._file.write(entry)
+        self._to_writers(lambda writer: writer.write(entry))
+
+    def _to_writers(self, tell: Callable[[Writer], None]) -> None:
+        """One that fails, on a full disk or without a network, is left out from then on."""
+        for writer in list(self._writers):
+            try:
+                tell(writer)
+            except Exception as error:
+                self._writers.remove(writer)
+                name = type(writer).__name__
+                self._warn(name, f"{name} is left out from here on, as it failed: {cause(error)}")
 
     # -- checks
 

@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 from ...archive import Archive
+from ...errors import FlowError
 from ...untrusted import reading
 from ..recording import Recording
-from ..replay import FlowError
 from .checking import check
 from .codec import pack, unpack
 from .loaded import LoadedRecording

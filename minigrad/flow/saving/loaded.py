@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from ...errors import FlowError
 from ...norms import row_norms
 from ..calls import Calls, Data, Part, Ran
 from ..cuts import Cut, Depth
@@ -17,7 +18,6 @@ from ..layerflow import LayerFlow
 from ..measured import Net
 from ..nonfinite import First
 from ..recording import Recording
-from ..replay import FlowError
 from ..verdict import Thresholds, Verdict
 from .stored import StoredCut, StoredLayer, StoredRecording
 

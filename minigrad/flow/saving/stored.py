@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ...errors import FlowError
 from ..calls import Calls, Ran
 from ..cuts import Cut, Depth
 from ..diagnosing.cause import Cause
 from ..layerflow import Activation, LayerFlow, Nonfinite
 from ..nonfinite import First
 from ..recording import Recording
-from ..replay import FlowError
 from ..verdict import Thresholds, Verdict
 from ..ways import Ways
 from ..weights import WeightFlow
