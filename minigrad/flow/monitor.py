@@ -229,7 +229,7 @@ class Monitor:
         if self._closed:
             return
         self._abandon()
-        self._write_clipping()
+        self._write_clipping(self.done)
         self._closed = True
         if self._file is not None:
             self._file.close()
@@ -289,7 +289,7 @@ class Monitor:
         found = {"record": "step", "step": step, "parameters": parameters}
         self._write(found | self._flow_of_step(step))
         self._look_for_nonfinite(step)
-        self._write_clipping()
+        self._write_clipping(step)
 
     def _gradient(self, name: str) -> dict[str, Any]:
         return measuring.gradient(self.parameters[name], self._gates.get(name, ()))
@@ -355,10 +355,10 @@ class Monitor:
             self._warned.add(kind)
             warnings.warn(f"Monitor: {text}.", MonitorWarning, stacklevel=4)
 
-    def _write_clipping(self) -> None:
+    def _write_clipping(self, step: int) -> None:
         if self._clipping.steps:
             since = vars(self._clipping)
-            self._write({"record": "clipping", "step": self.done, "since": since})
+            self._write({"record": "clipping", "step": step, "since": since})
             self._clipping = Clipping()
 
     def _write(self, entry: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def curves(
     if what in CURVES and what not in LINEAR:
         style.log_axis(ax, [values for *_, values in shown])
     bad: set[int] = set()
-    endless: set[int] = set()
+    endless = False
     for run, name, steps, values in shown:
         line, dashes = several.index(name), runs.index(run)
         look = style.line_style(line if len(several) > 1 else dashes)
@@ -91,19 +91,20 @@ def curves(
         drawn = np.where(np.isfinite(values), values, np.nan)
         ax.plot(steps, drawn, label=label, **look, **style.markers(steps.size))
         never = np.isposinf(values) & (what == "reach")
-        endless |= set(steps[never].tolist())
+        if never.any():
+            said = "_" if endless else "does not end"  # once in the legend
+            style.cross_out(ax, steps[never], "^", said, look["color"])
+            endless = True
         bad |= set(steps[~np.isfinite(values) & ~never].tolist())
     if bad and what != "reach":  # of a reach NaN is "cannot be told"
         style.cross_out(ax, sorted(bad))
-    if endless:
-        style.cross_out(ax, sorted(endless), "^", "does not end")
     if what in SHARES:
         ax.set_ylim(-0.02, 1.02)
     ax.set_xlabel("step of training")
     ax.set_ylabel(SAID.get(what, what))
     style.whole_numbers(ax.xaxis)
     style.title(ax, f"{what} over training")
-    style.legend(ax, len(shown) + bool(bad) + bool(endless), beside=4)
+    style.legend(ax, len(shown) + bool(bad) + endless, beside=4)
     return figure
 
 

@@ -116,9 +116,11 @@ def edges(steps: Array) -> Array:
     return np.concatenate([[steps[0] - first / 2], middle, [steps[-1] + last / 2]])
 
 
-def cross_out(ax: Axes, x: Any, marker: str = "x", label: str = "NaN or Inf") -> None:
-    """Marks at the top of the axes, which say once what was there."""
-    look: dict[str, Any] = {"linestyle": "", "color": WARNING, "markersize": 6, "clip_on": False}
+def cross_out(
+    ax: Axes, x: Any, marker: str = "x", label: str = "NaN or Inf", color: str = WARNING
+) -> None:
+    """Marks at the top of the axes: there something was not finite."""
+    look: dict[str, Any] = {"linestyle": "", "color": color, "markersize": 6, "clip_on": False}
     top = np.full(len(x), 0.98)
     across = ax.get_xaxis_transform()
     ax.plot(x, top, marker=marker, transform=across, label=label, **look)
