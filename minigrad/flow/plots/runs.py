@@ -168,6 +168,6 @@ def _norms(history: History, cut: str, relative: bool) -> tuple[Array, Array, Ar
     sizes = np.array([m.cuts[cut].profile.size for m in history.measurements if cut in m.cuts])
     short = np.arange(norms.shape[1]) >= sizes[:, None]
     if relative:
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             norms = norms / norms[:, :1]
     return steps, norms, short
