@@ -271,6 +271,9 @@ def test_lags_of_any_kind_are_drawn(profile: list[float]) -> None:
     )
     figure = lags(history)
     assert bool(figure.axes[0].patches) == (not np.isfinite(profile).all())
+    image = figure.axes[0].collections[0]
+    white = np.ma.filled(image.get_array()[:, 0] < image.get_clim()[0], False)
+    np.testing.assert_array_equal(white, np.array(profile) == 0)
     rendered(figure)
     rendered(lags(history, relative=True))
 

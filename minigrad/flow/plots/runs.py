@@ -142,8 +142,8 @@ def lags(monitor: Any, cut: str | None = None, relative: bool = False) -> Figure
         style.tidy(ax, grid=False)
         ax.set_facecolor("#e4e6ea")
         shown, _, _ = style.gradient_map("lags", cells)
-        shown = np.ma.array(np.clip(shown, None, scale.high), mask=short)
-        shown = np.ma.where(shown == -np.inf, shown, np.ma.maximum(shown, scale.low))
+        zero = shown == -np.inf  # which matplotlib would leave out
+        shown = np.ma.array(np.where(zero, scale.low - 1, np.maximum(shown, scale.low)), mask=short)
         x, y = style.edges(steps), np.arange(cells.shape[1] + 1) - 0.5
         image = ax.pcolormesh(
             x, y, shown.T, cmap=colors.with_extremes(bad="none", under=PAPER),
@@ -155,6 +155,8 @@ def lags(monitor: Any, cut: str | None = None, relative: bool = False) -> Figure
         ax.set_xlabel("step of training")
         ax.set_ylabel("lag (steps back)")
         style.whole_numbers(ax.xaxis, ax.yaxis)
+        if cells.shape[1] == 1:
+            ax.set_yticks([0])
         style.title(ax, " ".join(filter(None, (run, name))) or "network")
     label = "|dL/dS$_{lag}$| / |dL/dS$_0$|" if relative else "|dL/dS| by lag"
     shown_in = list(grid[: len(panels)])
