@@ -44,12 +44,12 @@ class Listed(Writer):
 
 
 def trained(writers: Any = (), path: Any = None, steps: int = 4) -> Monitor:
-    net = mg.nn.LSTM(1, 2, mode="tape", generator=np.random.default_rng(0))
+    net = mg.nn.LSTM(2, 3, generator=np.random.default_rng(0))
     sgd = mg.optim.SGD(net.parameters(), lr=0.1)
     with Monitor(net, path, every=2, writers=writers) as monitor:
         for k in range(steps):
             with monitor.step():
-                loss = net(np.full((5, 1, 1), k + 1.0, np.float32))[0][-1].sum()
+                loss = net(np.full((5, 1, 2), k + 1.0, np.float32))[0][-1].sum()
                 sgd.zero_grad()
                 loss.backward()
                 monitor.clip(1e-3)
@@ -73,7 +73,7 @@ def test_a_writer_is_told_what_the_history_has(tmp_path: Path) -> None:
     assert live.of("verdict/lstm/l0/fwd")[1].startswith(kind)
     counts = live.of("log2 gradient/weight_hh_l0")[4]
     histogram = history.measurements[-1].parameters["weight_hh_l0"].histogram
-    assert (sum(counts), counts[1:-1]) == (16, histogram.counts.tolist())
+    assert (sum(counts), counts[1:-1]) == (36, histogram.counts.tolist())
     later.copy(tmp_path / "run.jsonl")
     assert str([t for t in later.told if t[1] != "lag x update"]) == str(
         [t for t in live.told if t[1] != "lag x update"]
@@ -138,7 +138,7 @@ def test_tensorboards_own_reader_finds_it_all(tmp_path: Path) -> None:
             np.testing.assert_allclose(found, values, rtol=1e-6)
     last = read.Histograms("log2 gradient/weight_hh_l0")[-1].histogram_value
     counts = history.measurements[-1].parameters["weight_hh_l0"].histogram.counts
-    assert last.num == sum(last.bucket) == counts.sum() == 16
+    assert last.num == sum(last.bucket) == counts.sum() == 36
     for limit, count in zip(last.bucket_limit, last.bucket, strict=True):
         assert count == (counts[int(limit) - 1 + 48] if count else 0)
     assert "verdict/lstm/l0/fwd" in tags["tensors"]
