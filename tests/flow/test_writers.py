@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -172,13 +173,17 @@ def test_a_run_of_wandb_has_it_all(tmp_path: Path) -> None:
     writer = WandbWriter(mode="offline", dir=str(tmp_path), project="p", settings=settings)
     history = trained([writer]).history
     (path,) = tmp_path.rglob("*.wandb")
-    rows = {}
-    for data in records_of(path.read_bytes()):
-        record = wandb.proto.wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = {"/".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
-            rows[int(items["_step"])] = items
+    rows: dict[int, dict[str, str]] = {}
+    for _ in range(200):  # W&B's service may still write when the run has finished
+        for data in records_of(path.read_bytes()):
+            record = wandb.proto.wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "history":
+                items = {"/".join(i.nested_key) or i.key: i.value_json for i in record.history.item}
+                rows[int(items["_step"])] = items
+        if len(rows) == 4:
+            break
+        time.sleep(0.1)
     steps, losses = history.logged["loss"]
     assert list(rows) == steps.tolist()
     np.testing.assert_allclose([float(rows[s]["loss"]) for s in steps], losses, rtol=1e-6)

@@ -40,6 +40,6 @@ class WandbWriter(Writer):
             self.run.log({name: self._wandb.Image(picture)}, step=step)
 
     def close(self) -> None:
-        if self._own and self.run is not None:
+        if self._own:
             self.run.finish()
         self._own = False
