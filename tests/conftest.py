@@ -81,6 +81,7 @@ THINNED = {
     "test_padding.py::test_episodes_of_a_layer_equal_episodes_run_one_by_one": 3,
     "test_recurrent.py::test_gradients_through_layers_directions_and_lengths": 3,
     "test_padding.py::test_real_steps_wherever_they_are_equal_themselves_alone": 0,
+    "test_saving.py::test_what_is_loaded_says_and_shows_what_was_saved": 7,
     "test_explorer_anything.py::test_gradients_of_every_kind_have_a_page": 3,
 }  # fmt: skip
 # Of all cases of a file, whichever their test, every n-th runs compiled, with --wide the one behind

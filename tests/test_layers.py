@@ -22,7 +22,7 @@ LAYERS = (
     {"nn", "optim", "data"},
     {"compile", "jitting"},
     {"tensors", "tape", "autodiff", "differences", "memory", "versions", "backward"}
-    | {"curvature", "vectors"},
+    | {"curvature", "vectors", "archive"},
     {"border", "numpy_rules", "op", "ops", "kinds", "plan", "expr", "scalar"},
     {"kernels"},
     # helpers that know no op and no kernel

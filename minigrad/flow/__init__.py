@@ -28,8 +28,10 @@ from .probes import probe, record
 from .products import PrecisionWarning
 from .recording import Recording
 from .reporting import Report, report
+from .saving import load
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
 from .weights import WeightFlow
+from .writers import TensorBoardWriter, WandbWriter, Writer
 
 __all__ = [
     "Activation",
@@ -58,9 +60,12 @@ __all__ = [
     "RenderError",
     "Report",
     "Sensitivities",
+    "TensorBoardWriter",
     "Thresholds",
     "Verdict",
+    "WandbWriter",
     "WeightFlow",
+    "Writer",
     "causes",
     "draw",
     "find_engine",
@@ -70,6 +75,7 @@ __all__ = [
     "jacobians",
     "judge",
     "kaplan_yorke",
+    "load",
     "lyapunov",
     "notebook",
     "plots",

@@ -13,6 +13,7 @@ leads past the tapped ones. Then what the steps carry cannot be told.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class Apart:
             self.again = True
             return
         self._told.add(tap)
-        rows = len(g) if g.ndim else 1
+        rows = math.prod(g.shape[:-1])  # as taps are: what is before the last axis
         here = self._arriving.pop(tap, None)
         later = self._later.pop(tap, None)
         whole = np.asarray(g).reshape(rows, -1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +66,8 @@ class Ran:
     """One call of a part, between two times on the tape's clock.
 
     run: the run of a recording that this is, None if there is none or it is gone: who holds these
-    calls holds neither the recording nor the model. steps: of a scan.
+    calls holds neither the recording nor the model. steps: of a scan. path: of the run in a
+    recording that was loaded, which has no runs.
     """
 
     part: Part
@@ -75,6 +76,7 @@ class Ran:
     reads: Reads
     run_: weakref.ref[Any] | None = None
     steps: int = 1
+    path: str | None = None
 
     @property
     def run(self) -> Any:
@@ -177,6 +179,25 @@ class Calls:
     def ran(self) -> list[Ran]:
         """All calls, in order."""
         return self._behind.calls
+
+    @classmethod
+    def of(cls, ran: Iterable[Ran]) -> Calls:
+        """Of calls that were told of elsewhere."""
+        found = cls()
+        found.ran.extend(ran)
+        return found
+
+    def paths(self, layers: Mapping[str, Any]) -> dict[Ran, str]:
+        """What the runs among them are called in a recording of these layers."""
+        of = {id(layer.replay): path for path, layer in layers.items() if layer.replay is not None}
+        found = {}
+        for ran in self.ran:
+            run, path = ran.run, ran.path
+            if run is not None:
+                path = run.name if run.replay is None else of.get(id(run.replay))
+            if path is not None and path in layers:
+                found[ran] = path
+        return found
 
     def within(self, model: Module | None) -> list[Ran]:
         """The calls of a model and of what it is made of, or all calls."""

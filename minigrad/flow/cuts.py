@@ -56,7 +56,7 @@ class Cut:
     judged: Verdict
     explained: Callable[[Verdict], Verdict] = _as_it_is
     groups: list[dict[str, str]] = field(default_factory=list)
-    walked: Callable[[], Ways] | None = None
+    walked: Callable[[], Ways | None] | None = None
 
     def __post_init__(self) -> None:
         self.groups = self.groups or [{path: path} for path in self.paths]

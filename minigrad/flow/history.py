@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -11,110 +11,14 @@ import numpy as np
 
 from ..errors import FlowError
 from ..escapes import printable
-from ..untrusted import shortly, whole_number
-from .histogram import Histogram
+from ..untrusted import whole_number
+from .measurements import CURVES, Measurement, ParameterFlow, measurement, text
 from .tables import BLOCKS
-from .verdict import SEVERITY
 
 Array = np.ndarray
 Item = TypeVar("Item")
 KEPT = 256  # measurements in memory; the file has them all
 KEPT_LOGS = 4096  # of each logged number
-
-
-class ParameterFlow(NamedTuple):
-    """One parameter at one measured step.
-
-    weight: |w| after the update. update: |w - w before| / |w|. gradient: |dL/dw|, and largest the
-    largest |element| of it, zeros the share of its elements that are exactly 0, histogram their
-    magnitudes; None where the parameter got no gradient. bad_weights: NaN and Inf in w.
-    """
-
-    weight: float
-    update: float
-    bad_weights: int = 0
-    gradient: float | None = None
-    largest: float | None = None
-    zeros: float | None = None
-    histogram: Histogram | None = None
-
-
-class StateFlow(NamedTuple):
-    """How the gradient of one state travelled back: a Verdict's numbers (see verdict.py)."""
-
-    kind: str
-    reason: str
-    ratio: float
-    rate: float
-    half_life: float
-
-
-@dataclass
-class LayerTrace:
-    """One recurrent layer and direction at one measured step.
-
-    norms: name -> |dL/d(state_t)| in order of computation, (T,). verdicts: name -> StateFlow.
-    """
-
-    reverse: bool
-    norms: dict[str, Array]
-    verdicts: dict[str, StateFlow]
-
-    @property
-    def verdict(self) -> StateFlow:
-        """That of the hidden state (or of the first state, if none is called h)."""
-        return self.verdicts.get("h") or next(iter(self.verdicts.values()))
-
-
-class CutTrace(NamedTuple):
-    """One cut through time at one measured step: the profile that was judged, by lag, and the
-    numbers of its verdict (see cuts.py).
-    """
-
-    kind: str
-    reason: str
-    ratio: float
-    rate: float
-    half_life: float
-    reach: float
-    path: dict[str, float]
-    profile: Array
-
-    @property
-    def where(self) -> str:
-        return "time"
-
-
-class DepthTrace(NamedTuple):
-    """What arrived at a layer over what arrived at the one above it, and the verdict on that."""
-
-    upper: str
-    lower: str
-    ratio: float
-    kind: str
-    reason: str
-
-    @property
-    def where(self) -> str:
-        return "depth"
-
-
-@dataclass
-class Measurement:
-    """All that was measured at one step of training. cuts: name of a time axis -> CutTrace."""
-
-    step: int
-    parameters: dict[str, ParameterFlow]
-    layers: dict[str, LayerTrace]
-    cuts: dict[str, CutTrace] = field(default_factory=dict)
-    depth: list[DepthTrace] = field(default_factory=list)
-
-    @property
-    def verdict(self) -> CutTrace | DepthTrace | None:
-        """The most severe, `where` says through what; None if no gradient's way was recorded."""
-        found: list[CutTrace | DepthTrace] = list(self.cuts.values())
-        found += [d for d in self.depth if d.kind != "healthy"]
-        return max(found, key=lambda v: SEVERITY.index(v.kind)) if found else None
 
 
 @dataclass
@@ -292,6 +196,44 @@ class History:
         reach = [m.cuts[cut].reach for m in there]
         return np.array([m.step for m in there], np.int64), np.array(reach, np.float64)
 
+    def lags(self, cut: str | None = None) -> tuple[Array, Array]:
+        """(steps, |dL/dS| by lag (measurements, lags)) of a cut over training: what was judged.
+
+        nan where a sequence was shorter. cut: its name; None where there is but one.
+        """
+        if cut is None:
+            if len(self.cuts) != 1:
+                raise FlowError(f"lags: name the cut, one of {self.cuts}.")
+            cut = self.cuts[0]
+        steps, _ = self.reach(cut)
+        profiles = [m.cuts[cut].profile for m in self.measurements if cut in m.cuts]
+        found = np.full((len(profiles), max(p.size for p in profiles)), np.nan)
+        for row, profile in zip(found, profiles, strict=True):
+            row[: profile.size] = profile
+        return steps, found
+
+    def curves(self, what: str) -> dict[str, tuple[Array, Array]]:
+        """name -> (steps, values) of everything that has a number of this kind, over training.
+
+        what: "gradient", "weight", "update", "largest" or "zeros" of parameters; "gate gradient",
+        "gate weight" or "gate update" of the gates that are stacked in them; "saturation" or
+        "opening", the mean, of gates and states; "dead", the share of units; "reach" or
+        "far/near" of cuts; or the name of what was logged, such as "loss".
+        """
+        if what in self._logged:
+            return {what: self.logged[what]}
+        if what not in CURVES:
+            known = [*self._logged, *CURVES]
+            raise FlowError(f"curves: expected one of {', '.join(known)}, got {what!r}.")
+        found: dict[str, list[tuple[int, float]]] = {}
+        for m in self.measurements:
+            for name, value in CURVES[what](m):
+                found.setdefault(name, []).append((m.step, math.nan if value is None else value))
+        return {
+            name: (np.array([step for step, _ in line]), np.array([v for _, v in line], np.float64))
+            for name, line in found.items()
+        }
+
     def report(self, blocks: str = BLOCKS) -> str:
         """Tables of parameters and layers with sparklines over training, clipping, NaN and Inf."""
         from .monitortable import report
@@ -322,7 +264,7 @@ class History:
                 series.add((step, number))
         elif kind == "nonfinite":
             step, nan, inf = (whole_number(record[name]) for name in ("step", "nan", "inf"))
-            what, where = _text(record["what"]), _text(record["where"])
+            what, where = text(record["what"]), text(record["where"])
             self.nonfinite.append(Broken(step, what, where, nan, inf))
         elif kind == "clipping":
             part = Clipping(**{k: float(v) for k, v in record["since"].items()})  # type: ignore[arg-type]
@@ -341,62 +283,3 @@ def _header(record: Mapping[str, Any]) -> dict[str, Any]:
         for size in shape:
             whole_number(size)
     return dict(record)
-
-
-def _cut(stored: Mapping[str, Any]) -> CutTrace:
-    numbers = {name: float(stored[name]) for name in ("ratio", "rate", "half_life", "reach")}
-    return CutTrace(
-        _text(stored["kind"]),
-        _text(stored["reason"]),
-        **numbers,
-        path={_text(name): float(share) for name, share in stored["path"].items()},
-        profile=floats(stored["profile"]),
-    )
-
-
-def _depth(stored: Mapping[str, Any]) -> DepthTrace:
-    upper, lower, kind, reason = (_text(stored[k]) for k in ("upper", "lower", "kind", "reason"))
-    return DepthTrace(upper, lower, float(stored["ratio"]), kind, reason)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected a text, got {shortly(value)}")
-    return value
-
-
-def measurement(record: Mapping[str, Any]) -> Measurement:
-    """The Measurement that a record of kind "step" holds."""
-    return Measurement(
-        whole_number(record["step"]),
-        {name: _parameter(stored) for name, stored in record["parameters"].items()},
-        {path: _layer(stored) for path, stored in record["layers"].items()},
-        {_text(stored["name"]): _cut(stored) for stored in record.get("cuts", ())},
-        [_depth(stored) for stored in record.get("depth", ())],
-    )
-
-
-def _parameter(stored: Mapping[str, Any]) -> ParameterFlow:
-    weight, update = float(stored["weight"]), float(stored["update"])
-    bad = int(stored["bad_weights"])
-    if stored.get("gradient") is None:
-        return ParameterFlow(weight, update, bad)
-    gradient, largest, zeros = (float(stored[k]) for k in ("gradient", "largest", "zeros"))
-    histogram = Histogram.from_dict(stored["histogram"])
-    return ParameterFlow(weight, update, bad, gradient, largest, zeros, histogram)
-
-
-def _layer(stored: Mapping[str, Any]) -> LayerTrace:
-    norms = {name: floats(x) for name, x in stored["norms"].items()}
-    verdicts = {
-        name: StateFlow(
-            _text(v["kind"]), _text(v["reason"]), *(float(v[k]) for k in StateFlow._fields[2:])
-        )
-        for name, v in stored["verdicts"].items()
-    }
-    return LayerTrace(bool(stored["reverse"]), norms, verdicts)
-
-
-def floats(values: Iterable[Any]) -> Array:
-    """An array of numbers, some of which may be the texts "nan", "inf", "-inf"."""
-    return np.array([float(x) for x in values], np.float64)

@@ -130,10 +130,27 @@ class LayerFlow:
         layer's last output alone, as if nothing else were read (see walking.py).
         """
         rows = self._alone.get(name, self.per_sample.get(name, self.norms[name][:, None]))
-        real, begins = np.ones(rows.shape, dtype=bool), None
-        if self.replay is not None:
-            real, begins = self.replay.real, self.replay.begins
-        return aligned(rows[None], real, begins).profile
+        real = np.ones(rows.shape, dtype=bool) if self.real is None else self.real
+        return aligned(rows[None], real, self.begins).profile
+
+    @property
+    def real(self) -> Array | None:
+        """(T, B) of bool: the steps that are no padding. None of a loop written by hand."""
+        return None if self.replay is None else self.replay.real
+
+    @property
+    def begins(self) -> Array | None:
+        """(T, B) of bool: the steps where an episode begins, and no state goes on; or None."""
+        return None if self.replay is None else self.replay.begins
+
+    @property
+    def at_outputs(self) -> Array | None:
+        """|what came to the outputs from outside|, (T,), by t. None if nothing did, or a loop
+        written by hand does not tell.
+        """
+        parts = [] if self.replay is None else self.replay.y_gradients.values()
+        sizes = [row_norms(np.asarray(g, np.float64).reshape(len(g), -1)) for g in parts]
+        return row_norms(np.stack(sizes, axis=1)) if sizes else None
 
     @property
     def read_at_many_steps(self) -> bool:
@@ -185,13 +202,17 @@ class LayerFlow:
         A ReLU that is always zero, a tanh or a gate stuck at its end. One step of one row cannot
         tell, and calls none dead; nor is a unit that overflows, or is NaN at any step.
         """
-        found = {}
-        for name, values in self.values.items():
-            flat = np.asarray(values, np.float64).reshape(-1, values.shape[-1])
-            if name not in self.nonfinite or not self.nonfinite[name].values:
-                flat = flat[~np.isnan(flat).any(axis=1)]  # rows that a step does not have
-            found[name] = _dead(flat)
-        return found
+        return {name: self.dead_units(name) for name in self.values}
+
+    def dead_units(self, name: str) -> Array:
+        """The same of one tapped value, (n,)."""
+        values = self.values[name]
+        flat = values.reshape(-1, values.shape[-1])
+        with np.errstate(invalid="ignore", over="ignore"):
+            whole = bool(np.isfinite(flat.sum(dtype=np.float64)))
+        if not whole and (name not in self.nonfinite or not self.nonfinite[name].values):
+            flat = flat[~np.isnan(flat).any(axis=1)]  # rows that a step does not have
+        return _dead(flat)
 
     # -- what is computed by running the layer again
 
@@ -301,8 +322,12 @@ class LayerFlow:
         found = {n: self.judged(n) for n in self.norms}
         if self.forward_only:
             return found
-        why = reason(self)
-        return {n: v.because(why, advice(self, v.kind)) for n, v in found.items()}
+        return {n: v.because(self.why, advice(self, v.kind)) for n, v in found.items()}
+
+    @cached_property
+    def why(self) -> str:
+        """What its gates and the Jacobians of its steps say about the factor per step, in words."""
+        return reason(self)
 
     def judged(self, name: str) -> Verdict:
         """The verdict on one state, without the reasons and the advice, which cost more."""
@@ -351,7 +376,7 @@ def _dead(flat: Array) -> Array:
     """(rows, n) -> (n,), which columns are finite and do not move."""
     if len(flat) < 2:
         return np.zeros(flat.shape[-1], dtype=bool)
+    high, low = flat.max(axis=0).astype(np.float64), flat.min(axis=0).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        moved = flat.max(axis=0) - flat.min(axis=0)
-        still: Array = moved <= STILL * np.abs(flat).max(axis=0)
-    return still & np.isfinite(flat).all(axis=0)  # what overflows has moved
+        still: Array = high - low <= STILL * np.maximum(np.abs(high), np.abs(low))
+    return still & np.isfinite(high) & np.isfinite(low)  # what overflows has moved

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .advising import advice, reason
+from .advising import advice
 from .axes import Wires
 from .carried import Carried
 from .cuts import Cut, Depth, Measured
@@ -174,7 +174,7 @@ class Net:
         layers = [self.layers[path] for path in paths]
 
         def explained(verdict: Verdict) -> Verdict:
-            return verdict.because(reason(layers[-1]), advice(layers, verdict.kind))
+            return verdict.because(layers[-1].why, advice(layers, verdict.kind))
 
         return explained
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ import numpy as np
 
 from ..errors import FlowError
 from ..tensors import Tensor
+from ..untrusted import cause
 from . import measuring
 from .histogram import BINS, LOW
 from .history import KEPT, Clipping, History
@@ -38,6 +39,7 @@ from .recording import Recording
 from .tables import BLOCKS
 from .verdict import Thresholds
 from .watched import watch
+from .writers import Writer
 
 Array = np.ndarray
 
@@ -53,6 +55,7 @@ class Monitor:
     states, thresholds: as in mg.flow.record.
     append: go on with a file that is there; steps are counted on from its last one.
     keep: measurements held in memory, evenly spaced over training.
+    writers: where all is written, too, such as mg.flow.TensorBoardWriter("runs/a"); closed with it.
 
     Per parameter: |w|, |update| / |w|, |g|, the largest |g|, zeros, NaN and Inf, and a histogram of
     |g| by powers of two; g is the gradient before `clip`, else as the step leaves it. NaN and Inf
@@ -90,6 +93,7 @@ class Monitor:
         states: tuple[str, ...] | None = None,
         thresholds: Thresholds | None = None,
         keep: int = KEPT,
+        writers: Sequence[Writer] = (),
     ):
         self._watched = watch(module)
         for name, value in (("every", every), ("keep", keep)):
@@ -101,6 +105,7 @@ class Monitor:
                 f"Monitor: {type(module).__name__} has no parameters, so there is nothing to watch."
             )
         self.every, self.flow = int(every), flow
+        self._gates = measuring.gates_of(module)
         self.states, self.thresholds = states, thresholds or Thresholds()
         self.history = History(keep=int(keep))
         shapes = {name: list(p.shape) for name, p in self.parameters.items()}
@@ -108,6 +113,7 @@ class Monitor:
             self.history = read_monitor(path, int(keep))
             self._check_same(path, shapes)
         self._file = None if path is None else MonitorFile(path, append)
+        self._writers = list(writers)
         self.done = self.history.step  # steps that have ended
         self._told: set[tuple[str, str]] = {(b.what, b.where) for b in self.history.nonfinite}
         self._warned: set[str] = set()
@@ -163,7 +169,7 @@ class Monitor:
         """
         self._check_open("clip")
         if self._open and self._weights:
-            self._gradients = {name: measuring.gradient(p) for name, p in self.parameters.items()}
+            self._gradients = {name: self._gradient(name) for name in self.parameters}
         chosen = list(self.parameters.values()) if parameters is None else parameters
         norm = self._watched.clip(chosen, max_norm, **options)
         self._hear_norm(norm, max_norm)
@@ -223,10 +229,11 @@ class Monitor:
         if self._closed:
             return
         self._abandon()
-        self._write_clipping()
+        self._write_clipping(self.done)
         self._closed = True
         if self._file is not None:
             self._file.close()
+        self._to_writers(lambda writer: writer.finish(self.history))
 
     def __enter__(self) -> Monitor:
         self._check_open("with")
@@ -269,8 +276,8 @@ class Monitor:
 
     def _measure(self, step: int) -> None:
         parameters = {
-            name: measuring.weight(p, self._weights[name])
-            | (self._gradients[name] if self._gradients else measuring.gradient(p))
+            name: measuring.weight(p, self._weights[name], self._gates.get(name, ()))
+            | (self._gradients[name] if self._gradients else self._gradient(name))
             for name, p in self.parameters.items()
         }
         if all(stored.get("gradient") is None for stored in parameters.values()):
@@ -282,7 +289,10 @@ class Monitor:
         found = {"record": "step", "step": step, "parameters": parameters}
         self._write(found | self._flow_of_step(step))
         self._look_for_nonfinite(step)
-        self._write_clipping()
+        self._write_clipping(step)
+
+    def _gradient(self, name: str) -> dict[str, Any]:
+        return measuring.gradient(self.parameters[name], self._gates.get(name, ()))
 
     def _flow_of_step(self, step: int) -> dict[str, Any]:
         recording = self._recording
@@ -345,16 +355,27 @@ class Monitor:
             self._warned.add(kind)
             warnings.warn(f"Monitor: {text}.", MonitorWarning, stacklevel=4)
 
-    def _write_clipping(self) -> None:
+    def _write_clipping(self, step: int) -> None:
         if self._clipping.steps:
             since = vars(self._clipping)
-            self._write({"record": "clipping", "step": self.done, "since": since})
+            self._write({"record": "clipping", "step": step, "since": since})
             self._clipping = Clipping()
 
     def _write(self, entry: dict[str, Any]) -> None:
         self.history.add(entry)
         if self._file is not None:
             self._file.write(entry)
+        self._to_writers(lambda writer: writer.write(entry))
+
+    def _to_writers(self, tell: Callable[[Writer], None]) -> None:
+        """One that fails, on a full disk or without a network, is left out from then on."""
+        for writer in list(self._writers):
+            try:
+                tell(writer)
+            except Exception as error:
+                self._writers.remove(writer)
+                name = type(writer).__name__
+                self._warn(name, f"{name} is left out from here on, as it failed: {cause(error)}")
 
     # -- checks
 

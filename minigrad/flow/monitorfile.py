@@ -7,7 +7,7 @@ of the kinds that History.add knows. A process that is killed loses at most its 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,10 +24,13 @@ class MonitorWarning(UserWarning):
     """Something a Monitor cannot measure or write, while training goes on."""
 
 
-def read_monitor(path: str | Path, keep: int = KEPT) -> History:
+def read_monitor(
+    path: str | Path, keep: int = KEPT, heard: Callable[[dict[str, Any]], None] | None = None
+) -> History:
     """The History that a Monitor wrote; its `torn` tells whether the last line was cut off.
 
-    keep: measurements to hold, evenly spaced over the run (the file may have many more).
+    keep: measurements to hold, evenly spaced over the run (the file may have many more). heard: is
+    called with every record, as it stands in the file.
     Raises FlowError for a file that is none of a Monitor's, with the line that is not.
 
     >>> import tempfile, numpy as np, minigrad as mg
@@ -53,6 +56,8 @@ def read_monitor(path: str | Path, keep: int = KEPT) -> History:
                 raise FlowError(
                     f"{path}: line {number} is not a Monitor's record ({cause(error)})."
                 ) from None
+            if heard is not None:
+                heard(record)
     if first:
         raise FlowError(f"{path}: holds no whole header; expected a file that a Monitor wrote.")
     return history

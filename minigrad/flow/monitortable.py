@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SHOWN = 12  # lines about NaN and Inf
 _PARAMETERS = ("parameter", "|w|", "|g|", "update/w", "zeros", "|g| over training")
 _CUTS = ("time", "carried by", "reach", "far/near", "verdict", "far/near over training")
+_GATES = ("layer", "gate, state", "mean", "saturated", "dead units", "saturated over training")
+SHARES = (-2.0, 0.0)  # powers of ten: from 1 % to all
 _LAYERS = ("layer", "state", "far/near", "half-life", "verdict", "far/near over training")
 
 
@@ -29,6 +31,7 @@ def report(history: History, blocks: str) -> str:
         first, last = measured[0].step, measured[-1].step
         parts.append(f"steps {first} to {last}, {len(measured)} measured")
         parts += [_parameters(history, blocks), _cuts(history, blocks), _layers(history, blocks)]
+        parts.append(_gates(history, blocks))
     parts += [_logged(history, blocks), _clipping(history), _nonfinite(history)]
     if history.torn:
         parts.append("The file's last line is torn and was left out.")
@@ -90,6 +93,24 @@ def _layers(history: History, blocks: str) -> str:
             cells = [number(verdict.ratio), steps(verdict.half_life), verdict.kind, line]
             rows.append([path or "network", state, *cells])
     return table(_LAYERS, rows, right=(2, 3))
+
+
+def _gates(history: History, blocks: str) -> str:
+    """What gates and states did at the last measurement of each layer."""
+    saturated = history.curves("saturation")
+    rows = []
+    for path in history.layers:
+        traces = [m.layers[path] for m in history.measurements if path in m.layers]
+        last = next((x for x in reversed(traces) if x.taps), traces[-1])
+        for name, tap in last.taps.items():
+            dead = f"{last.dead[name]:.0%}" if name in last.dead else "-"
+            flat, line = "-", ""
+            if not math.isnan(tap.saturation):
+                flat = f"{tap.saturation:.0%}"
+                shares = saturated[f"{path} {name}".strip()][1]
+                line = sparkline(shares, *SHARES, blocks=blocks)
+            rows.append([path or "network", name, f"{tap.mean:.2f}", flat, dead, line])
+    return table(_GATES, rows, right=(2, 3, 4)) if rows else ""
 
 
 def _logged(history: History, blocks: str) -> str:

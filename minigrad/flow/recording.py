@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from .axes import Wires
 from .calls import Calls
 from .copies import Copies
 from .cuts import Cut, Depth
-from .diagnosing import Cause, causes
+from .diagnosing import Cause, causes, causes_of
 from .heard import Place, Run, listen_to
 from .layerflow import Activation, LayerFlow, Lazy, Nonfinite
 from .measured import Net
@@ -31,7 +32,7 @@ from .taps import (
     SequenceTaps,
     Series,
     Step,
-    activation,
+    activations,
     bad_numbers,
     stacked,
 )
@@ -300,6 +301,28 @@ class Recording(Mapping[str, LayerFlow]):
         """What is wrong, by name and with numbers; [] if nothing is. See `mg.flow.causes`."""
         return causes(self)
 
+    def own_causes(self) -> list[Cause]:
+        """Those that the recording itself tells of, in no order."""
+        return causes_of(self)
+
+    def save(self, path: str | Path, weights: bool = False) -> Path:
+        """Writes all that it can say to one file, for `mg.flow.load`; returns its path.
+
+        weights: with `LayerFlow.weights`, whose parts by lag take about T backward passes. The file
+        is a zip of JSON and .npy arrays, which `np.load` opens, without pickle. What was there
+        before is replaced if it is a recording. The net is not in it, nor what needs it: Jacobians,
+        `weight_terms`. Raises FlowError where there is nothing to save, or no place to write.
+
+        >>> import tempfile, numpy as np, minigrad as mg
+        >>> rnn = mg.nn.RNN(2, 3, dtype=np.float64, generator=np.random.default_rng(0))
+        >>> rec = mg.flow.probe(rnn, np.ones((9, 1, 2)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     again = mg.flow.load(rec.save(f"{folder}/before.npz"))
+        >>> again.verdict == rec.verdict, str(again) == str(rec)
+        (True, True)
+        """
+        return type(self).saved(self, path, weights)
+
     @property
     def inputs(self) -> Array | None:
         """|dL/dx_t| of what the first layer reads, by way of all its directions: (T, B), t = 0 ...
@@ -331,6 +354,7 @@ class Recording(Mapping[str, LayerFlow]):
         return len(self.layers)
 
     printed: Callable[[Any], Any]  # its report; reporting.py, which reads recordings, says how
+    saved: Callable[[Any, str | Path, bool], Path]  # and saving/
 
     def __str__(self) -> str:
         return str(type(self).printed(self))
@@ -458,8 +482,7 @@ class Recording(Mapping[str, LayerFlow]):
 
 
 def _activations(series: Series) -> Activation:
-    found = np.array([activation(step) for step in series.values()]).reshape(-1, 3)
-    return Activation(*found.T)
+    return Activation(*activations(series))
 
 
 def _nonfinite(series: Series) -> Nonfinite:

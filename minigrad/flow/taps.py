@@ -115,15 +115,23 @@ def _rows(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
 
 
-def activation(step: Step) -> tuple[float, float, float]:
-    """(mean, share saturated, mean slope); the last two nan unless a sigmoid or tanh made them."""
-    y = np.asarray(step.values, dtype=np.float64)
+def activations(series: Series) -> tuple[Array, Array, Array]:
+    """(mean, share saturated, mean slope) by step, (T,) each; the last two nan unless a sigmoid or
+    tanh made them.
+    """
+    steps = list(series.values())
+    if len({(step.made_by, step.values.shape) for step in steps}) > 1:
+        each = [activations({t: step}) for t, step in series.items()]
+        return tuple(map(np.concatenate, zip(*each, strict=True)))  # type: ignore[return-value]
+    y = np.stack([step.values for step in steps]).reshape(len(steps), -1)
+    nothing, made_by = np.full(len(steps), np.nan), steps[0].made_by
+    if not y.size:
+        return nothing, nothing, nothing
     with np.errstate(invalid="ignore", over="ignore"):
-        mean = float(y.mean()) if y.size else np.nan
-        if step.made_by == "tanh":
-            flat, slope = np.abs(y) > SATURATED, 1 - y * y
-        elif step.made_by == "sigmoid":
-            flat, slope = np.abs(2 * y - 1) > SATURATED, y * (1 - y)
-        else:
-            return mean, np.nan, np.nan
-        return mean, float(flat.mean()), float(slope.mean())
+        mean = y.mean(axis=1, dtype=np.float64)
+        if made_by not in ("tanh", "sigmoid"):
+            return mean, nothing, nothing
+        squares = np.einsum("ti,ti->t", y, y, dtype=np.float64, casting="safe") / y.shape[1]
+        if made_by == "tanh":
+            return mean, (np.abs(y) > SATURATED).mean(axis=1), 1 - squares
+        return mean, (np.abs(2 * y - 1) > SATURATED).mean(axis=1), mean - squares

@@ -506,3 +506,85 @@ def test_series_name_what_there_is() -> None:
         monitor.history.series("weight", "histogram")
     with pytest.raises(FlowError, match="no layer 'lstm'"):
         monitor.history.ratios("lstm")
+
+
+# -- gates, dead units, lags
+
+
+def test_weights_of_each_gate_are_those_of_its_rows() -> None:
+    net = Net()
+    before = net.lstm.weight_hh_l0.numpy().copy()
+    train(monitor := Monitor(net, every=1), net, 1, clip=True)
+    w, p = net.lstm.weight_hh_l0, monitor.history.measurements[0].parameters["lstm.weight_hh_l0"]
+    reference = Net()
+    (reference(mg.tensor(XS)) ** np.float32(2)).mean().backward()
+    assert list(p.gates) == ["i", "f", "g", "o"]
+    for k, gate in enumerate(p.gates.values()):
+        rows = slice(3 * k, 3 * k + 3)
+        size, moved = (np.linalg.norm(x[rows]) for x in (w.numpy(), w.numpy() - before))
+        assert gate.weight == pytest.approx(size, rel=1e-6)
+        assert gate.update == pytest.approx(moved / size, rel=1e-5)
+        g = np.linalg.norm(reference.lstm.weight_hh_l0.grad.numpy()[rows])
+        assert gate.gradient == pytest.approx(g, rel=1e-5)
+    assert p.weight == pytest.approx(np.linalg.norm(w.numpy()), rel=1e-6)
+    assert monitor.history.measurements[0].parameters["head.weight"].gates == {}
+    found = monitor.history.curves("gate gradient")["lstm.weight_hh_l0 f"]
+    assert found[1].tolist() == [p.gates["f"].gradient]
+
+
+def test_saturation_and_dead_units_are_counted(tmp_path: Path) -> None:
+    net = Net()
+    net.lstm.bias_ih_l0._data[3:6] = [9.0, 0.0, -9.0]  # the forget gates, of which one stays open
+    net.lstm.weight_ih_l0._data[[3, 5]] = net.lstm.weight_hh_l0._data[[3, 5]] = 0.0
+    net.lstm.weight_ih_l0._data[0] = net.lstm.weight_hh_l0._data[0] = 0.0
+    net.lstm.bias_ih_l0._data[0] = -200.0  # an input gate that is shut: its c and h stay 0
+    with mg.flow.record() as rec:
+        (net(mg.tensor(XS)) ** np.float32(2)).mean().backward()
+    path = tmp_path / "run.jsonl"
+    with Monitor(net, path, every=1) as monitor:
+        train(monitor, net, 2)
+    f = rec["lstm/l0/fwd"].values["f"].astype(np.float64)
+    layer = read_monitor(path).measurements[0].layers["lstm/l0/fwd"]
+    assert layer.taps["f"].mean == pytest.approx(f.mean(), rel=1e-6)
+    assert layer.taps["f"].saturation == (np.abs(2 * f - 1) > 0.95).mean() >= 2 / 3
+    assert math.isnan(layer.taps["c"].saturation)
+    assert layer.dead == {"h": pytest.approx(1 / 3), "c": pytest.approx(1 / 3)}
+    history = monitor.history
+    assert list(history.curves("saturation")) == [f"lstm/l0/fwd {g}" for g in "ifog"]
+    assert history.curves("dead")["lstm/l0/fwd h"][1].tolist() == [pytest.approx(1 / 3)] * 2
+    assert history.curves("opening")["lstm/l0/fwd f"][1][0] == layer.taps["f"].mean
+    row = next(x for x in monitor.report().splitlines() if x.startswith("lstm/l0/fwd  f"))
+    assert row.split()[2] == f"{history.measurements[-1].layers['lstm/l0/fwd'].taps['f'].mean:.2f}"
+
+
+def test_lags_over_training_are_the_profiles_that_were_judged() -> None:
+    net = Net()
+    optimizer, monitor = mg.optim.SGD(net.parameters(), lr=0.1), Monitor(net, every=1)
+    lengths = (7, 4, 1)
+    for n in lengths:
+        with monitor.step():
+            loss = (net(mg.tensor(XS[:n])) ** np.float32(2)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    steps, norms = monitor.history.lags()
+    assert (steps.tolist(), norms.shape) == ([1, 2, 3], (3, 7))
+    for row, n, m in zip(norms, lengths, monitor.history.measurements, strict=True):
+        np.testing.assert_array_equal(row[:n], m.cuts["lstm/l0/fwd"].profile)
+        assert np.isnan(row[n:]).all()
+    with pytest.raises(FlowError, match="there is no cut 'x'"):
+        monitor.history.lags("x")
+    with pytest.raises(FlowError, match=r"expected one of gradient, .*, got 'loss'"):
+        monitor.history.curves("loss")
+    with pytest.raises(FlowError, match=r"name the cut, one of \[\]"):
+        Monitor(linear()).history.lags()
+
+
+def test_a_file_from_before_gates_were_measured_is_read() -> None:
+    history = read_monitor(Path(__file__).parent / "golden" / "monitor.jsonl")
+    (m,) = history.measurements
+    assert (m.layers["rnn/l0/fwd"].taps, m.layers["rnn/l0/fwd"].dead) == ({}, {})
+    assert m.parameters["weight_hh_l0"].gates == {}
+    assert history.curves("saturation") == history.curves("gate weight") == {}
+    assert history.lags()[1].shape == (1, 4)
+    assert "rnn/l0/fwd" in history.report()

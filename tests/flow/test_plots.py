@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,11 @@ from minigrad.flow import Monitor
 from minigrad.flow.drawing.colors import MAX_DECADES
 from minigrad.flow.plots import (
     PlotError,
+    curves,
     decay,
     heatmap,
     histograms,
+    lags,
     lyapunov,
     norms,
     singular_values,
@@ -211,6 +214,109 @@ def test_one_measurement_makes_every_figure_of_training() -> None:
         net(mg.tensor([[1.0]])).sum().backward()
     rendered(norms(watched))
     rendered(histograms(watched))
+
+
+def measured(lengths: Sequence[int], gradients: float = 1.0) -> mg.flow.History:
+    """A run whose profile at step k has lengths[k] lags, each a tenth of the one before."""
+    history = mg.flow.History()
+    for k, n in enumerate(lengths):
+        profile = gradients * 0.1 ** np.arange(n)
+        cut = {
+            "name": "rnn/fwd", "kind": "healthy", "reason": "", "ratio": 0.5, "rate": 0.1,
+            "half_life": 1.0, "reach": float("inf") if k == 0 else 3.0, "path": {},
+            "profile": profile.tolist(),
+        }  # fmt: skip
+        taps = {"f": {"mean": 0.5, "saturation": k / 10}}
+        layer = {"reverse": False, "norms": {}, "verdicts": {}, "taps": taps}
+        history.add(
+            {"record": "step", "step": 10 * k, "parameters": {}, "layers": {"rnn": layer},
+             "cuts": [cut]}
+        )  # fmt: skip
+        history.add({"record": "log", "step": 10 * k, "values": {"loss": gradients * k}})
+    return history
+
+
+def test_lags_are_a_column_for_each_measurement_with_the_reach_as_a_line() -> None:
+    history = measured([5, 5, 2])
+    figure = lags(history)
+    ax = figure.axes[0]
+    shown = np.ma.asarray(ax.collections[0].get_array())
+    expected = np.tile(-np.arange(5.0)[:, None], 3)
+    np.testing.assert_allclose(shown[:, :2], expected[:, :2], atol=1e-12)
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown)[:, 2], np.arange(5) >= 2)
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [0, 10, 20])
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [np.nan, 3, 3])
+    rendered(figure)
+
+
+def test_lags_of_two_runs_are_on_one_scale_and_relative_to_lag_0() -> None:
+    runs = {"a": measured([3, 3]), "b": measured([3, 3], 1e-4)}
+    figure = lags(runs)
+    assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == ["a rnn/fwd", "b rnn/fwd"]
+    assert len({ax.collections[0].get_clim() for ax in figure.axes[:2]}) == 1
+    first, second = (np.asarray(ax.collections[0].get_array()) for ax in figure.axes[:2])
+    np.testing.assert_allclose(first - 4, second, atol=1e-9)
+    figure = lags(runs, relative=True)
+    np.testing.assert_allclose(
+        *(ax.collections[0].get_array() for ax in figure.axes[:2]), atol=1e-9
+    )
+    rendered(figure)
+
+
+@pytest.mark.parametrize("profile", [[1.0], [0.0, 0.0], [1.0, np.nan, np.inf], [1e-300, 1e300]])
+def test_lags_of_any_kind_are_drawn(profile: list[float]) -> None:
+    history = measured([1])
+    history.measurements[0].cuts["rnn/fwd"] = (
+        history.measurements[0].cuts["rnn/fwd"]._replace(profile=np.array(profile))
+    )
+    figure = lags(history)
+    assert bool(figure.axes[0].patches) == (not np.isfinite(profile).all())
+    image = figure.axes[0].collections[0]
+    white = np.ma.filled(image.get_array()[:, 0] < image.get_clim()[0], False)
+    np.testing.assert_array_equal(white, np.array(profile) == 0)
+    rendered(figure)
+    rendered(lags(history, relative=True))
+
+
+def test_curves_overlay_runs_with_a_colour_for_each_line_and_dashes_for_each_run() -> None:
+    runs = {"a": measured([3, 3]), "b": measured([3, 3, 3], 2.0)}
+    ax = curves(runs).axes[0]
+    assert [line.get_label() for line in ax.lines] == ["a", "b"]
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [0, 2, 4])
+    assert len({line.get_color() for line in ax.lines}) == 2
+    ax = curves(runs, "saturation").axes[0]
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [0, 0.1, 0.2])
+    reach = curves(runs, "reach")
+    marked = [line for line in reach.axes[0].lines if line.get_marker() == "^"]
+    assert [list(line.get_xdata()) for line in marked] == [[0], [0]]
+    labels = [t.get_text() for t in reach.axes[0].get_legend().get_texts()]
+    assert labels == ["a", "does not end", "b"]
+    rendered(reach)
+    two = measured([3])
+    two.measurements[0].layers["gru"] = two.measurements[0].layers["rnn"]
+    ax = curves({"x": two, "y": two}, "saturation").axes[0]
+    assert [line.get_label() for line in ax.lines] == ["x rnn f", "x gru f", "y rnn f", "y gru f"]
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "-", "--", "--"]
+    assert ax.lines[0].get_color() == ax.lines[2].get_color() != ax.lines[1].get_color()
+    assert len(curves(two, "saturation", names=["gru f"]).axes[0].lines) == 1
+
+
+def test_curves_and_lags_of_nothing_are_refused(monitor: Monitor) -> None:
+    with pytest.raises(PlotError, match="there is no 'saturation' to draw"):
+        curves(monitor, "saturation")
+    with pytest.raises(PlotError, match=r"x: curves: expected one of .*, got 'loss'"):
+        curves({"x": monitor})
+    with pytest.raises(PlotError, match="there is no 'gradient' of 'nothing'"):
+        curves(monitor, "gradient", names=["weight", "nothing"])
+    with pytest.raises(PlotError, match="no cut through time was measured"):
+        lags(monitor)
+    with pytest.raises(PlotError, match=r"there is no cut 'x'; there are \['rnn/fwd'\]"):
+        lags(measured([1]), "x")
+    with pytest.raises(PlotError, match="several by name, got list at 'a'"):
+        lags({"a": []})
+    with pytest.raises(PlotError, match="several by name, got none"):
+        curves({})
+    assert curves(monitor, "gradient").axes[0].lines[-1].get_label() == "NaN or Inf"
 
 
 # -- dynamics

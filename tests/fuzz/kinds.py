@@ -22,6 +22,7 @@ from minigrad import interop, nn, optim
 from minigrad.data.speech import read_wave
 from minigrad.data.translations import read_mo
 from minigrad.errors import MinigradError
+from minigrad.flow import explorer
 from minigrad.lab import sweep
 from minigrad.lab.sweep.folder import RESULTS
 from minigrad.tasks import running
@@ -225,6 +226,33 @@ def read_monitor(path: Path) -> None:
     assert "\x1b" not in history.report()
 
 
+def make_recording(folder: Path) -> list[Path]:
+    net = nn.GRU(2, 2, num_layers=2, bidirectional=True, generator=generator())
+    x = mg.tensor(np.ones((3, 2, 2), np.float32), requires_grad=True)
+    found = []
+    for name, read in (("last", lambda y: y[-1]), ("all", lambda y: y)):
+        with mg.flow.record() as rec:
+            read(net(x, lengths=np.array([3, 2]))[0]).sum().backward()
+        found.append(rec.save(folder / f"{name}.npz", weights=name == "last"))
+    return found
+
+
+def read_recording(path: Path) -> None:
+    rec = mg.flow.load(path)
+    said = (
+        f"{mg.flow.report(rec)}{mg.flow.report(rec, summed=True)}{rec!r}{rec.causes}{rec.verdict}"
+    )
+    assert "\x1b" not in said
+    assert rec.inputs is None or rec.inputs.ndim == 2
+    rec.to_dict()
+    explorer.page(rec)
+    for options in ({}, {"summed": True}, {"view": "rolled"}):
+        mg.flow.draw(rec, **options)
+    for layer in rec.values():
+        [layer.profile(name) for name in layer.norms]
+        repr((layer.time_constants, layer.unit_time_constants, layer.dead))
+
+
 CONFIG = b'function = "os.path:basename"\n[grid]\na = [1, 2]\nseed = [0, 1]\n[fixed]\nb = "x"\n'
 
 
@@ -308,6 +336,9 @@ KINDS: dict[str, Kind] = {
     "log": Kind(make_log, mutate.of_lines, read_log, (log.LogError, running.TaskError)),
     "log, continued": Kind(make_log, mutate.of_lines, read_and_continue_log, (log.LogError,)),
     "monitor": Kind(make_monitor, mutate.of_lines, read_monitor, (mg.flow.FlowError,)),
+    "recording": Kind(
+        make_recording, mutate.of_zip, read_recording, (mg.flow.FlowError, mg.flow.DrawingError)
+    ),
     "sweep.toml": Kind(make_config, mutate.of_text, read_config, (sweep.SweepError,)),
     "results.jsonl": Kind(make_rows, mutate.of_lines, read_rows, (sweep.SweepError,)),
     "wave": Kind(make_wave, mutate.of_bytes, lambda p: _of(read_wave(p)), (mg.data.DataError,)),

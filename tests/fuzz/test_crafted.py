@@ -50,6 +50,7 @@ LOADERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
     "checkpoint": (load, CheckpointError),
     "log": (read_log, LogError),
     "monitor": (mg.flow.read_monitor, mg.flow.FlowError),
+    "recording": (mg.flow.load, mg.flow.FlowError),
     "sweep": (sweep.read, sweep.SweepError),
     "text": (mg.data.read_text, mg.data.DataError),
     "wave": (read_wave, mg.data.DataError),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..monitor import Monitor
     from ..recording import Recording
 
-__all__ = ["NAMES", "Cause", "causes"]
+__all__ = ["NAMES", "Cause", "causes", "causes_of"]
 
 
 def causes(
@@ -40,12 +40,18 @@ def causes(
     >>> [cause.name for cause in mg.flow.causes(rec)][0]
     'input-scale'
     """
+    found = [*recording.own_causes(), *rate_too_large(monitor, losses)]
+    order = list(NAMES)
+    return sorted(found, key=lambda cause: order.index(cause.name))
+
+
+def causes_of(recording: Recording) -> list[Cause]:
+    """Those that a recording tells of without the training run that it belongs to."""
     layers = list(recording.values())
     reached = [layer for layer in layers if layer.arrived]
-    found = [
+    return [
         *nonfinite(recording, reached),
         *wrong_mask(reached),
-        *rate_too_large(monitor, losses),
         *input_scale(reached),
         *dead_units(reached),
         *saturated_gates(reached),
@@ -54,5 +60,3 @@ def causes(
         *through_time(recording),
         *read_too_rarely(recording),
     ]
-    order = list(NAMES)
-    return sorted(found, key=lambda cause: order.index(cause.name))

@@ -39,15 +39,14 @@ class Graph:
     def __init__(self, calls: Calls, model: Module | None, layers: Mapping[str, LayerFlow]):
         """model: whose parts, with all their calls. None: every run of the recording by itself."""
         self.calls, self.layers = calls, layers
-        self._paths = {id(x.replay): path for path, x in layers.items() if x.replay is not None}
         self.boxes: list[Box] = []
         self.merges: dict[str, str] = {}
         self.ends: dict[str, str] = {}
         self.arrows: dict[tuple[str, str], Words] = {}
         groups: dict[str | Part, list[Ran]] = {}
+        paths = calls.paths(layers) if model is None else {}
         for ran in calls.within(model):
-            path = self._path(ran) if model is None else None
-            groups.setdefault(ran.part if path is None else path, []).append(ran)
+            groups.setdefault(paths.get(ran, ran.part), []).append(ran)
         of: dict[Ran, Box] = {}
         for key, group in groups.items():
             box = self._run(key, group) if isinstance(key, str) else self._part(key, group)
@@ -66,14 +65,6 @@ class Graph:
                     self._add(f"r_{identifier(path)}", path or "network", "", path, path, flow=flow)
 
     # -- boxes
-
-    def _path(self, ran: Ran) -> str | None:
-        """What a run is called in the recording."""
-        if ran.run is None:
-            return None
-        if ran.run.replay is None:
-            return ran.run.name if ran.run.name in self.layers else None
-        return self._paths.get(id(ran.run.replay))
 
     def _run(self, path: str, group: Sequence[Ran]) -> Box:
         return self._add(

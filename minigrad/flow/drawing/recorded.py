@@ -72,8 +72,8 @@ def notes_of(recording: Recording, summed: bool = False) -> list[str]:
         lines.append(
             "states: what came along their own direction; arrows up and down: all that passes there"
         )
-    replays = [layer.replay for layer in recording.values() if layer.replay is not None]
-    if not summed and any((replay.real != replay.real[:, :1]).any() for replay in replays):
+    real = [layer.real for layer in recording.values() if layer.real is not None]
+    if not summed and any((steps != steps[:, :1]).any() for steps in real):
         lines.append("rows of different lengths are aligned at their own last steps")
     for reader, source in recording.calls.always():
         lines.append(f"{reader} reads {source} at every step: by that way, not drawn, more arrives")
@@ -155,7 +155,8 @@ class _Travel:
             with np.errstate(invalid="ignore"):
                 norms = cut.profile * np.sqrt(cut.shares[:, k])
             values = dict.fromkeys(sorted(own[path]), 0.0)
-            values |= {c: v for lag, v in enumerate(norms.tolist()) if (c := lags[lag]) in values}
+            at = enumerate(norms.tolist())
+            values |= {c: v for lag, v in at if (c := lags.get(lag)) in values}
             known = self.strands.get(path)
             if known is None:
                 known = self.strands[path] = self._strand(path, label)
@@ -218,7 +219,9 @@ class _Travel:
             if self.begins.get(reader) == self.begins.get(source, self.begins.get(reader)):
                 if (above, beneath) not in travel.beneath:
                     travel.beneath.append((above, beneath))
-                exact = self._arrived(source) if self.summed or not ways.many else None
+                exact = None
+                if self.summed or not ways.many:
+                    exact = self.layers[source].at_outputs
                 self._add(travel.received, source, label, norms if exact is None else exact,
                           instead=exact is not None)  # fmt: skip
         if self.summed:
@@ -247,12 +250,6 @@ class _Travel:
                 at = self.travel.entering.setdefault((label[path], state), {})
                 at[last] = float(np.hypot(at.get(last, 0.0), norm))
 
-    def _arrived(self, path: str) -> Array | None:
-        """What came to the outputs of a run, by t."""
-        replay = self.layers[path].replay
-        parts = list(replay.y_gradients.values()) if replay is not None else []
-        return np.linalg.norm([_sizes(g) for g in parts], axis=0) if parts else None
-
     def _at(self, path: str, norms: Iterable[float]) -> Series:
         steps = sorted(int(t) for t in self.layers[path].steps)
         return series((self.begins.get(path, 0) + t for t in steps), norms)
@@ -269,7 +266,3 @@ class _Travel:
         at = table.setdefault(label.get(path, path), {})
         for column, norm in self._at(path, norms).items():
             at[column] = norm if instead else float(np.hypot(at.get(column, 0.0), norm))
-
-
-def _sizes(g: Array) -> Array:
-    return np.linalg.norm(np.asarray(g, np.float64).reshape(len(g), -1), axis=1)

@@ -5,6 +5,8 @@
     decay            |dL/dh_t| by lag with the fitted decay          a Recording, or several by name
     heatmap          a state, a gate or its gradient, unit x time    a LayerFlow
     credit           which step of which sequence taught a weight    a Credit
+    curves           loss, reach, saturation, ... over training      a Monitor, or several by name
+    lags             |dL/dS| by lag x step of training               a Monitor, or several by name
     norms            numbers of every parameter over training        a Monitor or its History
     histograms       magnitudes of gradients over training           a Monitor or its History
     singular_values  of every step's Jacobian: how far they spread   Jacobians, or an array
@@ -18,15 +20,18 @@ matplotlib.
 from .crediting import credit
 from .dynamics import lyapunov, singular_values
 from .recordings import decay, heatmap
+from .runs import curves, lags
 from .style import PlotError
 from .training import histograms, norms
 
 __all__ = [
     "PlotError",
     "credit",
+    "curves",
     "decay",
     "heatmap",
     "histograms",
+    "lags",
     "lyapunov",
     "norms",
     "singular_values",

@@ -109,12 +109,21 @@ def markers(points: int) -> dict[str, Any]:
     return {"marker": "o", "markersize": 3} if points <= 40 else {}
 
 
-def cross_out(ax: Axes, x: Any) -> None:
-    """Crosses at the top of the axes: there something was NaN or Inf."""
-    look: dict[str, Any] = {"linestyle": "", "color": WARNING, "markersize": 6, "clip_on": False}
+def edges(steps: Array) -> Array:
+    """Of cells around steps, one more than there are."""
+    middle = (steps[1:] + steps[:-1]) / 2
+    first, last = (steps[1] - steps[0], steps[-1] - steps[-2]) if steps.size > 1 else (1, 1)
+    return np.concatenate([[steps[0] - first / 2], middle, [steps[-1] + last / 2]])
+
+
+def cross_out(
+    ax: Axes, x: Any, marker: str = "x", label: str = "NaN or Inf", color: str = WARNING
+) -> None:
+    """Marks at the top of the axes: there something was not finite."""
+    look: dict[str, Any] = {"linestyle": "", "color": color, "markersize": 6, "clip_on": False}
     top = np.full(len(x), 0.98)
     across = ax.get_xaxis_transform()
-    ax.plot(x, top, marker="x", transform=across, label="NaN or Inf", **look)
+    ax.plot(x, top, marker=marker, transform=across, label=label, **look)
 
 
 def line_style(i: int) -> dict[str, Any]:
@@ -162,8 +171,8 @@ def power_ticks(bar: Any, scale: Scale) -> None:
     bar.set_ticks(ticks, labels=[power_of_ten(10.0**t) for t in ticks])
 
 
-def color_bar(figure: Figure, image: Any, ax: Axes, label: str) -> Any:
-    """A colour bar beside the axes."""
+def color_bar(figure: Figure, image: Any, ax: Axes | list[Axes], label: str) -> Any:
+    """A colour bar beside the axes, or all of them."""
     bar = figure.colorbar(image, ax=ax, pad=0.02, fraction=0.05)
     bar.set_label(label, color=INK, fontsize=9)
     bar.ax.tick_params(colors=MUTED, labelsize=8)

@@ -12,6 +12,7 @@ from ..drawing.colors import INK, MUTED
 from ..histogram import LOW
 from ..history import History
 from . import style
+from .runs import SAID
 from .style import PlotError
 
 if TYPE_CHECKING:
@@ -20,12 +21,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 Rows = tuple[list[int], bool, bool]  # of histograms(): bins, and whether there are rows beside them
-_LABELS = {
-    "gradient": "|dL/dw|",
-    "weight": "|w|",
-    "update": "|update| / |w|",
-    "largest": "largest |dL/dw| of an element",
-}
+_LABELS = {what: SAID[what] for what in ("gradient", "weight", "update", "largest")}
 
 
 def norms(
@@ -162,9 +158,7 @@ def _shares(history: History, name: str, rows: Rows) -> tuple[Array, Array, Arra
 
 def _draw(ax: Axes, steps: Array, shares: Array, bad: Array, rows: Rows) -> Any:
     bins, below, above = rows
-    middle = (steps[1:] + steps[:-1]) / 2
-    first, last = (steps[1] - steps[0], steps[-1] - steps[-2]) if steps.size > 1 else (1, 1)
-    x = np.concatenate([[steps[0] - first / 2], middle, [steps[-1] + last / 2]])
+    x = style.edges(steps)
     low, high = bins[0] + LOW, bins[-1] + LOW + 1  # powers of two at which the bins begin and end
     y = np.arange(low - below, high + above + 1)
     from matplotlib.colors import PowerNorm
