@@ -15,6 +15,7 @@ import numpy as np
 from .. import ops
 from ..tensors import Tensor, as_tensor, wrap
 from ..tree import map_leaves
+from .intervened import Intervened
 from .unrolling import Cell, check_carry, choose
 
 Array = np.ndarray
@@ -81,16 +82,16 @@ class Layers(NamedTuple):
     """A cell by itself, what scan has put around it, and the first state that it goes back to."""
 
     own: Cell
-    kinds: tuple[str, ...]
+    kinds: tuple[Any, ...]
     init: Any
 
 
 def unwrapped(cell: Cell) -> Layers:
-    """The cell without what was made of it for a mask or resets."""
-    kinds: tuple[str, ...] = ()
+    """The cell without what was made of it for a mask, resets or interventions."""
+    kinds: tuple[Any, ...] = ()
     init = None
-    while isinstance(cell, (Padded, Episodic)):
-        kinds += (type(cell).__name__,)
+    while isinstance(cell, (Padded, Episodic, Intervened)):
+        kinds += (cell.edits if isinstance(cell, Intervened) else type(cell).__name__,)
         init = cell.init if isinstance(cell, Episodic) else init
         cell = cell.cell
     return Layers(cell, kinds, init)
@@ -100,7 +101,18 @@ def with_init(cell: Cell, init: Any) -> Cell:
     """The same with another first state to go back to."""
     if type(cell) is Padded:
         return Padded(with_init(cell.cell, init), cell.packed, cell.given)
+    if type(cell) is Intervened:  # inside of it nothing goes back to a first state
+        return cell
     return Episodic(cell.cell, init) if type(cell) is Episodic else cell
+
+
+def of_values(cell: Cell) -> Cell:
+    """The same without interventions in gradients."""
+    if type(cell) is Padded:
+        return Padded(of_values(cell.cell), cell.packed, cell.given)
+    if type(cell) is Episodic:
+        return Episodic(of_values(cell.cell), cell.init)
+    return cell.of_values() if type(cell) is Intervened else cell
 
 
 def cell_name(cell: Any) -> str:

@@ -16,6 +16,7 @@ from .fixedpoints import fixed_points
 from .given import replay
 from .history import History
 from .influence import Sensitivities, sensitivities
+from .intervening import intervene
 from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
 from .layerflow import Activation, LayerFlow, Nonfinite
 from .linearised import FixedPoints
@@ -67,6 +68,7 @@ __all__ = [
     "finite_time_exponents",
     "fit_decay",
     "fixed_points",
+    "intervene",
     "jacobians",
     "judge",
     "kaplan_yorke",
