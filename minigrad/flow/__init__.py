@@ -22,6 +22,7 @@ from .layerflow import Activation, LayerFlow, Nonfinite
 from .linearised import FixedPoints
 from .monitor import Monitor
 from .monitorfile import MonitorWarning, read_monitor
+from .pairs import Change, Comparison, compare
 from .prescribing.prescription import Prescription
 from .prescribing.remedy import Remedy
 from .prescribing.trying import prescribe
@@ -36,6 +37,8 @@ __all__ = [
     "Activation",
     "Cause",
     "Credit",
+    "Change",
+    "Comparison",
     "Cut",
     "Depth",
     "Drawing",
@@ -63,6 +66,7 @@ __all__ = [
     "Verdict",
     "WeightFlow",
     "causes",
+    "compare",
     "draw",
     "find_engine",
     "finite_time_exponents",

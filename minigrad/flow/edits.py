@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..border import plain
-from ..errors import DTypeError, ShapeError, describe
+from ..errors import DTypeError, FlowError, GradientError, ShapeError, describe
+from ..tensors import Tensor
 
 Array = np.ndarray
 
@@ -63,6 +64,11 @@ def checked(who: str, how: str, of: str, value: Any) -> tuple[Array | None, ...]
 
 
 def _numbers(what: str, value: Any) -> Array:
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise GradientError(
+            f"{what} is {describe(value)}, which requires a gradient, and none goes to what an "
+            f"intervention puts in; write .detach()."
+        )
     array = np.asarray(plain(value))
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{what} takes numbers, got {describe(value)}.")
@@ -130,7 +136,7 @@ def indices(what: str, given: Any, size: int) -> Array:
         raise ShapeError(f"{what}: {wrong[0]} is not among 0 to {size - 1}.")
     found = np.where(listed < 0, listed + size, listed)
     if len(set(found.tolist())) != len(found):
-        raise ShapeError(f"{what} names one of them twice: {given!r}.")
+        raise ShapeError(f"{what} names one of them twice: {listed.tolist()}.")
     return found
 
 
