@@ -200,7 +200,7 @@ def jit_disabled() -> bool:
     return JIT_DISABLED
 
 
-SWITCHES = ("mode", "recording", "anomaly", "scope", "tape", "listeners", "jit")
+SWITCHES = ("mode", "recording", "anomaly", "scope", "tape", "listeners", "intervening", "jit")
 
 
 def global_state() -> dict[str, Any]:
