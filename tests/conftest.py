@@ -103,6 +103,7 @@ FILES = {
     "test_finite_time.py": 3,
     "test_fixed_points.py": 3,
     "test_fused.py": 3,
+    "test_intervene.py": 64,
     "test_jit_ops.py": 6,
     "test_labelled.py": 8,
     "test_large_steps.py": 3,

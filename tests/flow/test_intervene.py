@@ -50,6 +50,55 @@ def lstm_in_numpy(layer: Any, xs: Array, edit: Callable[[str, int, Array], Array
     return np.stack(hs)
 
 
+def rnn_backwards(
+    w: Array, hs: Array, dhs: Array, edit: Callable[[int, Array], Array]
+) -> tuple[Array, Array, Array]:
+    """(dL/dw, dL/dxs, dL/dh_t as edited) of h_t = tanh(x_t + h_{t-1} w), by BPTT in NumPy."""
+    dw, dxs, carried = np.zeros_like(w), np.zeros_like(hs), np.zeros_like(hs[0])
+    seen = np.zeros_like(hs)
+    for t in reversed(range(len(hs))):
+        seen[t] = edit(t, dhs[t] + carried)
+        dxs[t] = seen[t] * (1 - hs[t] ** 2)
+        dw += (hs[t - 1] if t else np.zeros_like(hs[0])).T @ dxs[t]
+        carried = dxs[t] @ w.T
+    return dw, dxs, seen
+
+
+def clipped(g: Array) -> Array:
+    return g * np.minimum(1.0, 0.2 / np.linalg.norm(g, axis=1, keepdims=True))
+
+
+@modes.each_mode
+def test_values_and_gradients_are_changed_in_the_loop_as_in_numpy(
+    mode: str, rng: np.random.Generator
+) -> None:
+    w = mg.tensor(rng.normal(size=(H, H)), requires_grad=True)
+    x = mg.tensor(rng.normal(size=(T, B, H)), requires_grad=True)
+    a = rng.normal(size=(T, B, H))
+
+    def cell(h: Any, x: Any) -> Any:
+        h = mg.tap("h", mg.tanh(x + h @ w))
+        return h, h
+
+    for step, value in ((2, 0.25), (4, -0.5)):  # the second in the same loop, if that is compiled
+        with intervene("h", patch=value, steps=step, units=1), intervene("h", clip_norm=0.2):
+            _, hs = mg.scan(cell, mg.tensor(np.zeros((B, H))), x, mode=mode)
+        found = mg.grad((hs * mg.tensor(a)).sum(), [w, x])
+        h, wanted = np.zeros((B, H)), []
+        for t in range(T):
+            h = np.tanh(x.numpy()[t] + h @ w.numpy())
+            h[:, 1] = value if t == step else h[:, 1]
+            wanted.append(h)
+        np.testing.assert_allclose(hs.numpy(), wanted, rtol=1e-12)
+
+        def edit(t: int, g: Array, step: int = step) -> Array:
+            return np.where((t == step) & (np.arange(H) == 1), 0.0, clipped(g))
+
+        dw, dx, _ = rnn_backwards(w.numpy(), hs.numpy(), a, edit)
+        np.testing.assert_allclose(found[0].numpy(), dw, rtol=1e-11)
+        np.testing.assert_allclose(found[1].numpy(), dx, rtol=1e-11, atol=1e-15)
+
+
 # -- values
 
 
@@ -107,24 +156,6 @@ def test_gradients_of_changed_values_are_those_of_finite_differences(mode: str, 
 
 
 # -- gradients
-
-
-def rnn_backwards(
-    w: Array, hs: Array, dhs: Array, edit: Callable[[int, Array], Array]
-) -> tuple[Array, Array, Array]:
-    """(dL/dw, dL/dxs, dL/dh_t as edited) of h_t = tanh(x_t + h_{t-1} w), by BPTT in NumPy."""
-    dw, dxs, carried = np.zeros_like(w), np.zeros_like(hs), np.zeros_like(hs[0])
-    seen = np.zeros_like(hs)
-    for t in reversed(range(len(hs))):
-        seen[t] = edit(t, dhs[t] + carried)
-        dxs[t] = seen[t] * (1 - hs[t] ** 2)
-        dw += (hs[t - 1] if t else np.zeros_like(hs[0])).T @ dxs[t]
-        carried = dxs[t] @ w.T
-    return dw, dxs, seen
-
-
-def clipped(g: Array) -> Array:
-    return g * np.minimum(1.0, 0.2 / np.linalg.norm(g, axis=1, keepdims=True))
 
 
 EDITS: dict[str, tuple[dict[str, Any], Callable[[int, Array], Array]]] = {
@@ -217,7 +248,7 @@ def everywhere(cell: Any, state: Any, xs: Any) -> Iterator[intervene]:
         yield intervene("/".join(filter(None, seen.place)), **kinds[k % len(kinds)])
 
 
-@pytest.mark.parametrize("name", modes.thin(cells.CELLS, 16))
+@pytest.mark.parametrize("name", cells.CELLS)
 def test_every_tap_of_every_cell_gives_the_same_compiled_and_on_the_tape(
     name: str, rng: np.random.Generator
 ) -> None:
@@ -248,7 +279,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("way", [pytest.param(w, marks=pytest.mark.wide) for w in WAYS])
+@pytest.mark.parametrize("way", WAYS)
 def test_what_a_layer_can_do_it_does_with_interventions(way: str, xs: Array) -> None:
     options, given = WAYS[way]
     found = []
@@ -366,23 +397,7 @@ def test_other_steps_rows_and_numbers_compile_nothing(xs: Array) -> None:
     assert set(fusing._COMPILED) == before
 
 
-# -- where it acts
-
-
-def test_it_acts_in_the_layer_that_is_named_and_says_where(xs: Array) -> None:
-    layer = lstm("tape", num_layers=2, bidirectional=True)
-    ups = ["lstm/l1/fwd", "lstm/l1/rev"]
-    for where, met in (
-        ("lstm/l1", ups), ("lstm/l1/rev", ups[1:]), (layer.cells[2], ups[:1]),
-        (layer, ["lstm/l0/fwd", "lstm/l0/rev", *ups]),
-    ):  # fmt: skip
-        with intervene("h", scale=0.0, layer=where) as done:
-            layer(xs)
-        assert done.met == {path: ["h"] for path in met}
-    with mg.flow.record(), intervene("h", scale=0.0, layer="lstm/l0") as done:  # as it is called
-        layer(xs)
-        layer(xs)
-    assert list(done.met) == ["lstm/l0/fwd", "lstm/l0/rev"]
+# -- which steps, which tap
 
 
 def test_steps_of_the_reverse_direction_are_those_of_the_sequence(xs: Array) -> None:
@@ -444,92 +459,3 @@ def test_a_stream_is_changed_too_and_then_is_what_it_was(xs: Array) -> None:
     with intervene("h", patch=0.5):
         assert (stream(xs[4]).numpy() == 0.5).all()
     assert not (stream(xs[5]).numpy() == 0.5).any()
-
-
-# -- what makes no sense
-
-REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"scale": 1.0, "name": "q"}, FlowError, "nothing was tapped by that name.*lstm/l0/fwd: i, f"),
-    ({}, FlowError, "say one thing that is done"),
-    ({"scale": 1.0, "noise": 1.0}, FlowError, "got scale and noise"),
-    ({"clamp": 1.0}, ValueError, "a pair"),
-    ({"clamp": (1, 0)}, ValueError, "low <= high"),
-    ({"clamp": (1, 2), "of": "gradient"}, ValueError, "low <= 0 <= high"),
-    ({"scale": 1.0, "of": "grad"}, FlowError, "'value' or 'gradient'"),
-    ({"clip_norm": 1.0, "of": "value"}, FlowError, "clip_norm is of gradients"),
-    ({"patch": 1.0, "of": "gradient"}, FlowError, "a gradient is not patched"),
-    ({"clip_norm": -1.0}, ValueError, ">= 0"),
-    ({"clip_norm": 1.0, "units": 1}, mg.ShapeError, "of a whole row"),
-    ({"noise": np.nan}, ValueError, "standard deviation"),
-    ({"patch": np.zeros(3)}, mg.ShapeError, r"broadcasts to \[6, 3, 4\]"),
-    ({"patch": "a"}, mg.DTypeError, "takes numbers"),
-    ({"patch": mg.tensor(1.0, requires_grad=True)}, mg.GradientError, "write .detach"),
-    ({"scale": 0.0, "steps": 6}, mg.ShapeError, "steps: 6 is not among 0 to 5"),
-    ({"scale": 0.0, "rows": -4}, mg.ShapeError, "rows: -4 is not among 0 to 2"),
-    ({"scale": 0.0, "units": [1, 1]}, mg.ShapeError, "twice"),
-    ({"scale": 0.0, "steps": [True]}, mg.ShapeError, "mask"),
-    ({"scale": 0.0, "steps": 1.5}, TypeError, "a number, a slice"),
-    ({"scale": 0.0, "steps": "1"}, TypeError, "a number, a slice"),
-    ({"scale": 0.0, "layer": 1}, FlowError, "a Module or a path"),
-    ({"scale": 0.0, "layer": "lstm#2"}, FlowError, "one call of a layer"),
-    ({"scale": 0.0, "layer": mg.nn.RNN(1, 1)}, FlowError, "in this RNN"),
-]
-
-
-@pytest.mark.parametrize(("given", "error", "message"), REFUSED, ids=[str(r[0]) for r in REFUSED])
-def test_what_makes_no_sense_is_refused(
-    given: dict[str, Any], error: type[Exception], message: str, xs: Array
-) -> None:
-    with pytest.raises(error, match=message), intervene(**{"name": "h", **given}):
-        lstm("tape")(xs)
-    assert mg.tape.state.intervening is None
-
-
-def test_a_tap_that_the_step_does_not_use_is_refused(xs: Array) -> None:
-    def ignores(h: Any, x: Any) -> Any:
-        mg.tap("h", h + x)
-        return h + x, h
-
-    def shared(h: Any, x: Any) -> Any:
-        return h + mg.tap("h", mg.tensor(2.0)) * x, h
-
-    for cell, message in (
-        (ignores, "does not use what the tap returns"),
-        (shared, "without a row"),
-    ):
-        for mode in modes.MODES:
-            with pytest.raises(FlowError, match=message), intervene("h", scale=2.0):
-                mg.scan(cell, mg.tensor(np.zeros((B, 2))), mg.tensor(xs), mode=mode)
-
-
-def test_what_does_not_go_together_is_refused(xs: Array) -> None:
-    layer, on = lstm("fused"), intervene("h", scale=2.0)
-    step = mg.jit(lambda x: layer(x)[0].sum().detach())
-    with pytest.raises(mg.JitError, match=r"mg\.flow\.intervene wants to look inside"), on:
-        step(xs)
-
-    def jitted(x: Any) -> Any:
-        with on:
-            return layer(x)[0].sum().detach()
-
-    with pytest.raises(mg.JitError, match="entered in a jitted step"):
-        mg.jit(jitted)(xs)
-    with pytest.raises(FlowError, match="is entered already"), on, on:
-        pass
-    with pytest.raises(FlowError, match=r"read rec\[path\].jacobians"), on:
-        mg.flow.jacobians(layer.cells[0], None, xs)
-
-    def entering(h: Any, x: Any) -> Any:
-        with intervene("h", scale=2.0):
-            return mg.tap("h", h + x), h
-
-    with pytest.raises(FlowError, match="enter it around the scan"), on:
-        mg.scan(entering, mg.tensor(np.zeros((B, 2))), mg.tensor(xs))
-    jumps = iter([True, True])
-
-    def now_and_then(h: Any, x: Any) -> Any:
-        h = h + x
-        return (mg.tap("h", h) if next(jumps, False) else h), h
-
-    with pytest.raises(mg.TraceError, match="is not in this one"), on:
-        mg.scan(now_and_then, mg.tensor(np.zeros((B, 2))), mg.tensor(xs), mode="tape")
