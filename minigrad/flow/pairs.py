@@ -89,8 +89,8 @@ class Comparison:
         rows = [row for name in self.verdicts for row in self._of_cut(name)]
         for c in self.changes:
             what = c.name if c.of == "value" else f"|dL/d{c.name}|"
-            by = "" if c.where == "same" else number(float(np.nanmax(_or_nan(c.difference))))
-            rows.append([c.path, what, _plain(c.before), _plain(c.after), c.where, by])
+            by = number(float(c.difference[c.differs].max())) if c.differs.any() else ""
+            rows.append([c.path, what, f"{c.before:.3g}", f"{c.after:.3g}", c.where, by])
         for k in range(len(rows) - 1, 0, -1):
             rows[k][0] = "" if rows[k][0] == rows[k - 1][0] else rows[k][0]
         head = ("cut, layer", "", *self.names, "differs at", "most by")
@@ -226,11 +226,3 @@ def _each_rms(x: Array) -> Array:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         scaled = np.where(peak > 0, flat / peak, flat)
         return peak[:, 0] * np.sqrt(np.mean(scaled**2, axis=1)) if flat.shape[1] else peak[:, 0]
-
-
-def _or_nan(x: Array) -> Array:
-    return x if np.isfinite(x).any() else np.full(1, np.nan)
-
-
-def _plain(x: float) -> str:
-    return f"{x:.3g}"
