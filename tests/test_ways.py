@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tools" / "docs" / "source"
 PAGES = ("tanh.md", "lstm.md")
 EXAMPLES = (*PAGES, "jit.md", "curvature.md")
+EXAMPLES = (*PAGES, "jit.md", "interventions.md")
 HOP = re.compile(r"^\d+\. `(minigrad/[\w/]*(?:\.py)?)`(?: `([\w.]+)`)?:", re.MULTILINE)
 
 
