@@ -20,6 +20,15 @@ from .taps import label
 
 Place = tuple[str, str]  # (scope below the step's, name) of a tap, as `taps.label` gives it
 
+
+def _clipped(v: Any, max_norm: Any) -> Any:
+    """clip_gradient of rows that may have more axes than one, or none; max_norm (B, 1)."""
+    if v.ndim == 2:
+        return ops.clip_gradient(v, max_norm)
+    flat = ops.reshape(v, (v.shape[0], -1))
+    return ops.reshape(ops.clip_gradient(flat, max_norm), v.shape)
+
+
 # what is done, to a value or to the gradient that comes back to it: name -> f(v, *operands)
 OF_VALUES: dict[str, Callable[..., Any]] = {
     "clamp": ops.clip,
@@ -32,7 +41,7 @@ OF_GRADIENTS: dict[str, Callable[..., Any]] = {
     "scale": ops.scale_gradient,
     "noise": ops.shift_gradient,
     "detach": ops.scale_gradient,
-    "clip_norm": ops.clip_gradient,
+    "clip_norm": _clipped,
 }
 
 

@@ -147,7 +147,7 @@ class intervene(Switch):
         there = "; ".join(f"{p or 'the network'}: {', '.join(t)}" for p, t in self.heard.items())
         raise FlowError(
             f"{self.who}: nothing was tapped by that name{place}. Tapped inside the block was "
-            f"{there or 'nothing'}."
+            f"{there or 'nothing'}.{_unknown(self.layer)}"
         )
 
     # -- where it acts
@@ -229,6 +229,15 @@ def _of(who: str, how: str, of: str | None) -> str:
 
 def _called(layer: Module | str) -> str:
     return repr(layer) if isinstance(layer, str) else f"this {type(layer).__name__}"
+
+
+def _unknown(layer: Module | str | None) -> str:
+    if not isinstance(layer, Module):
+        return ""
+    return (
+        " Of a loop by hand it is not known which module runs, nor of a scan whose cell is a "
+        "function; name the path."
+    )
 
 
 class _Hand:

@@ -40,6 +40,60 @@ def test_it_acts_in_the_layer_that_is_named_and_says_where(xs: Array) -> None:
     assert list(done.met) == ["lstm/l0/fwd", "lstm/l0/rev"]
 
 
+@pytest.mark.parametrize("size", [(), (2, 3)], ids=["a number a row", "a matrix a row"])
+def test_a_row_of_any_shape_is_clipped_as_a_whole(size: tuple[int, ...]) -> None:
+    g = np.arange(1.0, 1 + B * max(int(np.prod(size)), 1)).reshape(B, *size)
+    x = mg.tensor(np.zeros_like(g), requires_grad=True)
+    with intervene("x", clip_norm=2.0):
+        mg.tap("x", x).backward(g)
+    assert x.grad is not None
+    lengths = np.linalg.norm(g.reshape(B, -1), axis=1)
+    wanted = g * np.minimum(1.0, 2.0 / lengths).reshape(B, *(1,) * len(size))
+    np.testing.assert_allclose(x.grad.numpy(), wanted, rtol=1e-12)
+
+
+def test_arrays_from_elsewhere_are_run_with_interventions(xs: Array) -> None:
+    cell = lstm("tape").cells[0]
+    with intervene("f", clamp=(1, 1)) as done:
+        rec = mg.flow.replay(cell, xs, cell.init_state(B), np.ones((T, B, H)), name="keras")
+    assert done.met == {"keras": ["f"]}
+    assert (rec["keras"].values["f"] == 1).all()
+
+
+def test_a_recording_is_read_as_it_ran_inside_of_a_block_and_outside(xs: Array) -> None:
+    layer = lstm("tape")
+    with mg.flow.record() as plain:
+        (layer(xs)[0] ** 2).sum().backward()
+    with intervene("h", scale=0.5) as on, mg.flow.record() as changed:
+        (layer(xs)[0] ** 2).sum().backward()
+    names = list(on.met)
+    read = [rec["lstm/l0/fwd"].gradients["h"].copy() for rec in (plain, changed)]
+    jacobians = [rec["lstm/l0/fwd"].jacobians().steps for rec in (plain, changed)]
+    for rec in (plain, changed):
+        rec["lstm/l0/fwd"].replay.__dict__.pop("detail", None)
+        rec["lstm/l0/fwd"].__dict__.pop("gradients", None)
+    with on:
+        layer(xs)
+        for k, rec in enumerate((plain, changed)):
+            flow = rec["lstm/l0/fwd"]
+            assert np.array_equal(flow.gradients["h"], read[k])
+            assert np.array_equal(flow.jacobians().steps, jacobians[k])
+            assert rec.causes is not None
+        assert list(on.met) == names
+    assert not np.allclose(read[0], read[1])
+
+
+def test_fit_runs_plainly_inside_of_a_block(xs: Array) -> None:
+    layer = lstm("tape")
+    optimizer = mg.optim.SGD(layer.parameters(), lr=0.1)
+    with intervene("h", clip_norm=0.0):  # so that nothing is learned
+        before = [p.numpy().copy() for p in layer.parameters()]
+        loss = lambda net, x: (net(x)[0] ** 2).sum()  # noqa: E731
+        mg.train.fit(layer, loss, [xs], optimizer, epochs=4, jit=True)
+    for p, then in zip(layer.parameters(), before, strict=True):
+        assert np.array_equal(p.numpy(), then)
+
+
 # -- what makes no sense
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
