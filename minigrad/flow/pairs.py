@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from .tables import number, reach, table
 from .verdict import Verdict
 
 Array = np.ndarray
+NUMBERS = 2, 3, 5  # columns of the table
 ROUNDING = 1e3  # eps of a value's size: what differs by less may be the order of a sum
 
 
@@ -85,7 +86,10 @@ class Comparison:
             if cut.name in after
         }
 
-    def __str__(self) -> str:
+    _repr_html_: ClassVar[Callable[[Any], str]]  # notebook.py, which reads it, says how
+
+    def rows(self) -> list[list[str]]:
+        """The table's head, and its rows."""
         rows = [row for name in self.verdicts for row in self._of_cut(name)]
         for c in self.changes:
             what = c.name if c.of == "value" else f"|dL/d{c.name}|"
@@ -93,8 +97,11 @@ class Comparison:
             rows.append([c.path, what, f"{c.before:.3g}", f"{c.after:.3g}", c.where, by])
         for k in range(len(rows) - 1, 0, -1):
             rows[k][0] = "" if rows[k][0] == rows[k - 1][0] else rows[k][0]
-        head = ("cut, layer", "", *self.names, "differs at", "most by")
-        return table(head, rows, right=(2, 3, 5))
+        return [["cut, layer", "", *self.names, "differs at", "most by"], *rows]
+
+    def __str__(self) -> str:
+        head, *rows = self.rows()
+        return table(head, rows, NUMBERS)
 
     __repr__ = __str__
 

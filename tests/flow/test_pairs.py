@@ -49,6 +49,7 @@ def test_a_patched_state_differs_from_its_step_on_by_what_numpy_finds(xs: np.nda
     ]  # fmt: skip
     assert "t = 5 to 11" in text
     assert found.to_dict()["changes"][0]["path"] == path
+    assert '<td style="text-align:left;white-space:pre">t = 5 to 11</td>' in found._repr_html_()
 
 
 def test_the_reverse_direction_differs_from_its_step_back(xs: np.ndarray) -> None:

@@ -31,8 +31,7 @@ def compare(comparison: Comparison) -> Figure:
         raise PlotError(
             f"compare: expected what mg.flow.compare returns, got {type(comparison).__name__}."
         )
-    found = style.matplotlib("compare")
-    figure = found.figure.Figure(figsize=(11.0, 3.8), layout="constrained", facecolor=style.PAPER)
+    figure = style.figure("compare", (11.0, 3.8))
     left, right = figure.subplots(1, 2)
     first, second = comparison.names
     decay({first: comparison.before, second: comparison.after}, ax=left)
