@@ -244,7 +244,8 @@ def everywhere(cell: Any, state: Any, xs: Any) -> Iterator[intervene]:
         {"scale": -0.5, "of": "gradient"}, {"clamp": (-0.2, 0.3), "steps": 2},
         {"detach": True, "steps": 4, "rows": 1}, {"patch": 0.1, "steps": 0},
     ]  # fmt: skip
-    for k, seen in enumerate(look(cell, state, xs)):
+    taps = [seen for seen in look(cell, state, xs) if seen.used]  # an sLSTM shows an f that it
+    for k, seen in enumerate(taps):  # has as a logarithm only: that cannot be changed
         yield intervene("/".join(filter(None, seen.place)), **kinds[k % len(kinds)])
 
 
