@@ -8,6 +8,7 @@ one after the other (packing.py), and runs the cell as it is.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,8 +61,19 @@ def padded(cell: Cell, xs: Any, real: Array, packed: bool) -> tuple[Cell, Any, A
     them ahead of it is done with `cleaned` ones.
     """
     given = None if packed else map_leaves(lambda x: wrap(x._data, None, False), xs)
-    xs = map_leaves(lambda x: x if packed and x.dtype.kind == "f" else cleaned(real, x), xs)
+    xs = _without_padding(
+        cell, xs, lambda x: x if packed and x.dtype.kind == "f" else cleaned(real, x)
+    )
     return Padded(cell, packed, given), (xs, as_tensor(real)), xs
+
+
+def _without_padding(cell: Cell, xs: Any, clean: Callable[[Tensor], Tensor]) -> Any:
+    """The xs of a cell, cleaned; operands of interventions are neutral where nothing is done."""
+    if not isinstance(cell, (Episodic, Intervened)):
+        return map_leaves(clean, xs)
+    x, more = xs
+    more = more if type(cell) is Intervened else clean(more)
+    return _without_padding(cell.cell, x, clean), more
 
 
 def cleaned(real: Array, x: Tensor) -> Tensor:
