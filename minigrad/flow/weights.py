@@ -66,15 +66,26 @@ def by_lag(replay: Replay, keep: Callable[[str, int, Array], None]) -> None:
     at a row's last step); each further lag is one step back, for all steps side by side.
     """
     names = Names(replay.weights)
+    found: dict[str, tuple[Any, float]] = {}  # name -> the sum of its parts, and of their norms
 
     def step(lag: int, cell: Any, state: Any, x: Any, seeds: list[Any]) -> list[Any]:
         run = OneStep(cell, state, x)
         pulled = run.back(seeds)
         for target, g in run.outer():
-            keep(names.of(target), lag, g)
+            name = names.of(target)
+            total, size = found.get(name, (0.0, 0.0))
+            found[name] = total + g, size + norm(g)
+            keep(name, lag, g)
         return pulled
 
     walk_lags(replay, step, range(replay.rows))
+    for name, whole in replay.detail.totals.items():
+        total, size = found.get(name, (0.0, 0.0))
+        if norm(total - whole) > np.sqrt(np.finfo(whole.dtype).eps) * (size + norm(whole)):
+            raise _NoPartsError(
+                f"weights by lag: the parts of {name} do not add up to its gradient, as the step "
+                f"clips or clamps gradients, or adds noise; read weight_terms('step')."
+            )
 
 
 def walk_lags(replay: Replay, step: Step, rows: Sequence[int]) -> None:
@@ -86,27 +97,11 @@ def walk_lags(replay: Replay, step: Step, rows: Sequence[int]) -> None:
     """
     try:
         _walk_lags(replay, step, list(rows))
-    found: dict[str, tuple[Any, float]] = {}  # name -> the sum of its parts, and of their norms
-
-    def kept(name: str, lag: int, g: Array) -> None:
-        total, size = found.get(name, (0.0, 0.0))
-        found[name] = total + g, size + norm(g)
-        keep(name, lag, g)
-
-    try:
-        _by_lag(replay, kept)
     except ShapeError as error:
         raise FlowError(
             f"weights by lag: all steps run as the rows of one batch, which this cell cannot: "
             f"{error} Terms by 'step' do not need that."
         ) from None
-    for name, whole in replay.detail.totals.items():
-        total, size = found.get(name, (0.0, 0.0))
-        if norm(total - whole) > np.sqrt(np.finfo(whole.dtype).eps) * (size + norm(whole)):
-            raise _NoPartsError(
-                f"weights by lag: the parts of {name} do not add up to its gradient, as the step "
-                f"clips or clamps gradients, or adds noise; read weight_terms('step')."
-            )
 
 
 class _NoPartsError(FlowError):
