@@ -35,6 +35,7 @@ class _State(threading.local):
     scope = ""
     tape: Tape | None = None
     listeners: tuple[Listener, ...] = ()
+    intervening: Any = None  # who changes what is tapped, a compile.intervened.Hand
     jit: Any = None  # the Recording of a step that mg.jit runs for the first time
 
     def __init__(self) -> None:

@@ -249,7 +249,18 @@ def _not_finite(value: Any) -> str:
 
 
 def tap(name: str, tensor: Tensor) -> Tensor:
-    """Marks a value by name ("h", "c", "f", ...) for whoever listens, and returns it."""
+    """Marks a value by name ("h", "c", "f", ...) for whoever listens, and returns it.
+
+    Go on with what it returns: inside `mg.flow.intervene` that is another value.
+    """
+    if state.intervening is not None:
+        changed: Tensor = state.intervening.tap(name, tensor)
+        return changed
+    return heard(name, tensor)
+
+
+def heard(name: str, tensor: Tensor) -> Tensor:
+    """Tells whoever listens of a tapped value, and returns it."""
     for listener in state.listeners:
         listener.tap(name, tensor, state.scope)
     return tensor

@@ -104,6 +104,7 @@ FILES = {
     "test_finite_time.py": 3,
     "test_fixed_points.py": 3,
     "test_fused.py": 3,
+    "test_intervene.py": 64,
     "test_jit_ops.py": 6,
     "test_labelled.py": 8,
     "test_large_steps.py": 3,
@@ -201,7 +202,7 @@ def jit_disabled() -> bool:
     return JIT_DISABLED
 
 
-SWITCHES = ("mode", "recording", "anomaly", "scope", "tape", "listeners", "jit")
+SWITCHES = ("mode", "recording", "anomaly", "scope", "tape", "listeners", "intervening", "jit")
 
 
 def global_state() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tools" / "docs" / "source"
 PAGES = ("tanh.md", "lstm.md")
-EXAMPLES = (*PAGES, "jit.md", "curvature.md")
+EXAMPLES = (*PAGES, "jit.md", "curvature.md", "interventions.md")
 HOP = re.compile(r"^\d+\. `(minigrad/[\w/]*(?:\.py)?)`(?: `([\w.]+)`)?:", re.MULTILINE)
 
 

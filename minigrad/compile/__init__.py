@@ -8,7 +8,7 @@
     from there to kernels      lower.py, layout.py; codegen.py, nest.py; kernel.py, storage.py
     what is compiled           compiled.py, forward.py, bptt.py; remember.py, checks.py
     one call of it             fusing.py, call.py, node.py; higher.py for its second derivatives
-    other ways to run          eager.py, windows.py, padding.py
+    other ways to run          eager.py, windows.py, padding.py; intervened.py, looking.py
     in less memory             checkpoint.py: schedule.py says when, recompute.py is on the tape
     what is kept and said      records.py, taps.py, result.py, explain.py, names.py
 """

@@ -8,6 +8,7 @@ one after the other (packing.py), and runs the cell as it is.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from .. import ops
 from ..tensors import Tensor, as_tensor, wrap
 from ..tree import map_leaves
+from .intervened import Intervened
 from .unrolling import Cell, check_carry, choose
 
 Array = np.ndarray
@@ -59,8 +61,19 @@ def padded(cell: Cell, xs: Any, real: Array, packed: bool) -> tuple[Cell, Any, A
     them ahead of it is done with `cleaned` ones.
     """
     given = None if packed else map_leaves(lambda x: wrap(x._data, None, False), xs)
-    xs = map_leaves(lambda x: x if packed and x.dtype.kind == "f" else cleaned(real, x), xs)
+    xs = _without_padding(
+        cell, xs, lambda x: x if packed and x.dtype.kind == "f" else cleaned(real, x)
+    )
     return Padded(cell, packed, given), (xs, as_tensor(real)), xs
+
+
+def _without_padding(cell: Cell, xs: Any, clean: Callable[[Tensor], Tensor]) -> Any:
+    """The xs of a cell, cleaned; operands of interventions are neutral where nothing is done."""
+    if not isinstance(cell, (Episodic, Intervened)):
+        return map_leaves(clean, xs)
+    x, more = xs
+    more = more if type(cell) is Intervened else clean(more)
+    return _without_padding(cell.cell, x, clean), more
 
 
 def cleaned(real: Array, x: Tensor) -> Tensor:
@@ -81,16 +94,16 @@ class Layers(NamedTuple):
     """A cell by itself, what scan has put around it, and the first state that it goes back to."""
 
     own: Cell
-    kinds: tuple[str, ...]
+    kinds: tuple[Any, ...]
     init: Any
 
 
 def unwrapped(cell: Cell) -> Layers:
-    """The cell without what was made of it for a mask or resets."""
-    kinds: tuple[str, ...] = ()
+    """The cell without what was made of it for a mask, resets or interventions."""
+    kinds: tuple[Any, ...] = ()
     init = None
-    while isinstance(cell, (Padded, Episodic)):
-        kinds += (type(cell).__name__,)
+    while isinstance(cell, (Padded, Episodic, Intervened)):
+        kinds += (cell.edits if isinstance(cell, Intervened) else type(cell).__name__,)
         init = cell.init if isinstance(cell, Episodic) else init
         cell = cell.cell
     return Layers(cell, kinds, init)
@@ -100,7 +113,18 @@ def with_init(cell: Cell, init: Any) -> Cell:
     """The same with another first state to go back to."""
     if type(cell) is Padded:
         return Padded(with_init(cell.cell, init), cell.packed, cell.given)
+    if type(cell) is Intervened:  # inside of it nothing goes back to a first state
+        return cell
     return Episodic(cell.cell, init) if type(cell) is Episodic else cell
+
+
+def of_values(cell: Cell) -> Cell:
+    """The same without interventions in gradients."""
+    if type(cell) is Padded:
+        return Padded(of_values(cell.cell), cell.packed, cell.given)
+    if type(cell) is Episodic:
+        return Episodic(of_values(cell.cell), cell.init)
+    return cell.of_values() if type(cell) is Intervened else cell
 
 
 def cell_name(cell: Any) -> str:

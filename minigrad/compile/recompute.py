@@ -161,8 +161,8 @@ def digest_of(tensors: Any, start: int = 0) -> int:
 
 @contextmanager
 def _unseen(**switches: Any) -> Iterator[None]:
-    """No Tape sees what runs inside: it sees the node that stands for it."""
-    before = state.switch(tape=None, **switches)
+    """No Tape sees what runs inside: it sees the node that stands for it. Nor is it changed."""
+    before = state.switch(tape=None, intervening=None, **switches)
     try:
         yield
     finally:

@@ -103,7 +103,8 @@ def scan(
     ragged = lengths is not None or mask is not None
     plain = resets is None and truncate is None and checkpoint is None and not record
     plain = plain and not (ragged and switches.jit is not None)
-    if plain and mode == "fused" and switches.mode != 2 and not switches.listeners:
+    plain = plain and mode == "fused" and switches.mode != 2
+    if plain and not switches.listeners and switches.intervening is None:
         found = recalled(cell, init, xs, reverse, lengths, mask)
         if found is not None:
             return found
@@ -115,6 +116,8 @@ def scan(
         return _inside(
             cell, init, xs, ragged or resets is not None, reverse, truncate, record, time
         )
+    if switches.intervening is not None:
+        cell, xs, mode = switches.intervening.around(cell, init, xs, mode)
     window, parts = _window(truncate), asked_for(checkpoint)
     specified: tuple[Any, ...] = ()
     real = check_mask("scan", lengths, mask, time, batch)

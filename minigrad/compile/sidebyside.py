@@ -25,9 +25,10 @@ def beside(calls: Sequence[tuple[Any, Any, Any, bool, str]]) -> list[ScanResult]
     """The results of scan(cell, init, xs, reverse=reverse) for each (cell, init, xs, reverse,
     scope), run in that scope.
 
-    None, and nothing is done, where somebody listens or a trace is not known from a call before.
+    None, and nothing is done, where somebody listens or intervenes, or a trace is not known from a
+    call before.
     """
-    if switches.mode == 2 or switches.listeners:
+    if switches.mode == 2 or switches.listeners or switches.intervening is not None:
         return None
     found = [noted(cell, init, xs) for cell, init, xs, _, _ in calls]
     runs: list[Run] = []

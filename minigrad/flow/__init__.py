@@ -16,11 +16,13 @@ from .fixedpoints import fixed_points
 from .given import replay
 from .history import History
 from .influence import Sensitivities, sensitivities
+from .intervening import intervene
 from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
 from .layerflow import Activation, LayerFlow, Nonfinite
 from .linearised import FixedPoints
 from .monitor import Monitor
 from .monitorfile import MonitorWarning, read_monitor
+from .pairs import Change, Comparison, compare
 from .prescribing.prescription import Prescription
 from .prescribing.remedy import Remedy
 from .prescribing.trying import prescribe
@@ -37,6 +39,8 @@ __all__ = [
     "Activation",
     "Cause",
     "Credit",
+    "Change",
+    "Comparison",
     "Cut",
     "Depth",
     "Drawing",
@@ -67,11 +71,13 @@ __all__ = [
     "WeightFlow",
     "Writer",
     "causes",
+    "compare",
     "draw",
     "find_engine",
     "finite_time_exponents",
     "fit_decay",
     "fixed_points",
+    "intervene",
     "jacobians",
     "judge",
     "kaplan_yorke",

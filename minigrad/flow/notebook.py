@@ -18,6 +18,7 @@ from ..escapes import printable
 from .cuts import Cut
 from .drawing.colors import BROKEN, STOPS
 from .layerflow import LayerFlow
+from .pairs import NUMBERS, Comparison
 from .prescribing.prescription import Prescription
 from .recording import Recording
 from .reporting import FROM_FAR, HEAD, Report, cut_row, inside, report, state_row
@@ -90,6 +91,13 @@ def of_prescription(found: Prescription) -> Markup:
     """The table of remedies, between what is said before and after it."""
     head, *rows = found.rows()
     return joined(text(found.head()), table(head, rows, range(1, len(head))), text(*found.said()))
+
+
+def of_comparison(found: Comparison) -> Markup:
+    """Its table."""
+    head, *rows = found.rows()
+    more = f"and {len(rows) - MOST} more rows, which print() shows" if len(rows) > MOST else ""
+    return joined(table(head, rows[:MOST], NUMBERS), text(more))
 
 
 # -- parts ---------------------------------------------------------------------------------------
@@ -177,3 +185,4 @@ LayerFlow._repr_html_ = of_layer
 Cut._repr_html_ = of_cut
 Verdict._repr_html_ = of_verdict
 Prescription._repr_html_ = of_prescription
+Comparison._repr_html_ = of_comparison

@@ -10,8 +10,9 @@ import numpy as np
 from ..backward import walk
 from ..compile.outer import Target, closed_over
 from ..compile.taps import StepTaps
+from ..ops.on_gradients import GRADIENT_OPS
+from ..tape import Node, tick
 from ..tape import state as switches
-from ..tape import tick
 from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, named_leaves
 
@@ -116,7 +117,11 @@ def pulled(
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return a is b or (a._node is not None and a._node is b._node)
+    """Whether b is a as it stands, or with its gradient changed on the way back to it."""
+    node = b._node
+    while node is not None and node.op in GRADIENT_OPS and node is not a._node:
+        node = node.inputs[0] if isinstance(node.inputs[0], Node) else None
+    return a is b or (a._node is not None and a._node is node)
 
 
 def leaf(array: Array) -> Tensor:

@@ -123,7 +123,7 @@ class Replay:
         """The weights are what they were when the scan ran; nobody listens to taps."""
         now = [w._data for w, _ in self.weights]
         listeners, switches.listeners = switches.listeners, ()
-        tape = switches.switch(tape=None, anomaly=False)
+        tape = switches.switch(tape=None, anomaly=False, intervening=None)
         for w, then in self.weights:
             w._data = then
         try:

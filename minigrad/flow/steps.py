@@ -22,6 +22,7 @@ import numpy as np
 
 from ..autodiff import jvp
 from ..backward import walk
+from ..compile.padding import of_values
 from ..compile.traced import Traced
 from ..compile.unrolling import check_carry, check_lengths, sizes
 from ..errors import FlowError, ShapeError, describe
@@ -58,7 +59,13 @@ class Trajectory:
         self.who, self.reverse = who, reverse
         xs = map_leaves(as_tensor, xs)
         self.steps, self.rows = self._sizes(init, xs, steps)
-        self.cell, xs = as_cell(who, cell, xs, self.steps, self.rows)
+        if switches.intervening is not None:
+            raise FlowError(
+                f"{who}: interventions are of the steps of a scan, which these are not; record one "
+                f"inside of mg.flow.intervene, and read rec[path].jacobians()."
+            )
+        cell, xs = as_cell(who, cell, xs, self.steps, self.rows)
+        self.cell = of_values(cell)  # what is done to gradients is no part of dS_t/dS_{t-1}
         if lengths is not None:
             lengths = check_lengths(who, lengths, self.steps, self.rows)
         self.lengths = lengths

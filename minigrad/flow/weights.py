@@ -32,7 +32,9 @@ class WeightFlow:
 
     by_step: (T,), entry k is |the term of step k|, in order of computation. by_lag: (T,), entry k
     is |the part that travelled k steps|: from the use of the weight to an output that the loss
-    reads. total: the whole gradient, the sum of the terms of either kind.
+    reads. total: the whole gradient, the sum of the terms of either kind; but where gradients are
+    clipped or clamped in the step there are no parts by lag, as they would not add up, and by_lag
+    is nan.
     """
 
     by_step: Array
@@ -64,15 +66,26 @@ def by_lag(replay: Replay, keep: Callable[[str, int, Array], None]) -> None:
     at a row's last step); each further lag is one step back, for all steps side by side.
     """
     names = Names(replay.weights)
+    found: dict[str, tuple[Any, float]] = {}  # name -> the sum of its parts, and of their norms
 
     def step(lag: int, cell: Any, state: Any, x: Any, seeds: list[Any]) -> list[Any]:
         run = OneStep(cell, state, x)
         pulled = run.back(seeds)
         for target, g in run.outer():
-            keep(names.of(target), lag, g)
+            name = names.of(target)
+            total, size = found.get(name, (0.0, 0.0))
+            found[name] = total + g, size + norm(g)
+            keep(name, lag, g)
         return pulled
 
     walk_lags(replay, step, range(replay.rows))
+    for name, whole in replay.detail.totals.items():
+        total, size = found.get(name, (0.0, 0.0))
+        if norm(total - whole) > np.sqrt(np.finfo(whole.dtype).eps) * (size + norm(whole)):
+            raise _NoPartsError(
+                f"weights by lag: the parts of {name} do not add up to its gradient, as the step "
+                f"clips or clamps gradients, or adds noise; read weight_terms('step')."
+            )
 
 
 def walk_lags(replay: Replay, step: Step, rows: Sequence[int]) -> None:
@@ -89,6 +102,10 @@ def walk_lags(replay: Replay, step: Step, rows: Sequence[int]) -> None:
             f"weights by lag: all steps run as the rows of one batch, which this cell cannot: "
             f"{error} Terms by 'step' do not need that."
         ) from None
+
+
+class _NoPartsError(FlowError):
+    """BPTT is not linear, so that a gradient has no parts by lag."""
 
 
 def _walk_lags(replay: Replay, step: Step, rows: list[int]) -> None:
@@ -156,9 +173,12 @@ def flows(replay: Replay) -> dict[str, WeightFlow]:
     def keep(name: str, lag: int, g: Array) -> None:
         lags.setdefault(name, np.zeros(replay.steps))[lag] = norm(g)
 
-    by_lag(replay, keep)
-    found = replay.detail
     none = np.zeros(replay.steps)
+    try:
+        by_lag(replay, keep)
+    except _NoPartsError:
+        lags, none = {}, none * np.nan
+    found = replay.detail
     return {
         name: WeightFlow(found.norms[name], lags.get(name, none), total)
         for name, total in sorted(found.totals.items())

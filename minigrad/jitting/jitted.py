@@ -100,7 +100,7 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if state.jit is not None:  # inside of another jitted step: part of it
             return self.function(*args, **kwargs)
-        if state.mode == 2 or state.listeners:
+        if state.mode == 2 or state.listeners or state.intervening is not None:
             self._refuse_watched()
         given: list[Any] = []
         key: Any = [state.recording]
@@ -158,7 +158,8 @@ class Jitted:
 
     def _refuse_watched(self) -> None:
         what = "a listener (flow.record, a Monitor, mg.listen)" if state.listeners else (
-            "mg.Tape" if state.tape is not None else "mg.detect_anomaly"
+            "mg.flow.intervene" if state.intervening is not None
+            else "mg.Tape" if state.tape is not None else "mg.detect_anomaly"
         )  # fmt: skip
         raise JitError(
             f"mg.jit: {what} wants to look inside of {self.name}, and a replay has no inside; call "

@@ -95,7 +95,8 @@ class Stream:
         with no_grad():
             y, final = layer(x[:, None] if layer.batch_first else x[None], self._state)
             self._state = map_leaves(lambda t: wrap(t._data.copy(), None, False), final)
-            if layer.mode == "fused" and switches.mode != 2 and not switches.listeners:
+            watched = switches.mode == 2 or switches.listeners or switches.intervening is not None
+            if layer.mode == "fused" and not watched:
                 self._ready = _prepared(layer, self._state, x)
         if layer.return_sequences:
             y = y[:, 0] if layer.batch_first else y[0]
@@ -162,6 +163,7 @@ class _Ready:
         if (
             switches.mode == 2
             or switches.listeners
+            or switches.intervening is not None
             or layer.mode != self.mode
             or layer.training is not self.training
             or len(layer.cells) != len(self.cells)

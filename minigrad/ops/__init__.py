@@ -1,4 +1,4 @@
-"""What ops exist. Each module declares some; `op.REGISTRY` lists them all."""
+"""What ops exist. Each module declares some; `op.REGISTRY` lists all but those on gradients."""
 
 # ruff: noqa: F401  (to be imported from here is what these names are for)
 # isort: skip_file
@@ -26,3 +26,4 @@ from .view import (
     swapaxes, transpose,
 )
 from . import gradients, rows
+from .on_gradients import clamp_gradient, clip_gradient, scale_gradient, shift_gradient

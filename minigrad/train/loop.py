@@ -284,7 +284,8 @@ class Run:
     @staticmethod
     def _is_watched() -> bool:
         """Whether somebody looks inside of this step, say a Monitor: then it runs plainly."""
-        return bool(switches.listeners) or switches.tape is not None or switches.anomaly
+        watched = bool(switches.listeners) or switches.intervening is not None
+        return watched or switches.tape is not None or switches.anomaly
 
     def _plainly(self, why: str) -> None:
         self.fitted.replayed += 0 if self.jitted is None else self.jitted.replayed

@@ -3,6 +3,7 @@
     mg.flow.plots.decay({"RNN": rec, "LSTM": other}).savefig("decay.png")
 
     decay            |dL/dh_t| by lag with the fitted decay          a Recording, or several by name
+    compare          two recordings: reach, and what differs when     a Comparison
     heatmap          a state, a gate or its gradient, unit x time    a LayerFlow
     credit           which step of which sequence taught a weight    a Credit
     curves           loss, reach, saturation, ... over training      a Monitor, or several by name
@@ -19,6 +20,7 @@ matplotlib.
 
 from .crediting import credit
 from .dynamics import lyapunov, singular_values
+from .pairs import compare
 from .recordings import decay, heatmap
 from .runs import curves, lags
 from .style import PlotError
@@ -27,6 +29,7 @@ from .training import histograms, norms
 __all__ = [
     "PlotError",
     "credit",
+    "compare",
     "curves",
     "decay",
     "heatmap",
