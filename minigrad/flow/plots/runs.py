@@ -127,11 +127,10 @@ def lags(monitor: Any, cut: str | None = None, relative: bool = False) -> Figure
             "lags: no cut through time was measured; watch a recurrent net with "
             "Monitor(flow=True), which does not run inside mg.flow.record()."
         )
-    found = style.matplotlib("lags")
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     size = (2.2 + 3.6 * columns, 0.8 + 2.6 * lines)
-    figure = found.figure.Figure(figsize=size, layout="constrained", facecolor=PAPER)
+    figure = style.figure("lags", size)
     grid = np.ravel(figure.subplots(lines, columns, squeeze=False))
     for empty in grid[len(panels) :]:
         empty.set_visible(False)
