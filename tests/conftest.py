@@ -97,6 +97,7 @@ FILES = {
     "test_coverage.py": 3,
     "test_credit.py": 40,
     "test_ctc.py": 2,
+    "test_curvature.py": 40,
     "test_cut.py": 4,
     "test_cuts.py": 8,
     "test_designed.py": 64,
@@ -104,7 +105,9 @@ FILES = {
     "test_finite_time.py": 3,
     "test_fixed_points.py": 3,
     "test_fused.py": 3,
+    "test_given.py": 6,
     "test_intervene.py": 64,
+    "test_intervene_where.py": 16,
     "test_jit_ops.py": 6,
     "test_labelled.py": 8,
     "test_large_steps.py": 3,
@@ -112,6 +115,7 @@ FILES = {
     "test_nested.py": 3,
     "test_one_profile.py": 3,
     "test_own_ops.py": 2,
+    "test_pairs.py": 8,
     "test_plots.py": 2,
     "test_prepared.py": 6,
     "test_probes.py": 4,
@@ -133,7 +137,9 @@ FILES = {
     "test_truths.py": 2,
     "test_units.py": 16,
     "test_unrolled.py": 4,
+    "test_ways.py": 8,
     "test_whole_recordings.py": 5,
+    "test_writers.py": 4,
 }
 ALL = "MINIGRAD_TESTS_ALL_COMPILED" in os.environ  # tools/faults.py wants them all
 
