@@ -77,7 +77,8 @@ def advice(layers: LayerFlow | Sequence[LayerFlow], kind: str) -> str:
     """What to try, for a verdict of this kind on these layers; "" where nothing is wrong.
 
     Remedies are those that helped nets of this cell with this cause (prescribing/known.py), can be
-    tried on this one, and are not in use already. Of several causes the first is named, and the
+    tried on this one, and are not in use already; for a net that lives elsewhere they are named by
+    what they are, as it takes no code of minigrad's. Of several causes the first is named, and the
     first counts for which there is any.
     """
     layers = [layers] if not isinstance(layers, Sequence) else layers
@@ -86,7 +87,7 @@ def advice(layers: LayerFlow | Sequence[LayerFlow], kind: str) -> str:
     causes = {cause.name: cause.evidence for cause in _behind(layers)}
     if kind in _LOOK_FOR:
         return "; ".join([*causes.values()][:1] + [_LOOK_FOR[kind]])
-    case = Case.of(layers)
+    case, elsewhere = Case.of(layers), layers[0].elsewhere
     if kind == "vanishing" and _is_read_too_rarely(layers, case):
         causes["read-too-rarely"] = f"the loss reads one of {case.steps} steps"
     names = [*causes, "exploding" if kind == "mixed" else kind]
@@ -96,11 +97,13 @@ def advice(layers: LayerFlow | Sequence[LayerFlow], kind: str) -> str:
     parts = [causes[names[0]]] if causes else []
     if found:
         each = [
-            f"{remedy.code(case)} (lowered the loss in {row.lower} of {row.pairs} small runs of "
-            f"{row.cell})"
+            f"{remedy.name if elsewhere else remedy.code(case)} (lowered the loss in {row.lower} "
+            f"of {row.pairs} small runs of {row.cell})"
             for remedy, row in found
         ]
         parts.append(", or ".join(each))
+    if elsewhere:
+        return "; ".join([*parts, "mg.flow.prescribe tries what may help, on nets of mg.nn"])
     on = "it on this run" if found else "on this run what may help"
     return "; ".join([*parts, f"mg.flow.prescribe(model, loss, batches) tries {on}"])
 

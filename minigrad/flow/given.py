@@ -91,6 +91,7 @@ def recorded(
     recording = Recording(
         tuple(states or STATES), thresholds or Thresholds(), carried=states is None
     )
+    recording.elsewhere = True
     before = switches.switch(
         listeners=(_Listener(recording),), scope=name, recording=True, tape=None, anomaly=False
     )

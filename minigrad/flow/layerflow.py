@@ -82,6 +82,7 @@ class LayerFlow:
     arrived: whether any gradient came back to it. last_alone: gives norms as in per_sample of the
     last output that is read, alone; {} where no other is. untold: says why it
     cannot be told what the steps carry, "" if it can. cut: gives that through all its states.
+    elsewhere: whether the net is of another framework, and takes no advice in minigrad's words.
 
     What follows is computed when it is read, by running the layer again (see replaying.py); it
     needs a layer of `mg.nn` or `mg.scan`, and FlowError says so where a loop was written by hand:
@@ -105,6 +106,7 @@ class LayerFlow:
     last_alone: Callable[[], Mapping[str, Array]] = dict
     untold: Callable[[], str] = str
     cut: Callable[[], Cut] | None = None
+    elsewhere: bool = False
 
     @property
     def forward_only(self) -> bool:

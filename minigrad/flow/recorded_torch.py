@@ -27,6 +27,8 @@ from .verdict import Thresholds
 class TorchRecording(Recording):
     """A Recording of what ran in PyTorch: made when it is read, and again when more has come."""
 
+    elsewhere = True
+
     def __init__(self, states: tuple[str, ...] | None, thresholds: Thresholds | None):
         self._begin_anew = lambda: super(TorchRecording, self).__init__(
             tuple(states or probes.STATES), thresholds or Thresholds(), carried=states is None

@@ -51,6 +51,8 @@ class Recording(Mapping[str, LayerFlow]):
     Reading it before backward, or when nothing was tapped, raises FlowError with the reason.
     """
 
+    elsewhere = False  # whether the net is of another framework
+
     def __init__(
         self,
         states: tuple[str, ...],
@@ -478,6 +480,7 @@ class Recording(Mapping[str, LayerFlow]):
             last_alone=lambda: self.net.last_alone(path),
             untold=lambda: self.net.untold(path),
             cut=lambda: self.net.cut_of(path),
+            elsewhere=self.elsewhere,
         )
 
 

@@ -144,3 +144,17 @@ def test_what_does_not_fit_is_said(
 ) -> None:
     with pytest.raises(error, match=said):
         replay(**{"cell": made(rng), "xs": np.ones((5, 2, I)), "init": None, **given})
+
+
+def test_advice_on_a_net_from_elsewhere_names_no_code_of_minigrads(
+    rng: np.random.Generator,
+) -> None:
+    cell = mg.nn.LSTMCell(2, 4, dtype=np.float64, generator=rng)
+    xs, last = rng.standard_normal((40, 2, 2)), np.ones((2, 4))
+    init = mg.nn.LSTMState(np.zeros((2, 4)), np.zeros((2, 4)))
+    final = mg.nn.LSTMState(last, 0 * last)
+    rec = mg.flow.replay(cell, xs, init, grad_final=final)
+    said = rec.verdict.advice
+    assert said.startswith("chrono (lowered the loss in")
+    assert "mg.nn.init" not in said
+    assert said.endswith("mg.flow.prescribe tries what may help, on nets of mg.nn")
