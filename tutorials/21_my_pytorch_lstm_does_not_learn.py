@@ -100,8 +100,7 @@ assert cut.verdict.reach < T / 2
 # falls by the printed factor at every step back. Its *reach*, the number of steps after which a
 # thousandth is left, is far less than the T steps that the task asks for: the first input has no
 # say in the gradient. The forget gate stands at one half, so $c_t$ keeps half of itself at every
-# step. What the report proposes to try, `chrono_`, is written for minigrad's layers; below it is
-# done in PyTorch.
+# step. What the report proposes to try, chrono biases, is done below in PyTorch.
 #
 # The same by weights. The gradient of $W_{hh}$ is a sum over lags, and nearly all of it comes from
 # the last few steps:
