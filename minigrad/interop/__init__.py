@@ -5,6 +5,7 @@
     interop.save_safetensors("tagger.safetensors", model)
     model.load_state_dict(interop.load_safetensors("tagger.safetensors"))
     interop.load_torch(model, torch_model.state_dict())
+    interop.load_torch(model, "last.ckpt", prefix="model.")
     interop.load_keras_weights(model, "tagger.weights.h5")
     interop.export_onnx("tagger.onnx", interop.Chain(embed, lstm, head), lengths=True)
     interop.import_onnx("tagger.onnx")(x=words, lengths=lengths)["y"]
@@ -31,7 +32,8 @@ What becomes what, in both directions:
 
 Also refused, each with its reason: ONNX's clip, activations that minigrad's cells do not have,
 peepholes together with input_forget; values that the other dtype would round (float64 weights for a
-float32 layer); pickles (.pt, .bin), which can run anything while they are read.
+float32 layer); in PyTorch's files (.pt, .bin, .ckpt), which are pickles, everything but tensors,
+numbers, texts, lists and dictionaries: they are read without running anything in them.
 
 Exact means: the same function, and weights that come back with the same bits. Where a library has
 one bias for minigrad's two, it is their sum; that comes back as one bias and zeros. How far results
@@ -49,6 +51,7 @@ from .onnx_export import export_onnx
 from .onnx_import import OnnxModel, import_onnx
 from .pytorch import from_torch_state_dict, load_torch, to_torch_state_dict, torch_arguments
 from .safetensors import StateFile, load_safetensors, save_safetensors
+from .torch_files import read_torch_file
 
 __all__ = [
     "Chain",
@@ -65,6 +68,7 @@ __all__ = [
     "load_safetensors",
     "load_torch",
     "read_keras_weights",
+    "read_torch_file",
     "save_keras_weights",
     "save_safetensors",
     "to_keras_weights",

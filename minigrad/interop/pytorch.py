@@ -1,17 +1,18 @@
 """PyTorch: a `state_dict` in and out, without importing torch.
 
     load_torch(model, torch_model.state_dict())
+    load_torch(model, "last.ckpt", prefix="model.")
     torch_model.load_state_dict(to_torch_state_dict(model, tensors=True))
 
-A .pt or .bin file is a pickle, which can run anything while it is read, so minigrad reads none:
-load it in torch (`torch.load(path, weights_only=True)`) and hand over the dictionary, or store it
-as safetensors. minigrad's layers have torch.nn's names and shapes; what is done here is to make
-sure that the layer computes what torch's does, and to refuse what torch.nn has no layer for.
+minigrad's layers have torch.nn's names and shapes; what is done here is to make sure that the layer
+computes what torch's does, and to refuse what torch.nn has no layer for. torch_files.py reads the
+files, torch_names.py takes off what wraps a model in torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,69 +22,124 @@ from ..nn.module import LoadReport, Module, Parameter
 from ..untrusted import cause
 from .base import Array, ConversionError, as_dtype, check_alike, named, need, walk
 from .gates import flip_update, kind_of
+from .torch_files import read_weights
+from .torch_names import folded, refuse_parts, unwrapped
+from .torch_tree import entry_of, state_dicts
 
 CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 SAME = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.Sequential, *CELLS)
 GATED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def from_torch_state_dict(
-    state: Mapping[str, Any], prefix: str = "", rename: Mapping[str, str] | None = None
-) -> dict[str, Array]:
-    """name -> array, from anything with .items() that holds torch Tensors or arrays.
+State = Mapping[str, Any] | str | os.PathLike[str]
 
+
+def from_torch_state_dict(
+    state: State,
+    prefix: str = "",
+    rename: Mapping[str, str] | None = None,
+    entry: str | None = None,
+) -> dict[str, Array]:
+    """name -> array, from anything with .items() that holds torch Tensors or arrays, or a file.
+
+    state: also the path of a .pt, .pth, .bin or .ckpt file (see `read_torch_file`), of safetensors,
+        or of the .index.json of a model in parts.
     prefix: only names below it are taken, without it: "model." of a Lightning checkpoint.
     rename: torch's name of a module -> minigrad's, {"encoder.rnn": "lstm"}; the longest that fits
         is taken, parts of a name are not.
-    float16 and bfloat16 are widened to float32, which is exact.
-    Raises ConversionError for values that are no arrays and for two names that become one.
+    entry: where in a checkpoint the weights are, "state_dict". It can be left out if they are in
+        one place only.
+    The names are those inside DataParallel ("module.") and torch.compile; weight_norm and pruning
+    are folded into the weight. float16 and bfloat16 are widened to float32, which is exact.
+    Raises ConversionError for values that are no arrays and for two names that become one,
+    FormatError for other files.
 
     >>> from_torch_state_dict({"net.rnn.bias": [1.0]}, prefix="net.", rename={"rnn": "lstm"})
     {'lstm.bias': array([1.])}
     """
-    if not hasattr(state, "items"):
-        raise ConversionError(
-            f"from_torch_state_dict: expected a state_dict, got {type(state).__name__}. minigrad "
-            f"reads no .pt or .bin file, which are pickles: "
-            f"torch.load(path, weights_only=True) gives the dictionary."
-        )
-    found: dict[str, Array] = {}
-    for name, value in state.items():
-        if not str(name).startswith(prefix):
-            continue
-        new = _renamed(str(name)[len(prefix) :], rename or {})
-        if new in found:
-            raise ConversionError(f"from_torch_state_dict: two entries would be called {new!r}.")
-        found[new] = as_array(str(name), value)
-    if prefix and not found:
-        raise ConversionError(f"from_torch_state_dict: no name begins with {prefix!r}.")
-    return found
+    return _arrays("from_torch_state_dict", state, prefix, rename, entry)
 
 
 def load_torch(
     module: Module,
-    state: Mapping[str, Any],
+    state: State,
     prefix: str = "",
     rename: Mapping[str, str] | None = None,
     strict: bool = True,
+    entry: str | None = None,
 ) -> LoadReport:
     """Loads torch's weights into a minigrad module, so that both compute the same function.
 
-    prefix, rename: as in `from_torch_state_dict`. strict: as in `Module.load_state_dict`.
-    A GRU with update="write" gets the rows of its update gate negated.
+    state, prefix, rename, entry: as in `from_torch_state_dict`. strict: as in
+    `Module.load_state_dict`. A GRU with update="write" gets the rows of its update gate negated.
     Raises ConversionError for modules that torch.nn lacks or computes otherwise, and where a value
-    would be rounded; StateDictError for names and shapes that do not fit. Nothing is written then.
+    would be rounded; StateDictError for names and shapes that do not fit, naming the prefix that
+    would. Nothing is written then.
     """
-    arrays = from_torch_state_dict(state, prefix, rename)
+    dtypes = {name: p.dtype for name, p in module.all_parameters()}
+    arrays = _arrays("load_torch", state, prefix, rename, entry, dtypes)
+    refuse_parts(arrays, dtypes)
     for path, part in walk(module):
         refuse_what_torch_lacks(path, part)
-    dtypes = {name: p.dtype for name, p in module.all_parameters()}
     for name in [name for name in arrays if name in dtypes]:
         arrays[name] = as_dtype(f"load_torch: {name}", arrays[name], dtypes[name])
     for name in _writing(module):
         if name in arrays and len(arrays[name]) % 3 == 0:  # else load_state_dict names the shape
             arrays[name] = flip_update(arrays[name])
     return module.load_state_dict(arrays, strict)
+
+
+def _arrays(
+    who: str,
+    state: State,
+    prefix: str,
+    rename: Mapping[str, str] | None,
+    entry: str | None,
+    own: Collection[str] = (),
+) -> dict[str, Array]:
+    """The arrays below the prefix; own: the names of the module that they are for."""
+    given = _weights(who, state, entry)
+    plain = unwrapped(given, [*own, *(rename or {})])
+    if prefix and not any(name.startswith(prefix) for name in plain):
+        plain = {str(name): value for name, value in given.items()}  # prefix="module.rnn."
+    found: dict[str, Array] = {}
+    for name, value in plain.items():
+        if not name.startswith(prefix):
+            continue
+        new = _renamed(name[len(prefix) :], rename or {})
+        if new in found:
+            raise ConversionError(f"{who}: two entries would be called {new!r}.")
+        found[new] = as_array(name, value)
+    if prefix and not found:
+        raise ConversionError(f"{who}: no name begins with {prefix!r}.")
+    return folded(found, own)
+
+
+def _weights(who: str, state: State, entry: str | None) -> Mapping[str, Any]:
+    """The mapping of names to tensors in a state_dict, a checkpoint or a file."""
+    found: Any = state
+    if isinstance(state, (str, os.PathLike)):
+        found = read_weights(state, entry)
+    elif entry:
+        try:
+            found = entry_of(state, entry)
+        except KeyError:
+            raise ConversionError(
+                f"{who}: there is no entry {entry!r}; there are "
+                f"{', '.join(map(repr, list(state)[:5]))}."
+            ) from None
+    if not hasattr(found, "items"):
+        raise ConversionError(
+            f"{who}: expected a state_dict or the path of a file, got {type(found).__name__}."
+        )
+    inside = dict(state_dicts(found))
+    if len(inside) > 1:
+        raise ConversionError(
+            f"{who}: there are weights in {', '.join(map(repr, inside))}; say which are meant: "
+            f"entry={next(iter(inside))!r}."
+        )
+    mapping: Mapping[str, Any] = next(iter(inside.values()), found)
+    return mapping
 
 
 def to_torch_state_dict(

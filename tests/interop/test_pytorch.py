@@ -194,9 +194,9 @@ def test_nothing_is_rounded_or_written_in_part() -> None:
     assert layer.weight.numpy().tolist() == [[0.5] * 3] * 2
 
 
-def test_a_file_name_is_no_state_dict() -> None:
-    with pytest.raises(interop.ConversionError, match=r"reads no \.pt or \.bin.*weights_only=True"):
-        interop.from_torch_state_dict("model.pt")  # type: ignore[arg-type]
+def test_what_has_no_names_is_no_state_dict() -> None:
+    with pytest.raises(interop.ConversionError, match="expected a state_dict or the path"):
+        interop.from_torch_state_dict([1.0])  # type: ignore[arg-type]
 
 
 def test_other_layers_name_their_arguments() -> None:

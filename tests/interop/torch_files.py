@@ -1,12 +1,15 @@
-"""The .onnx files here that torch's own exporters wrote: `python tests/interop/torch_files.py`.
+"""The files here that torch wrote: `python tests/interop/torch_files.py [onnx] [pt]`.
 
-Needs torch 2.13 and onnxscript; the tests only read the files. Each model is words (B, T) ->
-embedding -> two layers in both directions -> linear -> log_softmax, with the values it gives for
-`words` in the .npz of the same name.
+Needs torch 2.13, and onnxscript for the first; the tests only read the files. Each model of an
+.onnx file is words (B, T) -> embedding -> two layers in both directions -> linear -> log_softmax,
+with the values it gives for `words` in the .npz of the same name. The .pt files hold one embedding
+and LSTM, in a checkpoint, in the format from before PyTorch 1.6, and with both kinds of weight_norm
+inside DataParallel; torch_pt.npz has what they compute, and their tensors.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ FOLDER = Path(__file__).resolve().parent
 FILES = {"torch_lstm": ("LSTM", False), "torch_gru_dynamo": ("GRU", True)}  # kind, exporter
 
 
-def write() -> None:
+def write_onnx() -> None:
     import torch
 
     class Tagger(torch.nn.Module):
@@ -50,5 +53,55 @@ def write() -> None:
         )
 
 
+def write_pt() -> None:
+    import torch
+    from torch.nn.utils import parametrizations, weight_norm
+
+    torch.manual_seed(0)
+    net = torch.nn.ModuleDict({"embed": torch.nn.Embedding(5, 2)})
+    net["rnn"] = torch.nn.LSTM(2, 3, bidirectional=True, batch_first=True)
+    words = torch.randint(0, 5, (3, 7))
+    before = net["rnn"](net["embed"](words))[0]
+    before.sum().backward()
+    adam = torch.optim.Adam(net.parameters(), 0.1)
+    adam.step()
+    values = {"words": words, "y": net["rnn"](net["embed"](words))[0]}
+    values |= {name: w.clone() for name, w in net.state_dict().items()}
+    weights = {f"model.{name}": w for name, w in net.state_dict().items()}
+    whole = {"epoch": 3, "best": 0.5, "note": None, "sizes": torch.Size([5, 2])}
+    whole |= {"state_dict": weights, "optimizer_states": [adam.state_dict()]}
+    torch.save(whole, FOLDER / "torch_checkpoint.pt")
+    torch.save(weights, FOLDER / "torch_1_5.pt", _use_new_zipfile_serialization=False)
+    tensors = {
+        "turned": torch.arange(6.0).view(2, 3).t(),
+        "tail": torch.arange(7.0, dtype=torch.float64)[3::2],
+        "half": torch.tensor([1.5, -0.0, 65504.0], dtype=torch.float16),
+        "brain": torch.tensor([1.5, -2.5, 1e30], dtype=torch.bfloat16),
+        "bool": torch.tensor([[True, False]]),
+        "byte": torch.tensor([0, 255], dtype=torch.uint8),
+        "short": torch.tensor([-7, 2**15 - 1], dtype=torch.int16),
+        "number": torch.tensor(2**40),
+        "empty": torch.zeros(0, 3),
+        "expanded": torch.tensor([1.0, 2.0]).expand(3, 2),
+        "parameter": torch.nn.Parameter(torch.ones(2, 2)),
+    }
+    tied = tensors["parameter"]
+    torch.save(tensors | {"tied": tied}, FOLDER / "torch_tensors.pt")
+    values |= {f"{name}!": w.detach().float() for name, w in tensors.items()}
+    parametrizations.weight_norm(net["rnn"], "weight_hh_l0")
+    parametrizations.weight_norm(net["rnn"], "weight_ih_l0_reverse", dim=1)
+    weight_norm(net["rnn"], "weight_hh_l0_reverse", dim=None)
+    weight_norm(net["embed"], "weight")
+    with torch.no_grad():
+        for w in net.parameters():
+            w *= 1.5
+    values["y_normed"] = net["rnn"](net["embed"](words))[0]
+    torch.save({f"module.{k}": w for k, w in net.state_dict().items()}, FOLDER / "torch_normed.pt")
+    np.savez_compressed(
+        FOLDER / "torch_pt.npz", **{k: np.asarray(w.detach()) for k, w in values.items()}
+    )
+
+
 if __name__ == "__main__":
-    write()
+    for kind in sys.argv[1:]:
+        {"onnx": write_onnx, "pt": write_pt}[kind]()
