@@ -12,7 +12,9 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-MOST = 16_000_000  # instructions: each makes one object at most
+# Each instruction makes one object at most, and is done in the time that its own bytes take.
+MOST = 16_000_000  # instructions
+MOST_ARGUMENTS = 10  # of a call: a tuple of a million could be unpacked a million times
 KEYS = (str, int, float, bytes, type(None))  # hashed without recursion
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _IGNORED = {"PROTO", "FRAME", "STOP"}
@@ -84,13 +86,10 @@ class _Machine:
         elif name in _EXTENSIONS:
             stack.append(Foreign(f"copyreg's extension {argument}"))
         elif name not in _IGNORED:
-            getattr(self, f"_{name.lower()}", self._unknown(name))(argument)
-
-    def _unknown(self, name: str) -> Callable[[Any], None]:
-        def refuse(_: Any) -> None:
-            raise ValueError(f"its pickle has the instruction {name}")
-
-        return refuse
+            method = getattr(self, f"_{name.lower()}", None)
+            if method is None:
+                raise ValueError(f"its pickle has the instruction {name}")
+            method(argument)
 
     def _replace(self, count: int, make: Callable[[list[Any]], Any]) -> None:
         if count > len(self.stack):
@@ -218,9 +217,11 @@ class _Machine:
 
     def _called(self, function: Any, arguments: Any) -> Any:
         name = _name(function)
-        if not isinstance(arguments, tuple):
-            raise ValueError(f"its pickle calls {name} without a tuple of arguments")
-        return self.known[name](*arguments) if name in self.known else Foreign(name)
+        if name not in self.known:
+            return Foreign(name)
+        if not isinstance(arguments, tuple) or len(arguments) > MOST_ARGUMENTS:
+            raise ValueError(f"its pickle calls {name} with other arguments than it has")
+        return self.known[name](*arguments)
 
     def _build(self, _: Any) -> None:
         """Attributes: of a Foreign, or of an OrderedDict (torch's `_metadata`). None is set."""

@@ -149,19 +149,20 @@ def _read(path: Path, content: Content, entry: str | None) -> Any:
         tree = entry_of(content.tree, entry)
     except KeyError:
         has = content.tree if isinstance(content.tree, dict) else ()
-        names = ", ".join(shortly(key) for key in has) or "no entries"
+        names = ", ".join(shortly(key) for key in list(has)[:9]) or "no entries"
         raise FormatError(f"{path}: has no entry {shortly(entry)}; it has {names}.") from None
     maker = Maker(content)
-    made = maker.made(tree, "")
+    made = maker.made(tree)
     if maker.foreign:
         raise FormatError(_refusal(path, content.tree, maker.foreign))
     return made
 
 
-def _refusal(path: Path, tree: Any, foreign: list[tuple[str, str]]) -> str:
-    said = ", ".join(f"{shortly(name)} at {shortly(place)}" for place, name in foreign[:5])
+def _refusal(path: Path, tree: Any, foreign: list[tuple[tuple[Any, ...], str]]) -> str:
+    places = [(".".join(map(str, place)), name) for place, name in foreign[:5]]
+    said = ", ".join(f"{shortly(name)} at {shortly(place)}" for place, name in places)
     more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
-    ways = " or ".join(f"entry={entry!r}" for entry, _ in state_dicts(tree) if entry)
+    ways = " or ".join(f"entry={shortly(entry)}" for entry, _ in state_dicts(tree) if entry)
     hint = f" {ways} reads only those weights." if ways else ""
     return (
         f"{path}: holds {said}{more}; only tensors, numbers, texts, lists and dictionaries are "

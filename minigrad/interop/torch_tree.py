@@ -23,6 +23,7 @@ STORED = {
     "F64": "f8", "F32": "f4", "F16": "f2", "BF16": "u2", "I64": "i8", "I32": "i4", "I16": "i2",
     "I8": "i1", "U8": "u1", "BOOL": "u1",
 }  # fmt: skip
+MOST_AXES = 64  # NumPy's
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Content:
 
 def persistent(identifier: Any) -> Any:
     """The Storage that a persistent id names."""
+    if not isinstance(identifier, tuple) or len(identifier) > 6:
+        raise ValueError("a storage is named otherwise than torch does")
     if identifier[0] != "storage":  # "module" of a whole model, before PyTorch 1.6
         return identifier[1]
     _, kind, key, _device, count, *views = identifier
@@ -87,6 +90,8 @@ def _tensor(
         return storage
     if not isinstance(storage, Storage):
         raise ValueError(f"a tensor stands on a {type(storage).__name__}")
+    if len(shape) != len(stride) or len(shape) > MOST_AXES:
+        raise ValueError(f"a tensor has {len(shape)} axes and {len(stride)} strides")
     sizes = [tuple(whole_number(n) for n in numbers) for numbers in (shape, stride)]
     return Strided(storage, whole_number(offset), *sizes)
 
@@ -95,9 +100,19 @@ def _parameter(data: Any, *_: Any) -> Any:
     return data
 
 
+def _ordered(*pairs: Any) -> Any:
+    return Foreign("collections.OrderedDict, as Python 2 stored it,") if pairs else {}
+
+
+def _size(numbers: Any) -> Any:
+    if not isinstance(numbers, tuple):
+        raise ValueError(f"a torch.Size is made of a {type(numbers).__name__}")
+    return numbers
+
+
 CALLS: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": lambda pairs=(): dict(pairs),
-    "torch.Size": tuple,
+    "collections.OrderedDict": _ordered,
+    "torch.Size": _size,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
@@ -127,12 +142,16 @@ def _listed(tree: Any) -> Any:
     return tree if isinstance(tree, (list, tuple)) else ()
 
 
-def state_dicts(tree: Any, depth: int = 3) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def state_dicts(
+    tree: Any, depth: int = 3, seen: set[int] | None = None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(entry, mapping) of what looks like weights: texts -> tensors, one of them of floats and not
     a single number. An optimiser's state goes by integers.
     """
-    if not isinstance(tree, Mapping) or not depth:
+    seen = set() if seen is None else seen
+    if not isinstance(tree, Mapping) or not depth or id(tree) in seen:
         return
+    seen.add(id(tree))
     values = list(tree.values())
     if all(hasattr(value, "shape") for value in values) and any(
         len(value.shape) and "float" in str(value.dtype) for value in values
@@ -141,7 +160,7 @@ def state_dicts(tree: Any, depth: int = 3) -> Iterator[tuple[str, Mapping[str, A
         return
     for key, value in tree.items():
         if isinstance(key, str):
-            for below, found in state_dicts(value, depth - 1):
+            for below, found in state_dicts(value, depth - 1, seen):
                 yield f"{key}.{below}".removesuffix("."), found
 
 
@@ -150,47 +169,44 @@ class Maker:
 
     def __init__(self, content: Content):
         self.content = content
-        self.foreign: list[tuple[str, str]] = []
+        self.foreign: list[tuple[tuple[Any, ...], str]] = []
         self.storages: dict[str, tuple[Storage, Array]] = {}
         self.containers: dict[int, Any] = {}  # a pickle can name a list a million times
         self.elements = 0
 
-    def made(self, value: Any, place: str, depth: int = DEPTH) -> Any:
+    def made(self, value: Any, place: tuple[Any, ...] = ()) -> Any:
         if isinstance(value, Foreign):
             self.foreign.append((place, value.name))
             return None
         if isinstance(value, Strided):
-            return self.array(value, place)
+            return self.array(value)
         if isinstance(value, Storage):
-            return self.array(Strided(value, 0, (value.count,), (1,)), place)
+            return self.array(Strided(value, 0, (value.count,), (1,)))
         if not isinstance(value, (dict, list, tuple)):
             return value
-        if not depth:
+        if len(place) >= DEPTH:
             raise ValueError(f"nested more than {DEPTH} deep")
         if id(value) not in self.containers:
             self.containers[id(value)] = None  # what holds itself finds None and is refused
-            self.containers[id(value)] = self.container(value, f"{place}." if place else "", depth)
+            self.containers[id(value)] = self.container(value, place)
         found = self.containers[id(value)]
         if found is None:
-            raise ValueError(f"the {type(value).__name__} at {shortly(place)} holds itself")
+            raise ValueError(f"a {type(value).__name__} in it holds itself")
         return found
 
-    def container(self, value: Any, dot: str, depth: int) -> Any:
+    def container(self, value: Any, place: tuple[Any, ...]) -> Any:
         if isinstance(value, dict):
-            self.foreign += [(dot[:-1], key.name) for key in value if isinstance(key, Foreign)]
-            return {k: self.made(v, f"{dot}{k}", depth - 1) for k, v in value.items()}
-        return type(value)(self.made(v, f"{dot}{i}", depth - 1) for i, v in enumerate(value))
+            self.foreign += [(place, key.name) for key in value if isinstance(key, Foreign)]
+            return {key: self.made(v, (*place, key)) for key, v in value.items()}
+        return type(value)(self.made(v, (*place, i)) for i, v in enumerate(value))
 
-    def array(self, tensor: Strided, place: str) -> Array:
-        count = math.prod(tensor.shape)
-        self.elements += count
+    def array(self, tensor: Strided) -> Array:
+        self.elements += math.prod(tensor.shape)
         if self.elements > 16 * self.content.size:  # views, and expanded tensors
             raise ValueError("its tensors have far more elements than are stored")
         numbers = self.numbers(tensor.storage)
         size = numbers.itemsize
         strides = [n * size for n in tensor.stride]
-        if len(strides) != len(tensor.shape):
-            raise ValueError(f"the tensor {shortly(place)} has {len(strides)} strides")
         # NumPy checks that no element lies outside of the buffer.
         return np.ndarray(tensor.shape, numbers.dtype, numbers.data, tensor.offset * size, strides)
 

@@ -124,6 +124,21 @@ def read_onnx(path: Path) -> None:
     made(**{name: lengths if name == "lengths" else x for name in made.inputs})
 
 
+def make_pt(folder: Path) -> list[Path]:
+    """Those that torch wrote: a checkpoint, tensors of all kinds, the older format."""
+    made = []
+    for name in ("torch_checkpoint.pt", "torch_tensors.pt", "torch_1_5.pt"):
+        made.append(folder / name)
+        made[-1].write_bytes((Path(__file__).parents[1] / "interop" / name).read_bytes())
+    return made
+
+
+def read_pt(path: Path) -> None:
+    interop.read_torch_file(path)
+    embed = nn.Embedding(5, 2)
+    interop.load_torch(embed, path, prefix="model.embed.", strict=False)
+
+
 # ----------------------------------------------------------------------------------------- training
 
 
@@ -321,6 +336,7 @@ KINDS: dict[str, Kind] = {
     "safetensors": Kind(
         make_safetensors, mutate.of_safetensors, read_safetensors, (F, mg.errors.StateDictError)
     ),
+    "pt": Kind(make_pt, mutate.of_pt, read_pt, (F, C, mg.errors.StateDictError)),
     "weights.h5": Kind(make_keras, mutate.of_h5, read_keras, (F, C)),
     "onnx": Kind(make_onnx, mutate.of_onnx, read_onnx, (MinigradError,)),
     "checkpoint": Kind(

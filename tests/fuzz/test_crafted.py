@@ -45,6 +45,8 @@ def refused(error: type[Exception], said: str, read: Callable[[Path], Any], path
 
 LOADERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
     "safetensors": (interop.load_safetensors, interop.FormatError),
+    "torch": (interop.read_torch_file, interop.FormatError),
+    "torch or safetensors": (interop.from_torch_state_dict, interop.FormatError),
     "keras": (interop.read_keras_weights, interop.FormatError),
     "onnx": (interop.import_onnx, interop.FormatError),
     "checkpoint": (load, CheckpointError),

@@ -16,7 +16,7 @@ for package in ("h5py", "onnx", "safetensors"):
 
 HERE = Path(__file__).parent
 KINDS = (
-    "safetensors", "weights.h5", "onnx", "checkpoint", "training", "model", "run.json", "log",
+    "safetensors", "pt", "weights.h5", "onnx", "checkpoint", "training", "model", "run.json", "log",
     "log, continued", "monitor", "recording", "sweep.toml", "results.jsonl", "wave", "mo", "tokens",
 )  # fmt: skip
 FEW, MANY = 30, 2000

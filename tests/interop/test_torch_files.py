@@ -17,6 +17,7 @@ from interop.pickled import mapping, ones, storage, tensor, zipped
 
 from minigrad import interop, nn
 from minigrad.errors import StateDictError
+from minigrad.interop import pickles
 
 FOLDER = Path(__file__).resolve().parent
 VALUES = dict(np.load(FOLDER / "torch_pt.npz"))  # what torch computed: tests/interop/torch_files.py
@@ -189,6 +190,15 @@ def test_nothing_in_a_pickle_is_run_and_what_would_be_is_named(
         assert not mark.exists()
 
 
+def test_the_same_file_would_run_in_a_pickles_own_loader(tmp_path: Path) -> None:
+    data = pickle.dumps({"a": Runs(Path.touch, tmp_path / "mark")})
+    with pytest.raises(interop.FormatError):
+        interop.read_torch_file(zipped(tmp_path / "a.pt", data))
+    assert not (tmp_path / "mark").exists()
+    pickle.loads(data)
+    assert (tmp_path / "mark").exists()
+
+
 def test_the_error_says_which_entry_can_be_read(tmp_path: Path) -> None:
     weights = mapping(weight=ones(), bias=ones())
     tree = mapping(state_dict=weights, hyper_parameters=b"cargparse\nNamespace\n)R")
@@ -220,7 +230,7 @@ def test_a_whole_model_and_a_program_are_refused_with_the_way_out(tmp_path: Path
         (tensor(storage("0", 4), [2], [2**62]), "dimension exceeded"),
         (tensor(storage("0", 4), [2], [-1], 1), "whole number"),
         (tensor(storage("0", 4), [-2], [1]), "whole number"),
-        (tensor(storage("0", 4), [2, 2], [1]), "1 strides"),
+        (tensor(storage("0", 4), [2, 2], [1]), "2 axes and 1 strides"),
         (tensor(storage("0", 4), [10**12], [0]), "more elements than are stored"),
         (tensor(storage("0", 5), [4], [1]), "of another size"),
         (tensor(storage("1", 4), [4], [1]), "is missing"),
@@ -235,6 +245,9 @@ def test_a_whole_model_and_a_program_are_refused_with_the_way_out(tmp_path: Path
         (b"a", "IndexError"),
         (b"h\x07", "KeyError"),
         (b"t", "IndexError"),
+        (b"ctorch\nSize\n(" + b"N" * 99 + b"tR", "other arguments than it has"),
+        (b"(" + b"N" * 99 + b"tQ", "named otherwise"),
+        (b"ccollections\nOrderedDict\n(]tR", "OrderedDict, as Python 2"),
         (b"\x86", "takes more than it has put"),
         (b"}I1\na", "appends to a dict"),
         (b"]I1\nI2\ns", "puts a key into a list"),
@@ -253,6 +266,19 @@ def test_what_is_no_tree_of_tensors_is_refused_in_one_line(
         interop.read_torch_file(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_pickle_has_so_many_instructions_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickles, "MOST", 1000)
+    for count, said in ((990, None), (1010, "more than 1,000 instructions")):
+        path = zipped(tmp_path / "a.pt", b"](" + b"N" * count + b"e")
+        if said is None:
+            assert len(interop.read_torch_file(path)) == count
+        else:
+            with pytest.raises(interop.FormatError, match=said):
+                interop.read_torch_file(path)
 
 
 def test_a_list_named_a_billion_times_is_made_once(tmp_path: Path) -> None:
