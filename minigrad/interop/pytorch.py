@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from .. import nn
+from ..errors import StateDictError
 from ..nn.module import LoadReport, Module, Parameter
 from ..untrusted import cause
 from .base import Array, ConversionError, as_dtype, check_alike, named, need, walk
 from .gates import flip_update, kind_of
 from .torch_files import read_weights
-from .torch_names import folded, refuse_parts, unwrapped
+from .torch_names import folded, refuse_parts, renaming, unwrapped
 from .torch_tree import entry_of, state_dicts
 
 CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell)
@@ -49,8 +50,9 @@ def from_torch_state_dict(
         is taken, parts of a name are not.
     entry: where in a checkpoint the weights are, "state_dict". It can be left out if they are in
         one place only.
-    The names are those inside DataParallel ("module.") and torch.compile; weight_norm and pruning
-    are folded into the weight. float16 and bfloat16 are widened to float32, which is exact.
+    The names are those inside DataParallel ("module.") and torch.compile; weight_norm,
+    spectral_norm and pruning are folded into the weight. float16 and bfloat16 are widened to
+    float32, which is exact.
     Raises ConversionError for values that are no arrays and for two names that become one,
     FormatError for other files.
 
@@ -73,8 +75,8 @@ def load_torch(
     state, prefix, rename, entry: as in `from_torch_state_dict`. strict: as in
     `Module.load_state_dict`. A GRU with update="write" gets the rows of its update gate negated.
     Raises ConversionError for modules that torch.nn lacks or computes otherwise, and where a value
-    would be rounded; StateDictError for names and shapes that do not fit, naming the prefix that
-    would. Nothing is written then.
+    would be rounded; StateDictError for names and shapes that do not fit, naming the prefix or the
+    renaming that would. Nothing is written then.
     """
     dtypes = {name: p.dtype for name, p in module.all_parameters()}
     arrays = _arrays("load_torch", state, prefix, rename, entry, dtypes)
@@ -86,7 +88,16 @@ def load_torch(
     for name in _writing(module):
         if name in arrays and len(arrays[name]) % 3 == 0:  # else load_state_dict names the shape
             arrays[name] = flip_update(arrays[name])
-    return module.load_state_dict(arrays, strict)
+    try:
+        return module.load_state_dict(arrays, strict)
+    except StateDictError as error:
+        shapes = {name: p.shape for name, p in module.all_parameters()}
+        names = {} if rename or "prefix=" in str(error) else renaming(shapes, arrays)
+        if not names:
+            raise
+        raise StateDictError(
+            f"{error} Of the same parameters and shapes: rename={names}."
+        ) from None
 
 
 def _arrays(

@@ -257,17 +257,25 @@ class Module:
 
 
 def _below(mine: Mapping[str, Any], state: Mapping[str, Any]) -> str:
-    """What to write if the module's names are all there, but below a prefix."""
-    first = next(iter(mine), None)
-    for name in map(str, state):
-        if first is not None and name.endswith(f".{first}"):
-            prefix = name[: -len(first)]
-            if all(prefix + other in state for other in mine):
-                return (
-                    f" The names are there below {prefix!r}: give prefix={prefix!r} to "
-                    f"mg.interop.load_torch, or leave it off them."
-                )
-    return ""
+    """What to write if the module's names are all there, but below a prefix, or several."""
+    first = next(iter(mine), "")
+    ends = [str(name) for name in state if str(name).endswith(f".{first}")] if first else []
+    prefixes = [name.removesuffix(first) for name in ends]
+    fits = [prefix for prefix in prefixes if all(prefix + name in state for name in mine)]
+    if not fits:
+        return ""
+    alike = [
+        prefix
+        for prefix in fits
+        if all(np.shape(state[prefix + name]) == p.shape for name, p in mine.items())
+    ]
+    best = (alike or fits)[0]
+    also = [prefix for prefix in alike or fits if prefix != best][:5]
+    more = f" (and below {', '.join(map(repr, also))})" if also else ""
+    return (
+        f" The names are there below {best!r}{more}: give prefix={best!r} to "
+        f"mg.interop.load_torch, or leave it off them."
+    )
 
 
 def _text(module: Module, above: tuple[Module, ...]) -> str:

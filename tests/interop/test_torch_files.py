@@ -80,7 +80,7 @@ def test_tensors_of_every_kind_and_layout_have_their_values() -> None:
     assert found["parameter"][0, 0] == 7.0
 
 
-def test_weight_norm_of_both_kinds_is_folded_and_data_parallel_taken_off() -> None:
+def test_norms_of_both_kinds_are_folded_and_data_parallel_taken_off() -> None:
     net = Net()
     interop.load_torch(net, FOLDER / "torch_normed.pt")
     assert_computes(net, "y_normed")
@@ -327,6 +327,30 @@ def test_a_prefix_that_fits_is_named(tmp_path: Path) -> None:
                 interop.load_torch(net, path, strict=strict)
 
 
+def test_all_prefixes_that_fit_by_names_and_shapes_are_named() -> None:
+    state: dict[str, Any] = {}
+    for prefix, size in (("a.", 3), ("b.", 1), ("c.d.", 1)):
+        state |= {f"{prefix}{k}": w for k, w in nn.Linear(size, 4).state_dict().items()}
+    with pytest.raises(StateDictError, match=r"below 'b\.' \(and below 'c\.d\.'\): give prefix='b"):
+        interop.load_torch(nn.Linear(1, 4), state)
+    with pytest.raises(StateDictError, match=r"below 'a\.' \(and below 'b\.', 'c\.d\.'\)"):
+        interop.load_torch(nn.Linear(7, 4), state)  # none has the shapes
+
+
+def test_a_renaming_that_fits_is_named_and_fits() -> None:
+    theirs = {"net.tokens": nn.Embedding(5, 2), "net.lstm": nn.LSTM(2, 3, bidirectional=True)}
+    state = {f"{k}.{name}": w for k, m in theirs.items() for name, w in m.state_dict().items()}
+    net, renaming = Net(), {"net.tokens": "embed", "net.lstm": "rnn"}
+    with pytest.raises(StateDictError) as caught:
+        interop.load_torch(net, state)
+    assert str(caught.value).endswith(f"rename={renaming}.")
+    interop.load_torch(net, state, rename=renaming)
+    twice = state | {"other.weight": state["net.tokens.weight"]}
+    with pytest.raises(StateDictError) as caught:
+        interop.load_torch(net, twice)
+    assert "rename" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "wrapped",
     [
@@ -380,7 +404,7 @@ def test_a_pruned_weight_is_masked() -> None:
     ("parts", "call"),
     [
         (("parametrizations.weight.original", "parametrizations.weight.0.base"), "remove_param"),
-        (("weight_orig", "weight_u", "weight_v"), "remove_spectral_norm"),
+        (("weight_orig", "weight_u", "weight_v"), "remove_spectral_norm"),  # which axis is u's?
     ],
 )
 def test_parts_that_do_not_say_how_they_are_computed_are_refused(

@@ -4,7 +4,7 @@ Needs torch 2.13, and onnxscript for the first; the tests only read the files. E
 .onnx file is words (B, T) -> embedding -> two layers in both directions -> linear -> log_softmax,
 with the values it gives for `words` in the .npz of the same name. The .pt files hold one embedding
 and LSTM, in a checkpoint, in the format from before PyTorch 1.6, and with both kinds of weight_norm
-inside DataParallel; torch_pt.npz has what they compute, and their tensors.
+and spectral_norm inside DataParallel; torch_pt.npz has what they compute, and their tensors.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def write_onnx() -> None:
 
 def write_pt() -> None:
     import torch
-    from torch.nn.utils import parametrizations, weight_norm
+    from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
     torch.manual_seed(0)
     net = torch.nn.ModuleDict({"embed": torch.nn.Embedding(5, 2)})
@@ -91,7 +91,10 @@ def write_pt() -> None:
     parametrizations.weight_norm(net["rnn"], "weight_hh_l0")
     parametrizations.weight_norm(net["rnn"], "weight_ih_l0_reverse", dim=1)
     weight_norm(net["rnn"], "weight_hh_l0_reverse", dim=None)
-    weight_norm(net["embed"], "weight")
+    parametrizations.spectral_norm(net["rnn"], "weight_ih_l0")
+    spectral_norm(net["embed"])
+    net["rnn"](net["embed"](words))
+    net.eval()
     with torch.no_grad():
         for w in net.parameters():
             w *= 1.5
