@@ -111,7 +111,7 @@ def test_a_state_dict_below_a_prefix_is_refused_with_the_prefix() -> None:
     mg.interop.load_torch(target, state, prefix="model.rnn.")
     for a, b in zip(source.parameters(), target.parameters(), strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    with pytest.raises(mg.interop.ConversionError, match=r"hand over state\['state_dict'\]"):
+    with pytest.raises(mg.StateDictError, match=r"give prefix='model\.rnn\.'"):
         mg.interop.load_torch(target, {"state_dict": state, "epoch": 3})
     with pytest.raises(mg.StateDictError, match="no name matches"):
         target.load_state_dict({"other": np.zeros(3)}, strict=False)
