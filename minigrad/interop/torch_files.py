@@ -128,6 +128,8 @@ def _stacked(data: bytes) -> Content:
     little = machine["little_endian"]
     places: dict[str, tuple[int, int]] = {}
     for key in keys:
+        if not isinstance(key, str):  # to hash a tuple is to walk it, as deep as it goes
+            raise ValueError(f"a storage is called {shortly(key)}")
         count = int.from_bytes(stream.read(8), "little" if little else "big")
         if count != seen[key].count:
             raise ValueError(f"the storage {shortly(key)} is of another size")

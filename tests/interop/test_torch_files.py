@@ -281,6 +281,22 @@ def test_a_pickle_has_so_many_instructions_at_most(
                 interop.read_torch_file(path)
 
 
+def test_very_deep_tuples_are_neither_hashed_nor_walked(tmp_path: Path) -> None:
+    deep = b")" + b"\x85" * 150_000
+    path = tmp_path / "a.pt"
+    for tree, said in (
+        (deep, "nested more than 100 deep"),
+        (b"}" + deep + b"Ns", "a key that is a tuple"),
+        (b"ctorch\nSize\n" + deep + b"\x85R", "nested more than 100 deep"),
+    ):
+        with pytest.raises(interop.FormatError, match=said):
+            interop.read_torch_file(zipped(path, tree))
+    heads = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {}]
+    path.write_bytes(b"".join(pickle.dumps(x, 2) for x in heads) + b"\x80\x02]" + deep + b"a.")
+    with pytest.raises(interop.FormatError, match="a storage is called a tuple"):
+        interop.read_torch_file(path)
+
+
 def test_a_list_named_a_billion_times_is_made_once(tmp_path: Path) -> None:
     tree = b"]q\x00"
     for _ in range(40):
