@@ -8,7 +8,6 @@ https://docs.python.org/3/library/pickletools.html describes the instructions.
 
 from __future__ import annotations
 
-import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -56,6 +55,8 @@ def read_pickle(
     >>> read(print).name
     'builtins.print'
     """
+    import pickletools  # a millisecond that `import minigrad` does without
+
     machine = _Machine(known, persistent)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if count >= MOST:

@@ -26,7 +26,7 @@ STORED = {
 MOST_AXES = 64  # NumPy's
 
 
-@dataclass(frozen=True)
+@dataclass
 class Storage:
     """`count` numbers in a row, under a key in the file; kind: as safetensors calls it."""
 
@@ -39,7 +39,7 @@ class Storage:
         return self.count * np.dtype(STORED[self.kind]).itemsize
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Strided:
     """A tensor that has not been read yet. dtype: what it will have; offset, stride in elements."""
 
@@ -53,7 +53,7 @@ class Strided:
         return "float" if self.storage.kind in ("F64", "F32", "F16", "BF16") else "other"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Content:
     """A file: its tree, what reads the bytes of a storage, and its size in bytes."""
 
