@@ -135,7 +135,8 @@ class GraphReader:
         if function is None:
             supported = ", ".join(sorted({*NODES, *LAYER_NODES, "Constant"}))
             raise ConversionError(
-                f"import_onnx: {what} is not supported; supported are {supported}."
+                f"import_onnx: {what} is not supported; supported are {supported}. "
+                f'import_onnx(..., only="recurrent") takes the recurrent nodes alone.'
             )
         self.steps.append(Step(name, op, inputs, bias[1] if bias else outputs, function))
         return bias[1] if bias else []

@@ -138,8 +138,12 @@ def _model(graph: Any, reader: GraphReader) -> OnnxModel:
     if reader.only:
         if not steps:
             told = [text for text in reader.left if any(f"({op})" in text for op in RECURRENT)]
-            reason = f": {told[0]}" if told else "."
-            raise ConversionError(f"import_onnx: no node RNN, LSTM or GRU can be taken{reason}")
+            raise ConversionError(
+                f"import_onnx: no node RNN, LSTM or GRU can be taken: {told[0]}"
+                if told
+                else "import_onnx: there is no node RNN, LSTM or GRU. A loop over time that an "
+                "exporter unrolled has none: import the whole file."
+            )
         outputs = [name for step in steps for name in step.outputs if name]
         read = dict.fromkeys(name for step in steps for name in step.inputs)
         inputs = [name for name in read if name not in {"", *outputs, *reader.constants}]

@@ -114,5 +114,5 @@ def check_inside(graph: Any, path: str, graphs: bool) -> None:
             if (attribute.g.node or attribute.graphs) and not graphs:
                 raise ConversionError(
                     f"import_onnx: node {node.name!r} ({node.op_type}) holds a graph of its own; "
-                    f"not supported."
+                    f'not supported. import_onnx(..., only="recurrent") looks into it.'
                 )

@@ -467,8 +467,11 @@ def test_recurrent_nodes_are_taken_from_a_model_that_is_refused(
     assert model.layers["first"].layer.weight_hh_l0 is model.layers["second"].layer.weight_hh_l0
     with pytest.raises(interop.ConversionError, match="expected 'recurrent'"):
         interop.import_onnx(file, only="rnn")
+    only_clipped = file_of(tmp_path / "b.onnx", nodes[6:], {"s": feed["x"]}, ["no"], constants)
+    with pytest.raises(interop.ConversionError, match=r"can be taken: node 'clipped'.*clip=0.5"):
+        interop.import_onnx(only_clipped, only="recurrent")
     file = file_of(tmp_path / "a.onnx", nodes[2:3], {"x": feed["x"]}, ["z"], {})
-    with pytest.raises(interop.ConversionError, match="no node RNN, LSTM or GRU can be taken"):
+    with pytest.raises(interop.ConversionError, match="there is no node RNN, LSTM or GRU"):
         interop.import_onnx(file, only="recurrent")
 
 
