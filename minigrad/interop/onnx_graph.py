@@ -150,8 +150,14 @@ class GraphReader:
         if op not in LAYER_NODES:
             return None
         read = (1,) if op == "Gather" else (0, 4, 5, 6)  # what may change: no weights
-        held = tuple(v for i, v in enumerate(inputs) if v in constants and i not in read)
-        key = (op, held, repr(sorted(attributes.items())), constants.scope)
+        places = [v for i, v in enumerate(inputs) if i not in read]
+        held = [v for v in places if v in constants]
+        key = (
+            op,
+            *(v if v in held else bool(v) for v in places),
+            repr(sorted(attributes.items())),
+            constants.scope,
+        )
         if key not in self.layers:
             made = LAYER_NODES[op](what, inputs, attributes, constants)
             if made is None:

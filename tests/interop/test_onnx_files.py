@@ -293,6 +293,7 @@ def standard_cases(op: str) -> list[Any]:
     ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("names", [FEW, pytest.param(sorted(NODES), marks=pytest.mark.long)])
 def test_nodes_give_the_standards_values(names: list[str], tmp_path: Path) -> None:
     cases = {name: standard_cases(name) for name in names if name != "Cast"}
@@ -322,6 +323,20 @@ def test_gemms_of_every_kind_are_computed(tmp_path: Path, rng: np.random.Generat
             assert sum(p.size for p in model.parameters()) == 9 + (
                 constants["c"].size if constants["c"].size > 1 else 0
             )
+
+
+def test_the_same_weights_with_a_bias_that_is_computed_are_another_layer(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    nodes = [
+        H.make_node("Gemm", ["x", "W"], ["a"]),
+        H.make_node("Gemm", ["a", "W", "x"], ["b"]),
+        H.make_node("LayerNormalization", ["b", "w"], ["c"]),
+        H.make_node("LayerNormalization", ["c", "w", "x"], ["y"]),
+    ]
+    constants, x = {"W": normal(rng, 3, 3), "w": normal(rng, 3)}, normal(rng, 3, 3)
+    file = file_of(tmp_path / "a.onnx", nodes, {"x": x}, ["y"], constants)
+    assert len(list(agrees(file, {"x": x}).parameters())) == 2
 
 
 def test_an_output_that_a_node_does_not_give_is_refused(tmp_path: Path) -> None:
