@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
+from .. import nn, ops
 from ..nn.module import Module, Parameter
 from ..untrusted import memory_share
 from .base import Array, ConversionError
@@ -130,8 +131,13 @@ class GraphReader:
         layer = self.layer(name, what, op, weights, attributes, constants)
         if isinstance(layer, OnnxRecurrent):
             function, inputs = layer, [inputs[0], *layer.dynamic(inputs)]
+        elif isinstance(layer, nn.Embedding):
+            wrapped = f"{inputs[1]} in {name}"
+            count = functools.partial(from_zero, layer.num_embeddings)
+            self.steps.append(Step(f"{name}.indices", op, [inputs[1]], [wrapped], count))
+            function, inputs = layer, [wrapped]
         elif layer is not None:  # one input, the others are its weights
-            function, inputs = layer, [inputs[1 if op == "Gather" else 0]]
+            function, inputs = layer, inputs[:1]
         if function is None:
             supported = ", ".join(sorted({*NODES, *LAYER_NODES, "Constant"}))
             raise ConversionError(
@@ -214,6 +220,12 @@ class GraphReader:
         if isinstance(value, (list, tuple)):
             return [text.decode() if isinstance(text, bytes) else text for text in value]
         return value
+
+
+def from_zero(n: int, indices: Any) -> Array:
+    """Indices of n rows, those below 0 counted from the end."""
+    indices = np.asarray(indices)
+    return np.where(indices < 0, indices + n, indices)
 
 
 def _constant(name: str, attributes: dict[str, Any]) -> Array:

@@ -121,6 +121,10 @@ def _parsed(onnx: Any, path: str | Path, only: str | None) -> Any:
         for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
             if value.type.HasField("tensor_type"):  # no shape means any; the checker wants one
                 value.type.tensor_type.shape.SetInParent()
+        for value in model.graph.output:  # one without a type is of any, too
+            if not value.HasField("type"):
+                value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+                value.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(model)
     except DecodeError as error:
         raise FormatError(f"{path}: this is no whole ONNX file ({cause(error)}).") from None

@@ -215,7 +215,7 @@ def gemm(
 def gather(
     what: str, inputs: list[str], attributes: dict[str, Any], constants: dict[str, Array]
 ) -> Module | None:
-    """Rows of a constant matrix: an Embedding, for indices from 0 up."""
+    """Rows of a constant matrix: an Embedding."""
     W = constants.get(inputs[0])
     if W is None or W.ndim != 2 or W.dtype.kind != "f" or attributes.get("axis", 0):
         return None

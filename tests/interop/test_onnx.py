@@ -486,13 +486,17 @@ def test_slices_are_onnxruntimes_for_starts_and_ends_beyond_the_array(tmp_path: 
         model(x=x, **zero)
 
 
-def test_an_output_without_a_shape_is_of_any(tmp_path: Path) -> None:
+def test_an_output_without_a_shape_or_a_type_is_of_any(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(HEAD + "(float[2] x) => (float[2] y) { y = Tanh (x) }")
-    model.graph.output[0].type.tensor_type.ClearField("shape")
-    file = tmp_path / "a.onnx"
-    file.write_bytes(model.SerializeToString())
-    x = np.array([0.5, -2.0], np.float32)
-    close(interop.import_onnx(file)(x)["y"].numpy(), run(file, {"x": x})[0])
+    output, file = model.graph.output[0], tmp_path / "a.onnx"
+    for lost in (
+        lambda: output.type.tensor_type.ClearField("shape"),
+        lambda: output.ClearField("type"),
+    ):
+        lost()
+        file.write_bytes(model.SerializeToString())
+        x = np.array([0.5, -2.0], np.float32)
+        close(interop.import_onnx(file)(x)["y"].numpy(), run(file, {"x": x})[0])
 
 
 def test_an_error_that_numpy_raises_while_a_graph_runs_names_the_node(tmp_path: Path) -> None:

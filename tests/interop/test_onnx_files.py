@@ -128,7 +128,7 @@ def test_folding_stops_where_a_few_bytes_would_fill_the_memory(tmp_path: Path) -
     ):
         nodes = [H.make_node(op, list(constants), ["y"])]
         file = file_of(tmp_path / "a.onnx", nodes, {}, ["y"], constants)
-        assert [step.op for step in interop.import_onnx(file).steps] == [op]
+        assert interop.import_onnx(file).steps[-1].op == op
 
 
 # -------------------------------------------------------------------------------- weights shared
@@ -171,7 +171,7 @@ def tied(path: Path, W: np.ndarray, how: str) -> Path:
 
 @pytest.mark.parametrize("how", ["gemm", "transposed", "twice"])
 def test_a_tied_embedding_stays_tied(how: str, tmp_path: Path, rng: np.random.Generator) -> None:
-    file, x = tied(tmp_path / "a.onnx", normal(rng, 7, 3), how), integers(1, 6)
+    file, x = tied(tmp_path / "a.onnx", normal(rng, 7, 3), how), integers(1, 6, -7, -1)
     model = agrees(file, {"x": x})
     embedding, linear = model.layers.values()
     assert embedding.weight is linear.weight
