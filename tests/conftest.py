@@ -114,6 +114,7 @@ FILES = {
     "test_lyapunov.py": 2,
     "test_nested.py": 3,
     "test_one_profile.py": 3,
+    "test_onnx_files.py": 32,
     "test_own_ops.py": 2,
     "test_pairs.py": 8,
     "test_plots.py": 2,

@@ -9,6 +9,7 @@
     interop.load_keras_weights(model, "tagger.weights.h5")
     interop.export_onnx("tagger.onnx", interop.Chain(embed, lstm, head), lengths=True)
     interop.import_onnx("tagger.onnx")(x=words, lengths=lengths)["y"]
+    interop.import_onnx("detector.onnx", only="recurrent").layers  # of a net with convolutions
 
 What becomes what, in both directions:
 
@@ -39,6 +40,10 @@ Exact means: the same function, and weights that come back with the same bits. W
 one bias for minigrad's two, it is their sum; that comes back as one bias and zeros. How far results
 agree is then a matter of each library's sums: 1e-6 in float32 (tests/interop measures it).
 gates.py is the one table of gate orders and layouts that everything here uses.
+
+An .onnx file may be of any opset from 7 on. What it computes of its weights alone is computed once,
+as it is read; a weight that several nodes read is one Parameter; halves become float32; and 8-bit
+weights of onnxruntime's DynamicQuantizeLSTM float32 where `dequantize=True` asks for it.
 
 Extras: `pip install "minigrad-bptt[safetensors]"`, `[keras]` (h5py, for .weights.h5), `[onnx]`.
 """

@@ -43,6 +43,10 @@ class OnnxRecurrent(Module):
     def forward(self, X: Any, lengths: Any = None, h: Any = None, c: Any = None) -> tuple[Any, ...]:
         x = as_tensor(X)
         h, c = (None if s is None else as_tensor(s) for s in (h, c))
+        if lengths is not None and not np.all(lengths):
+            # The final state of a row without a step is its initial one; onnxruntime's is zero.
+            real = np.expand_dims(np.asarray(lengths) > 0, (1, 2) if self.layout else (0, 2))
+            h, c = (None if s is None else ops.where(real, s, 0.0) for s in (h, c))
         if self.layout:
             x = ops.swapaxes(x, 0, 1)
             h, c = (None if s is None else ops.swapaxes(s, 0, 1) for s in (h, c))
@@ -185,34 +189,33 @@ def _refuse(what: str, op: str, attributes: dict[str, Any], directions: int) -> 
 def matmul(
     what: str, inputs: list[str], attributes: dict[str, Any], constants: dict[str, Array]
 ) -> Module | None:
-    """x W with a constant matrix W (I, O): a Linear without bias."""
+    """x W, or x W + b, with a constant matrix W (I, O): a Linear."""
     W = constants.get(inputs[1])
     if W is None or W.ndim != 2 or inputs[0] in constants:
         return None
-    return _linear(what, W.T, None)
+    return _linear(what, W.T, constants[inputs[2]] if len(inputs) > 2 else None)
 
 
 def gemm(
     what: str, inputs: list[str], attributes: dict[str, Any], constants: dict[str, Array]
-) -> Module:
-    """x W + b: a Linear. Raises ConversionError for alpha, beta and transA, or weights computed."""
-    W, b = constants.get(inputs[1]), constants.get(inputs[2]) if len(inputs) > 2 else None
+) -> Module | None:
+    """x W + b with constants, one number of b for each output: a Linear."""
+    W, b = constants.get(inputs[1]), constants.get((inputs + [""])[2])
     plain = all(attributes.get(name, 1.0) == 1.0 for name in ("alpha", "beta"))
-    lacks = W is None or W.ndim != 2 or (len(inputs) > 2 and inputs[2] and b is None)
-    if lacks or W is None or not plain:
-        raise ConversionError(
-            f"import_onnx: {what}: expected constant weights and alpha = beta = 1, as of a Linear."
-        )
+    if W is None or W.ndim != 2 or not plain or attributes.get("transA", 0):
+        return None
     weight = W if attributes.get("transB", 0) else W.T
-    if attributes.get("transA", 0) or (b is not None and b.shape != weight.shape[:1]):
-        raise ConversionError(f"import_onnx: {what}: expected x W + b, b one number per output.")
+    if len(inputs) > 2 and inputs[2]:
+        if b is None or b.ndim > 2 or b.shape not in (weight.shape[:1], (1, len(weight))):
+            return None
+        b = b.reshape(-1)
     return _linear(what, weight, b)
 
 
 def gather(
     what: str, inputs: list[str], attributes: dict[str, Any], constants: dict[str, Array]
 ) -> Module | None:
-    """Rows of a constant matrix: an Embedding, for indices from 0 up."""
+    """Rows of a constant matrix: an Embedding."""
     W = constants.get(inputs[0])
     if W is None or W.ndim != 2 or W.dtype.kind != "f" or attributes.get("axis", 0):
         return None

@@ -8,7 +8,7 @@ raises ConversionError, naming the node, for an attribute that it does not have.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,42 +17,14 @@ import numpy as np
 from .. import ops
 from ..tensors import Tensor, as_tensor
 from .base import ConversionError, need
+from .onnx_functions import FUNCTIONS, Factory, Function, data, simple
+from .onnx_tensors import HALF
 
 MOST_FILLED = 1 << 28  # elements of a constant whose shape is all that a file says of it
-Function = Callable[..., Any]
-Factory = Callable[[str, dict[str, Any], int], Function]
-
-
-def _simple(function: Function, *known: str) -> Factory:
-    """A node that is one function of its inputs, with no attributes but the known ones."""
-
-    def factory(what: str, attributes: dict[str, Any], outputs: int) -> Function:
-        if unknown := sorted(set(attributes) - set(known)):
-            raise ConversionError(
-                f"import_onnx: {what} has the attribute {unknown[0]!r}; not known."
-            )
-        return function if not attributes else lambda *xs: function(*xs, **attributes)
-
-    return factory
-
-
-def _of_floats(function: Function) -> Function:
-    return lambda x: function(as_tensor(x))
-
-
-def _both(tensors: Function, arrays: Function) -> Function:
-    """Of two values: Tensors if either is one."""
-
-    def function(a: Any, b: Any) -> Any:
-        if isinstance(a, Tensor) or isinstance(b, Tensor):
-            return tensors(as_tensor(a), as_tensor(b))
-        return arrays(a, b)
-
-    return function
 
 
 def _integers(values: Any) -> list[int]:
-    return [int(v) for v in np.asarray(getattr(values, "data", values)).ravel()]
+    return [int(v) for v in np.asarray(data(values)).ravel()]
 
 
 def transpose(x: Any, perm: Sequence[int] | None = None) -> Any:
@@ -95,6 +67,16 @@ def concat(*xs: Any, axis: int = 0) -> Any:
 def take(x: Any, indices: Any, axis: int = 0) -> Any:
     """Gather from what is computed; a constant matrix is an Embedding."""
     return x[(slice(None),) * (axis % x.ndim) + (np.asarray(indices),)]
+
+
+def chosen(x: Any, indices: Any, axis: int = 0) -> Any:
+    """GatherElements: one choice for each place of the indices."""
+    indices = np.asarray(indices)
+    if x.ndim != indices.ndim:
+        raise ConversionError("import_onnx: GatherElements of indices with other axes.")
+    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    grid[axis] = indices
+    return x[tuple(grid)]
 
 
 def part(x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
@@ -147,19 +129,64 @@ def filled(shape: Any, value: Any = None) -> Any:
     return as_tensor(array) if array.dtype.kind == "f" else array
 
 
-def quotient(a: Any, b: Any) -> Any:
-    """a / b of arrays; integers towards zero, as in C."""
-    exact = np.true_divide(a, b)
-    if np.result_type(a, b).kind == "f":
-        return exact
-    return np.trunc(exact).astype(np.result_type(a, b))
+def flatten(x: Any, axis: int = 1) -> Any:
+    """As a matrix, whose rows are the axes before `axis`."""
+    axis += x.ndim * (axis < 0)
+    return reshape(x, [math.prod(x.shape[:axis]), math.prod(x.shape[axis:])], allowzero=1)
+
+
+def tile(x: Any, repeats: Any) -> Any:
+    """Copies of x side by side along each axis."""
+    times = _integers(repeats)
+    sizes = [n for pair in zip(times, x.shape, strict=True) for n in pair]
+    ones = [n for size in x.shape for n in (1, size)]
+    y = expand(reshape(x, ones, allowzero=1), sizes)
+    return reshape(y, [m * n for m, n in zip(times, x.shape, strict=True)], allowzero=1)
+
+
+def one_hot(indices: Any, depth: Any, values: Any, axis: int = -1) -> Any:
+    """values[1] at each index along a new axis, values[0] elsewhere; an index may be negative."""
+    indices, (n,), values = np.asarray(indices), _integers(depth), np.asarray(data(values))
+    if indices.size * n > MOST_FILLED:
+        raise ConversionError(f"import_onnx: OneHot of {list(indices.shape)} and depth {n}.")
+    places = np.where(indices < 0, indices + n, indices)
+    hit = np.expand_dims(places, axis) == np.arange(n).reshape(
+        [-1 if i == axis % (places.ndim + 1) else 1 for i in range(places.ndim + 1)]
+    )
+    return np.where(hit, values[1], values[0])
+
+
+def padded(x: Any, pads: Any, value: Any = None, axes: Any = None, mode: str = "constant") -> Any:
+    """Pad with a constant; negative pads cut off."""
+    if mode != "constant":
+        raise ConversionError(f"import_onnx: Pad with mode={mode!r}; expected 'constant'.")
+    given, at = _integers(pads), range(x.ndim) if axes is None else _integers(axes)
+    widths, index = [(0, 0)] * x.ndim, [slice(None)] * x.ndim
+    for axis, before, after in zip(at, given[: len(at)], given[len(at) :], strict=True):
+        widths[axis] = max(before, 0), max(after, 0)
+        index[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
+    if math.prod(n + sum(w) for n, w in zip(x.shape, widths, strict=True)) > MOST_FILLED:
+        raise ConversionError(f"import_onnx: Pad of {list(x.shape)} by {widths}.")
+    cut = x[tuple(index)]
+    fill = 0 if value is None or not np.size(data(value)) else data(value).item()
+    if isinstance(x, Tensor):
+        return ops.pad(cut, tuple(widths), float(fill))
+    return np.pad(cut, widths, constant_values=fill)
+
+
+def arange(first: Any, limit: Any, delta: Any) -> Any:
+    """Range."""
+    start, limit, delta = (np.asarray(data(v)).item() for v in (first, limit, delta))
+    if abs(limit - start) > MOST_FILLED * abs(delta):
+        raise ConversionError(f"import_onnx: Range of more than {MOST_FILLED:,} elements.")
+    return np.arange(start, limit, delta, dtype=np.asarray(data(first)).dtype)
 
 
 def _dropout(what: str, attributes: dict[str, Any], outputs: int) -> Function:
     def dropout(x: Any, ratio: Any = None, training: Any = None) -> Any:
         if training is not None and np.any(training):
             raise ConversionError(f"import_onnx: {what} is in training mode; export it in eval.")
-        return x
+        return (x, np.ones(x.shape, bool))[:outputs] if outputs > 1 else x
 
     return dropout
 
@@ -181,7 +208,9 @@ def _split(what: str, attributes: dict[str, Any], outputs: int) -> Function:
 def _cast(what: str, attributes: dict[str, Any], outputs: int) -> Function:
     helper = need("onnx", "onnx", "ONNX files").helper
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
-    if dtype.kind not in "fiub" or dtype == np.float16:
+    if attributes["to"] in HALF:  # as the weights of such a file: nothing is rounded
+        dtype = np.dtype(np.float32)
+    if dtype.kind not in "fiub":
         raise ConversionError(f"import_onnx: {what} casts to {dtype}; not a dtype of minigrad.")
 
     def cast(x: Any) -> Any:
@@ -192,67 +221,26 @@ def _cast(what: str, attributes: dict[str, Any], outputs: int) -> Function:
     return cast
 
 
-def _softmax(function: Function) -> Factory:
-    def factory(what: str, attributes: dict[str, Any], outputs: int) -> Function:
-        axis = attributes.get("axis", -1)
-        return lambda x: function(as_tensor(x), axis=axis)
-
-    return factory
-
-
-def _reduce(function: Function) -> Factory:
-    def factory(what: str, attributes: dict[str, Any], outputs: int) -> Function:
-        keep = bool(attributes.get("keepdims", 1))
-
-        def reduce(x: Any, axes: Any = None) -> Any:
-            given = attributes.get("axes") if axes is None else _integers(axes)
-            if not given and attributes.get("noop_with_empty_axes"):
-                return x
-            axis = tuple(given) if given else None
-            return function(as_tensor(x), axis=axis, keepdims=keep)
-
-        return reduce
-
-    return factory
-
-
-def layer_norm(
-    x: Any, scale: Any, bias: Any = None, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
-) -> Any:
-    """(x - mean) / sqrt(var + epsilon) * scale + bias, over the axes from `axis` on."""
-    axes = tuple(range(axis % x.ndim, x.ndim))
-    deviation = x - ops.mean(x, axis=axes, keepdims=True)
-    variance = ops.mean(ops.square(deviation), axis=axes, keepdims=True)
-    y = deviation / ops.sqrt(variance + epsilon) * as_tensor(scale)
-    return y if bias is None else y + as_tensor(bias)
-
-
-NODES: dict[str, Factory] = {
-    "Add": _simple(_both(ops.add, np.add)),
+NODES: dict[str, Factory] = FUNCTIONS | {
     "Cast": _cast,
-    "Concat": _simple(concat, "axis"),
-    "ConstantOfShape": _simple(filled, "value"),
-    "Div": _simple(_both(ops.divide, quotient)),
+    "Concat": simple(concat, "axis"),
+    "ConstantOfShape": simple(filled, "value"),
     "Dropout": _dropout,
-    "Expand": _simple(expand),
-    "Gather": _simple(take, "axis"),
-    "Identity": _simple(lambda x: x),
-    "LayerNormalization": _simple(layer_norm, "axis", "epsilon", "stash_type"),
-    "LogSoftmax": _softmax(ops.log_softmax),
-    "MatMul": _simple(_both(ops.matmul, np.matmul)),
-    "Mul": _simple(_both(ops.multiply, np.multiply)),
-    "ReduceMean": _reduce(ops.mean),
-    "ReduceSum": _reduce(ops.sum),
-    "Relu": _simple(_of_floats(ops.relu)),
-    "Reshape": _simple(reshape, "allowzero"),
-    "Shape": _simple(shape_of, "start", "end"),
-    "Sigmoid": _simple(_of_floats(ops.sigmoid)),
-    "Slice": _simple(part),
-    "Softmax": _softmax(ops.softmax),
+    "Expand": simple(expand),
+    "Flatten": simple(flatten, "axis"),
+    "Gather": simple(take, "axis"),
+    "GatherElements": simple(chosen, "axis"),
+    "Identity": simple(lambda x: x),
+    "OneHot": simple(one_hot, "axis"),
+    "Pad": simple(padded, "mode"),
+    "Range": simple(arange),
+    "Reshape": simple(reshape, "allowzero"),
+    "Shape": simple(shape_of, "start", "end"),
+    "Size": simple(lambda x: np.array(x.size, np.int64)),
+    "Slice": simple(part),
     "Split": _split,
-    "Squeeze": _simple(squeeze),
-    "Sub": _simple(_both(ops.subtract, np.subtract)),
-    "Tanh": _simple(_of_floats(ops.tanh)),
-    "Transpose": _simple(transpose, "perm"),
-    "Unsqueeze": _simple(unsqueeze),
+    "Squeeze": simple(squeeze),
+    "Tile": simple(tile),
+    "Transpose": simple(transpose, "perm"),
+    "Unsqueeze": simple(unsqueeze),
 }

@@ -11,15 +11,21 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from ..untrusted import memory_share, open_regular, size_of
 from .base import Array, ConversionError, FormatError
 
 EXTERNAL = 1  # TensorProto.EXTERNAL
+HALF = 10, 16  # TensorProto.FLOAT16, BFLOAT16
 BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 
 
 def array_of(onnx: Any, tensor: Any) -> Array:
-    """The array of a TensorProto. Raises ConversionError for what is no array of numbers."""
+    """The array of a TensorProto; float16 and bfloat16 as float32, which holds them all.
+
+    Raises ConversionError for what is no array of numbers.
+    """
     what = f"import_onnx: the constant {tensor.name!r}"
     if tensor.data_location == EXTERNAL:
         raise ConversionError(f"{what} lies in another file; expected that of initializers only.")
@@ -28,6 +34,8 @@ def array_of(onnx: Any, tensor: Any) -> Array:
     if any(n < 0 for n in tensor.dims):
         raise ConversionError(f"{what} has the shape {list(tensor.dims)}.")
     array = onnx.numpy_helper.to_array(tensor)
+    if tensor.data_type in HALF:
+        array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
         raise ConversionError(f"{what} is {array.dtype}; expected numbers that NumPy has.")
     return array
@@ -86,8 +94,11 @@ def _inside(what: str, folder: Path, location: str) -> Path:
     raise FormatError(f"{what} is said to be in {location!r}, outside of the file's folder.")
 
 
-def check_inside(graph: Any, path: str) -> None:
-    """Raises FormatError if anything else of a graph lies in another file, or is sparse."""
+def check_inside(graph: Any, path: str, graphs: bool) -> None:
+    """Raises FormatError if anything else of a graph lies in another file, or is sparse.
+
+    graphs: whether nodes may hold some of their own. They go through here as well.
+    """
     if graph.sparse_initializer:
         raise FormatError(f"{path}: has sparse initializers; store them dense.")
     for node in graph.node:
@@ -98,8 +109,10 @@ def check_inside(graph: Any, path: str) -> None:
                         f"{path}: the constant {tensor.name!r} of node {node.name!r} lies in "
                         f"another file; only initializers may."
                     )
-            if attribute.g.node or attribute.graphs:
+            for inner in (attribute.g, *attribute.graphs) if graphs else ():
+                check_inside(inner, path, graphs)
+            if (attribute.g.node or attribute.graphs) and not graphs:
                 raise ConversionError(
                     f"import_onnx: node {node.name!r} ({node.op_type}) holds a graph of its own; "
-                    f"not supported."
+                    f'not supported. import_onnx(..., only="recurrent") looks into it.'
                 )

@@ -308,14 +308,11 @@ HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 
 
 def test_an_unknown_operator_is_named_with_what_is_supported(tmp_path: Path) -> None:
-    text = HEAD + "(float[2] x) => (float[2] y) { [its_name] y = Erf (x) }"
+    text = HEAD + "(float[2] x) => (float[2] y) { [its_name] y = Det (x) }"
     with pytest.raises(interop.ConversionError) as caught:
         interop.import_onnx(graph_file(tmp_path / "a.onnx", text))
-    assert "node 'its_name' (Erf) is not supported; supported are Add," in str(caught.value)
-    assert "GRU, Gather, Gemm" in str(caught.value)
-    old = text.replace("17", "11")
-    with pytest.raises(interop.ConversionError, match=r"opset 11; convert it to 13 or later"):
-        interop.import_onnx(graph_file(tmp_path / "a.onnx", old))
+    assert "node 'its_name' (Det) is not supported; supported are Abs, Add," in str(caught.value)
+    assert "GRU, Gather, GatherElements, Gelu, Gemm" in str(caught.value)
 
 
 GRAPHS = {
@@ -386,13 +383,6 @@ def test_a_dropout_in_training_is_refused(tmp_path: Path) -> None:
     model = interop.import_onnx(graph_file(tmp_path / "a.onnx", HEAD + text))
     with pytest.raises(interop.ConversionError, match="training mode"):
         model(np.ones(2, np.float32))
-
-
-def test_gemms_that_are_no_linear_layer_are_refused(tmp_path: Path) -> None:
-    for change in ("alpha = 0.5", "transA = 1"):
-        text = HEAD + GRAPHS["transposed Gemm"].replace("transB = 1", f"transB = 1, {change}")
-        with pytest.raises(interop.ConversionError, match="Gemm"):
-            interop.import_onnx(graph_file(tmp_path / "a.onnx", text))
 
 
 def test_an_error_while_a_graph_runs_says_in_which_node(tmp_path: Path) -> None:
@@ -496,25 +486,17 @@ def test_slices_are_onnxruntimes_for_starts_and_ends_beyond_the_array(tmp_path: 
         model(x=x, **zero)
 
 
-def test_an_output_without_a_shape_is_of_any(tmp_path: Path) -> None:
+def test_an_output_without_a_shape_or_a_type_is_of_any(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(HEAD + "(float[2] x) => (float[2] y) { y = Tanh (x) }")
-    model.graph.output[0].type.tensor_type.ClearField("shape")
-    file = tmp_path / "a.onnx"
-    file.write_bytes(model.SerializeToString())
-    x = np.array([0.5, -2.0], np.float32)
-    close(interop.import_onnx(file)(x)["y"].numpy(), run(file, {"x": x})[0])
-
-
-def test_weights_that_two_nodes_share_are_warned_of(tmp_path: Path) -> None:
-    text = HEAD + (
-        "(float[3,2] x) => (float[3,2] y) <float[2,2] W = {1,2,3,4}>"
-        "{ [first] h = MatMul (x, W) [second] y = MatMul (h, W) }"
-    )
-    file = graph_file(tmp_path / "a.onnx", text)
-    with pytest.warns(UserWarning, match="nodes 'first' and 'second' share the weights 'W'"):
-        model = interop.import_onnx(file)
-    x = np.eye(3, 2, dtype=np.float32)
-    close(model(x)["y"].numpy(), run(file, {"x": x})[0])
+    output, file = model.graph.output[0], tmp_path / "a.onnx"
+    for lost in (
+        lambda: output.type.tensor_type.ClearField("shape"),
+        lambda: output.ClearField("type"),
+    ):
+        lost()
+        file.write_bytes(model.SerializeToString())
+        x = np.array([0.5, -2.0], np.float32)
+        close(interop.import_onnx(file)(x)["y"].numpy(), run(file, {"x": x})[0])
 
 
 def test_an_error_that_numpy_raises_while_a_graph_runs_names_the_node(tmp_path: Path) -> None:
