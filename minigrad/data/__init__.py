@@ -4,7 +4,7 @@ What ships with the package, from where and under which licence: sources.py and 
 it. What is read from other packages: external.py. Nothing is read before a loader is called.
 """
 
-from .batches import Batch, Batches, Padded, pad
+from .batches import Batch, Batches, LeftBatch, LeftPadded, Padded, pad
 from .census import Names, names
 from .date_phrases import Dates, dates
 from .external import EXTERNAL, MissingDataError
@@ -60,6 +60,8 @@ __all__ = [
     "Batch",
     "Batches",
     "Forecasting",
+    "LeftBatch",
+    "LeftPadded",
     "Padded",
     "Parts",
     "Scaler",
