@@ -24,6 +24,9 @@ Array = np.ndarray
 class Scaler:
     """x -> (x - mean) / std, for each column; mean and std float64 (D,).
 
+    `scaler[0]` or `scaler[[0, 2]]` scales these columns alone, as forecasts of them need it.
+    Raises DataError for values whose last axis is not D.
+
     >>> scaler = Scaler.fit(np.array([[1.0], [3.0]]))
     >>> scaler(np.array([[5.0]])).tolist(), scaler.inverse(np.array([[3.0]])).tolist()
     ([[3.0]], [[5.0]])
@@ -38,11 +41,24 @@ class Scaler:
         std = values.std(axis=0)
         return cls(values.mean(axis=0), np.where(std > 0, std, 1.0))
 
+    def __getitem__(self, columns: Any) -> Scaler:
+        return Scaler(np.atleast_1d(self.mean[columns]), np.atleast_1d(self.std[columns]))
+
     def __call__(self, values: Array) -> Array:
-        return (values - self.mean) / self.std
+        return (self._checked(values) - self.mean) / self.std
 
     def inverse(self, scaled: Array) -> Array:
-        return scaled * self.std + self.mean
+        return self._checked(scaled) * self.std + self.mean
+
+    def _checked(self, values: Array) -> Array:
+        """NumPy would make D columns of one."""
+        columns = len(self.mean)
+        if columns > 1 and np.shape(values)[-1:] != (columns,):
+            raise DataError(
+                f"Scaler: expected values of {columns} columns, (..., {columns}), got "
+                f"{np.shape(values)}; for some of them use scaler[columns]."
+            )
+        return values
 
 
 @dataclass(frozen=True)
