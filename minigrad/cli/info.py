@@ -103,13 +103,12 @@ def _threads() -> Fact:
         return Fact("threads", str(error), f"set $MINIGRAD_NUM_THREADS to {usable}, or unset it")
     quota = _quota()
     allowed = usable if quota is None else min(usable, max(1, round(quota)))
-    value = f"{count} of {os.cpu_count()} CPUs"
     if count <= allowed:
-        return Fact("threads", value)
+        return Fact("threads", f"{threads.describe()} ({os.cpu_count()} CPUs)")
     share = f", {quota:g} of them at a time" if quota is not None and quota < usable else ""
     return Fact(
         "threads",
-        f"{value}, and this process may use {usable}{share}: threads wait for each other",
+        f"{count}, and this process may use {usable} CPUs{share}: threads wait for each other",
         f"set $MINIGRAD_NUM_THREADS to {allowed}",
     )
 
