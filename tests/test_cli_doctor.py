@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +19,13 @@ Captured, Patch = pytest.CaptureFixture[str], pytest.MonkeyPatch
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: Patch) -> None:
-    """An empty cache, no settings, kernels that need no compiling."""
+    """An empty cache, no settings, no trial. What says whether the JIT is on stays as it is: Numba,
+    once imported, goes by what it found then.
+    """
     for name in ("MINIGRAD_DOT", "MINIGRAD_NUM_THREADS", "MINIGRAD_CACHE_LIMIT", "MINIGRAD_CPU"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    monkeypatch.setattr(doctor, "TRIAL", "")
     monkeypatch.setattr(threads, "_pool", None)
     monkeypatch.setattr(threads, "_asked", None)
     monkeypatch.setattr(info, "QUOTA", tmp_path / "cpu.max")
@@ -30,17 +35,23 @@ def mended(out: str) -> list[str]:
     return out.splitlines()[-1].removeprefix("to be mended: ").split(", ")
 
 
-def test_without_the_jit_that_alone_is_to_be_mended(capsys: Captured) -> None:
-    assert status("doctor") == 1
-    out = capsys.readouterr().out
-    assert mended(out) == ["JIT"]
-    assert "what to do: unset NUMBA_DISABLE_JIT" in out
-    assert "tanh and matmul run, and are right" in out
+def test_without_the_jit_that_alone_is_to_be_mended() -> None:
+    root = str(Path(info.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-m", "minigrad", "doctor"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root, "NUMBA_DISABLE_JIT": "1"},
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert mended(done.stdout) == ["JIT"]
+    assert "what to do: unset NUMBA_DISABLE_JIT" in done.stdout
+    assert "tanh and matmul run, and are right" in done.stdout
 
 
 def test_a_machine_with_nothing_wrong_is_told_so(capsys: Captured, monkeypatch: Patch) -> None:
     monkeypatch.setattr(doctor, "facts", lambda: [info.Fact("JIT", "on")])
-    monkeypatch.setattr(doctor, "TRIAL", "")
     assert status("doctor") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "nothing is wrong"
 
@@ -58,12 +69,11 @@ def test_a_machine_with_nothing_wrong_is_told_so(capsys: Captured, monkeypatch: 
 def test_a_wrong_setting_is_named_with_its_remedy(
     name: str, value: str, wrong: str, do: str, capsys: Captured, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(doctor, "TRIAL", "")
     monkeypatch.setattr("minigrad.kernels.host.default_threads", lambda: 3)
     monkeypatch.setenv(name, value)
     assert status("doctor") == 1
     out = capsys.readouterr().out
-    assert set(mended(out)) - {"trial of a drawing"} == {"JIT", wrong}
+    assert set(mended(out)) - {"trial of a drawing", "JIT"} == {wrong}
     assert do in out
     assert status("info") == 0
     assert do in capsys.readouterr().out
@@ -74,8 +84,8 @@ def test_a_wrong_setting_is_named_with_its_remedy(
     [
         ("150000 100000", "1.5 of them at a time", "set $MINIGRAD_NUM_THREADS to 2"),
         ("50000 100000", "0.5 of them at a time", "set $MINIGRAD_NUM_THREADS to 1"),
-        ("max 100000", "1 thread: NUMBA_DISABLE_JIT=1", ""),
-        ("", "1 thread: NUMBA_DISABLE_JIT=1", ""),
+        ("max 100000", " thread", ""),
+        ("", " thread", ""),
     ],
 )
 def test_a_containers_share_of_the_cpus_is_counted(

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import minigrad as mg
 from minigrad.data import Batches, DataError, Series, forecasting, read_csv
 
 
@@ -126,7 +125,7 @@ def test_a_file_that_is_no_series_is_refused_with_its_place(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_windows_of_a_file_are_batches_that_a_layer_takes(dtype: type, tmp_path: Path) -> None:
+def test_windows_of_a_file_are_batches_in_the_dtype_asked_for(dtype: type, tmp_path: Path) -> None:
     table = np.random.default_rng(0).normal(size=(61, 2))
     text = "a,b\n" + "".join(f"{a!r},{b!r}\n" for a, b in table.tolist())
     data = forecasting(read(tmp_path, text), past=5, ahead=2, dtype=dtype)
@@ -140,8 +139,6 @@ def test_windows_of_a_file_are_batches_that_a_layer_takes(dtype: type, tmp_path:
             np.testing.assert_allclose(y[b], scaled[found + 5 : found + 7], rtol=1e-6)
             found += 1
     assert found == len(data.train) == 43 - 7 + 1
-    layer = mg.nn.GRU(2, 3, dtype=dtype, mode="tape")
-    assert layer(x)[0].shape == (5, len(lengths), 3)
 
 
 def test_a_masked_value_is_a_gap() -> None:
