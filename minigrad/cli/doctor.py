@@ -84,7 +84,11 @@ def _remedies(empty: str) -> Iterator[tuple[str, dict[str, str]]]:
         os.environ | {"MINIGRAD_CACHE_DIR": empty},
     )
     fresh = {name: value for name, value in os.environ.items() if name not in ours}
-    yield f"unset {', '.join(f'${name}' for name in ours)}", fresh | {"MINIGRAD_CACHE_DIR": empty}
+    if ours:
+        yield (
+            f"unset {', '.join(f'${name}' for name in ours)}",
+            fresh | {"MINIGRAD_CACHE_DIR": empty},
+        )
 
 
 def _fails(environment: dict[str, str]) -> str:
