@@ -31,6 +31,7 @@ def build_parser() -> Parser:
     from . import (
         bench,
         cache,
+        doctor,
         draw,
         experiment,
         explain,
@@ -45,10 +46,12 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="minigrad",
         description="See every step of backpropagation through time in recurrent networks.",
+        epilog="example: minigrad draw cell --cell gru (each command has one in its --help)",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for module in (
         flow, train, prescribe, experiment, sweep, draw, explain, bench, warmup, cache, info,
+        doctor,
     ):  # fmt: skip
         module.add(commands)
     return parser

@@ -35,6 +35,7 @@ def add(commands: Any) -> None:
         description="Measures vector maths, matrix products beside NumPy's, the cost of a recorded "
         "operation, and training steps of RNN, LSTM and GRU. Results are checked before they are "
         "timed. Medians; run it on an idle machine.",
+        epilog="example: minigrad bench --json bench.json",
     )
     parser.set_defaults(run=run)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     say(table(("what", "median", "unit"), [(n, f"{v:.3g}", u) for n, v, u in rows], right=[1]))
     if args.json:
         rows_json = [{"what": n, "median": v, "unit": u} for n, v, u in rows]
-        report = {"machine": dict(facts()), "rows": rows_json}
+        report = {"machine": {fact.name: fact.value for fact in facts()}, "rows": rows_json}
         write_whole(args.json, (json.dumps(report, indent=1) + "\n").encode())
         say(f"wrote {args.json}")
     return 0

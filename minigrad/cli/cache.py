@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
         "other versions of minigrad, Numba and Python too; they are compiled again when needed. "
         "Other files in the folder are left alone. Over $MINIGRAD_CACHE_LIMIT (256 MiB; 0: no "
         "limit) the least recently used are removed.",
+        epilog="example: minigrad cache clear",
     )
     parser.set_defaults(run=run)
     parser.add_argument("action", nargs="?", choices=("list", "clear"), default="list")

@@ -39,6 +39,7 @@ def add(commands: Any) -> None:
         "`network` is an untrained network unrolled over random input and coloured by the gradient "
         "of a loss at its last step, `tape` is every operation of a two-step RNN with values and "
         "gradients.",
+        epilog="example: minigrad draw network --cell lstm --steps 30 --out lstm.svg",
     )
     parser.set_defaults(run=run)
     option = parser.add_argument

@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
         "paper says, and what minigrad expects on grounds of its own, beside what was measured; it "
         "writes numbers (JSON, CSV) and a figure (SVG, "
         "PNG; needs matplotlib). Whether it reproduces is decided by criteria in the code.",
+        epilog="example: minigrad experiment forget-bias --quick",
     )
     parser.set_defaults(run=run)
     option = parser.add_argument

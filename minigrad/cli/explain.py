@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
         description="Scans a cell over random input, forward and backward, and prints its step as "
         "a Program, the backward step that follows from it, and what ran: what was hoisted, fused, "
         "stored and summed behind the loop.",
+        epilog="example: minigrad explain gru --hidden 32 --passes",
     )
     parser.set_defaults(run=run)
     option = parser.add_argument

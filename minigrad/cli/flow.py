@@ -32,6 +32,7 @@ def add(commands: Any) -> None:
         description="Trains each cell as a character model, measures before and after how the "
         "gradient of a loss at the last step flows back through time, prints a table, and writes "
         "drawings, JSON, CSV, and a page to explore in a browser.",
+        epilog="example: minigrad flow --cells rnn lstm --steps 50 --out flow",
     )
     parser.set_defaults(run=run)
     option = parser.add_argument

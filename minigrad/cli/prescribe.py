@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
         description="Forks a run for each remedy (clipping, another cell, ...), trains the "
         "forks on the same data, and says what lowered the loss in more seeds than chance "
         "would, or that nothing did. Without a task: lists tasks and remedies.",
+        epilog="example: minigrad prescribe adding --cell rnn --seeds 4",
     )
     parser.set_defaults(run=run)
     option = parser.add_argument

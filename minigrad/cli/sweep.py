@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
         description="Runs every combination of the lists in CONFIG's [grid] and keeps one table of "
         "the results, DIR/results.jsonl and DIR/results.csv. Stopped or killed at any moment, the "
         "same command goes on and loses nothing. Exit status 1 if a run failed.",
+        epilog="example: minigrad sweep --example > grid.toml; minigrad sweep grid.toml",
     )
     parser.set_defaults(run=run)
     option = parser.add_argument

@@ -28,6 +28,7 @@ def _add_train(commands: Any) -> None:
         description="Trains a recurrent net on real data and prints its metric on unseen data "
         "beside what needs no network. Stopped or killed at any moment, --resume goes on to the "
         "same bits. Without a task: lists them.",
+        epilog="example: minigrad train names --cell gru --quick --out names",
     )
     parser.set_defaults(run=run_train)
     option = parser.add_argument
@@ -59,6 +60,7 @@ def _add_eval(commands: Any) -> None:
         help="evaluate what `minigrad train` stored",
         description="Prints the metric of a stored model again, beside its baselines; with --text "
         "or --sample what the model makes of your own input instead.",
+        epilog="example: minigrad eval names names --sample 5",
     )
     parser.set_defaults(run=run_eval)
     option = parser.add_argument

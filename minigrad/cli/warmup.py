@@ -31,6 +31,7 @@ def add(commands: Any) -> None:
         description="Runs every cell briefly, in float32 and float64, with and without padding, "
         "so that its kernels are compiled and kept in the cache. A cell's loop is compiled for its "
         "sizes, and runs any number of steps and rows.",
+        epilog="example: minigrad warmup --cells lstm gru --hidden 128",
     )
     parser.set_defaults(run=run)
     # fmt: off

@@ -4,8 +4,9 @@ What ships with the package, from where and under which licence: sources.py and 
 it. What is read from other packages: external.py. Nothing is read before a loader is called.
 """
 
-from .batches import Batch, Batches, Padded, pad
+from .batches import Batch, Batches, LeftBatch, LeftPadded, Padded, pad
 from .census import Names, names
+from .csvfiles import read_csv
 from .date_phrases import Dates, dates
 from .external import EXTERNAL, MissingDataError
 from .family_names import Surnames, surnames
@@ -38,6 +39,7 @@ __all__ = [
     "interface_languages",
     "interface_strings",
     "pronunciations",
+    "read_csv",
     "read_text",
     "sentiment_words",
     "spoken_digits",
@@ -60,6 +62,8 @@ __all__ = [
     "Batch",
     "Batches",
     "Forecasting",
+    "LeftBatch",
+    "LeftPadded",
     "Padded",
     "Parts",
     "Scaler",

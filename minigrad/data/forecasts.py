@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class Scaler:
     """x -> (x - mean) / std, for each column; mean and std float64 (D,).
+
+    `scaler[0]` or `scaler[[0, 2]]` scales these columns alone, as forecasts of them need it.
+    Raises DataError for values whose last axis is not D.
 
     >>> scaler = Scaler.fit(np.array([[1.0], [3.0]]))
     >>> scaler(np.array([[5.0]])).tolist(), scaler.inverse(np.array([[3.0]])).tolist()
@@ -37,17 +41,33 @@ class Scaler:
         std = values.std(axis=0)
         return cls(values.mean(axis=0), np.where(std > 0, std, 1.0))
 
+    def __getitem__(self, columns: Any) -> Scaler:
+        return Scaler(np.atleast_1d(self.mean[columns]), np.atleast_1d(self.std[columns]))
+
     def __call__(self, values: Array) -> Array:
-        return (values - self.mean) / self.std
+        return (self._checked(values) - self.mean) / self.std
 
     def inverse(self, scaled: Array) -> Array:
-        return scaled * self.std + self.mean
+        return self._checked(scaled) * self.std + self.mean
+
+    def _checked(self, values: Array) -> Array:
+        """NumPy would make D columns of one."""
+        columns = len(self.mean)
+        if columns > 1 and np.shape(values)[-1:] != (columns,):
+            raise DataError(
+                f"Scaler: expected values of {columns} columns, (..., {columns}), got "
+                f"{np.shape(values)}; for some of them use scaler[columns]."
+            )
+        return values
 
 
 @dataclass(frozen=True)
 class Windows:
     """xs: (past, N, D), what is known; ys: (ahead, N, D), what follows it. starts: int64 (N,), the
     step in the series at which each window begins: xs is [start, start + past), ys comes after.
+
+    Window i is `windows[i]`, (past, D) and (ahead, D), and `Batches(windows)` takes them as they
+    are; there, as in all batches, x is (past, B, D) and y, one target a window, (B, ahead, D).
     """
 
     xs: Array
@@ -56,6 +76,9 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def __getitem__(self, i: int) -> tuple[Array, Array]:
+        return self.xs[:, i], self.ys[:, i]
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,7 @@ def forecasting(
     shares: Sequence[float] = (0.7, 0.15, 0.15),
     step: int = 1,
     reach_back: bool = False,
+    dtype: Any = np.float64,
 ) -> Forecasting:
     """Every window of `past` steps and the `ahead` steps that follow it, part by part in time.
 
@@ -84,14 +108,15 @@ def forecasting(
         in the part before it. That leaks nothing, as the past is known when a forecast is made, and
         a short series loses no targets; without it no step of the series is in two parts.
 
-    Raises DataError for a gap (NaN) or a part that holds no window.
+    dtype: of xs and ys, once they are scaled in float64; that of the layers that read them.
+
+    Raises DataError for a gap (NaN, or a masked value) or a part that holds no window.
 
     >>> data = forecasting(np.arange(100.0), past=10, ahead=2)
     >>> data.train.xs.shape, data.test.ys.shape, data.scaler.mean.tolist()
     ((10, 59, 1), (2, 4, 1), [34.5])
     """
-    values = np.asarray(series.values if isinstance(series, Series) else series, np.float64)
-    values = values[:, None] if values.ndim == 1 else values
+    values = _values(series)
     if past < 1 or ahead < 1 or step < 1:
         raise DataError(
             f"forecasting: past, ahead and step are 1 or more, got {past}, {ahead}, {step}."
@@ -108,12 +133,19 @@ def forecasting(
     if not len(parts.train):
         raise DataError("forecasting: the scaler needs a training part, its share is 0.")
     scaler = Scaler.fit(values[parts.train])
-    scaled = scaler(values)
+    scaled = scaler(values).astype(dtype)
     train, valid, test = (
         _windows(name, part, scaled, past, ahead, step, reach_back and name != "train")
         for name, part in zip(Parts._fields, parts, strict=True)
     )
     return Forecasting(train, valid, test, scaler, parts)
+
+
+def _values(series: Series | Array) -> Array:
+    """float64 (T, D), NaN where a masked array has no value."""
+    values = series.values if isinstance(series, Series) else series
+    values = np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _windows(
@@ -136,7 +168,7 @@ def _windows(
 
 
 def _empty(values: Array, length: int) -> Array:
-    return np.zeros((length, 0, values.shape[1]))
+    return np.zeros((length, 0, values.shape[1]), values.dtype)
 
 
 def baselines(series: Series | Array, windows: Windows, season: int) -> dict[str, Array]:
@@ -150,8 +182,7 @@ def baselines(series: Series | Array, windows: Windows, season: int) -> dict[str
     >>> {name: int(ys[0, 0, 0]) for name, ys in baselines(np.arange(100.0), windows, 7).items()}
     {'persistence': 88, 'seasonal': 82}
     """
-    values = np.asarray(series.values if isinstance(series, Series) else series, np.float64)
-    values = values[:, None] if values.ndim == 1 else values
+    values = _values(series)
     ahead, past = len(windows.ys), len(windows.xs)
     now = windows.starts + past  # the first step to forecast
     lag = season * (np.arange(ahead) // season + 1)

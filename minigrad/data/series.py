@@ -21,8 +21,8 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class Series:
     """values: float64 (T,), or (T, D) with one column for each name in `columns`; NaN where nothing
-    was measured. times: datetime64 (T,). season: after how many steps the series comes back to
-    about the same value, for a seasonal baseline.
+    was measured. times: datetime64 (T,), or 0, 1, ... where none are known. season: after how many
+    steps the series comes back to about the same value, for a seasonal baseline.
     """
 
     name: str
@@ -40,8 +40,8 @@ class Series:
     def __repr__(self) -> str:
         shape = ", ".join(map(str, self.values.shape))
         return (
-            f"Series({self.name}: [{shape}] in {self.unit}, {self.times[0]} to {self.times[-1]}, "
-            f"season {self.season})"
+            f"Series({self.name}: [{shape}]{self.unit and f' in {self.unit}'}, {self.times[0]} to "
+            f"{self.times[-1]}, season {self.season})"
         )
 
     @property

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.datasets import arrays
 from ..errors import JitError, MinigradError
 from ..jitting import Jitted
 from ..nn.module import Module
@@ -97,7 +98,8 @@ def fit(
     loss: (model, batch) -> a scalar Tensor. batches: iterated once for each epoch; with
         `state_dict()` and `load_state_dict()` (mg.data.Batches) it says where it stands and goes on
         from there. What has neither must give the same each time: a run that is resumed skips as
-        many as were done.
+        many as were done. Tensors of other libraries, as a torch DataLoader yields them, come to
+        `loss` as NumPy arrays.
     carry: truncated BPTT: loss is (model, batch, state) -> (loss, state), the state cut off from
         the graph between batches and None at the beginning of an epoch.
     validate: () -> numbers by name, run after every epoch without recording and with the model in
@@ -230,7 +232,7 @@ class Run:
                 continue
             if self.last_step is not None and self.step >= self.last_step:
                 return "steps"
-            self.update(batch)
+            self.update(arrays(batch))
             if not math.isfinite(self.loss):
                 return "diverged"
             self.position += 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.data import Batches, DataError, Padded, Stream, pad
+from minigrad.data import Batches, DataError, LeftPadded, Padded, Stream, pad
 
 LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=40).filter(any)
 OPTIONS = st.fixed_dictionaries(
@@ -77,16 +77,66 @@ def test_padding_changes_neither_outputs_nor_gradients() -> None:
     gru = mg.nn.GRU(3, 4, dtype="float64")
     gru.mode = "tape"
 
-    def last_outputs_and_gradients(value: float) -> list[np.ndarray]:
-        (batch,) = Batches(xs, batch=4, seed=None, pad=value)
-        outs, _ = gru(mg.tensor(batch.x), lengths=batch.lengths)
-        last = [outs[int(n) - 1, b] for b, n in enumerate(batch.lengths)]
+    def last_outputs_and_gradients(value: float, left: bool) -> list[np.ndarray]:
+        (batch,) = Batches(xs, batch=4, seed=None, pad=value, left=left)
+        if left:
+            outs, _ = gru(mg.tensor(batch.x), mask=batch.mask)
+            last = [outs[-1, b] for b in range(4)]
+        else:
+            outs, _ = gru(mg.tensor(batch.x), lengths=batch.lengths)
+            last = [outs[int(n) - 1, b] for b, n in enumerate(batch.lengths)]
         loss = sum((h**2.0).sum() for h in last)
         grads = mg.grad(loss, list(gru.parameters()))
         return [h.numpy() for h in last] + [g.numpy() for g in grads]
 
-    for a, b in zip(last_outputs_and_gradients(0), last_outputs_and_gradients(9), strict=True):
-        np.testing.assert_array_equal(a, b)
+    right = last_outputs_and_gradients(0, False)
+    for found in (last_outputs_and_gradients(9, False), last_outputs_and_gradients(np.nan, True)):
+        for a, b in zip(right, found, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+    (batch,) = Batches(xs, seed=None, left=True)
+    with pytest.raises((mg.ShapeError, ValueError, mg.DTypeError), match="lengths"):
+        gru(mg.tensor(batch.x), lengths=batch.mask)
+
+
+@given(LENGTHS, OPTIONS, st.booleans(), st.sampled_from([0.0, np.nan]))
+def test_left_padding_stands_before_the_items_and_the_mask_says_where_they_begin(
+    lengths: list[int], options: dict[str, int], ragged: bool, value: float
+) -> None:
+    xs = sequences(lengths)
+    ys = list(map(np.arange, lengths)) if ragged else np.arange(len(xs))
+    right_sides = Batches(xs, ys, **options)  # type: ignore[arg-type]
+    left_sides = Batches(xs, ys, left=True, pad=value, **options)  # type: ignore[arg-type]
+    sides = zip(right_sides, left_sides, strict=True)
+    for (right, counts, y), (x, mask, left) in sides:
+        assert isinstance(left, LeftPadded) == (ragged and not isinstance(y, np.ndarray))
+        assert x.shape == right.shape
+        np.testing.assert_array_equal(mask.sum(axis=0), counts)
+        assert (np.diff(mask.astype(int), axis=0) >= 0).all()
+        for b, count in enumerate(counts):
+            np.testing.assert_array_equal(x[len(x) - count :, b], right[:count, b])
+            np.testing.assert_array_equal(
+                x[: len(x) - count, b], np.full((len(x) - count, 2), value)
+            )
+            if ragged:
+                np.testing.assert_array_equal(left[0][len(x) - count :, b], y[0][:count, b])
+        if ragged:
+            np.testing.assert_array_equal(left.mask, mask)
+        else:
+            np.testing.assert_array_equal(left, y)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_batch_first_swaps_the_first_two_axes_and_nothing_else(left: bool) -> None:
+    xs, ys = sequences([3, 0, 1]), [[1, 2], [3], []]
+    (one,) = Batches(xs, ys, left=left, seed=None)
+    (two,) = Batches(xs, ys, left=left, seed=None, batch_first=True)
+    swapped = [one[0], one.y[0], *([one[1], one.y[1]] if left else [])]
+    found = [two[0], two.y[0], *([two[1], two.y[1]] if left else [])]
+    for a, b in zip(swapped, found, strict=True):
+        np.testing.assert_array_equal(a.swapaxes(0, 1), b)
+    if not left:
+        assert two[1].tolist() == [3, 0, 1]
+        assert two.y.lengths.tolist() == [2, 1, 0]
 
 
 def test_each_epoch_has_another_order_and_each_seed_too() -> None:
@@ -145,6 +195,10 @@ def test_targets_may_be_numbers_arrays_or_sequences() -> None:
         (lambda: Batches([]), "at least one sequence"),
         (lambda: Batches([[1]], batch=0), "1 or more, got 0 and 1"),
         (lambda: Batches([[1]], [1, 2]), "1 xs need as many ys, got 2"),
+        (lambda: Batches(["to be"]), "sequence 0 is of <U5, not of numbers; encode texts first"),
+        (lambda: Batches([[1], 2]), r"item 1 is 2; expected a sequence, \(T, ...\)"),
+        (lambda: Batches([[1]], [2], columns="x"), "ys are given, so columns="),
+        (lambda: pad(["to be"]), "sequence 0 is of <U5, not of numbers"),
         (lambda: pad([]), "at least one sequence"),
         (lambda: pad([[1], [2, 3]], np.nan), "nan does not fit sequences of int64"),
         (lambda: pad([[1], [2, 3]], 0.5), "0.5 does not fit sequences of int64"),

@@ -83,6 +83,19 @@ def test_scaling_and_back_is_the_identity() -> None:
     np.testing.assert_allclose(scaler(values).std(axis=0), 1)
 
 
+def test_a_scaler_of_some_columns_takes_those_and_no_others() -> None:
+    values = np.random.default_rng(0).normal(2, 3, size=(9, 3))
+    scaler = Scaler.fit(values)
+    for columns in (1, [2, 0]):
+        some = np.atleast_2d(values.T[columns]).T
+        np.testing.assert_allclose(scaler[columns](some), Scaler.fit(some)(some))
+        np.testing.assert_allclose(scaler[columns].inverse(scaler[columns](some)), some)
+        with pytest.raises(
+            DataError, match=r"expected values of 3 columns.* use scaler\[columns\]"
+        ):
+            scaler.inverse(some)
+
+
 def test_a_gap_is_refused_and_a_filled_series_is_not() -> None:
     series = data.co2()
     with pytest.raises(DataError, match=r"the value at step 6 is missing.*series.filled\(\)"):
