@@ -17,7 +17,7 @@ from .checks import check_repeats, warn_of_numbers
 from .compiled import Compiled
 from .eager import leaves_behind
 from .packing import Packing
-from .padding import Padded, cell_name, cleaned, unwrapped, with_init
+from .padding import Padded, cell_name, cleaned, unwrapped, with_held
 from .program import Value
 from .promise import code_of
 from .result import Call, ScanResult
@@ -85,8 +85,8 @@ def _step(
     mask: Any,
 ) -> _Step:  # fmt: skip
     """The step of a cell, compiled: traced now, or remembered where that is promised to be safe."""
-    own, kinds, first_state = unwrapped(cell)
-    given = [*given, *leaves(first_state)]
+    own, kinds, held = unwrapped(cell)
+    given = [*given, *leaves(held)]
     asked = wanted, record is True
     memory = remember.Memory(own, kinds, init, xs, given, asked)
     if memory.found is not None:
@@ -103,7 +103,7 @@ def _step(
         apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own
         n, m = len(leaves(init)), len(leaves(init)) + len(leaves(xs))
         again = rebuild(init, apart[:n]), rebuild(xs, apart[n:m])
-        same = with_init(cell, rebuild(first_state, apart[m:]))
+        same = with_held(cell, rebuild(held, apart[m:]))
         second = _traced(same, *again, rows, bool(wanted), True, mask)
         check_repeats(first, second, taps)
         if compiled is None:

@@ -1,4 +1,4 @@
-"""lengths=, mask=, resets=: what they make of a cell, and of its xs.
+"""lengths=, mask=, resets=, return_states=: what they make of a cell, and of its xs.
 
 A loop on the tape, and one that is recorded, computes every step and chooses: `Padded` passes the
 state through where a row takes no part. Else a compiled loop has only the steps that count, packed
@@ -39,6 +39,18 @@ class Padded:
         check_carry("scan", state, new)
         kept = map_leaves(lambda a, b: choose(real, a, b), new, state)
         return kept, map_leaves(lambda a: choose(real, a), y)
+
+
+class Stated:
+    """The cell whose y is (y, the state that the step leaves)."""
+
+    def __init__(self, cell: Cell):
+        self.cell = cell
+        self.__name__ = f"stated_{cell_name(cell)}"
+
+    def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
+        new, y = self.cell(state, x)
+        return new, (y, new)
 
 
 class Episodic:
@@ -91,31 +103,40 @@ def unpadded(cell: Cell) -> Cell | None:
 
 
 class Layers(NamedTuple):
-    """A cell by itself, what scan has put around it, and the first state that it goes back to."""
+    """A cell by itself, what scan has put around it, and the Tensors that this holds, by kind."""
 
     own: Cell
     kinds: tuple[Any, ...]
-    init: Any
+    held: dict[str, Any]
+
+    @property
+    def flagged(self) -> tuple[Any, ...]:
+        """Those that take (x, something of their own) for x, the outermost first."""
+        return tuple(kind for kind in self.kinds if kind != "Stated")
 
 
 def unwrapped(cell: Cell) -> Layers:
-    """The cell without what was made of it for a mask, resets or interventions."""
+    """The cell without what was made of it for a mask, resets, states or interventions."""
     kinds: tuple[Any, ...] = ()
-    init = None
-    while isinstance(cell, (Padded, Episodic, Intervened)):
+    held = {}
+    while isinstance(cell, (Padded, Episodic, Intervened, Stated)):
         kinds += (cell.edits if isinstance(cell, Intervened) else type(cell).__name__,)
-        init = cell.init if isinstance(cell, Episodic) else init
+        if isinstance(cell, Episodic):
+            held["Episodic"] = cell.init
         cell = cell.cell
-    return Layers(cell, kinds, init)
+    return Layers(cell, kinds, held)
 
 
-def with_init(cell: Cell, init: Any) -> Cell:
-    """The same with another first state to go back to."""
+def with_held(cell: Cell, held: dict[str, Any]) -> Cell:
+    """The same with other Tensors in what is around it."""
     if type(cell) is Padded:
-        return Padded(with_init(cell.cell, init), cell.packed, cell.given)
-    if type(cell) is Intervened:  # inside of it nothing goes back to a first state
-        return cell
-    return Episodic(cell.cell, init) if type(cell) is Episodic else cell
+        return Padded(with_held(cell.cell, held), cell.packed, cell.given)
+    if type(cell) is Episodic:
+        return Episodic(with_held(cell.cell, held), held["Episodic"])
+    if type(cell) is Intervened:
+        inside = with_held(cell.cell, held)
+        return Intervened(inside, cell.edits, cell.touched, cell.gradients)
+    return Stated(with_held(cell.cell, held)) if type(cell) is Stated else cell
 
 
 def of_values(cell: Cell) -> Cell:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile.padding import unpadded, unwrapped, with_init
+from ..compile.padding import unpadded, unwrapped, with_held
 from ..compile.result import Call
 from ..errors import FlowError
 from ..norms import row_norms
@@ -100,14 +100,15 @@ class Replay:
 
     def cell_of(self, rows: Sequence[int]) -> Any:
         """The cell for a batch of these rows; its episodes begin with their first states."""
-        if not unwrapped(self.cell).kinds:
+        held = unwrapped(self.cell).held
+        if "Episodic" not in held:
             return self.cell
         first = map_leaves(lambda s: wrap(s._data[list(rows)], None, False), self.init)
-        return with_init(self.cell, first)
+        return with_held(self.cell, held | {"Episodic": first})
 
     def own_input(self, x: Any) -> Any:
         """The part of a step's input that came from outside: no mask of padding, no drawn masks."""
-        for _ in unwrapped(self.cell).kinds:
+        for _ in unwrapped(self.cell).flagged:
             x = x[0]
         drawn = getattr(self.own_cell, "draw", None) is not None and isinstance(x, tuple)
         return x[0] if drawn else x
@@ -226,7 +227,7 @@ class Replay:
     def own_step(self) -> OneStep:
         """The first step of the cell itself, for what is the same in all of them."""
         x = map_leaves(lambda x: x[self.order[0]], self.xs)
-        for _ in unwrapped(self.cell).kinds:
+        for _ in unwrapped(self.cell).flagged:
             x = x[0]
         with self.restored():
             return OneStep(self.own_cell, self.init, x)
@@ -260,7 +261,7 @@ class Replay:
     def begins(self) -> Array:
         """(T, B) of bool, in order of computation: an episode begins, and no state goes on."""
         x = self.xs
-        for kind in unwrapped(self.cell).kinds:
+        for kind in unwrapped(self.cell).flagged:
             if kind == "Episodic":
                 return np.asarray(x[1]._data[self.order])
             x = x[0]

@@ -16,28 +16,23 @@ import numpy as np
 
 from .. import checks, ops
 from ..border import plain
+from ..compile.padding import Stated, unwrapped
 from ..compile.scanning import scan
 from ..compile.schedule import asked_for
 from ..compile.sidebyside import beside
 from ..compile.unrolling import check_mask, check_resets
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import state as switches
-from ..tensors import Tensor, as_tensor, viewed
-from ..tree import leaves, map_leaves, named_leaves, rebuild, structure
+from ..tensors import Tensor, as_tensor
+from ..tree import map_leaves
 from .layers import drop
 from .module import Module, Parameter
+from .states import apart, stacked
 from .streaming import Stream
 
 DEFAULT_MODE = "fused"  # how layers run unless told otherwise; the only place that says so
 _RAN: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()  # for explain()
 _SUFFIXED = re.compile(r"(?P<name>.+)_l(?P<layer>\d+)(?P<reverse>_reverse)?")
-
-
-def _in_front(t: Tensor) -> Tensor:
-    """(B, ...) -> (1, B, ...), a view."""
-    if t._trace is not None:  # in the cell of a scan
-        return ops.expand_dims(t, 0)
-    return viewed(ops.expand_dims, t, {"axis": 0}, t._data[None])
 
 
 MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -72,9 +67,11 @@ class Recurrent(Module):
         step as eager operations, which a Tape or a drawing shows one by one.
     checkpoint: as in `mg.scan`, for sequences too long to keep all that BPTT reads: "auto", a size
         ("64 MiB", for each layer and direction) or a number of steps.
+    return_states: whether a call returns the states of all steps, too, unless it says otherwise.
     A row of a batch has the bits that it has alone, forward and in the gradients of x and state.
 
-    `layer(x, state=None, lengths=None, mask=None, resets=None) -> (output, final)`:
+    `layer(x, state=None, lengths=None, mask=None, resets=None, return_states=None) -> (output,
+    final)`, or (output, final, states) with return_states=True:
     x (T, B, I), or (T, I) for one sequence without a batch, and then nothing has a batch axis.
     state: zeros if left out; else each component (layers*directions, B, ...), layer 0 forward,
         layer 0 reverse, layer 1 forward, ... It may carry a gradient. final has the same layout.
@@ -88,6 +85,9 @@ class Recurrent(Module):
     resets: bool, with the leading axes of x: an episode begins at this step. No state passes
         between it and the step before, in either direction: each episode starts from the row's
         initial state, as if it were a row of its own. Only real steps can begin one.
+    states: what each step leaves, h and c of an LSTM, for a loss to read: as final, with the axis
+        of time in front of the batch's, (layers*directions, T, B, ...), or behind it if
+        batch_first. 0 where the output is padding.
     Raises ShapeError and DTypeError for inputs that do not fit, saying what was expected.
 
     >>> from minigrad.nn import RNNCell
@@ -112,6 +112,7 @@ class Recurrent(Module):
         mode: str = DEFAULT_MODE,
         generator: np.random.Generator | None = None,
         checkpoint: int | str | None = None,
+        return_states: bool = False,
     ):
         self._check_options(num_layers, merge, mode)
         input_size = checks.size(f"{self._who}: input_size", input_size)
@@ -125,6 +126,7 @@ class Recurrent(Module):
         self.batch_first, self.bidirectional = batch_first, bidirectional
         self.dropout = dropout
         self.merge, self.return_sequences, self.mode = merge, return_sequences, mode
+        self.return_states = return_states
         self.generator, self.checkpoint = generator, asked_for(checkpoint, self._who)
         self.cells: list[Any] = []  # layer 0 forward, layer 0 reverse, layer 1 forward, ...
         size = input_size
@@ -141,8 +143,14 @@ class Recurrent(Module):
         return 2 if self.bidirectional else 1
 
     def forward(
-        self, x: Any, state: Any = None, lengths: Any = None, mask: Any = None, resets: Any = None
-    ) -> tuple[Tensor, Any]:
+        self,
+        x: Any,
+        state: Any = None,
+        lengths: Any = None,
+        mask: Any = None,
+        resets: Any = None,
+        return_states: bool | None = None,
+    ) -> tuple[Any, ...]:
         x = x if isinstance(x, Tensor) else as_tensor(x, self._who)
         xs, batched = self._to_time_major(x)
         time, batch, _ = xs._data.shape
@@ -155,7 +163,9 @@ class Recurrent(Module):
             check_resets(self._who, resets, real, time, batch, False)
         states = self._initial_states(state, batch, batched)
         ran = _RAN[self] = []
+        stated = self.return_states if return_states is None else return_states
         finals: list[Any] = []
+        left: list[Any] = []  # the states that steps leave
         around = switches.scope
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
@@ -163,16 +173,20 @@ class Recurrent(Module):
             outputs = []
             inside = f"{around}/l{layer}" if around else f"l{layer}"
             try:
-                whole = real is None and resets is None
+                whole = real is None and resets is None and not stated
                 both = self._side_by_side(layer, states, xs, inside) if whole else None
                 for direction, cell in enumerate(self._of_layer(layer)):
                     switches.scope = f"{inside}/rev" if direction else f"{inside}/fwd"
                     state = states[len(finals)]
                     if both is None:
-                        final, ys, told = self._run(cell, state, xs, direction == 1, real, resets)
+                        ran_as = Stated(cell) if stated else cell
+                        final, ys, told = self._run(ran_as, state, xs, direction == 1, real, resets)
                     else:
                         (final, ys), told = both[direction], both[direction].explanation
                     finals.append(final)
+                    if stated:
+                        ys, states_left = ys
+                        left.append(states_left)
                     outputs.append(ys)
                     ran.append(told)
                 switches.scope = inside
@@ -185,12 +199,12 @@ class Recurrent(Module):
         if not self.return_sequences:
             outputs = [self._last(ys, real, d == 1) for d, ys in enumerate(outputs)]
         output = MERGES[self.merge](*outputs) if self.bidirectional else outputs[0]
-        return self._to_layout(output, finals, batched)
+        return self._to_layout(output, finals, left, batched)
 
     def _run(
         self, cell: Any, state: Any, xs: Tensor, reverse: bool, mask: Any, resets: Any
     ) -> tuple[Any, Tensor, Any]:
-        draw = getattr(cell, "draw", None)
+        draw = getattr(unwrapped(cell).own, "draw", None)
         drawn = None if draw is None else draw(xs.shape[0], xs.shape[1])
         given = xs if drawn is None else (xs, drawn)
         result = scan(
@@ -273,49 +287,23 @@ class Recurrent(Module):
             return array[:, None]
         return array.T if batched and self.batch_first and array.ndim == 2 else array
 
-    def _to_layout(self, output: Tensor, finals: list[Any], batched: bool) -> tuple[Tensor, Any]:
-        """The output and the final states as the caller wants them."""
-        if len(finals) == 1:  # a view, where stack would copy
-            final = map_leaves(_in_front, finals[0])
-        else:
-            final = map_leaves(lambda *parts: ops.stack(parts), *finals)
+    def _to_layout(
+        self, output: Tensor, finals: list[Any], states: list[Any], batched: bool
+    ) -> tuple[Any, ...]:
+        """The output, the final states and those of all steps as the caller wants them."""
         if not batched:
-            final = map_leaves(lambda s: ops.squeeze(s, 1), final)
-            return ops.squeeze(output, 1 if self.return_sequences else 0), final
-        if self.batch_first and self.return_sequences:
-            output = ops.swapaxes(output, 0, 1)
-        return output, final
+            output = ops.squeeze(output, 1 if self.return_sequences else 0)
+            finals = [map_leaves(lambda s: ops.squeeze(s, 0), final) for final in finals]
+            states = [map_leaves(lambda s: ops.squeeze(s, 1), each) for each in states]
+        elif self.batch_first:
+            output = ops.swapaxes(output, 0, 1) if self.return_sequences else output
+            states = [map_leaves(lambda s: ops.swapaxes(s, 0, 1), each) for each in states]
+        return output, stacked(finals), *([stacked(states)] if states else [])
 
     def _initial_states(self, state: Any, batch: int, batched: bool) -> list[Any]:
         """One state for each cell."""
-        states = [cell.init_state(batch) for cell in self.cells]
-        if state is None:
-            return states
-        names = [name for name, _ in named_leaves(states[0])]
-        given = leaves(state)
-        if len(given) != len(names):
-            raise ShapeError(
-                f"{self._who}: expected a state {structure(states[0])}"
-                f"{' of ' + ', '.join(names) if names[0] else ''}, got {structure(state)}."
-            )
-        given = [as_tensor(s) for s in given]
-        for name, s, zero in zip(names, given, leaves(states[0]), strict=True):
-            what = f"{self._who}: initial state{' ' + name if name else ''}"
-            expected = (len(self.cells), *(zero.shape if batched else zero.shape[1:]))
-            if s.shape != expected:
-                raise ShapeError(
-                    f"{what} should be {list(expected)}, (layers*directions, "
-                    f"{'B, ' if batched else ''}size), got {describe(s)}. batch_first does not "
-                    f"apply to states."
-                )
-            if s.dtype != zero.dtype:
-                raise DTypeError(
-                    f"{what} is {describe(s)} and the layer {zero.dtype}; use "
-                    f".astype(np.{zero.dtype})."
-                )
-        if not batched:
-            given = [ops.expand_dims(s, 1) for s in given]
-        return [rebuild(zero, [s[i] for s in given]) for i, zero in enumerate(states)]
+        zeros = [cell.init_state(batch) for cell in self.cells]
+        return zeros if state is None else apart(self._who, zeros, state, batched)
 
     def _last(self, ys: Tensor, real: np.ndarray | None, reverse: bool) -> Tensor:
         """(T, B, O) -> (B, O): each row after its last step; zeros of a row without one."""
@@ -402,6 +390,7 @@ class Recurrent(Module):
             "bidirectional": False,
         }
         defaults |= {"merge": "concat", "return_sequences": True, "checkpoint": None}
+        defaults["return_states"] = False
         shown = {name: getattr(self, name) for name in defaults}
         parts += [f"{k}={v!r}" for k, v in shown.items() if v != defaults[k]]
         return ", ".join(parts)

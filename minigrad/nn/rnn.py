@@ -31,6 +31,7 @@ class _BuiltIn(Recurrent):
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
         checkpoint: int | str | None = None,
+        return_states: bool = False,
         **cell_options: Any,
     ):
         self.hidden_size, self.bias, self.cell_options = hidden_size, bias, cell_options
@@ -47,6 +48,7 @@ class _BuiltIn(Recurrent):
             mode=mode,
             generator=generator,
             checkpoint=checkpoint,
+            return_states=return_states,
         )
 
     def describe(self) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import checks, ops, versions
+from .. import checks, versions
 from ..border import plain
 from ..compile.ahead import Call
 from ..compile.prepared import Prepared, arranged
@@ -23,7 +23,8 @@ from ..errors import DTypeError, ShapeError, describe
 from ..tape import no_grad
 from ..tape import state as switches
 from ..tensors import Tensor, wrap
-from ..tree import leaves, map_leaves, rebuild
+from ..tree import map_leaves
+from .states import stacked
 
 if TYPE_CHECKING:
     from .recurrent import Recurrent
@@ -42,8 +43,8 @@ class Stream:
     layers of several cells on top of one another, and for any cell; nothing is recorded, as inside
     `no_grad`. Parameters may change between steps. A stream belongs to one thread at a time.
 
-    state: as the layer returns it, (layers, batch, ...), a copy. reset(state): begins anew, from
-        zeros or from a state of that layout.
+    state: as the layer returns it, a copy. reset(state): begins anew, from zeros or from a state of
+        that layout.
     Raises ShapeError and DTypeError for an x that does not fit; ValueError for a layer that is
     bidirectional, or that draws random numbers (dropout in training): call `layer.eval()` first.
 
@@ -71,14 +72,17 @@ class Stream:
     def reset(self, state: Any = None) -> None:
         """Begins anew: from zeros, or from a state (layers, batch, ...)."""
         with no_grad():
-            states = self.layer._initial_states(state, self.batch, True)
-            self._state = map_leaves(lambda *parts: ops.stack(parts), *states)
+            self._keep(self.layer._initial_states(state, self.batch, True))
         self._ready = None
 
     @property
     def state(self) -> Any:
-        """Each component (layers, batch, ...), as the layer returns it: a copy."""
-        return map_leaves(lambda t: wrap(t._data.copy(), None, False), self._state)
+        """As the layer returns it, each component (layers, batch, ...): a copy."""
+        return stacked(map_leaves(_copy, self._states))
+
+    def _keep(self, states: list[Any]) -> None:
+        """The states of all cells from now on, in memory of our own."""
+        self._states = map_leaves(_copy, states)
 
     def __call__(self, x: Any) -> Tensor:
         array = x._data if isinstance(x, Tensor) else plain(x)
@@ -93,11 +97,12 @@ class Stream:
         layer = self.layer
         self._ready = None
         with no_grad():
-            y, final = layer(x[:, None] if layer.batch_first else x[None], self._state)
-            self._state = map_leaves(lambda t: wrap(t._data.copy(), None, False), final)
+            xs = x[:, None] if layer.batch_first else x[None]
+            y, final = layer(xs, stacked(self._states), return_states=False)
+            self._keep(layer._initial_states(final, self.batch, True))
             watched = switches.mode == 2 or switches.listeners or switches.intervening is not None
             if layer.mode == "fused" and not watched:
-                self._ready = _prepared(layer, self._state, x)
+                self._ready = _prepared(layer, self._states, x)
         if layer.return_sequences:
             y = y[:, 0] if layer.batch_first else y[0]
         return wrap(y._data.copy(), None, False)
@@ -122,6 +127,10 @@ class Stream:
                 f"{who}: the layer is in training and draws random numbers, for a whole sequence "
                 f"at once; call layer.eval() first."
             )
+
+
+def _copy(t: Tensor) -> Tensor:
+    return wrap(t._data.copy(), None, False)
 
 
 def _draws(cell: Any) -> bool:
@@ -195,12 +204,11 @@ class _Ready:
         return wrap(self.y[0].copy(), None, False)
 
 
-def _prepared(layer: Recurrent, state: Any, x: Array) -> _Ready | None:
+def _prepared(layer: Recurrent, states: list[Any], x: Array) -> _Ready | None:
     """A step of all cells on arrays that stay; None if one of them is not known well enough."""
     ready = _Ready(layer, np.ascontiguousarray(x)[None].copy())
     for i, cell in enumerate(layer.cells):
-        own = [wrap(t._data[i], None, False) for t in leaves(state)]
-        known = noted(cell, rebuild(cell.init_state(1), own), wrap(ready.y, None, False))
+        known = noted(cell, states[i], wrap(ready.y, None, False))
         if known is None or (outside := known[0].outside) is None or known[0].known.outputs[1] != 0:
             return None
         found, given = known
