@@ -55,6 +55,8 @@ class Recurrent(Module):
     cell_factory: input size -> cell, called once for each layer and direction. A cell is a Module
         with `init_state(batch)` and `forward(state, x) -> (state, y)`; see cells.py. With more than
         one layer it also has `output_size`, the size of y.
+        Where the cells differ in size, states cannot be stacked: a state given or returned is then
+        a tuple with one for each layer and direction, (B, ...) each.
     input_size: features of x. num_layers, bidirectional: as in torch.nn.
     merge: how the two directions' outputs become one, "concat", "sum", "mean" or "mul". Between
         layers it is always "concat", so that parameters have torch.nn's shapes; states are never
@@ -382,7 +384,7 @@ class Recurrent(Module):
     def describe(self) -> str:
         parts = [str(self.input_size)]
         if hasattr(self.cells[0], "hidden_size"):
-            parts.append(str(self.cells[0].hidden_size))
+            parts.append(str(getattr(self, "hidden_size", self.cells[0].hidden_size)))
         defaults: dict[str, Any] = {
             "num_layers": 1,
             "batch_first": False,

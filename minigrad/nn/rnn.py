@@ -1,14 +1,19 @@
 """RNN, LSTM and GRU: the built-in cells in layers and directions, as in torch.nn.
 
 A PyTorch checkpoint of the layer loads as it is: `layer.load_state_dict(torch_layer.state_dict())`.
+hidden_size may be a list, one size for each layer: then states are tuples (see Recurrent).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
 
+from .. import checks
+from ..errors import ShapeError
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .recurrent import DEFAULT_MODE, Recurrent
 
@@ -19,7 +24,7 @@ class _BuiltIn(Recurrent):
     def __init__(
         self,
         input_size: int,
-        hidden_size: int,
+        hidden_size: int | Sequence[int],
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -34,10 +39,20 @@ class _BuiltIn(Recurrent):
         return_states: bool = False,
         **cell_options: Any,
     ):
+        if isinstance(hidden_size, (list, tuple, np.ndarray)):
+            hidden_size, num_layers = self._by_layer(hidden_size, num_layers)
         self.hidden_size, self.bias, self.cell_options = hidden_size, bias, cell_options
         cell_options = dict(bias=bias, dtype=dtype, generator=generator, **cell_options)
+        made = count()
+
+        def cell(size: int) -> Cell:
+            H = hidden_size
+            if isinstance(H, tuple):
+                H = H[next(made) // (2 if bidirectional else 1)]
+            return self.cell_type(size, H, **cell_options)
+
         super().__init__(
-            lambda size: self.cell_type(size, hidden_size, **cell_options),
+            cell,
             input_size,
             num_layers,
             batch_first=batch_first,
@@ -50,6 +65,16 @@ class _BuiltIn(Recurrent):
             checkpoint=checkpoint,
             return_states=return_states,
         )
+
+    def _by_layer(self, given: Any, num_layers: int) -> tuple[tuple[int, ...], int]:
+        """Hidden sizes, one for each layer, and how many layers that makes."""
+        sizes = tuple(checks.size(f"{self._who}: hidden_size[{i}]", n) for i, n in enumerate(given))
+        if not sizes or num_layers not in (1, len(sizes)):
+            raise ShapeError(
+                f"{self._who}: hidden_size={list(sizes)} is one size for each layer, "
+                f"{len(sizes)} of them; got num_layers={num_layers}, which may be left out."
+            )
+        return sizes, len(sizes)
 
     def describe(self) -> str:
         parts = [super().describe()]

@@ -114,3 +114,71 @@ def test_checkpoints_and_jit_leave_states_as_they_are(rng: np.random.Generator) 
         np.testing.assert_allclose(step(x).item(), loss.item(), rtol=1e-12)
         for p, q in zip(layer.parameters(), few.parameters(), strict=True):
             np.testing.assert_allclose(p.grad.data, q.grad.data, rtol=1e-10)
+
+
+# ------------------------------------------------------------------ sizes that differ by layer
+
+
+def test_layers_of_different_sizes_are_layers_one_after_the_other(rng: np.random.Generator) -> None:
+    layer = nn.LSTM(3, [4, 1, 2], bidirectional=True, **F64)
+    assert layer.num_layers == 3
+    assert layer.weight_ih_l1_reverse.shape == (4, 8)
+    assert layer.describe() == "3, (4, 1, 2), num_layers=3, bidirectional=True"
+    x = xs = mg.tensor(rng.normal(size=(5, 2, 3)), requires_grad=True)
+    output, final, states = layer(x, lengths=[5, 2], return_states=True)
+    for i, H in enumerate((4, 1, 2)):
+        one = nn.LSTM(xs.shape[-1], H, bidirectional=True, **F64)
+        own = {n: w for n, w in layer.state_dict().items() if f"_l{i}" in n}
+        one.load_state_dict({n.replace(f"_l{i}", "_l0"): w for n, w in own.items()})
+        xs, (h_n, c_n) = one(xs, lengths=[5, 2])
+        for d in (0, 1):
+            h, c = final[2 * i + d]
+            np.testing.assert_allclose(h.data, h_n.data[d], rtol=1e-13)
+            np.testing.assert_allclose(c.data, c_n.data[d], rtol=1e-13)
+            assert states[2 * i + d].c.shape == (5, 2, H)
+    np.testing.assert_allclose(output.data, xs.data, rtol=1e-13)
+    (a,), (b,) = (mg.grad((y * y).sum(), [x]) for y in (output, xs))
+    np.testing.assert_allclose(a.data, b.data, rtol=1e-10)
+
+
+def test_a_tuple_of_states_goes_back_in_and_through_a_stream(rng: np.random.Generator) -> None:
+    layer = nn.GRU(2, (3, 5))
+    x = rng.normal(size=(6, 2, 2)).astype(np.float32)
+    whole, h_n = layer(x)
+    first, state = layer(x[:4])
+    rest, last = layer(x[4:], state)
+    np.testing.assert_array_equal(np.concatenate([first.data, rest.data]), whole.data)
+    stream = layer.stream(2)
+    np.testing.assert_array_equal(np.stack([stream(x_t).data for x_t in x]), whole.data)
+    for found in (last, stream.state):
+        assert isinstance(found, tuple)
+        for a, b in zip(found, h_n, strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+    assert [s.shape for s in layer(x[:, 0])[1]] == [(3,), (5,)]
+    alone, _ = layer(x[4:, 0], [s[0] for s in state])
+    np.testing.assert_array_equal(alone.data, rest.data[:, 0])
+
+
+def test_wrong_sizes_and_states_say_what_was_expected() -> None:
+    with pytest.raises(mg.ShapeError, match=r"one size for each layer, 2 .* num_layers=3"):
+        nn.RNN(2, [3, 4], num_layers=3)
+    with pytest.raises(mg.ShapeError, match=r"hidden_size=\[\] is one size for each layer"):
+        nn.RNN(2, [])
+    with pytest.raises(TypeError, match=r"hidden_size\[1\] is an integer >= 1; got 4.5"):
+        nn.RNN(2, [3, 4.5])
+    layer, x = nn.LSTM(2, [3, 4]), np.ones((5, 1, 2), np.float32)
+    h = np.zeros((1, 3), np.float32)
+    with pytest.raises(mg.ShapeError, match=r"a state for each of 2 layers\*directions, .*sizes"):
+        layer(x, h)
+    with pytest.raises(mg.ShapeError, match=r"initial state \[1\] h should be \[1, 4\], \(B, size"):
+        layer(x, [(h, h), (h, h)])
+    with pytest.raises(mg.DTypeError, match=r"state \[0\] h is float64.* the layer float32"):
+        layer(x, [(h.astype(float), h)] * 2)
+
+
+def test_a_recording_and_a_drawing_take_layers_of_different_sizes() -> None:
+    layer = nn.GRU(2, [3, 5], bidirectional=True)
+    with mg.flow.record() as rec:
+        layer(np.ones((4, 2, 2), np.float32))[0].sum().backward()
+    assert [rec[f"gru/l{i}/rev"].gradients["h"].shape for i in (0, 1)] == [(4, 2, 3), (4, 2, 5)]
+    assert "l1" in mg.flow.draw(layer).dot
