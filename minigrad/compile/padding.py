@@ -1,4 +1,4 @@
-"""lengths=, mask=, resets=, return_states=: what they make of a cell, and of its xs.
+"""lengths, mask, resets, return_states, weight_dropout: what they make of a cell, and of its xs.
 
 A loop on the tape, and one that is recorded, computes every step and chooses: `Padded` passes the
 state through where a row takes no part. Else a compiled loop has only the steps that count, packed
@@ -7,6 +7,7 @@ one after the other (packing.py), and runs the cell as it is.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,6 +52,20 @@ class Stated:
     def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
         new, y = self.cell(state, x)
         return new, (y, new)
+
+
+class Reweighted:
+    """The cell with its weight_hh times a mask of the same shape, the same at all steps."""
+
+    def __init__(self, cell: Cell, mask: Tensor):
+        self.cell, self.mask = cell, mask
+        self.__name__ = f"reweighted_{cell_name(cell)}"
+
+    def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
+        masked: Any = copy.copy(self.cell)  # the cell itself stays as it is, for other threads
+        vars(masked)["weight_hh"] = masked.weight_hh * self.mask
+        result: tuple[Any, Any] = masked.forward(state, x)  # a call would tell of another module
+        return result
 
 
 class Episodic:
@@ -112,17 +127,19 @@ class Layers(NamedTuple):
     @property
     def flagged(self) -> tuple[Any, ...]:
         """Those that take (x, something of their own) for x, the outermost first."""
-        return tuple(kind for kind in self.kinds if kind != "Stated")
+        return tuple(k for k in self.kinds if k not in ("Stated", "Reweighted"))
 
 
 def unwrapped(cell: Cell) -> Layers:
-    """The cell without what was made of it for a mask, resets, states or interventions."""
+    """The cell without what was made of it."""
     kinds: tuple[Any, ...] = ()
     held = {}
-    while isinstance(cell, (Padded, Episodic, Intervened, Stated)):
+    while isinstance(cell, (Padded, Episodic, Intervened, Stated, Reweighted)):
         kinds += (cell.edits if isinstance(cell, Intervened) else type(cell).__name__,)
         if isinstance(cell, Episodic):
             held["Episodic"] = cell.init
+        if isinstance(cell, Reweighted):
+            held["Reweighted"] = cell.mask
         cell = cell.cell
     return Layers(cell, kinds, held)
 
@@ -136,6 +153,8 @@ def with_held(cell: Cell, held: dict[str, Any]) -> Cell:
     if type(cell) is Intervened:
         inside = with_held(cell.cell, held)
         return Intervened(inside, cell.edits, cell.touched, cell.gradients)
+    if type(cell) is Reweighted:
+        return Reweighted(cell.cell, held["Reweighted"])
     return Stated(with_held(cell.cell, held)) if type(cell) is Stated else cell
 
 

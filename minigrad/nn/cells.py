@@ -44,7 +44,7 @@ from ..tape import tap
 from ..tensors import Tensor, as_tensor, wrap
 from . import init
 from .calling import check_call
-from .layers import linear
+from .layers import keep_mask, linear
 from .module import Module, Parameter
 
 
@@ -131,6 +131,10 @@ class GatedCell(Cell):
     keeps: those that decide how long the state lasts: +1 if it stays where the gate is open, -1 if
         it is overwritten there. `init.chrono_` and `init.forget_bias_` read it.
     recurrent_size: the size of what weight_hh multiplies, hidden_size if left out.
+    recurrent_dropout: in training, what weight_hh multiplies is dropped out, with one mask for all
+        steps of a row (Gal and Ghahramani 2016); what else the step reads of h stays whole. `draw`
+        makes the masks from `generator`, and a layer gives them with x. RNNCell, LSTMCell and
+        GRUCell take it.
     """
 
     gates: tuple[str, ...]
@@ -144,15 +148,41 @@ class GatedCell(Cell):
         *,
         output_size: int | None = None,
         recurrent_size: int | None = None,
+        recurrent_dropout: float = 0.0,
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
     ):
         super().__init__(input_size, hidden_size, output_size)
+        what = f"{type(self).__name__}: recurrent_dropout"
+        self.recurrent_dropout = checks.probability(what, recurrent_dropout)
+        self.generator = generator
         rows, columns = len(self.gates) * hidden_size, recurrent_size or hidden_size
         self.weight_ih = self.parameter((rows, input_size), dtype, generator)
         self.weight_hh = self.parameter((rows, columns), dtype, generator)
         self.bias_ih = self.parameter((rows,), dtype, generator) if bias else None
         self.bias_hh = self.parameter((rows,), dtype, generator) if bias else None
+
+    def draw(self, time: int, batch: int) -> Any:
+        """The mask of recurrent_dropout, (time, batch, H): each row's own, the same at all steps.
+        None in eval mode, and without it.
+        """
+        if not (self.training and self.recurrent_dropout):
+            return None
+        shape = batch, self.weight_hh.shape[1]
+        mask = keep_mask(shape, self.recurrent_dropout, self.weight_hh.dtype, self.generator)
+        return np.broadcast_to(mask, (time, *shape))
+
+    def dropped(self, h: Tensor, x: Any) -> tuple[Tensor, Any]:
+        """(h as weight_hh multiplies it, x), apart from the mask that came with x."""
+        if not (self.training and self.recurrent_dropout):
+            return h, x
+        if not isinstance(x, tuple):
+            raise ValueError(
+                f"{type(self).__name__}: a step in training with recurrent_dropout needs its mask, "
+                f"cell(state, (x, drawn)) with drawn = step t of cell.draw(time, batch), as the "
+                f"layers call it; or switch it off with cell.eval()."
+            )
+        return h * x[1], x[0]
 
     def both_biases(self) -> Tensor | None:
         return None if self.bias_ih is None else self.bias_ih + self.bias_hh
@@ -179,18 +209,21 @@ class RNNCell(GatedCell):
         nonlinearity: str = "tanh",
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
+        recurrent_dropout: float = 0.0,
     ):
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(
                 f"RNNCell: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}."
             )
-        super().__init__(input_size, hidden_size, bias, dtype=dtype, generator=generator)
+        options: Any = dict(recurrent_dropout=recurrent_dropout, dtype=dtype, generator=generator)
+        super().__init__(input_size, hidden_size, bias, **options)
         self.nonlinearity = nonlinearity
 
     def forward(self, state: Any, x: Any) -> tuple[Tensor, Tensor]:
         f = tanh if self.nonlinearity == "tanh" else relu
+        h, x = self.dropped(state, x)
         a = linear(self.check_input(x), self.weight_ih, self.both_biases())
-        h = tap("h", f(a + state @ self.weight_hh.T))
+        h = tap("h", f(a + h @ self.weight_hh.T))
         return h, h
 
 
@@ -224,6 +257,7 @@ class LSTMCell(GatedCell):
         proj_size: int = 0,
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
+        recurrent_dropout: float = 0.0,
     ):
         checks.size(f"{type(self).__name__}: hidden_size", hidden_size)
         checks.size(f"{type(self).__name__}: proj_size", proj_size, least=0)
@@ -233,13 +267,15 @@ class LSTMCell(GatedCell):
                 f"hidden_size={hidden_size}."
             )
         size = proj_size or hidden_size
-        options: Any = dict(output_size=size, recurrent_size=size, dtype=dtype, generator=generator)
+        options: Any = dict(recurrent_dropout=recurrent_dropout, dtype=dtype, generator=generator)
+        options |= dict(output_size=size, recurrent_size=size)
         super().__init__(input_size, hidden_size, bias, **options)
         shape = (proj_size, hidden_size)
         self.weight_hr = self.parameter(shape, dtype, generator) if proj_size else None
 
     def forward(self, state: Any, x: Any) -> tuple[LSTMState, Tensor]:
         h, c = state
+        h, x = self.dropped(h, x)
         a = linear(self.check_input(x), self.weight_ih, self.both_biases())
         i, f, g, o = split(a + h @ self.weight_hh.T, 4, axis=-1)
         i, f, o = tap("i", sigmoid(i)), tap("f", sigmoid(f)), tap("o", sigmoid(o))
@@ -288,27 +324,31 @@ class GRUCell(GatedCell):
         update: str = "keep",
         dtype: Any = np.float32,
         generator: np.random.Generator | None = None,
+        recurrent_dropout: float = 0.0,
     ):
         if update not in ("keep", "write"):
             raise ValueError(
                 f"GRUCell: update must be 'keep' (z*h + (1-z)*n, as torch.nn) or 'write' "
                 f"((1-z)*h + z*n), got {update!r}."
             )
-        super().__init__(input_size, hidden_size, bias, dtype=dtype, generator=generator)
+        options: Any = dict(recurrent_dropout=recurrent_dropout, dtype=dtype, generator=generator)
+        super().__init__(input_size, hidden_size, bias, **options)
         self.reset_after, self.update = reset_after, update
         self.keeps = {"z": +1 if update == "keep" else -1}
 
     def forward(self, state: Any, x: Any) -> tuple[Tensor, Tensor]:
-        h, x = state, self.check_input(x)
+        h = state
+        kept, x = self.dropped(h, x)
+        x = self.check_input(x)
         if self.reset_after:  # b_hn is inside the product with r, so bias_hh stays on that side
             a = linear(x, self.weight_ih, self.bias_ih)
-            u_r, u_z, u_n = split(linear(h, self.weight_hh, self.bias_hh), 3, axis=-1)
+            u_r, u_z, u_n = split(linear(kept, self.weight_hh, self.bias_hh), 3, axis=-1)
         else:
             a = linear(x, self.weight_ih, self.both_biases())
             W_rz, W_n = split(self.weight_hh, [2 * self.hidden_size])
-            u_r, u_z = split(h @ W_rz.T, 2, axis=-1)
+            u_r, u_z = split(kept @ W_rz.T, 2, axis=-1)
         a_r, a_z, a_n = split(a, 3, axis=-1)
         r, z = tap("r", sigmoid(a_r + u_r)), tap("z", sigmoid(a_z + u_z))
-        n = tap("n", tanh(a_n + (r * u_n if self.reset_after else (r * h) @ W_n.T)))
+        n = tap("n", tanh(a_n + (r * u_n if self.reset_after else (r * kept) @ W_n.T)))
         h = tap("h", z * h + (1 - z) * n if self.update == "keep" else (1 - z) * h + z * n)
         return h, h

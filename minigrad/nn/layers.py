@@ -221,9 +221,16 @@ def drop(x: Tensor, p: float, generator: np.random.Generator | None) -> Tensor:
             "all steps before and pass them in as xs (ZoneoutLSTMCell does), call eval(), or run "
             "this cell with mode='tape'."
         )
-    random, shape, dtype = default_generator(generator).random, x.shape, x.dtype
+    return x * keep_mask(x.shape, p, x.dtype, generator)
+
+
+def keep_mask(
+    shape: tuple[int, ...], p: float, dtype: Any, generator: np.random.Generator | None
+) -> np.ndarray:
+    """0 at probability p, else 1 / (1 - p)."""
+    random = default_generator(generator).random
     scale = 0.0 if p == 1.0 else 1.0 / (1.0 - p)
-    return x * drawn(lambda: ((random(shape) >= p) * scale).astype(dtype))
+    return drawn(lambda: ((random(shape) >= p) * scale).astype(dtype))
 
 
 class Sequential(Module):

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import checks, ops
 from ..border import plain
-from ..compile.padding import Stated, unwrapped
+from ..compile.padding import Reweighted, Stated
 from ..compile.scanning import scan
 from ..compile.schedule import asked_for
 from ..compile.sidebyside import beside
@@ -25,7 +25,7 @@ from ..errors import DTypeError, ShapeError, describe
 from ..tape import state as switches
 from ..tensors import Tensor, as_tensor
 from ..tree import map_leaves
-from .layers import drop
+from .layers import drop, keep_mask
 from .module import Module, Parameter
 from .states import apart, stacked
 from .streaming import Stream
@@ -65,6 +65,8 @@ class Recurrent(Module):
         the row's last step, reverse at step 0.
     batch_first: x and the output are (B, T, ...). States stay (layers*directions, B, ...).
     dropout: in training, on the outputs of every layer but the last; drawn from `generator`.
+    weight_dropout: in training, on the entries of each cell's weight_hh (DropConnect: Wan et al.
+        2013; Merity et al. 2018): drawn once for each call, the same for all rows and steps.
     mode: "fused" compiles the step of each cell into one loop with `mg.scan`; "tape" runs every
         step as eager operations, which a Tape or a drawing shows one by one.
     checkpoint: as in `mg.scan`, for sequences too long to keep all that BPTT reads: "auto", a size
@@ -115,6 +117,7 @@ class Recurrent(Module):
         generator: np.random.Generator | None = None,
         checkpoint: int | str | None = None,
         return_states: bool = False,
+        weight_dropout: float = 0.0,
     ):
         self._check_options(num_layers, merge, mode)
         input_size = checks.size(f"{self._who}: input_size", input_size)
@@ -127,6 +130,7 @@ class Recurrent(Module):
         self.input_size, self.num_layers = input_size, num_layers
         self.batch_first, self.bidirectional = batch_first, bidirectional
         self.dropout = dropout
+        self.weight_dropout = checks.probability(f"{self._who}: weight_dropout", weight_dropout)
         self.merge, self.return_sequences, self.mode = merge, return_sequences, mode
         self.return_states = return_states
         self.generator, self.checkpoint = generator, asked_for(checkpoint, self._who)
@@ -175,14 +179,17 @@ class Recurrent(Module):
             outputs = []
             inside = f"{around}/l{layer}" if around else f"l{layer}"
             try:
-                whole = real is None and resets is None and not stated
-                both = self._side_by_side(layer, states, xs, inside) if whole else None
-                for direction, cell in enumerate(self._of_layer(layer)):
+                cells = self._of_layer(layer)
+                ready = [self._drawn(cell, xs, stated) for cell in cells]
+                own = states[len(finals) : len(finals) + len(cells)]
+                whole = real is None and resets is None
+                both = self._side_by_side(ready, own, inside) if whole else None
+                for direction, (cell, given) in enumerate(ready):
                     switches.scope = f"{inside}/rev" if direction else f"{inside}/fwd"
-                    state = states[len(finals)]
                     if both is None:
-                        ran_as = Stated(cell) if stated else cell
-                        final, ys, told = self._run(ran_as, state, xs, direction == 1, real, resets)
+                        final, ys, told = self._run(
+                            cell, own[direction], given, direction == 1, real, resets
+                        )
                     else:
                         (final, ys), told = both[direction], both[direction].explanation
                     finals.append(final)
@@ -203,30 +210,35 @@ class Recurrent(Module):
         output = MERGES[self.merge](*outputs) if self.bidirectional else outputs[0]
         return self._to_layout(output, finals, left, batched)
 
+    def _drawn(self, cell: Any, xs: Tensor, stated: bool) -> tuple[Any, Any]:
+        """The cell as it runs over a sequence, and its input with what is drawn for all steps."""
+        time, batch, _ = xs._data.shape
+        draw = getattr(cell, "draw", None)
+        drawn = None if draw is None else draw(time, batch)
+        given = xs if drawn is None else (xs, map_leaves(as_tensor, drawn))
+        if self.weight_dropout and self.training:
+            weight = cell.weight_hh
+            kept = keep_mask(weight.shape, self.weight_dropout, weight.dtype, self.generator)
+            cell = Reweighted(cell, as_tensor(kept))
+        return (Stated(cell) if stated else cell), given
+
     def _run(
-        self, cell: Any, state: Any, xs: Tensor, reverse: bool, mask: Any, resets: Any
-    ) -> tuple[Any, Tensor, Any]:
-        draw = getattr(unwrapped(cell).own, "draw", None)
-        drawn = None if draw is None else draw(xs.shape[0], xs.shape[1])
-        given = xs if drawn is None else (xs, drawn)
+        self, cell: Any, state: Any, given: Any, reverse: bool, mask: Any, resets: Any
+    ) -> tuple[Any, Any, Any]:
         result = scan(
             cell, state, given, None, reverse, self.mode, checkpoint=self.checkpoint, mask=mask,
             resets=resets,
         )  # fmt: skip
         return *result, result.explanation  # kept for explain(), where the result holds the graph
 
-    def _side_by_side(
-        self, layer: int, states: list[Any], xs: Tensor, inside: str
-    ) -> list[Any] | None:
+    def _side_by_side(self, ready: list[Any], states: list[Any], inside: str) -> list[Any] | None:
         """The results of both directions, whose loops ran at once; None where that can't be."""
-        cells = self._of_layer(layer)
-        if len(cells) == 1 or self.mode != "fused":
+        if len(ready) == 1 or self.mode != "fused":
             return None
-        if any(hasattr(cell, "draw") for cell in cells):
-            return None
-        fwd, rev = states[2 * layer : 2 * layer + 2]
+        (fwd, xs), (rev, reversed_xs) = ready
         return beside([
-            (cells[0], fwd, xs, False, f"{inside}/fwd"), (cells[1], rev, xs, True, f"{inside}/rev"),
+            (fwd, states[0], xs, False, f"{inside}/fwd"),
+            (rev, states[1], reversed_xs, True, f"{inside}/rev"),
         ])  # fmt: skip
 
     def _of_layer(self, layer: int) -> list[Any]:
@@ -333,6 +345,11 @@ class Recurrent(Module):
                 f"{self._who}: cell_factory returned {type(cell).__name__}; expected a Module with "
                 f"init_state(batch) and forward(state, x) -> (state, y)."
             )
+        if self.weight_dropout and not isinstance(getattr(cell, "weight_hh", None), Tensor):
+            raise TypeError(
+                f"{self._who}: weight_dropout={self.weight_dropout} drops entries of weight_hh, "
+                f"and {type(cell).__name__} has no parameter of that name."
+            )
         return cell
 
     def _output_size(self, cell: Any) -> int:
@@ -392,7 +409,7 @@ class Recurrent(Module):
             "bidirectional": False,
         }
         defaults |= {"merge": "concat", "return_sequences": True, "checkpoint": None}
-        defaults["return_states"] = False
+        defaults |= {"return_states": False, "weight_dropout": 0.0}
         shown = {name: getattr(self, name) for name in defaults}
         parts += [f"{k}={v!r}" for k, v in shown.items() if v != defaults[k]]
         return ", ".join(parts)

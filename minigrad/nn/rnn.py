@@ -2,6 +2,8 @@
 
 A PyTorch checkpoint of the layer loads as it is: `layer.load_state_dict(torch_layer.state_dict())`.
 hidden_size may be a list, one size for each layer: then states are tuples (see Recurrent).
+recurrent_dropout=p drops h before weight_hh reads it, with one mask for all steps (see GatedCell);
+weight_dropout=p drops entries of weight_hh. Both run in the compiled loops.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class _BuiltIn(Recurrent):
         generator: np.random.Generator | None = None,
         checkpoint: int | str | None = None,
         return_states: bool = False,
+        weight_dropout: float = 0.0,
         **cell_options: Any,
     ):
         if isinstance(hidden_size, (list, tuple, np.ndarray)):
@@ -46,9 +49,9 @@ class _BuiltIn(Recurrent):
         made = count()
 
         def cell(size: int) -> Cell:
-            H = hidden_size
+            H: Any = hidden_size
             if isinstance(H, tuple):
-                H = H[next(made) // (2 if bidirectional else 1)]
+                H = H[next(made) // self.num_directions]
             return self.cell_type(size, H, **cell_options)
 
         super().__init__(
@@ -64,6 +67,7 @@ class _BuiltIn(Recurrent):
             generator=generator,
             checkpoint=checkpoint,
             return_states=return_states,
+            weight_dropout=weight_dropout,
         )
 
     def _by_layer(self, given: Any, num_layers: int) -> tuple[tuple[int, ...], int]:

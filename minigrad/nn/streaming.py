@@ -121,7 +121,9 @@ class Stream:
                 f"x.astype(np.{wanted})."
             )
         if layer.training and (
-            (layer.dropout and layer.num_layers > 1) or any(map(_draws, layer.cells))
+            (layer.dropout and layer.num_layers > 1)
+            or layer.weight_dropout
+            or any(map(_draws, layer.cells))
         ):
             raise ValueError(
                 f"{who}: the layer is in training and draws random numbers, for a whole sequence "

@@ -21,11 +21,13 @@ class Around(Module):
         self.cell = cell
         if hasattr(cell, "output_size"):
             self.output_size = cell.output_size
-        if hasattr(cell, "draw"):
-            self.draw = cell.draw
 
     def init_state(self, batch: int) -> Any:
         return self.cell.init_state(batch)
+
+    def draw(self, time: int, batch: int) -> Any:
+        inner = getattr(self.cell, "draw", None)
+        return None if inner is None else inner(time, batch)
 
     def forward(self, state: Any, x: Any) -> tuple[Any, Tensor]:
         state, y = self.cell(state, x)
@@ -59,14 +61,12 @@ class Truncated(Around):
     def __init__(self, cell: Any, every: int):
         super().__init__(cell)
         self.every, self.dtype = every, next(cell.parameters()).dtype
-        self.draw = self._draw
 
-    def _draw(self, time: int, batch: int) -> Any:
+    def draw(self, time: int, batch: int) -> Any:
         """What the cell draws, and where the windows begin, (time, batch, 1)."""
         begins = np.zeros((time, batch, 1), self.dtype)
         begins[self.every :: self.every] = 1.0
-        inner = getattr(self.cell, "draw", None)
-        drawn = None if inner is None else inner(time, batch)
+        drawn = super().draw(time, batch)
         return begins if drawn is None else (begins, drawn)
 
     def forward(self, state: Any, x: Any) -> tuple[Any, Tensor]:
