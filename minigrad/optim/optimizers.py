@@ -149,8 +149,11 @@ class Optimizer:
         """
         flat: dict[str, Any] = {name: getattr(self, name) for name in self.hyperparameters}
         flat["base_lr"] = self.base_lr
-        for i, state in enumerate(self.state):
-            flat |= {f"{i}.{k}": v.copy() if isinstance(v, Array) else v for k, v in state.items()}
+        for i, (p, state) in enumerate(zip(self.params, self.state, strict=True)):
+            flat |= {  # in the parameter's dtype, which Module.to may have changed
+                f"{i}.{k}": v.astype(p.dtype) if isinstance(v, Array) else v
+                for k, v in state.items()
+            }
         return flat
 
     def load_state_dict(self, flat: Mapping[str, Any]) -> None:
