@@ -3,6 +3,7 @@
 from ..compile import pure, unroll
 from . import init
 from .cells import Cell, GatedCell, GRUCell, LSTMCell, LSTMState, RNNCell
+from .containers import ModuleDict, ModuleList
 from .ctc import ctc_beam, ctc_greedy, ctc_loss
 from .layers import Dropout, Embedding, LayerNorm, Linear, Sequential, linear
 from .losses import bce_with_logits, cross_entropy, huber_loss, mae_loss, mse_loss, nll_loss
@@ -62,6 +63,8 @@ __all__ = [
     "MinGRUCell",
     "MinimalGatedCell",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "Parameter",
     "PeepholeLSTMCell",
     "RNN",

@@ -106,6 +106,11 @@ class Module:
                 member.name = name
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (np.ndarray, list, float)) and self._holds_parameter(name):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a Parameter; write .{name}.data = value to fill "
+                f"it, or assign an nn.Parameter (that of another module ties the two)."
+            )
         # A member learns what it is called, for print(tape) and for drawings.
         if isinstance(value, Module) and "scope_name" not in vars(value):
             value.scope_name = name
@@ -113,6 +118,9 @@ class Module:
             value.name = name
         edits.count += 1
         super().__setattr__(name, value)
+
+    def _holds_parameter(self, name: str) -> bool:
+        return isinstance(vars(self).get(name), Parameter)
 
     # -- members -----------------------------------------------------------------------------------
 
@@ -198,21 +206,37 @@ class Module:
 
     # -- state -------------------------------------------------------------------------------------
 
+    def _by_name(self) -> dict[str, Parameter]:
+        """name -> parameter, a shared one under each name; StateDictError for a name of two."""
+        found: dict[str, Parameter] = {}
+        for name, p in self.all_parameters():
+            if found.setdefault(name, p) is not p:
+                raise StateDictError(
+                    f"{type(self).__name__}: two parameters are called {name!r}; rename a key of "
+                    f"the dict, or an attribute, so that each has a name of its own."
+                )
+        return found
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """name -> a copy of the parameter's array: `np.savez(path, **module.state_dict())`."""
-        return {name: p.numpy().copy() for name, p in self.all_parameters()}
+        """name -> a copy of the parameter's array: `np.savez(path, **module.state_dict())`.
+
+        One that is shared (`head.weight = embed.weight`) is there under each of its names.
+        """
+        return {name: p.numpy().copy() for name, p in self._by_name().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> LoadReport:
         """Copies arrays into the parameters of the same names, converting to their dtype.
 
-        state: name -> anything NumPy reads as an array; a PyTorch state_dict will do.
+        state: name -> anything NumPy reads as an array; a PyTorch state_dict will do. Of a shared
+        parameter one name is enough; if there are more, they have to say the same.
         strict: names must match exactly; otherwise what matches is loaded and the rest reported.
         Raises StateDictError, before anything is written, naming each missing, unexpected (strict)
         or mis-shaped (always) entry.
         """
-        mine = dict(self.all_parameters())
+        mine = self._by_name()
         arrays = {name: np.asarray(state[name]) for name in mine if name in state}
-        missing = [name for name in mine if name not in state]
+        there = {id(mine[name]) for name in arrays}
+        missing = [name for name, p in mine.items() if id(p) not in there]
         unexpected = [name for name in state if name not in mine]
         wrong = [
             f"{name!r} is {list(array.shape)}, expected {list(mine[name].shape)}"
@@ -224,7 +248,12 @@ class Module:
             for name, array in arrays.items()
             if array.dtype.kind not in "fiub"
         ]
-        problems = [("mis-shaped", wrong), ("no numbers", no_numbers)]
+        problems = [
+            ("mis-shaped", wrong),
+            ("no numbers", no_numbers),
+            ("shared here, and not the same there", _unequal(mine, arrays)),
+        ]
+        always = any(names for _, names in problems)
         if strict:
             problems += [
                 ("missing", [repr(name) for name in missing]),
@@ -232,7 +261,7 @@ class Module:
             ]
         said = [f"{what}: {', '.join(names)}" for what, names in problems if names]
         if said:
-            hint = "" if wrong or no_numbers else " Pass strict=False to load what matches."
+            hint = "" if always else " Pass strict=False to load what matches."
             hint = _below(mine, state) or hint
             raise StateDictError(f"{type(self).__name__}.load_state_dict: {'; '.join(said)}.{hint}")
         if mine and state and not arrays:
@@ -254,6 +283,17 @@ class Module:
 
     def __repr__(self) -> str:
         return _text(self, ())
+
+
+def _unequal(mine: Mapping[str, Parameter], arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of one parameter for which the arrays differ."""
+    first: dict[int, str] = {}
+    found = []
+    for name, array in arrays.items():
+        other = first.setdefault(id(mine[name]), name)
+        if other != name and not np.array_equal(array, arrays[other], array.dtype.kind == "f"):
+            found.append(f"{other!r} and {name!r}")
+    return found
 
 
 def _below(mine: Mapping[str, Any], state: Mapping[str, Any]) -> str:

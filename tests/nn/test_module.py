@@ -57,6 +57,105 @@ def test_a_shared_parameter_is_trained_once_and_saved_under_every_name() -> None
     assert list(net.state_dict()) == NAMES
 
 
+class Tied(nn.Module):
+    """A language model whose output weights are its embedding (Press and Wolf 2017)."""
+
+    def __init__(self) -> None:
+        self.embed = nn.Embedding(5, 3)
+        self.rnn = nn.GRU(3, 3)
+        self.head = nn.Linear(3, 5)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.rnn(self.embed(x))[0])
+
+
+def test_the_gradient_of_a_tied_weight_is_the_sum_of_both_uses() -> None:
+    tied, apart = Tied(), Tied()
+    apart.head.weight = nn.Parameter(apart.head.weight.numpy().copy())
+    apart.load_state_dict(tied.state_dict())
+    words = np.array([[0, 3], [2, 2], [4, 1]])
+    for net in (tied, apart):
+        net(words)[..., 1].sum().backward()
+    expected = apart.embed.weight.grad.data + apart.head.weight.grad.data
+    np.testing.assert_allclose(tied.embed.weight.grad.data, expected, rtol=1e-5, atol=1e-6)
+    assert len(list(tied.parameters())) == len(list(apart.parameters())) - 1
+
+
+def test_tied_weights_stay_tied_in_training_copies_and_dtypes() -> None:
+    losses = []
+    words = np.array([[0, 3], [2, 2], [4, 1]])
+    mg.seed(0)
+    first = Tied()
+    for jit in (mg.jit, lambda f: f):
+        net = copy.deepcopy(first).to(np.float64)
+        assert net.head.weight is net.embed.weight
+        optimizer = mg.optim.Adam(net.parameters(), 0.1)
+
+        @jit
+        def step(x: Any, net: Any = net, optimizer: Any = optimizer) -> Any:
+            loss = nn.cross_entropy(net(x).reshape(-1, 5), x.reshape(-1))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        losses.append([step(words).item() for _ in range(4)])
+        assert losses[-1][-1] < losses[-1][0]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-12)
+
+
+def test_of_a_tied_weight_one_name_is_enough_and_two_have_to_agree() -> None:
+    net = Tied()
+    state = Tied().state_dict()
+    alone = {k: v for k, v in state.items() if k != "head.weight"}
+    assert net.load_state_dict(alone) == ([], [])
+    np.testing.assert_array_equal(net.head.weight.data, state["embed.weight"])
+    state["head.weight"] = state["head.weight"] + 1
+    with pytest.raises(
+        mg.StateDictError, match=r"shared here, .* there: 'embed.weight' and 'head.weight'.$"
+    ):
+        net.load_state_dict(state, strict=False)
+    np.testing.assert_array_equal(net.head.weight.data, alone["embed.weight"])
+
+
+def test_lists_and_dicts_of_modules_are_lists_and_dicts() -> None:
+    net = nn.Module()
+    net.blocks = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(2))
+    net.blocks.append(nn.Linear(2, 1, bias=False))
+    net.parts = nn.ModuleDict({"b": nn.ModuleList(), "a": nn.Linear(1, 1, bias=False)})
+    names = ["blocks.0.weight", "blocks.1.weight", "blocks.2.weight", "parts.a.weight"]
+    assert [name for name, _ in net.named_parameters()] == names
+    assert [name for name, _ in net.blocks.named_parameters()] == [
+        "0.weight", "1.weight", "2.weight",
+    ]  # fmt: skip
+    assert [p.shape for p in net.parts.parameters()] == [(1, 1)]
+    assert len(net.blocks[1:]) == 2
+    twin = copy.deepcopy(net)
+    assert isinstance(twin.blocks, nn.ModuleList)
+    assert twin.load_state_dict(net.state_dict()) == ([], [])
+    assert not net.eval().blocks[2].training
+
+
+def test_two_parameters_never_share_a_name() -> None:
+    net = nn.Module()
+    net.parts = {1: nn.Parameter([1.0]), "1": nn.Parameter([2.0])}
+    for call in (net.state_dict, lambda: net.load_state_dict({"parts.1": [3.0]})):
+        with pytest.raises(mg.StateDictError, match=r"two parameters are called 'parts.1'"):
+            call()
+
+
+def test_an_array_does_not_take_the_place_of_a_parameter_unseen() -> None:
+    layer, lstm = nn.Linear(2, 1), nn.LSTM(2, 3)
+    with pytest.raises(TypeError, match=r"Linear.weight is a Parameter; write .weight.data ="):
+        layer.weight = np.ones((1, 2))
+    with pytest.raises(TypeError, match=r"LSTMCell.bias_hh is a Parameter"):
+        lstm.bias_hh_l0 = [0.0] * 12
+    layer.weight.data = np.ones((1, 2))
+    layer.bias = None
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+
+
 def test_a_state_goes_through_a_file_and_back(tmp_path: Path) -> None:
     net, other = Net(), Net()
     np.savez(tmp_path / "net.npz", **net.state_dict())
@@ -141,6 +240,36 @@ def test_to_changes_the_dtype_of_everything() -> None:
     assert layer(np.ones((2, 1, 2)))[0].dtype == np.float64
     with pytest.raises(mg.DTypeError, match="float32 or float64, got int64"):
         net.to(np.int64)
+
+
+def test_the_optimisers_state_follows_the_dtype() -> None:
+    """From the middle of training on in float64: as if state and weights had been converted."""
+    net = nn.Linear(3, 2)
+    optimizer = mg.optim.Adam(net.parameters(), 0.1)
+    x = np.arange(12.0).reshape(4, 3) / 10
+
+    def step(net: Any, optimizer: Any) -> None:
+        optimizer.zero_grad()
+        (net(x.astype(net.weight.dtype)) ** 2).sum().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step(net, optimizer)
+    other = nn.Linear(3, 2, dtype=np.float64)
+    other.load_state_dict(net.state_dict())
+    again = mg.optim.Adam(other.parameters(), 0.1)
+    again.load_state_dict(optimizer.state_dict())
+    net.to("float64")
+    state = optimizer.state_dict()
+    assert {v.dtype for v in state.values() if isinstance(v, np.ndarray)} == {np.dtype("float64")}
+    for _ in range(3):
+        step(net, optimizer)
+        step(other, again)
+    for p, q in zip(net.parameters(), other.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+    net.to(np.float32)
+    step(net, optimizer)
+    assert optimizer.state[0]["mean"].dtype == np.float32
 
 
 def test_apply_visits_every_module() -> None:
