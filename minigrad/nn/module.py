@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from ..switches import edits
 from ..tape import scope
 from ..tape import state as switches
 from ..tensors import Tensor
+
+if TYPE_CHECKING:
+    from .overview import Summary
 
 
 class Parameter(Tensor):
@@ -276,6 +279,26 @@ class Module:
         return LoadReport(missing, unexpected)
 
     # -- printing ----------------------------------------------------------------------------------
+
+    def summary(self, *inputs: Any, **options: Any) -> Summary:
+        """A table to print: each module, the shapes of what it returns, how many parameters.
+
+        inputs, options: as for a call, which is made without dropout and gradients; without them
+        there are no shapes.
+
+        >>> from minigrad.nn import Dropout, Linear, Sequential
+        >>> net = Sequential(Linear(3, 8), Dropout(0.1), Linear(8, 1))
+        >>> print(net.summary(np.ones((4, 3), np.float32)))
+        module                   output  parameters
+        (the net)  Sequential()  (4, 1)  41
+          0        Linear(3, 8)  (4, 8)  32
+          1        Dropout(0.1)  (4, 8)  0
+          2        Linear(8, 1)  (4, 1)  9
+        41 parameters of float32, 164 bytes
+        """
+        from .overview import summary  # which knows modules
+
+        return summary(self, inputs, options)
 
     def describe(self) -> str:
         """The arguments shown in repr(module)."""
