@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,9 +28,7 @@ from ..switches import edits
 from ..tape import scope
 from ..tape import state as switches
 from ..tensors import Tensor
-
-if TYPE_CHECKING:
-    from .overview import Summary
+from .overview import Summary, summary
 
 
 class Parameter(Tensor):
@@ -296,8 +294,6 @@ class Module:
           2        Linear(8, 1)  (4, 1)  9
         41 parameters of float32, 164 bytes
         """
-        from .overview import summary  # which knows modules
-
         return summary(self, inputs, options)
 
     def describe(self) -> str:

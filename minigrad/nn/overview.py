@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..tape import no_grad
 from ..tensors import Tensor
 from ..tree import leaves
-from .module import Module, Parameter
+
+if TYPE_CHECKING:  # a Module asks for its summary
+    from .module import Module, Parameter
 
 
 class Row(NamedTuple):
@@ -84,7 +86,7 @@ def summary(model: Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> 
     seen: dict[int, Parameter] = {}
     for name, module, depth in _walk(model, "", 0):
         own = {id(p): p for p in module.parameters()}
-        direct = {id(p): p for _, p in module.members() if isinstance(p, Parameter)}
+        direct = {id(p): p for _, p in module.members() if isinstance(p, Tensor)}
         shared = sum(p.size for key, p in direct.items() if key in seen)
         seen |= direct
         found = outputs.get(id(module), [])
@@ -133,6 +135,6 @@ def _walk(
     yield name, module, depth
     above = (*above, id(module))
     for below, member in module.members():
-        if isinstance(member, Module) and id(member) not in above:
+        if not isinstance(member, Tensor) and id(member) not in above:
             full = f"{name}.{below}" if name else below
             yield from _walk(member, full, depth + 1, above)
