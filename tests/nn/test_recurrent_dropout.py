@@ -19,10 +19,10 @@ VARIANTS = {
 }
 
 
-def step(kind: str, layer: Any, h: Any, c: Any, x: Any, mask: Any) -> tuple[Any, Any]:
+def step(kind: str, layer: Any, W: Any, h: Any, c: Any, x: Any, mask: Any) -> tuple[Any, Any]:
     """One step as the papers write it, with `mask` on what weight_hh multiplies."""
     a = x @ layer.weight_ih_l0.T + layer.bias_ih_l0
-    W, b, d = layer.weight_hh_l0, layer.bias_hh_l0, h * mask
+    b, d = layer.bias_hh_l0, h * mask
     if kind == "RNN":
         return mg.tanh(a + d @ W.T + b), c
     if kind == "LSTM":
@@ -37,24 +37,28 @@ def step(kind: str, layer: Any, h: Any, c: Any, x: Any, mask: Any) -> tuple[Any,
     return (1 - z) * h + z * mg.tanh(a_n + (r * d) @ W_n.T + b_n), c
 
 
-@pytest.mark.parametrize(
-    "kind", ["LSTM", *(pytest.param(k, marks=pytest.mark.wide) for k in VARIANTS if k != "LSTM")]
-)
-def test_a_row_keeps_its_mask_for_all_steps(kind: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("lengths", [np.array([4, 2, 3]), None])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "GRU", "GRU before"])
+def test_masks_are_those_of_a_call_the_same_at_all_steps(
+    kind: str, lengths: Any, rng: np.random.Generator
+) -> None:
+    """What weight_hh multiplies has a mask for each row, its entries have one for all."""
     layer = getattr(nn, kind[:4].strip())(
-        2, 5, recurrent_dropout=0.4, generator=np.random.default_rng(3), **VARIANTS[kind], **F64
-    )
+        2, 5, recurrent_dropout=0.4, weight_dropout=0.3, generator=np.random.default_rng(3),
+        **VARIANTS[kind], **F64,
+    )  # fmt: skip
     parameters = list(layer.parameters())
-    for call in range(3):
-        x, lengths = rng.normal(size=(4, 3, 2)), [None, [4, 2, 3], None][call]
+    for _ in range(3):  # traced, traced to be remembered, remembered
+        x = rng.normal(size=(4, 3, 2))
         same = np.random.default_rng()
         same.bit_generator.state = layer.generator.bit_generator.state
         output, _ = layer(x, lengths=lengths)
         mask = (same.random((3, 5)) >= 0.4) / 0.6
+        W = layer.weight_hh_l0 * ((same.random(layer.weight_hh_l0.shape) >= 0.3) / 0.7)
         h, c, ys = mg.tensor(np.zeros((3, 5))), mg.tensor(np.zeros((3, 5))), []
-        for t in range(4):  # rows end at their lengths, and what they do behind is not read
-            h, c = step(kind, layer, h, c, x[t], mask)
-            ys.append(h * (1.0 if lengths is None else (t < np.array(lengths))[:, None] * 1.0))
+        for t in range(4):  # what a row does behind its last step is not read
+            h, c = step(kind, layer, W, h, c, x[t], mask)
+            ys.append(h if lengths is None else h * (t < lengths)[:, None].astype(float))
         expected = mg.stack(ys)
         np.testing.assert_allclose(output.data, expected.data, rtol=1e-12, atol=1e-14)
         found, wanted = (mg.grad((y * y).sum(), parameters) for y in (output, expected))
