@@ -43,8 +43,9 @@ def as_cell(who: str, cell: Any, xs: Any, steps: int, rows: int) -> tuple[Any, A
             f"{who}: a bidirectional {name} is two recurrences; pass one of its cells, "
             f"layer.cells[0], or layer.cells[1] with reverse=True."
         )
-    if cell.dropout and cell.training and cell.num_layers > 1:
-        raise FlowError(f"{who}: {name} drops out between layers at random; call .eval() first.")
+    if cell.training and (cell.weight_dropout or (cell.dropout and cell.num_layers > 1)):
+        where = "weights" if cell.weight_dropout else "between layers"
+        raise FlowError(f"{who}: {name} drops out {where} at random; call .eval() first.")
     drawn = [c.draw(steps, rows) if hasattr(c, "draw") else None for c in cell.cells]
     if len(cell.cells) == 1:
         return cell.cells[0], xs if drawn[0] is None else (xs, map_leaves(as_tensor, drawn[0]))

@@ -9,6 +9,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.errors import FlowError
 
 F64: dict[str, Any] = {"dtype": np.float64}
 VARIANTS = {
@@ -169,5 +170,7 @@ def test_what_cannot_draw_says_so() -> None:
         layer.eval().stream()(x)
         with pytest.raises(ValueError, match=rf"{option} .*1.5"):
             nn.RNN(2, 3, **{option: 1.5})
+    with pytest.raises(FlowError, match=r"drops out weights at random; call .eval\(\) first"):
+        mg.flow.jacobians(nn.GRU(2, 3, weight_dropout=0.5), None, np.ones((4, 1, 2), np.float32))
     with pytest.raises(TypeError, match=r"drops entries of weight_hh, and LRUCell has no"):
         nn.Recurrent(lambda size: nn.LRUCell(size, 3), 2, weight_dropout=0.5)
