@@ -194,6 +194,11 @@ def torch_arguments(layer: Module) -> tuple[str, dict[str, Any]]:
     refuse_what_torch_lacks("", layer)
     if isinstance(layer, nn.Recurrent):
         cell = layer.cells[0]
+        if layer.weight_dropout or any(getattr(c, "recurrent_dropout", 0) for c in layer.cells):
+            raise ConversionError(
+                f"torch_arguments: {type(layer).__name__} drops out inside of the recurrence, as "
+                f"no layer of torch.nn does; its weights go there by to_torch_state_dict."
+            )
         arguments = dict(input_size=layer.input_size, hidden_size=cell.hidden_size)
         arguments |= {name: getattr(layer, name) for name in ("num_layers", "batch_first")}
         arguments |= dict(dropout=layer.dropout, bidirectional=layer.bidirectional)

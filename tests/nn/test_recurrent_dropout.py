@@ -10,6 +10,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.errors import FlowError
+from minigrad.interop import ConversionError
 
 F64: dict[str, Any] = {"dtype": np.float64}
 VARIANTS = {
@@ -168,6 +169,8 @@ def test_what_cannot_draw_says_so() -> None:
         with pytest.raises(ValueError, match=r"draws random numbers"):
             layer.stream()(x)
         layer.eval().stream()(x)
+        with pytest.raises(ConversionError, match=r"LSTM drops out inside of the recurrence"):
+            mg.interop.torch_arguments(layer)
         with pytest.raises(ValueError, match=rf"{option} .*1.5"):
             nn.RNN(2, 3, **{option: 1.5})
     with pytest.raises(FlowError, match=r"drops out weights at random; call .eval\(\) first"):
