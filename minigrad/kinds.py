@@ -48,13 +48,18 @@ class Elementwise(Op):
         return super().__call__(*args, **params)
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[list[Array], np.dtype | None]:
-        """Arrays of one float dtype (by NumPy's rules; Python numbers are weak), and masks."""
+        """Arrays of one float dtype, by NumPy's rules for floats, and masks.
+
+        Python numbers, integers and masks are constants of that dtype; of integers alone an op
+        that has `integers` makes integers.
+        """
         values = [a if isinstance(a, (np.ndarray, np.generic)) else None for a in inputs]
         floats = [v.dtype for v in values if v is not None and v.dtype.kind == "f"]
         if self.integers is not None:
             exact = [_number(a) for a in inputs]
             kinds = {a.dtype.kind for a in exact}
-            if kinds & set("iub") and kinds <= set("fiub"):
+            among = "iub" if self.differentiable else "fiub"  # a comparison is exact beside floats
+            if kinds & set("iub") and kinds <= set(among):
                 return exact, None
         if not self.differentiable:
             floats += [
@@ -75,12 +80,12 @@ class Elementwise(Op):
         return found, dtype
 
     def _convert(self, name: str, array: Any, dtype: np.dtype) -> Array:
-        if array.dtype.kind in "iub" and not self.differentiable:
+        if array.dtype.kind in "iub" and (len(self.inputs) > 1 or not self.differentiable):
             return np.asarray(array, dtype)
         if array.dtype.kind != "f":
             raise DTypeError(
-                f"{self.name}: {name} is {describe(array)}; expected float32 or float64 and no "
-                f"mixing with integers or booleans. Convert it first: {name}.astype(np.{dtype})."
+                f"{self.name}: {name} is {describe(array)}; expected float32 or float64. Convert "
+                f"it first: {name}.astype(np.{dtype})."
             )
         if dtype not in FLOATS:
             raise DTypeError(

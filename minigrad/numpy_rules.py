@@ -175,6 +175,33 @@ def _cumsum(a: Any, axis: Any = None) -> Any:
     return ops.cumsum(_flat(a), 0) if axis is None else ops.cumsum(a, axis)
 
 
+@_rule(np.prod)
+def _prod(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
+    return ops.prod(a, axis, keepdims)
+
+
+@_rule(np.linalg.norm)
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:
+    several = np.ndim(x) if axis is None else len(axis) if isinstance(axis, (tuple, list)) else 1
+    if ord == "fro" or (ord is None and several != 1):
+        return ops.norm(x, 2, axis, keepdims)
+    if several != 1:
+        raise refuse(f"np.linalg.norm of a matrix with ord={ord!r}", "ord='fro' has one")
+    if ord is not None and not (isinstance(ord, (int, float)) and ord > 0):
+        raise refuse(f"np.linalg.norm with ord={ord!r}", "ord > 0 has one")
+    return ops.norm(x, 2 if ord is None else ord, axis, keepdims)
+
+
+@_rule(np.round, np.around)
+def _round(a: Any, decimals: Any = 0) -> Any:
+    return ops.round(a, decimals)
+
+
+@_rule(np.einsum)
+def _einsum(subscripts: Any, *operands: Any) -> Any:
+    return ops.einsum(subscripts, *operands)
+
+
 @_rule(np.trace)
 def _trace(a: Any, offset: Any = 0, axis1: Any = 0, axis2: Any = 1) -> Any:
     return ops.sum(RULES[np.diagonal](a, offset, axis1, axis2), -1)
@@ -311,7 +338,7 @@ def _inner(a: Any, b: Any) -> Any:
 
 @_rule(np.outer, np.linalg.outer)
 def _outer(a: Any, b: Any) -> Any:
-    return ops.multiply(ops.reshape(_flat(a), (-1, 1)), _flat(b))
+    return ops.outer(a, b)
 
 
 @_rule(np.linalg.matmul)
@@ -353,9 +380,12 @@ def _at_least(n: int, a: Any) -> Any:
 
 _NAMES = {"true_divide": "divide", "absolute": "abs", "fabs": "abs"}
 _MASKS = {"isfinite", "isinf", "isnan", "logical_xor", "signbit"}  # no gradient by nature
-_FOLDS = {"add": _sum, "maximum": _max, "minimum": _min}
+_FOLDS = {"add": _sum, "multiply": _prod, "maximum": _max, "minimum": _min}
 _COMPOSED = {
     "power": ops.power,
+    "divmod": lambda a, b: (ops.floor_divide(a, b), ops.remainder(a, b)),
+    "rint": ops.nearest,
+    "mod": ops.remainder,
     "positive": lambda x: +x,
     "conjugate": lambda x: +x,
     "reciprocal": lambda x: ops.divide(1.0, x),

@@ -29,6 +29,7 @@ import numpy as np
 from .border import tensors_in
 from .dtypes import supported
 from .errors import DeclarationError, DTypeError, ShapeError, describe
+from .othernames import torch_option
 from .plan import Plan, Plans, Pullback, keeper, rule_call
 from .switches import state
 
@@ -254,6 +255,7 @@ class Op:
         bound.update(zip(self.defaults, extra, strict=False))
         for key, value in params.items():
             if key not in self.defaults or key in tuple(self.defaults)[: len(extra)]:
+                torch_option(self.name, key)
                 raise TypeError(f"{self.name}() got an unexpected or repeated argument {key!r}")
             bound[key] = value
         for key in self.required:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from . import border, ops, versions
+from . import border, ops, othernames, versions
 from .dtypes import supported
-from .errors import DTypeError, GradientError, ShapeError, describe, suggest
+from .errors import DTypeError, GradientError, ShapeError, describe
 from .kinds import weak
 from .memory import is_lent, kept, lend, lent, private_params, readable
 from .op import REGISTRY, Op
@@ -205,7 +205,8 @@ class Tensor:
         return int(self.item())
 
     def __round__(self, digits: int | None = None) -> Any:
-        return round(self.item(), digits)
+        """Of one element a Python number, which is a read; of several what mg.round gives."""
+        return round(self.item(), digits) if self.size == 1 else ops.round(self, digits or 0)
 
     def __format__(self, spec: str) -> str:
         """f"{loss:.4f}" of one element; with no format, what print shows."""
@@ -406,10 +407,10 @@ class Tensor:
         """Only for names that are nowhere: the methods of ops (t.tanh()) are set on the class."""
         if name.startswith("_"):  # a protocol asking around
             raise AttributeError(name)
-        hint = suggest(name, [n for n in dir(Tensor) if n[0] != "_"])
-        raise AttributeError(
-            f"Tensor: no op or attribute {name!r}; {hint}minigrad.op says how an op is declared."
+        told = othernames.missing(
+            "Tensor", name, [n for n in dir(Tensor) if n[0] != "_"], othernames.TENSOR
         )
+        raise AttributeError(f"{told} (minigrad.op says how an op is declared.)")
 
 
 # -- operators by their ufunc, and in place --------------------------------------------------------
@@ -747,7 +748,9 @@ def _prepare(
     else:
         given = [a._data if isinstance(a, Tensor) else a for a in args]
     arrays, dtype = op.arrays(given)
-    if dtype is not None:
+    if state.jit is not None:
+        arrays, args = _cast_again(arrays, args)
+    elif dtype is not None:
         args = [
             ops.astype(a, dtype)
             if isinstance(a, Tensor) and a.requires_grad and a.dtype != dtype
@@ -758,6 +761,15 @@ def _prepare(
     if state.jit is not None:  # it owns the memory of its arguments: nobody else writes there
         return arrays, args, state.jit.read_by_ops(params)
     return arrays, args, private_params(params)
+
+
+def _cast_again(arrays: Sequence[Array], args: Sequence[Any]) -> tuple[list[Array], Sequence[Any]]:
+    """What changed its dtype, by an op: a jitted step changes it in every replay."""
+    cast = list(args)
+    for i, (a, x) in enumerate(zip(args, arrays, strict=True)):
+        if isinstance(a, (Tensor, np.ndarray)) and a.dtype != x.dtype:
+            cast[i] = ops.astype(as_tensor(a), x.dtype)
+    return [c._data if c is not a else x for a, c, x in zip(args, cast, arrays, strict=True)], cast
 
 
 def _install(name: str, function: Callable[..., Any]) -> None:

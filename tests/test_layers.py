@@ -27,7 +27,7 @@ LAYERS = (
     {"kernels"},
     # helpers that know no op and no kernel
     {"errors", "axes", "checks", "dtypes", "files", "escapes", "random", "switches", "tree"}
-    | {"listener", "norms", "untrusted"},
+    | {"listener", "norms", "othernames", "untrusted"},
 )
 LEVEL = {name: len(LAYERS) - i for i, layer in enumerate(LAYERS) for name in layer}
 

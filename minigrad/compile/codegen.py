@@ -40,8 +40,8 @@ SIGNATURE = "void(int64, int64)"
 _INTRINSICS = "array inner largest least plus row simd"
 _STEPS = "columns product rows split word words"
 _MATHS = (
-    "abs bell cos erf exp expm1 floor gauss isnan log log1p maximum minimum ndtr pow sech2 select "
-    "sigmoid sigmoid_slope sign sin sqrt tanh"
+    "abs bell cos erf exp expm1 floor gauss isnan log log1p maximum minimum ndtr pow remainder "
+    "sech2 select sigmoid sigmoid_slope sign sin sqrt tanh"
 )
 _GLOBALS = {
     *dir(builtins),

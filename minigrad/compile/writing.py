@@ -81,8 +81,24 @@ def _no_sums(op: Op, values: Sequence[Any]) -> None:
 # -- element by element ----------------------------------------------------------------------------
 
 
+def _as_floats(trace: Trace, op: Any, inputs: list[Any]) -> list[Any]:
+    """The inputs, integers and masks among floats converted to the step's dtype, as eagerly."""
+    kinds = {v.dtype.kind for v in inputs if type(v) is Value}
+    if "f" not in kinds or len(kinds) < 2 or not op.differentiable:
+        return inputs
+    found = list(inputs)
+    for i, (name, v) in enumerate(zip(op.inputs, inputs, strict=True)):
+        if type(v) is not Value or v.dtype.kind == "f" or name in op.bools:
+            continue
+        if v.role == "weight":  # a step reads weights where they are
+            found[i] = trace.weight(ops.astype(trace.tensors[v], trace.dtype))
+        else:
+            found[i] = ops.astype(Tracer(trace, v), trace.dtype)._value
+    return found
+
+
 def _elementwise(trace: Trace, op: Any, inputs: list[Any]) -> Value:
-    return _alike(trace, op, inputs) or _broadcast(trace, op, inputs)
+    return _alike(trace, op, inputs) or _broadcast(trace, op, _as_floats(trace, op, inputs))
 
 
 def _alike(trace: Trace, op: Any, inputs: list[Any]) -> Value | None:
@@ -118,7 +134,9 @@ def _broadcast(trace: Trace, op: Any, inputs: list[Any]) -> Value:
     if any(v.dtype.kind in "iu" for v in values) and all(v.from_x for v in values):
         # of integers of the input, such as `index != 0`: that is hoisted, as loops know none
         _, axis, _ = batch.broadcast(values)
-        return trace.step(op, inputs, *infer(op, inputs, {}), axis)
+        shape, made = infer(op, inputs, {})
+        trace._one_dtype(made, f"{op.name} of integers")
+        return trace.step(op, inputs, shape, made, axis)
     for name, v in zip(op.inputs, inputs, strict=True):
         wanted = "b" if name in op.bools else "f"
         if type(v) is Value and v.dtype.kind != wanted:

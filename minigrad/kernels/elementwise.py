@@ -29,8 +29,8 @@ from minigrad.kernels.ufuncs import LOOP, by_hand, ufunc
 # What a source may call, of vectormath.py.
 _FUNCTIONS = {
     "abs", "bell", "cos", "erf", "exp", "expm1", "floor", "gauss", "isnan", "log", "log1p",
-    "maximum", "minimum", "ndtr", "pow", "sech2", "select", "sigmoid", "sigmoid_slope", "sign",
-    "sin", "sqrt", "tanh",
+    "maximum", "minimum", "ndtr", "pow", "remainder", "sech2", "select", "sigmoid", "sigmoid_slope",
+    "sign", "sin", "sqrt", "tanh",
 }  # fmt: skip
 _TAKEN = _FUNCTIONS | {"c", "inf", "nan", "np", "float32", "float64", "int32", "int64", "array"}
 _TAKEN |= {
@@ -55,8 +55,8 @@ def loop(source: str, signature: str, dtype: Any) -> Callable[..., Any]:
 
     source: lines `name = expression` and a last `return a[, b ...]`, of + - * / comparisons, & | ~
     on bools, c(number) for literals, and exp log tanh sigmoid expm1 log1p erf sqrt sin cos pow
-    sech2 sigmoid_slope gauss bell ndtr
-    floor abs sign minimum maximum isnan select(condition, a, b).
+    remainder sech2 sigmoid_slope gauss bell ndtr floor abs sign minimum maximum isnan
+    select(condition, a, b).
     signature: "ff->f"; f: of `dtype` (float32 or float64), b: bool. Arguments must have exactly
     these dtypes, and broadcast. Results are new arrays unless `out` is given, a tuple if several.
     """

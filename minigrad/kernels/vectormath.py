@@ -389,6 +389,12 @@ def erf(x):
     return select(absolute(x) > one, outside, inside)
 
 
+@scalar
+def remainder(x, y):
+    """Python's x % y: what x is above the largest multiple of y that is not above it."""
+    return x % y
+
+
 # Of the C library, one number after the other.
 sin, cos, pow = intrinsics.sin, intrinsics.cos, intrinsics.pow
 abs = absolute
@@ -398,6 +404,6 @@ if intrinsics.PLAIN:
 
 __all__ = [
     "abs", "bell", "cos", "erf", "exp", "expm1", "floor", "gauss", "isnan", "log", "log1p",
-    "maximum", "minimum", "ndtr", "pow", "sech2", "select", "sigmoid", "sigmoid_slope", "sign",
-    "sin", "sqrt", "tanh",
+    "maximum", "minimum", "ndtr", "pow", "remainder", "sech2", "select", "sigmoid", "sigmoid_slope",
+    "sign", "sin", "sqrt", "tanh",
 ]  # fmt: skip

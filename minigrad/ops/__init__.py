@@ -8,19 +8,23 @@ from .activations import (
     tanh,
 )
 from .arithmetic import (
-    abs, add, clip, divide, float_power, maximum, minimum, multiply, negative, sign, square,
-    subtract,
+    abs, add, clip, divide, float_power, floor, floor_divide, maximum, minimum, multiply, nearest,
+    negative, remainder, sign, square, subtract,
 )
 from .compare import (
     equal, greater, greater_equal, less, less_equal, logical_and, logical_not, logical_or,
     not_equal, where, zero_or_nan,
 )
-from .composite import METHODS, dot, mean, power, split, std, var
-from .exponential import cos, exp, expm1, log, log1p, sin, sqrt
+from .composite import (
+    METHODS, all, any, clone, dot, flatten, mean, norm, outer, power, prod, repeat, round, split,
+    std, tile, var,
+)
+from .contraction import einsum
+from .exponential import cos, exp, expm1, log, log1p, log2, sin, sqrt
 from .index import getitem, one_hot, plain_index, scatter, take, take_along_axis
 from .logits import cross_entropy, log_softmax, logsumexp, softmax
 from .matrix import linear, matmul
-from .reduce import cumsum, max, min, sum, sum_to
+from .reduce import argmax, argmin, cumsum, max, min, sum, sum_to
 from .view import (
     astype, broadcast_to, concatenate, expand_dims, flip, pad, reshape, roll, squeeze, stack,
     swapaxes, transpose,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .. import scalar
 from ..kinds import elementwise
 
@@ -46,3 +48,11 @@ def sin(x):
 def cos(x):
     """y = cos x, x in radians."""
     return scalar.cos(x)
+
+
+@elementwise(domain=(0.1, 5.0))
+def log2(x):
+    """y = log x / log 2, exact for powers of two."""
+    y = scalar.log(x) * (1.0 / math.log(2.0))
+    near = scalar.floor(y + 0.5)
+    return scalar.where(scalar.pow(2.0, near) == x, near, y)

@@ -27,13 +27,13 @@ from .activations import (
     tanh,
 )
 from .arithmetic import (
-    abs, add, clip, divide, float_power, maximum, minimum, multiply, negative, sign, square,
-    subtract,
+    abs, add, clip, divide, float_power, floor, floor_divide, maximum, minimum, multiply, nearest,
+    negative, remainder, sign, square, subtract,
 )
 from .compare import (
     equal, greater, greater_equal, less, less_equal, logical_and, where, zero_or_nan,
 )
-from .exponential import cos, exp, expm1, log, log1p, sin, sqrt
+from .exponential import cos, exp, expm1, log, log1p, log2, sin, sqrt
 from .index import getitem, scatter
 from .logits import (
     cross_entropy, cross_entropy_pull, log_softmax, log_softmax_pull, logsumexp, softmax,
@@ -57,6 +57,10 @@ negative.vjp(x=lambda g: -g)
 square.vjp(x=lambda g, x: g * (x + x))
 abs.vjp(x=lambda g, x: g * sign(x))
 sign.vjp(x=lambda g, x: zero_or_nan(x))
+floor.vjp(x=lambda g, x: zero_or_nan(x))
+nearest.vjp(x=lambda g, x: zero_or_nan(x))
+remainder.vjp(a=lambda g, b: g + zero_or_nan(b), b=lambda g, a, b: -g * floor_divide(a, b))
+floor_divide.vjp(a=lambda g, y: zero_or_nan(y), b=lambda g, y: zero_or_nan(y))
 
 
 @float_power.vjp("a")
@@ -78,6 +82,7 @@ def _(g, y, a, b):
 exp.vjp(x=lambda g, y: g * y)
 expm1.vjp(x=lambda g, x: g * exp(x))
 log.vjp(x=lambda g, x: g / x)
+log2.vjp(x=lambda g, x: g / (x * math.log(2.0)))
 log1p.vjp(x=lambda g, x: g / (1.0 + x))
 sin.vjp(x=lambda g, x: g * cos(x))
 cos.vjp(x=lambda g, x: -g * sin(x))

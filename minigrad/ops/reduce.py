@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..axes import canonical_axes, canonical_axis
 from ..errors import ShapeError
 from ..kernels import reduce as kernels
@@ -86,6 +88,33 @@ def cumsum(x, axis=-1):
 @cumsum.check_params
 def _(shapes, axis):
     return {"axis": canonical_axis(axis, len(shapes[0]))}
+
+
+_ONE_PLACE = [sample((3, 4)), sample((3, 4), axis=0), sample((2, 3), axis=-1, keepdims=True)]
+_NO_PLACE = [(sample((3, 4), axis=2), "out of range"), (_EMPTY, "over an empty axis")]
+
+
+@reduce(differentiable=False, samples=_ONE_PLACE, errors=_NO_PLACE)
+def argmax(x, axis=None, keepdims=False):
+    """y = the place of the largest of x along `axis`, the first of several; None: in x.flatten().
+
+    Of a NaN, if there is one. Integers, without a gradient.
+    """
+    return np.argmax(x, axis, keepdims=keepdims)
+
+
+@reduce(differentiable=False, samples=_ONE_PLACE, errors=_NO_PLACE)
+def argmin(x, axis=None, keepdims=False):
+    """y = the place of the smallest of x along `axis`; as argmax."""
+    return np.argmin(x, axis, keepdims=keepdims)
+
+
+@argmax.check_params
+@argmin.check_params
+def _(shapes, axis, keepdims):
+    _extremum("argmax", shapes, axis, keepdims)
+    axis = None if axis is None else canonical_axis(axis, len(shapes[0]))
+    return {"axis": axis, "keepdims": bool(keepdims)}
 
 
 def _extremum(name, shapes, axis, keepdims):

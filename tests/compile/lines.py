@@ -20,14 +20,15 @@ _ELEMENTWISE = {
     if op.kind == "elementwise" and op.source.signature.endswith("f") and not op.bools
     if hasattr(mg, name)  # slopes of others have no name there: derivatives reach them
 }
-UNARY = [n for n, op in _ELEMENTWISE.items() if len(op.inputs) == 1]
+JUMPS = {"floor", "round", "floor_divide", "remainder", "log2"}  # a last bit may decide
+UNARY = [n for n, op in _ELEMENTWISE.items() if len(op.inputs) == 1 and n not in JUMPS]
 BINARY = ["add", "subtract", "multiply", "divide", "pow", "maximum", "minimum"]
 COMPARE = ["less", "less_equal", "greater", "greater_equal", "equal", "not_equal"]
 REDUCE = ["sum", "max", "min", "mean", "var", "logsumexp"]
 ALONG = ["softmax", "log_softmax", "cumsum"]
 # What REGISTRY has beyond these is reached by an operator, or by a line of its own.
 SPECIAL = {"where", "leaky_relu", "elu", "clip", "logical_and", "logical_or", "logical_not"}
-assert {*UNARY, *BINARY, *COMPARE, *SPECIAL} == {
+assert {*UNARY, *BINARY, *COMPARE, *SPECIAL, *JUMPS} == {
     n for n, op in REGISTRY.items() if op.kind == "elementwise" and hasattr(mg, n)
 }
 

@@ -167,7 +167,7 @@ def test_what_a_traced_step_cannot_do(message: str, cell: Any) -> None:
         (r"float64 in a step of float32; a step has one float dtype.*astype\(np\.float32\)",
          lambda h, x: (h + mg.tensor(np.ones(3)), x)),
         (r"expected a mask", lambda h, x: (h, mg.where(h, h, x))),
-        (r"expected floats", lambda h, x: (h, (h > 0) + h)),
+        (r"expected floats", lambda h, x: (h, (h > 0) * 2.0)),
         (r"where: of two numbers it is float64", lambda h, x: (h, mg.where(h > 0, 1.0, 0.0))),
         (r"concatenate: bool\[B, 3\] beside float32",
          lambda h, x: (h, mg.concatenate([h, h > 0], 1))),

@@ -104,7 +104,8 @@ def _total(result: Any) -> float:
     """A weighted sum of all floats in a result."""
     parts = [np.asarray(r) for r in _floats(result)]
     parts = [p for p in parts if p.dtype.kind == "f"]
-    return sum(float(np.sum(p * np.cos(np.arange(p.size)).reshape(p.shape))) for p in parts)
+    with np.errstate(invalid="ignore"):  # Inf - Inf
+        return sum(float(np.sum(p * np.cos(np.arange(p.size)).reshape(p.shape))) for p in parts)
 
 
 def _explained(error: Exception, what: str) -> None:
@@ -112,6 +113,10 @@ def _explained(error: Exception, what: str) -> None:
     words = ("numpy()", "no_grad", "minigrad")
     clear = isinstance(error, (mg.ShapeError, mg.DTypeError)) or any(w in str(error) for w in words)
     assert clear, f"{what}: {type(error).__name__} {error}"
+
+
+# x % x is where these jump, and differences across a jump are no slope
+JUMPS = {f"numpy.{n}" for n in ("around", "round", "divmod", "floor_divide", "mod", "remainder")}
 
 
 def check(name: str, f: Callable[..., Any], data: np.ndarray) -> None:
@@ -145,6 +150,8 @@ def check(name: str, f: Callable[..., Any], data: np.ndarray) -> None:
         found = [np.asarray(p) for p in _floats(plain)]
         for t, p in zip(recorded, found, strict=True):
             np.testing.assert_allclose(t.numpy(), p, rtol=1e-12, atol=1e-12, err_msg=what)
+        if name.removesuffix(".outer") in JUMPS:
+            continue
         weights = [np.cos(np.arange(t.size)).reshape(t.shape) for t in recorded]
         loss = sum(((t * w).sum() for t, w in zip(recorded, weights, strict=True)), start=0.0)
         (g,) = mg.grad(loss, [x])
@@ -250,8 +257,10 @@ def test_arguments_that_a_rule_does_not_take_are_named() -> None:
         np.sum(x, initial=3.0)
     with pytest.raises(mg.GradientError, match=r"np\.exp with dtype=.*astype"):
         np.exp(x, dtype=np.float32)
-    with pytest.raises(mg.GradientError, match=r"np\.linalg\.norm has no gradient rule here"):
-        np.linalg.norm(x)
+    with pytest.raises(mg.GradientError, match=r"np\.linalg\.det has no gradient rule here"):
+        np.linalg.det(x)
+    with pytest.raises(mg.GradientError, match=r"norm of a matrix with ord=2 has no .*'fro'"):
+        np.linalg.norm(x.reshape(1, 2), 2)
 
 
 # -- lists -----------------------------------------------------------------------------------------
@@ -524,7 +533,7 @@ def test_bits_of_masks_are_logic_and_of_floats_refused() -> None:
     with pytest.raises(mg.DTypeError, match="bitwise_and"):
         mg.tensor([1.0]) & 1
     with pytest.raises(mg.GradientError, match="no gradient rule"):
-        mg.tensor([1.0], requires_grad=True) % 2
+        np.fmod(mg.tensor([1.0], requires_grad=True), 2)
 
 
 def test_integers_compare_exactly() -> None:

@@ -1,0 +1,91 @@
+"""What PyTorch and NumPy call things, and what they are called here.
+
+A name that is not ours gives an error that says which is, and so does torch's `dim=`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .errors import suggest
+
+TENSOR = {
+    "view": "t.reshape(shape)", "view_as": "t.reshape(other.shape)", "ravel": "t.flatten()",
+    "permute": "t.transpose(axes)", "moveaxis": "t.transpose(axes)", "t": "t.T",
+    "mT": "t.swapaxes(-1, -2)", "unsqueeze": "t.expand_dims(axis)",
+    "expand": "t.broadcast_to(shape)", "expand_as": "t.broadcast_to(other.shape)",
+    "contiguous": "t: the memory is no matter here", "chunk": "t.split(sections, axis)",
+    "unbind": "list(t)", "narrow": "t[start:stop]", "select": "mg.take(t, index, axis)",
+    "index_select": "mg.take(t, indices, axis)", "gather": "mg.take_along_axis(t, indices, axis)",
+    "masked_select": "t[mask]", "masked_fill": "mg.where(mask, value, t)",
+    "repeat_interleave": "t.repeat(n, axis=axis)", "dim": "t.ndim", "numel": "t.size",
+    "mm": "a @ b", "bmm": "a @ b", "mv": "a @ b", "mul": "a * b", "sub": "a - b", "div": "a / b",
+    "neg": "-t", "pow": "t ** p", "eq": "a == b", "ne": "a != b", "lt": "a < b", "le": "a <= b",
+    "gt": "a > b", "ge": "a >= b", "clamp": "t.clip(low, high)", "reciprocal": "1.0 / t",
+    "rsqrt": "1.0 / t.sqrt()", "amax": "t.max(axis)", "amin": "t.min(axis)", "isnan": "t != t",
+    "to": "t.astype(dtype)", "type": "t.astype(dtype)", "float": "t.astype(np.float32)",
+    "double": "t.astype(np.float64)", "long": "t.astype(np.int64)", "int": "t.astype(np.int32)",
+    "bool": "t.astype(bool)", "cpu": "t: all is in main memory", "cuda": "t: there are no devices",
+    "device": "t: there are no devices", "topk": "np.argsort(t.numpy())",
+    "sort": "np.sort(t.numpy())", "argsort": "np.argsort(t.numpy())", "detach_": "t.detach()",
+    "zero_": "t.data[...] = 0.0", "fill_": "t.data[...] = value", "copy_": "t.data[...] = values",
+    "add_": "t.data += values", "sub_": "t.data -= values", "mul_": "t.data *= values",
+}  # fmt: skip
+
+PACKAGE = {
+    "cat": "mg.concatenate(arrays, axis)", "concat": "mg.concatenate(arrays, axis)",
+    "hstack": "mg.concatenate(arrays, -1)", "vstack": "mg.concatenate(arrays, 0)",
+    "view": "mg.reshape(x, shape)", "ravel": "mg.flatten(x)", "numel": "x.size",
+    "permute": "mg.transpose(x, axes)", "moveaxis": "mg.transpose(x, axes)",
+    "unsqueeze": "mg.expand_dims(x, axis)", "chunk": "mg.split(x, sections, axis)",
+    "mm": "mg.matmul(a, b)", "bmm": "mg.matmul(a, b)", "tensordot": "mg.einsum(subscripts, a, b)",
+    "mul": "mg.multiply(a, b)", "div": "mg.divide(a, b)", "sub": "mg.subtract(a, b)",
+    "neg": "mg.negative(x)", "absolute": "mg.abs(x)", "eq": "mg.equal(a, b)",
+    "clamp": "mg.clip(x, low, high)", "isnan": "mg.not_equal(x, x)",
+    "gather": "mg.take_along_axis(x, indices, axis)", "index_select": "mg.take(x, indices, axis)",
+    "masked_fill": "mg.where(mask, value, x)", "repeat_interleave": "mg.repeat(x, n, axis)",
+    "amax": "mg.max(x, axis)", "amin": "mg.min(x, axis)",
+    "from_numpy": "mg.tensor(array)", "as_tensor": "mg.tensor(data)", "array": "mg.tensor(data)",
+    "FloatTensor": "mg.tensor(data, np.float32)", "LongTensor": "mg.tensor(data, np.int64)",
+    "float32": "np.float32", "float64": "np.float64", "float": "np.float32", "long": "np.int64",
+    "double": "np.float64", "int64": "np.int64", "bool": "bool", "manual_seed": "mg.seed(number)",
+    "device": "nothing: there are no devices", "cuda": "nothing: there are no devices",
+    "inference_mode": "mg.no_grad()", "autograd": "mg.grad(output, inputs)",
+    "compile": "mg.jit(step)", "save": "mg.train.save(path, contents)",
+    "load": "mg.train.load(path)", "rand": "mg.tensor(np.random.default_rng().random(shape))",
+    "randn": "mg.tensor(np.random.default_rng().normal(size=shape))",
+    "randint": "mg.tensor(np.random.default_rng().integers(high, size=shape))",
+    "randperm": "np.random.default_rng().permutation(n)",
+} | {
+    name: f"mg.tensor(np.{name}(...))"
+    for name in (
+        "arange", "eye", "full", "full_like", "linspace", "ones", "ones_like", "zeros", "zeros_like"
+    )
+}  # fmt: skip
+
+_OPTIONS = {"dim": "axis", "keepdim": "keepdims", "dims": "axis"}
+
+
+def missing(who: str, name: str, names: Iterable[str], theirs: Mapping[str, str]) -> str:
+    """The message for a name that is nowhere: what it is called here, or what is near."""
+    if name in theirs:
+        return f"{who}: {name!r} is another library's name; write {theirs[name]}."
+    return f"{who}: no op or attribute {name!r}; {suggest(name, names)}".rstrip("; ")
+
+
+def absent(who: str, names: Iterable[str], theirs: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__`."""
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith("__"):  # a protocol asking around
+            raise AttributeError(f"module {who!r} has no attribute {name!r}")
+        raise AttributeError(missing(who, name, names, theirs))
+
+    return __getattr__
+
+
+def torch_option(who: str, name: str) -> None:
+    """Raises TypeError for an argument that has another name here."""
+    if name in _OPTIONS:
+        raise TypeError(f"{who}() takes no {name!r}: write {_OPTIONS[name]}=.")
