@@ -201,13 +201,19 @@ class scope(Switch):
 class no_grad(Switch):
     """Nothing inside needs a gradient: no recording, leaves may be edited in place.
 
+    `with no_grad():`, or above a function, `@no_grad` or `@no_grad()`.
+
     >>> from minigrad import tensor
-    >>> @no_grad()
+    >>> @no_grad
     ... def evaluate(x):
     ...     return x * 2.0
     >>> evaluate(tensor([1.0], requires_grad=True)).requires_grad
     False
     """
+
+    def __new__(cls, function: Any = None) -> Any:
+        made = super().__new__(cls)
+        return made if function is None else made(function)
 
     def switches(self) -> dict[str, Any]:
         return {"recording": False}

@@ -227,8 +227,8 @@ def _cross_entropy(step: Step) -> list[Call]:
     again = partial(_again, step.op, step.inputs, step.params, y)
 
     def check() -> None:
-        if count.job[-1] >= 0 or not count.job[-2]:
-            again()  # which raises, where that is wrong
+        if count.job[-1] >= 0:
+            again()  # which raises
 
     return [counted, (check, ()), *others]
 

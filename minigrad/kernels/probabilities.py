@@ -102,7 +102,7 @@ _REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
 
 
 class BadTarget(Exception):
-    """A target that names no class; or, of a mean, all are ignored: then `place` is -1."""
+    """A target that names no class."""
 
     def __init__(self, place: int):
         self.place = place
@@ -112,7 +112,7 @@ def cross_entropy(x: Array, targets: Array, ignored: int, reduction: str) -> Arr
     """-ln softmax(x)[target] of each row, their sum, or their mean over those not `ignored`.
 
     x: (..., C). targets: int64 (...), from 0 to C - 1 or `ignored`. reduction: "none" (0 where
-    ignored), "sum" or "mean". Raises BadTarget.
+    ignored), "sum" or "mean", NaN where all are ignored. Raises BadTarget.
 
     >>> cross_entropy(np.zeros((1, 2)), np.array([1]), -100, "sum").item()  # ln 2
     0.693147180559945...
@@ -124,7 +124,7 @@ def cross_entropy(x: Array, targets: Array, ignored: int, reduction: str) -> Arr
         _plain_cross_entropy(x, targets, ignored, reduction, losses, y)
         return y
     count, *rest = cross_entropy_work(x, targets, ignored, reduction, losses, y)
-    _check(count, reduction)
+    _check(count)
     for work in rest:
         run(*work)
     return y
@@ -141,7 +141,7 @@ def cross_entropy_pull(g: Array, x: Array, targets: Array, ignored: int, reducti
         _plain_cross_entropy_pull(g, x, targets, ignored, reduction, dx)
         return dx
     count, pull = cross_entropy_pull_work(g, x, targets, ignored, reduction, dx)
-    _check(count, reduction)
+    _check(count)
     run(*pull)
     return dx
 
@@ -175,15 +175,15 @@ def _loss_work(
     return [Work(kernel, e, job, parts if e in ("rows", "pull") else 1) for e in entries]
 
 
-def bad_target(job: Array, reduction: str) -> BadTarget | None:
+def bad_target(job: Array) -> BadTarget | None:
     """What the counting of a job's targets found wrong."""
-    kept, bad = int(job[-2]), int(job[-1])
-    return BadTarget(bad) if bad >= 0 or (kept == 0 and reduction == "mean") else None
+    bad = int(job[-1])
+    return BadTarget(bad) if bad >= 0 else None
 
 
-def _check(count: Work, reduction: str) -> None:
+def _check(count: Work) -> None:
     run(*count)
-    found = bad_target(count.job, reduction)
+    found = bad_target(count.job)
     if found is not None:
         raise found
 
@@ -287,10 +287,7 @@ def _plain_targets(x: Array, targets: Array, ignored: int, reduction: str) -> tu
     outside = kept & ((targets < 0) | (targets >= x.shape[-1]))
     if outside.any():
         raise BadTarget(int(outside.argmax()))
-    count = int(kept.sum())
-    if reduction == "mean" and not count:
-        raise BadTarget(-1)
-    return kept, count if reduction == "mean" else 1
+    return kept, int(kept.sum()) if reduction == "mean" else 1
 
 
 def _plain_cross_entropy(

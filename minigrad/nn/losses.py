@@ -18,43 +18,99 @@ from .layers import check_indices
 
 
 def cross_entropy(
-    logits: Any, targets: Any, ignore_index: int = -100, reduction: str = "mean"
+    logits: Any,
+    targets: Any,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    *,
+    weight: Any = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """-ln softmax(logits)[target], averaged over the targets that are not ignore_index.
 
-    logits: (..., C), any finite values. targets: integers (...) from 0 to C-1, or ignore_index.
-    reduction: "mean", "sum" or "none" (shape of targets; 0 where ignored).
+    logits: (..., C), any finite values. targets: integers (...) from 0 to C-1, or ignore_index; or
+    soft ones, floats (..., C), a probability for each class, of which none is ignored.
+    weight: (C,), what an item of each class counts; a mean is divided by the sum of what counted,
+    of soft targets by their number. label_smoothing s: (1 - s) of the target, s / C of each class.
+    reduction: "mean", "sum" or "none" (0 where ignored). A mean of which every target is ignored is
+    NaN, and its gradient is 0; so it is in torch.
     Raises ShapeError for shapes that do not fit or a target out of range, DTypeError for targets
-    that are no integers, ValueError for a mean of which every target is ignored.
+    that are neither integers nor soft.
 
     >>> round(cross_entropy([[0.0, 0.0]], [1]).item(), 4)  # two classes, no idea: ln 2
     0.6931
     """
     logits = as_tensor(logits, "cross_entropy")
-    return ops.cross_entropy(logits, plain(targets), ignore_index, reduction)
+    soft = getattr(targets, "dtype", None)
+    if soft is None:
+        targets = as_tensor(targets, "cross_entropy")
+        soft = targets.dtype
+    checks.number("cross_entropy: label_smoothing", label_smoothing, 0.0, 1.0, bounds="[]")
+    if soft.kind == "f" and logits.ndim and targets.shape == logits.shape:
+        return _soft(logits, targets, weight, label_smoothing, reduction)
+    if weight is None and not label_smoothing:
+        return ops.cross_entropy(logits, plain(targets), ignore_index, reduction)
+    each = ops.cross_entropy(logits, plain(targets), ignore_index, "none")
+    w = _weights("cross_entropy", weight, logits)
+    index = as_tensor(targets)
+    kept = index != ignore_index
+    counted = ops.where(kept, ops.take(w, index * kept), 0.0)
+    loss = each * (counted * (1.0 - label_smoothing))
+    if label_smoothing:
+        others = -ops.sum(ops.log_softmax(logits) * w, axis=-1)
+        loss = loss + ops.where(kept, others, 0.0) * (label_smoothing / logits.shape[-1])
+    return _of_counted(loss, counted, "cross_entropy", reduction)
+
+
+def _soft(
+    logits: Tensor, targets: Any, weight: Any, label_smoothing: float, reduction: str
+) -> Tensor:
+    """cross_entropy of probabilities: -sum_c weight_c t_c ln softmax(logits)_c of each item."""
+    t = as_tensor(targets) * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
+    if weight is not None:
+        t = t * _weights("cross_entropy", weight, logits)
+    return _reduce(-ops.sum(ops.log_softmax(logits) * t, axis=-1), "cross_entropy", reduction)
 
 
 def nll_loss(
-    log_probabilities: Any, targets: Any, ignore_index: int = -100, reduction: str = "mean"
+    log_probabilities: Any,
+    targets: Any,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    *,
+    weight: Any = None,
 ) -> Tensor:
     """-log_probabilities[target]: cross_entropy(x, t) = nll_loss(log_softmax(x), t).
 
-    Arguments and errors as in cross_entropy.
+    Arguments and errors as in cross_entropy; its targets are integers.
     """
     log_probabilities = as_tensor(log_probabilities, "nll_loss")
     index, kept = _targets(log_probabilities, targets, ignore_index)
     loss = -ops.take_along_axis(log_probabilities, index[..., None], axis=-1).reshape(index.shape)
-    if kept is None:
+    if kept is None and weight is None:
         return _reduce(loss, "nll_loss", reduction)
-    loss = ops.where(kept, loss, 0.0)
-    if reduction != "mean":
-        return _reduce(loss, "nll_loss", reduction)
-    if not kept.any():
-        raise ValueError(
-            "nll_loss: every target is ignore_index, so there is no mean; use reduction='sum', or "
-            "skip this batch."
+    w = _weights("nll_loss", weight, log_probabilities)
+    counted = ops.where(True if kept is None else kept, ops.take(w, index), 0.0)
+    loss = ops.where(True if kept is None else kept, loss, 0.0) * counted
+    return _of_counted(loss, counted, "nll_loss", reduction)
+
+
+def _of_counted(loss: Tensor, counted: Tensor, who: str, reduction: str) -> Tensor:
+    """The losses reduced; a mean is divided by what counted."""
+    if reduction == "mean":
+        return ops.sum(loss) / ops.sum(counted)
+    return _reduce(loss, who, reduction)
+
+
+def _weights(who: str, weight: Any, x: Tensor) -> Tensor:
+    """A constant for each class, of x's dtype; ones of None."""
+    w = plain(np.ones(x.shape[-1]) if weight is None else weight)
+    if w.shape != x.shape[-1:]:
+        raise ShapeError(
+            f"{who}: weight is {describe(w)}; expected one number for each of the "
+            f"{x.shape[-1]} classes."
         )
-    return ops.sum(loss) / int(kept.sum())
+    return ops.astype(as_tensor(w), x.dtype)
 
 
 def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -84,8 +140,12 @@ def huber_loss(prediction: Any, target: Any, delta: float = 1.0, reduction: str 
     return _reduce(inside * (d - 0.5 * inside), "huber_loss", reduction)
 
 
-def bce_with_logits(logits: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """-(y ln p + (1 - y) ln(1 - p)) with p = sigmoid(logits) and y the target, from 0 to 1.
+def bce_with_logits(
+    logits: Any, target: Any, reduction: str = "mean", *, pos_weight: Any = None
+) -> Tensor:
+    """-(w y ln p + (1 - y) ln(1 - p)), p = sigmoid(logits) and y the target, from 0 to 1.
+
+    pos_weight: w, what a positive counts: a number, or what broadcasts against the logits. 1: None.
 
     Computed as y softplus(-x) + (1 - y) softplus(x), which neither overflows nor loses small
     losses: softplus(x) - x y would be the difference of two large numbers for y = 1.
@@ -95,7 +155,16 @@ def bce_with_logits(logits: Any, target: Any, reduction: str = "mean") -> Tensor
     0.0
     """
     x, y = _pair("bce_with_logits", logits, target)
-    return _reduce(y * ops.softplus(-x) + (1.0 - y) * ops.softplus(x), "bce_with_logits", reduction)
+    positive = y * ops.softplus(-x)
+    if pos_weight is not None:
+        w = ops.astype(as_tensor(pos_weight), x.dtype)
+        positive = positive * w
+        if positive.shape != x.shape:
+            raise ShapeError(
+                f"bce_with_logits: pos_weight is {describe(w)} and makes {describe(positive)} of "
+                f"logits {describe(x)}; expected what broadcasts against them."
+            )
+    return _reduce(positive + (1.0 - y) * ops.softplus(x), "bce_with_logits", reduction)
 
 
 def _pair(who: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
@@ -105,6 +174,8 @@ def _pair(who: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
             f"{who}: expected two arrays of one shape, got {describe(x)} and {describe(y)}; "
             f"reshape one (there is no broadcasting here)."
         )
+    if x.dtype.kind == "f" and y.dtype.kind != "f":  # class numbers and masks
+        y = ops.astype(y, x.dtype)
     return x, y
 
 

@@ -225,7 +225,7 @@ def _(g, x, v_shape, index, ignore_index, reduction):
 def _(g, v, x, index, ignore_index, reduction):
     kept = (index != ignore_index)[..., None].astype(g.dtype)
     if reduction == "mean":
-        kept /= g.dtype.type(kept.sum())
+        kept /= maximum(g.dtype.type(kept.sum()), 1.0)  # all are 0 where that is
     weight = v.reshape((*v.shape, 1)) if reduction == "none" else v
     return softmax_pull(g * (kept * weight), softmax(x))
 

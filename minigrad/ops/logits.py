@@ -82,13 +82,17 @@ _LOSSES = [{"index": _INDEX, "reduction": r} for r in ("mean", "sum", "none")]
 )
 def cross_entropy(x, index, ignore_index=-100, reduction="mean"):
     """y = -ln softmax(x)[index] over the last axis: the mean, sum, or one each ("none") over all
-    whose index is not ignore_index.
+    whose index is not ignore_index; a mean of none of them is NaN, and its gradient 0.
     """
     x = _floats("cross_entropy", x)
     try:
         return kernels.cross_entropy(x, index, ignore_index, reduction)
-    except kernels.BadTarget as bad:
-        raise _wrong(bad, x, index, ignore_index) from None
+    except kernels.BadTarget:
+        named = index[index != ignore_index]
+        raise ShapeError(
+            f"cross_entropy: targets: expected integers from 0 to {x.shape[-1] - 1}, got some from "
+            f"{named.min()} to {named.max()}."
+        ) from None
 
 
 @reduce(
@@ -120,20 +124,6 @@ def _(shapes, index, ignore_index, reduction):
         )
     ignored = operator.index(ignore_index)
     return {"index": index, "ignore_index": ignored, "reduction": reduction}
-
-
-def _wrong(bad, x, index, ignore_index):
-    """The error for targets that the kernel refused."""
-    if bad.place < 0:
-        return ValueError(
-            "cross_entropy: every target is ignore_index, so there is no mean; use "
-            "reduction='sum', or skip this batch."
-        )
-    named = index[index != ignore_index]
-    return ShapeError(
-        f"cross_entropy: targets: expected integers from 0 to {x.shape[-1] - 1}, got some from "
-        f"{named.min()} to {named.max()}."
-    )
 
 
 # -- axes ------------------------------------------------------------------------------------------

@@ -209,3 +209,29 @@ def test_anomaly_says_of_what_it_read_only_what_it_looked_at():
             mg.NumericalError, match="began earlier: the gradient that arrived held nan"
         ):
             (zero * 1.0).backward([np.nan])
+
+
+def test_no_grad_decorates_with_and_without_parentheses() -> None:
+    x = mg.tensor(2.0, requires_grad=True)
+
+    class Net:
+        @mg.no_grad
+        def evaluate(self, t: Any) -> Any:
+            """What it does."""
+            return t * x
+
+        @mg.no_grad
+        @staticmethod
+        def alone(t: Any) -> Any:
+            return t * x
+
+    @mg.no_grad
+    def steps() -> Any:
+        yield x * 2.0
+
+    for y in (Net().evaluate(3.0), Net.alone(3.0), *steps(), mg.no_grad(lambda: x * 2.0)()):
+        assert not y.requires_grad
+    assert (x * 2.0).requires_grad
+    assert Net.evaluate.__doc__ == "What it does."
+    with pytest.raises(TypeError, match="no_grad: decorates functions and methods, got False"):
+        mg.no_grad(False)

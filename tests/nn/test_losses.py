@@ -107,6 +107,94 @@ def test_second_derivatives_of_cross_entropy_by_finite_differences(
     assert mg.gradcheck(slope, x, weight, full=True)
 
 
+def closed_form(
+    x: Any, targets: Any, w: Any, smoothing: float, reduction: str, soft: bool
+) -> np.ndarray:
+    """torch's formula: class weights, smoothing, ignored targets, said with one-hot rows."""
+    log_p = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    kept = np.ones(x.shape[:-1]) if soft else (targets != -100).astype(float)
+    t = targets if soft else np.eye(x.shape[-1])[targets * (targets >= 0)]
+    each = -((t * (1 - smoothing) + smoothing / x.shape[-1]) * w * log_p).sum(-1) * kept
+    counted = x[..., 0].size if soft else ((t * w).sum(-1) * kept).sum()
+    return {"none": each, "sum": each.sum(), "mean": each.sum() / counted}[reduction]  # type: ignore
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("kind", ["classes", "soft"])
+def test_weights_smoothing_and_soft_targets_are_those_of_the_closed_form(
+    kind: str, smoothing: float, reduction: str, rng: np.random.Generator
+) -> None:
+    x, w = rng.normal(size=(3, 2, 4)), np.array([0.5, 2.0, 0.0, 1.0])
+    targets: Any = np.array([[0, 3], [-100, 1], [2, 2]])
+    if kind == "soft":
+        targets = rng.dirichlet(np.ones(4), (3, 2))
+    for weight in (None, w, w.tolist(), mg.tensor(w)):
+        wanted = closed_form(
+            x, targets, 1.0 if weight is None else w, smoothing, reduction, kind == "soft"
+        )
+
+        def loss(t: Any, weight: Any = weight, targets: Any = targets) -> Any:
+            options = {"reduction": reduction, "weight": weight, "label_smoothing": smoothing}
+            return nn.cross_entropy(t, targets, **options)
+
+        np.testing.assert_allclose(loss(mg.tensor(x)).numpy(), wanted, 1e-12)
+        if weight is w:
+            assert mg.gradcheck(loss, x, full=True)
+            single = loss(mg.tensor(x, np.float32))
+            np.testing.assert_allclose(single.numpy(), wanted, 1e-5)
+            if kind == "classes":
+                assert single.dtype == np.float32
+        if kind == "classes" and not smoothing:
+            log_p = mg.log_softmax(mg.tensor(x))
+            by_hand = nn.nll_loss(log_p, targets, reduction=reduction, weight=weight)
+            np.testing.assert_allclose(by_hand.numpy(), wanted, 1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight": np.ones(3)}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_mean_of_ignored_targets_is_nan_and_its_gradient_zero(options: Any, rows: int) -> None:
+    x = mg.tensor(np.ones((rows, 3)), requires_grad=True)
+    targets = np.full(rows, -100)
+    loss = nn.cross_entropy(x, targets, **options)
+    assert np.isnan(loss.item())
+    np.testing.assert_array_equal(mg.grad(loss, x).numpy(), np.zeros((rows, 3)))
+    assert nn.cross_entropy(x, targets, reduction="sum", **options).item() == 0
+    if "label_smoothing" not in options:
+        loss = nn.nll_loss(x, targets, **options)
+        assert np.isnan(loss.item())
+        np.testing.assert_array_equal(mg.grad(loss, x).numpy(), np.zeros((rows, 3)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pos_weight_counts_positives_and_targets_may_be_integers(
+    dtype: Any, rng: np.random.Generator
+) -> None:
+    x, y = rng.normal(size=(4, 3)), rng.random((4, 3)) < 0.5
+    for w in (2.5, 3, np.array([0.5, 2.0, 4.0]), rng.random((4, 3))):
+        p = 1 / (1 + np.exp(-x))
+        wanted = -np.where(y, w * np.log(p), np.log(1 - p)).mean()
+        for target in (y, y.astype(int), y.astype(dtype)):
+            loss = nn.bce_with_logits(mg.tensor(x, dtype), target, pos_weight=w)
+            assert loss.dtype == dtype
+            assert loss.item() == pytest.approx(wanted, rel=1e-5)
+    assert nn.mse_loss(mg.tensor(x, dtype), y).dtype == dtype
+    assert mg.gradcheck(lambda t: nn.bce_with_logits(t, y, pos_weight=3.0), x)
+
+
+def test_a_jitted_loss_reads_the_targets_of_each_call(rng: np.random.Generator) -> None:
+    w = np.array([0.5, 2.0, 1.0])
+
+    def loss(x: Any, targets: Any) -> Any:
+        return nn.cross_entropy(x, targets, weight=w, label_smoothing=0.1)
+
+    jitted = mg.jit(loss)
+    for k in range(4):
+        x, targets = rng.normal(size=(5, 3)), rng.integers(0, 3, 5)
+        targets[: k + 2] = -100
+        np.testing.assert_array_equal(jitted(x, targets).item(), loss(x, targets).item())
+
+
 def test_targets_may_change_after_the_loss_and_before_backward() -> None:
     x = mg.tensor(np.zeros((2, 2)), requires_grad=True)
     targets = np.array([0, 1])
@@ -158,7 +246,18 @@ def test_a_cell_may_compute_the_loss_of_its_step(mode: Any, rng: np.random.Gener
             r"targets should be \[2\], got int64\[3\]",
         ),
         (lambda x: nn.cross_entropy(x, [0.0, 1.0]), mg.DTypeError, "class numbers, integers"),
-        (lambda x: nn.cross_entropy(x, [-100, -100]), ValueError, "every target is ignore_index"),
+        (
+            lambda x: nn.cross_entropy(x, [0, 1], weight=[1.0, 2.0]),
+            mg.ShapeError,
+            "of the 3 classes",
+        ),
+        (lambda x: nn.cross_entropy(x, [0, 1], label_smoothing=1.5), ValueError, "label_smoothing"),
+        (lambda x: nn.cross_entropy(x, [0, 7], weight=np.ones(3)), mg.ShapeError, "from 0 to 2"),
+        (
+            lambda x: nn.bce_with_logits(x, x, pos_weight=np.ones((4, 2, 3))),
+            mg.ShapeError,
+            r"pos_weight is float64\[4, 2, 3\]",
+        ),
         (lambda x: nn.nll_loss(x, [0, 1], reduction="avg"), ValueError, "'mean', 'sum' or 'none'"),
         (
             lambda x: nn.mse_loss(x, np.ones(3)),
