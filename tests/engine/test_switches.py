@@ -1,6 +1,7 @@
 """no_grad and the other switches: nested, shared, decorating, left by exceptions, in threads."""
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
