@@ -64,6 +64,31 @@ PACKAGE = {
     )
 }  # fmt: skip
 
+OPTIM = {
+    "lr_scheduler": "mg.optim.StepLR(optimizer, step_size): the schedules are here",
+    "LinearLR": "mg.optim.LinearWarmup(optimizer, steps, start)",
+    "SequentialLR": "mg.optim.LinearWarmup(optimizer, steps, then=schedule)",
+    "MultiStepLR": "mg.optim.LambdaLR(optimizer, function)",
+    "MultiplicativeLR": "mg.optim.LambdaLR(optimizer, function)",
+    "LRScheduler": "mg.optim.Schedule",
+}
+
+NN = {
+    "CrossEntropyLoss": "mg.nn.cross_entropy(logits, targets)",
+    "NLLLoss": "mg.nn.nll_loss(log_probabilities, targets)",
+    "MSELoss": "mg.nn.mse_loss(prediction, target)", "L1Loss": "mg.nn.mae_loss(prediction, target)",
+    "l1_loss": "mg.nn.mae_loss(prediction, target)",
+    "HuberLoss": "mg.nn.huber_loss(prediction, target)",
+    "SmoothL1Loss": "mg.nn.huber_loss(prediction, target)",
+    "BCEWithLogitsLoss": "mg.nn.bce_with_logits(logits, target)",
+    "binary_cross_entropy_with_logits": "mg.nn.bce_with_logits(logits, target)",
+    "BCELoss": "mg.nn.bce_with_logits(logits, target), of what comes before the sigmoid",
+    "CTCLoss": "mg.nn.ctc_loss", "functional": "mg.nn: losses are functions in it, ops are mg.relu",
+    "ReLU": "mg.relu", "Tanh": "mg.tanh", "Sigmoid": "mg.sigmoid", "GELU": "mg.gelu",
+    "Softmax": "mg.softmax", "LogSoftmax": "mg.log_softmax", "Flatten": "mg.flatten",
+    "utils": "mg.optim.clip_grad_norm_(parameters, max_norm)",
+}  # fmt: skip
+
 _OPTIONS = {"dim": "axis", "keepdim": "keepdims", "dims": "axis"}
 
 

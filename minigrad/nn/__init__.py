@@ -1,6 +1,7 @@
 """Networks: modules, cells, recurrent layers, losses, initial weights."""
 
 from ..compile import pure, unroll
+from ..othernames import NN, absent
 from . import init
 from .cells import Cell, GatedCell, GRUCell, LSTMCell, LSTMState, RNNCell
 from .containers import ModuleDict, ModuleList
@@ -99,3 +100,5 @@ for _cell in (
     ZoneoutLSTMCell, Embedding, LayerNorm, Linear,
 ):  # fmt: skip
     pure(_cell)  # what a step of theirs does depends on their attributes alone
+
+__getattr__ = absent("minigrad.nn", __all__, NN)

@@ -1,8 +1,19 @@
 """Training: optimisers, learning-rate schedules, gradient clipping."""
 
+from ..othernames import OPTIM, absent
+from .base import Optimizer
 from .clip import clip_grad_norm_, clip_grad_value_
-from .optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-from .schedules import CosineAnnealingLR, ExponentialLR, LinearWarmup, Schedule, StepLR
+from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from .schedules import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearWarmup,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    Schedule,
+    StepLR,
+)
 
 __all__ = [
     "Adagrad",
@@ -10,12 +21,17 @@ __all__ = [
     "AdamW",
     "CosineAnnealingLR",
     "ExponentialLR",
+    "LambdaLR",
     "LinearWarmup",
+    "OneCycleLR",
     "Optimizer",
     "RMSprop",
+    "ReduceLROnPlateau",
     "SGD",
     "Schedule",
     "StepLR",
     "clip_grad_norm_",
     "clip_grad_value_",
 ]
+
+__getattr__ = absent("minigrad.optim", __all__, OPTIM)

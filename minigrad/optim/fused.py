@@ -20,7 +20,7 @@ from ..kernels.foreach import Formula, Table
 from ..tensors import Tensor
 
 if TYPE_CHECKING:
-    from .optimizers import Optimizer
+    from .base import Optimizer
 
 Array = np.ndarray
 

@@ -9,200 +9,16 @@ them.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from .. import checks, versions
+from .. import checks
 from ..checks import at_least_0, below_1
-from ..errors import GradientError, StateDictError, describe
-from ..tape import state as switches
-from ..tensors import Tensor
-from .fused import FusedStep, move
+from .base import Optimizer
 
 Array = np.ndarray
-
-
-class Optimizer:
-    """Moves parameters against their gradients.
-
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    params: Tensors that require a gradient, usually module.parameters(). lr: the learning rate, an
-    attribute that schedules set; base_lr: what it was before a schedule changed it.
-    One of your own defines `update`, or `formula` and `numbers`; and `slots`, if it has a memory.
-    Raises GradientError for anything else, ValueError for hyperparameters out of range and
-    TypeError for those that are no numbers, also when they are set later.
-    """
-
-    hyperparameters: ClassVar[dict[str, Callable[[str, Any], Any]]] = {"lr": at_least_0}
-    scheduled = False  # is a schedule setting lr just now?
-
-    def __init__(self, params: Iterable[Tensor], lr: float):
-        self.params = _listed(params)
-        self.lr = lr
-        if not self.params:
-            raise GradientError(
-                "optimizer: no parameters; pass module.parameters() or a list of Tensors."
-            )
-        for i, p in enumerate(self.params):
-            if isinstance(p, dict):
-                raise GradientError(
-                    f"optimizer: parameter {i} is a dict; there are no groups of parameters here, "
-                    f"make an optimizer for each, with its own options."
-                )
-            if not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf:
-                raise GradientError(
-                    f"optimizer: parameter {i} is {describe(p)}; expected a Tensor made with "
-                    f"requires_grad=True (not computed from others)."
-                )
-        if len({id(p) for p in self.params}) < len(self.params):
-            raise GradientError(
-                "optimizer: a parameter is listed twice; it would move twice a step."
-            )
-        self.state = self._new_state()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if switches.jit is not None and name in self.hyperparameters:
-            value = switches.jit.assigned(self, name, value)
-        check = self.hyperparameters.get(name)
-        if check is not None:
-            value = check(f"{type(self).__name__}: {name}", value)
-        super().__setattr__(name, value)
-        if name == "lr" and not self.scheduled:
-            self.base_lr = value
-
-    def schedule_lr(self, rate: float) -> None:
-        """Sets lr for the time being; base_lr stays what it was."""
-        self.scheduled = True
-        try:
-            self.lr = rate
-        finally:
-            self.scheduled = False
-
-    def _new_state(self) -> list[dict[str, Any]]:
-        return [{"step": 0} | self.slots(p._data) for p in self.params]
-
-    def slots(self, x: Array) -> dict[str, Any]:
-        """What is remembered for a parameter from step to step."""
-        return {}
-
-    def formula(self) -> str:
-        """The update of one element: lines `name = expression` over x, g, the slots and numbers.
-
-        + - * / comparisons, c(0.5) for literals, sqrt, maximum, minimum, select(condition, a, b).
-        """
-        raise TypeError(f"{type(self).__name__} defines no update().")
-
-    def numbers(self, t: int) -> dict[str, float]:
-        """The numbers in the formula at a parameter's step t = 1, 2, ..."""
-        raise TypeError(f"{type(self).__name__} defines no numbers().")
-
-    def update(self, x: Array, g: Array, state: dict[str, Any]) -> None:
-        """Moves the array x in place, given its gradient; state has its slots and "step"."""
-        move(self, x, g, state)
-
-    def step(self) -> None:
-        """One update of every parameter that has a gradient."""
-        if switches.jit is not None:
-            switches.jit.calls(f"{type(self).__name__}.step", self.step, self.params)
-            return
-        if self._has_formula():
-            # taken while it is used: another thread makes one of its own
-            fused = vars(self).pop("_fused", None) or FusedStep(self)
-            fused.step()
-            vars(self)["_fused"] = fused
-        else:
-            self._one_by_one()
-
-    def _has_formula(self) -> bool:
-        """Whether update() is that of the formula, and nobody's own."""
-        return getattr(self.update, "__func__", None) is Optimizer.update
-
-    def _one_by_one(self) -> None:
-        """A step by an `update` of somebody's own."""
-        for p, state in zip(self.params, self.state, strict=True):
-            if p.grad is not None:
-                for k, v in state.items():
-                    if isinstance(v, Array) and v.dtype != p.dtype:  # Module.to came in between
-                        state[k] = v.astype(p.dtype)
-                state["step"] += 1
-                self.update(versions.writable(p), p.grad._data, state)
-
-    def zero_grad(self) -> None:
-        for p in self.params:
-            if switches.jit is not None:
-                switches.jit.sets_gradient(p)
-            p._grad = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "_fused"}  # of this process's memory
-
-    def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on later, flat: {"lr": ..., "0.step": ..., "0.mean": array, ...}.
-
-        All hyperparameters are in it, and base_lr, which a schedule made later starts from.
-        """
-        flat: dict[str, Any] = {name: getattr(self, name) for name in self.hyperparameters}
-        flat["base_lr"] = self.base_lr
-        for i, (p, state) in enumerate(zip(self.params, self.state, strict=True)):
-            flat |= {  # in the parameter's dtype, which Module.to may have changed
-                f"{i}.{k}": v.astype(p.dtype) if isinstance(v, Array) else v
-                for k, v in state.items()
-            }
-        return flat
-
-    def load_state_dict(self, flat: Mapping[str, Any]) -> None:
-        """Restores what state_dict() gave, hyperparameters too.
-
-        Raises StateDictError, and changes nothing, if it does not fit.
-        """
-        who = f"{type(self).__name__}.load_state_dict"
-        new = copy.copy(self)
-        try:
-            for name in (*self.hyperparameters, "base_lr"):
-                if name in flat:
-                    setattr(new, name, _plain(flat[name]))
-            new.base_lr = at_least_0("base_lr", new.base_lr)
-        except (TypeError, ValueError) as error:
-            raise StateDictError(f"{who}: {error}") from None
-        new.state = new._new_state()
-        expected = new.state_dict()
-        wrong = [f"missing {k!r}" for k in expected if k not in flat]
-        wrong += [f"unexpected {k!r}" for k in flat if k not in expected]
-        for k, v in expected.items():
-            given = np.asarray(flat.get(k, v))
-            if given.shape != np.shape(v):
-                wrong.append(f"{k!r} is {list(given.shape)}, expected {list(np.shape(v))}")
-            elif given.dtype.kind not in "biuf":
-                wrong.append(f"{k!r} is {given.dtype}, expected numbers")
-        if wrong:
-            raise StateDictError(f"{who}: {'; '.join(wrong)}.")
-        for i, state in enumerate(new.state):
-            for k, v in state.items():
-                given = flat[f"{i}.{k}"]
-                state[k] = np.array(given, v.dtype) if isinstance(v, Array) else int(given)
-        vars(self).update(vars(new))
-
-
-def _listed(params: Iterable[Tensor]) -> list[Tensor]:
-    """The parameters as a list, or a GradientError that says what to pass."""
-    given = "a Tensor" if isinstance(params, Tensor) else type(params).__name__
-    if isinstance(params, (Tensor, Mapping, str)) or not isinstance(params, Iterable):
-        raise GradientError(
-            f"optimizer: expected module.parameters() or a list of Tensors, got {given}; "
-            f"pass a single Tensor as [tensor]."
-        )
-    return list(params)
-
-
-def _plain(value: Any) -> Any:
-    """A hyperparameter as np.load gives it back, as Python has it."""
-    return value.tolist() if isinstance(value, (Array, np.generic)) else value
 
 
 def _decayed(weight_decay: float) -> str:
@@ -214,6 +30,7 @@ _ADAM = """\
 mean = mean + fresh1 * (d - mean)
 square = beta2 * square + fresh2 * (d * d)
 x = x - rate * (mean / (sqrt(square) / scale + eps))"""
+_LARGEST = "largest = maximum(largest, square)\n"
 
 
 def _betas(what: str, value: Any) -> tuple[float, float]:
@@ -238,7 +55,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Any],
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
@@ -272,29 +89,39 @@ class Adam(Optimizer):
     """x -= lr * m' / (sqrt(v') + eps), m and v running means of g and g^2 (Kingma and Ba 2015).
 
     m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) undo their start at zero. weight_decay: adds
-    weight_decay * x to g; AdamW shrinks x itself instead.
+    weight_decay * x to g; AdamW shrinks x itself instead. amsgrad: v is the largest that it has
+    been so far (Reddi, Kale and Kumar 2018).
     """
 
     hyperparameters = Optimizer.hyperparameters | {
-        "betas": _betas, "eps": at_least_0, "weight_decay": at_least_0,
+        "betas": _betas, "eps": at_least_0, "weight_decay": at_least_0, "amsgrad": checks.flag,
     }  # fmt: skip
+    added = {"amsgrad": False}
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Any],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
     ):
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.betas, self.eps, self.weight_decay, self.amsgrad = betas, eps, weight_decay, amsgrad
         super().__init__(params, lr)
 
     def slots(self, x: Array) -> dict[str, Any]:
-        return {"mean": np.zeros_like(x), "square": np.zeros_like(x)}
+        names = ["mean", "square"] + ["largest"] * self.amsgrad
+        return {name: np.zeros_like(x) for name in names}
 
     def formula(self) -> str:
-        return _decayed(self.weight_decay) + _ADAM
+        return _decayed(self.weight_decay) + self._adam()
+
+    def _adam(self) -> str:
+        if not self.amsgrad:
+            return _ADAM
+        moments, _, move = _ADAM.rpartition("x = ")
+        return f"{moments}{_LARGEST}x = {move.replace('square', 'largest')}"
 
     def numbers(self, t: int) -> dict[str, float]:
         beta1, beta2 = self.betas
@@ -310,16 +137,17 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Any],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
     ):
-        super().__init__(params, lr, betas, eps, weight_decay)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
 
     def formula(self) -> str:
-        return ("x = shrink * x\n" if self.weight_decay else "") + "d = g\n" + _ADAM
+        return ("x = shrink * x\n" if self.weight_decay else "") + "d = g\n" + self._adam()
 
 
 class RMSprop(Optimizer):
@@ -337,7 +165,7 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Any],
         lr: float = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
@@ -384,7 +212,7 @@ class Adagrad(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Any],
         lr: float = 1e-2,
         lr_decay: float = 0.0,
         weight_decay: float = 0.0,

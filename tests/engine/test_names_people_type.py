@@ -153,7 +153,10 @@ def test_a_name_of_another_library_says_what_is_ours() -> None:
 def test_what_they_are_told_to_write_exists() -> None:
     assert not [n for n in othernames.TENSOR if hasattr(mg.Tensor, n)]
     assert not [n for n in othernames.PACKAGE if n in mg.__all__]
-    for told in (*othernames.TENSOR.values(), *othernames.PACKAGE.values()):
+    assert not [n for n in othernames.OPTIM if n in mg.optim.__all__]
+    assert not [n for n in othernames.NN if n in mg.nn.__all__]
+    tables = (othernames.TENSOR, othernames.PACKAGE, othernames.OPTIM, othernames.NN)
+    for told in (text for table in tables for text in table.values()):
         for owner, path in re.findall(r"\b(mg|np|t)\.([\w.]*\w)", told):
             found: Any = {"mg": mg, "np": np, "t": leaf()}[owner]
             for name in path.split("."):

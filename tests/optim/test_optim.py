@@ -106,6 +106,113 @@ def test_warmup_hands_over_to_another_schedule() -> None:
     np.testing.assert_allclose(rates[6:], 0.1)  # at its end and after it
 
 
+def test_amsgrad_divides_by_the_largest_mean_square_so_far() -> None:
+    for kind, decay in ((optim.Adam, 0.0), (optim.AdamW, 0.1)):
+        p = leaf([1.0, -2.0])
+        optimizer = kind([p], lr=0.1, weight_decay=decay, amsgrad=True)
+        x, m, v, top = np.array([1.0, -2.0]), 0.0, 0.0, 0.0
+        for t in range(1, 9):
+            g = np.array([3.0, 0.5]) / t**2
+            p.grad = mg.tensor(g)
+            optimizer.step()
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            top = np.maximum(top, v)
+            x = x * (1 - 0.1 * decay)
+            x = x - 0.1 * m / (1 - 0.9**t) / (np.sqrt(top / (1 - 0.999**t)) + 1e-8)
+            np.testing.assert_allclose(p.numpy(), x, 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
+def test_groups_move_as_optimizers_of_their_own(kind: str) -> None:
+    make = getattr(optim, kind)
+    own = [{"lr": 0.5}, {"weight_decay": 0.3}, {}]
+    params, twins = ([leaf([[1.0, -2.0]]) for _ in own] for _ in range(2))
+    grouped = make([{"params": [p], **o} for p, o in zip(params[:2], own)], lr=0.1)
+    grouped.add_param_group({"params": params[2:]})
+    alone = [make([p], **{"lr": 0.1, **o}) for p, o in zip(twins, own)]
+    assert [id(p) for p in grouped.params] == [id(p) for p in params]
+    for t in range(4):
+        for p, q in zip(params, twins):
+            p.grad, q.grad = (mg.tensor([[np.cos(t), 1.0]]) for _ in range(2))
+        if t == 2:
+            grouped.lr = alone[1].lr = alone[2].lr = 0.2  # of those that have none of their own
+            grouped.param_groups[0]["lr"] *= 0.1
+            alone[0].lr *= 0.1
+        for optimizer in (grouped, *alone):
+            optimizer.step()
+        for p, q in zip(params, twins):
+            np.testing.assert_array_equal(p.numpy(), q.numpy())
+    grouped.zero_grad()
+    assert all(p.grad is None for p in params)
+
+
+def test_a_jitted_step_moves_groups() -> None:
+    def train(wrap: Any) -> list[Any]:
+        p, q = leaf([1.0, 2.0]), leaf([3.0])
+        optimizer = optim.Adam([{"params": [p], "lr": 0.5}, {"params": [q]}], lr=0.1)
+        schedule = optim.ExponentialLR(optimizer, 0.9)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            loss = (p * x).sum() * q.sum()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            return loss
+
+        step = wrap(step)
+        losses = [step(np.array([1.0, t])).item() for t in range(4)]
+        return [losses, p.tolist(), q.tolist(), [g.lr for g in optimizer.param_groups]]
+
+    assert train(mg.jit) == train(lambda step: step)
+
+
+def test_groups_say_what_they_cannot_be() -> None:
+    p, q = leaf([1.0]), leaf([2.0])
+    with pytest.raises(mg.GradientError, match="listed twice"):
+        optim.SGD([{"params": [p]}, {"params": [p]}])
+    with pytest.raises(TypeError, match="a group has no 'learning_rate'; it may have lr, "):
+        optim.SGD([{"params": [p], "learning_rate": 0.1}])
+    with pytest.raises(ValueError, match="lr must be >= 0"):
+        optim.SGD([{"params": [p], "lr": -0.1}])
+    optimizer = optim.SGD([p], lr=0.1)
+    with pytest.raises(KeyError, match="gamma"):
+        optimizer.param_groups[0]["gamma"]
+    with pytest.raises(KeyError, match="params"):
+        optimizer.param_groups[0]["params"] = []
+    optimizer.param_groups[0]["lr"] = 0.3
+    assert optimizer.lr == 0.3
+    optimizer.add_param_group({"params": [q], "lr": 0.7})
+    assert [g["lr"] for g in optimizer.param_groups] == [0.3, 0.7]
+    with pytest.raises(AttributeError, match=r"'lr_scheduler' is another.* mg\.optim\.StepLR"):
+        optim.lr_scheduler  # noqa: B018
+
+
+def test_one_cycle_and_plateau_are_at_their_corners() -> None:
+    optimizer = optim.SGD([leaf([0.0])])
+    for strategy in ("cos", "linear"):
+        schedule = optim.OneCycleLR(optimizer, 0.4, 10, pct_start=0.4, anneal_strategy=strategy)
+        rates = [optimizer.lr]
+        for _ in range(12):
+            schedule.step()
+            rates.append(optimizer.lr)
+        np.testing.assert_allclose([rates[0], rates[3]], [0.4 / 25, 0.4])
+        np.testing.assert_allclose(rates[9:], [0.4 / 25 / 1e4] * 4)
+        assert (np.diff(rates[:4]) > 0).all()
+        assert (np.diff(rates[3:10]) < 0).all()
+    optimizer.lr = 1.0
+    plateau = optim.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, cooldown=1, min_lr=0.3)
+    rates = []
+    for metric in (3.0, 2.0, 2.0, 2.0, np.nan, 2.0, mg.tensor(5.0), 1.0, 1.0, 1.0, 1.0, 1.0):
+        plateau.step(metric)
+        rates.append(optimizer.lr)
+    assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
+    rising = optim.ReduceLROnPlateau(optimizer, "max", 0.5, 0, 0.1, "abs")
+    for metric in (1.0, 1.05, 1.2):
+        rising.step(metric)
+    assert (rising.best, rising.cuts) == (1.2, 1)
+
+
 def test_float32_parameters_stay_float32() -> None:
     for kind in (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad):
         p = leaf(np.ones(3, np.float32))

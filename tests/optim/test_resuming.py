@@ -19,6 +19,7 @@ OPTIONS: list[tuple[Any, dict[str, Any]]] = [
     (optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
     (optim.Adam, {"lr": 0.1, "betas": (0.5, 0.6), "eps": 1e-3, "weight_decay": 0.1}),
     (optim.AdamW, {"lr": 0.1, "betas": (0.5, 0.6), "eps": 1e-3, "weight_decay": 0.5}),
+    (optim.Adam, {"lr": 0.1, "amsgrad": True}),
     (optim.RMSprop, {"lr": 0.1, "alpha": 0.5, "eps": 0.1, "centered": True, "momentum": 0.5}),
     (optim.Adagrad, {"lr": 0.1, "lr_decay": 0.5, "initial_accumulator_value": 2.0, "eps": 0.1}),
 ]
@@ -31,7 +32,9 @@ def steps(optimizer: Any, count: int, schedule: Any = None) -> list[float]:
         for p in optimizer.params:
             p.grad = mg.tensor(np.cos(p.numpy() + t).astype(p.dtype))
         optimizer.step()
-        if schedule is not None:
+        if isinstance(schedule, optim.ReduceLROnPlateau):
+            schedule.step(np.cos(t))
+        elif schedule is not None:
             schedule.step()
         rates.append(optimizer.lr)
     return rates
@@ -87,6 +90,10 @@ SCHEDULES: list[Any] = [
     lambda o: optim.CosineAnnealingLR(o, 9, 0.01),
     lambda o: optim.LinearWarmup(o, 3, 0.1),
     lambda o: optim.LinearWarmup(o, 3, 0.1, then=optim.CosineAnnealingLR(o, 5)),
+    lambda o: optim.LambdaLR(o, lambda t: 1 / (1 + t)),
+    lambda o: optim.OneCycleLR(o, 0.5, total_steps=12),
+    lambda o: optim.OneCycleLR(o, 0.5, epochs=3, steps_per_epoch=4, anneal_strategy="linear"),
+    lambda o: optim.ReduceLROnPlateau(o, factor=0.5, patience=1, cooldown=1),
 ]
 
 
@@ -116,6 +123,47 @@ def test_a_schedule_resumes_in_any_order(make, order) -> None:
     assert make(second).base == 1.0, "a new one starts from the rate that no schedule has set"
     second.lr = 0.25
     assert make(second).base == 0.25
+
+
+@pytest.mark.parametrize("make", SCHEDULES)
+def test_groups_resume_with_their_own_rates_and_are_scheduled_from_them(make) -> None:
+    def groups() -> list[dict[str, Any]]:
+        return [{"params": [leaf([1.0])], "lr": 2.0}, {"params": [leaf([1.0]), leaf([2.0])]}]
+
+    first = optim.Adam(groups(), lr=1.0)
+    schedule = make(first)
+    alone = optim.Adam([leaf([1.0])], lr=2.0)
+    its = make(alone)
+    for _ in range(2):
+        steps(alone, 2, its)
+    steps(first, 2, schedule)
+    first.param_groups[1]["weight_decay"] = 0.1
+    steps(first, 2, schedule)
+    assert first.param_groups[0].lr == alone.lr, "a group of its own rate begins from that"
+    second = optim.Adam(groups(), lr=0.3)
+    second.load_state_dict({k: np.asarray(v) for k, v in first.state_dict().items()})
+    again = make(second)
+    again.load_state_dict(schedule.state_dict())
+    for p, q in zip(first.params, second.params):
+        with mg.no_grad():
+            q[...] = p
+    first.weight_decay = second.weight_decay = 0.3  # of the group that has none of its own
+    steps(first, 3, schedule)
+    steps(second, 3, again)
+    assert [g["lr"] for g in second.param_groups] == [g["lr"] for g in first.param_groups]
+    assert [g["weight_decay"] for g in second.param_groups] == [0.3, 0.1]
+    for p, q in zip(first.params, second.params):
+        np.testing.assert_array_equal(p.numpy(), q.numpy())
+    with pytest.raises(mg.StateDictError, match=r"groups\.0\.size' is 1, expected 2"):
+        optim.Adam([*groups()[::-1]]).load_state_dict(first.state_dict())
+    with pytest.raises(mg.StateDictError, match=r"unexpected 'groups\.0\.lr'"):
+        optim.Adam([p for g in groups() for p in g["params"]]).load_state_dict(first.state_dict())
+
+
+def test_a_state_of_before_amsgrad_is_one_without() -> None:
+    old = optim.Adam([leaf([1.0])]).state_dict()
+    del old["amsgrad"]
+    optim.Adam([leaf([1.0])]).load_state_dict(old)
 
 
 def test_a_schedule_s_state_that_does_not_fit_changes_nothing() -> None:
@@ -177,6 +225,13 @@ def test_betas_are_two_numbers_below_1(bad) -> None:
         (lambda o: optim.LinearWarmup(o, 5, "0"), "start is a number"),
         (lambda o: optim.LinearWarmup(o, 5, then=3), "another schedule of the same"),
         (lambda o: optim.StepLR([o], 3), "expected an optimizer"),
+        (lambda o: optim.LambdaLR(o, 0.5), "lr_lambda is a function of t"),
+        (lambda o: optim.OneCycleLR(o, 0.5), "how many steps"),
+        (lambda o: optim.OneCycleLR(o, 0.5, 9, anneal_strategy="exp"), "'cos' or 'linear'"),
+        (lambda o: optim.ReduceLROnPlateau(o, mode="less"), "mode is 'min' or 'max'"),
+        (lambda o: optim.ReduceLROnPlateau(o, factor=1.0), "factor must be"),
+        (lambda o: optim.ReduceLROnPlateau(o).step(), "which metric"),
+        (lambda o: optim.LinearWarmup(o, 5, then=optim.ReduceLROnPlateau(o)), "never see a metric"),
     ],
 )
 def test_what_a_schedule_or_switch_cannot_be_is_refused(call, message) -> None:
@@ -188,7 +243,9 @@ def test_what_a_schedule_or_switch_cannot_be_is_refused(call, message) -> None:
     ("params", "message"),
     [
         ([], "no parameters"),
-        ([{"params": [leaf([1.0])], "lr": 0.1}], "no groups of parameters"),
+        ([{"params": [leaf([1.0])]}, leaf([1.0])], "a group is a dict with 'params'"),
+        ([{"lr": 0.1}], "a group is a dict with 'params'.*got dict"),
+        ([{"params": leaf([1.0])}], "got a Tensor"),
         ({"w": leaf([1.0])}, "got dict"),
         (leaf([1.0]), "got a Tensor"),
         (mg.nn.Linear(1, 1), "got Linear"),

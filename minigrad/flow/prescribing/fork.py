@@ -176,12 +176,15 @@ def rebind(optimizer: Optimizer, model: Module, before: set[int]) -> None:
     """The optimiser of a model whose parts were exchanged.
 
     It goes on with what it remembers of the parameters that are still there, and begins with those
-    that are new; before: the ids of all parameters that the model had, as it may train a part.
+    that are new, in its first group. before: the ids of all parameters that the model had, as it
+    may train a part.
     """
-    kept = {id(p): state for p, state in zip(optimizer.params, optimizer.state, strict=True)}
-    now: list[Tensor] = [p for p in model.parameters() if id(p) in kept or id(p) not in before]
-    optimizer.params = now
-    optimizer.state = [
-        kept.get(id(p), new) for p, new in zip(now, optimizer._new_state(), strict=True)
-    ]
-    vars(optimizer).pop("_fused", None)
+    for k, group in enumerate(optimizer.param_groups):
+        kept = {id(p): state for p, state in zip(group.params, group.state, strict=True)}
+        now: list[Tensor] = [
+            p for p in model.parameters() if id(p) in kept or (k == 0 and id(p) not in before)
+        ]
+        group.params = now
+        group.state = [kept.get(id(p), new) for p, new in zip(now, group._new_state(), strict=True)]
+        vars(group).pop("_fused", None)
+    optimizer.gather()
