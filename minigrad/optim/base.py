@@ -229,7 +229,7 @@ class Optimizer:
             flat[f"{prefix}base_lr"] = part.base_lr
             if prefix:
                 flat[f"{prefix}size"] = len(part.params)
-                flat[f"{prefix}own"] = [name in part._own for name in self.hyperparameters]
+                flat[f"{prefix}own"] = [name in (part._own or ()) for name in self.hyperparameters]
         for i, (p, state) in enumerate(zip(self.params, self.state, strict=True)):
             flat |= {  # in the parameter's dtype, which Module.to may have changed
                 f"{i}.{k}": v.astype(p.dtype) if isinstance(v, Array) else v
