@@ -113,7 +113,7 @@ FILES = {
     "test_labelled.py": 8,
     "test_large_steps.py": 3,
     "test_lyapunov.py": 2,
-    "test_names_people_type.py": 53,
+    "test_names_people_type.py": 54,
     "test_nested.py": 3,
     "test_one_profile.py": 3,
     "test_onnx_files.py": 32,

@@ -86,13 +86,13 @@ def clip(x, low=-math.inf, high=math.inf):
     return scalar.minimum(scalar.maximum(x, low), high)
 
 
-@elementwise(symbol="⌊x⌋", cheap=True)
+@elementwise(symbol="⌊x⌋", integers=np.positive, cheap=True)
 def floor(x):
     """y = the largest integer that is not above x.  Its gradient is 0 everywhere."""
     return scalar.floor(x)
 
 
-@elementwise(name="round", cheap=True, method=False)
+@elementwise(name="round", integers=np.positive, cheap=True, method=False)
 def nearest(x):
     """y = the integer next to x, the even one of two.  Its gradient is 0 everywhere."""
     size = scalar.abs(x)

@@ -265,7 +265,10 @@ METHODS["repeat"] = _repeat
 def tile(x, reps):
     """The whole of x `reps` times, one number or one for each axis, as in NumPy."""
     x = as_array(x)
-    reps = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
+    try:
+        reps = tuple(map(operator.index, np.ravel(reps).tolist()))
+    except TypeError:
+        raise ShapeError(f"tile: reps {reps!r}: expected one integer, or several.") from None
     n = builtins.max(len(reps), len(x.shape))
     reps, shape = (1,) * (n - len(reps)) + reps, (1,) * (n - len(x.shape)) + tuple(x.shape)
     pairs = [part for pair in zip(reps, shape, strict=True) for part in pair]

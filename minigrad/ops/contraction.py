@@ -12,7 +12,7 @@ from ..errors import ShapeError
 from .index import as_array, getitem
 from .matrix import matmul
 from .reduce import sum
-from .view import reshape, squeeze, transpose
+from .view import astype, reshape, squeeze, transpose
 
 
 def einsum(subscripts, *operands):
@@ -27,6 +27,10 @@ def einsum(subscripts, *operands):
     array([1., 2.])
     """
     arrays = [as_array(x) for x in operands]
+    floats = [x.dtype for x in arrays if x.dtype.kind == "f"]
+    if floats:  # integers and masks are constants of that dtype, as in arithmetic
+        dtype = np.result_type(*floats)
+        arrays = [x if x.dtype.kind == "f" else astype(x, dtype) for x in arrays]
     terms, out = _read(subscripts, arrays)
     sizes: dict[str, int] = {}
     for term, x in zip(terms, arrays, strict=True):

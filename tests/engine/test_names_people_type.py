@@ -78,6 +78,13 @@ def test_einsum_is_numpys(equation: str, shapes: list[tuple[int, ...]], rng: Any
         np.testing.assert_allclose(np.einsum(equation, *map(leaf, arrays)).numpy(), wanted, 1e-12)
 
 
+def test_a_mask_in_einsum_is_a_constant(rng: Any) -> None:
+    x, mask = rng.normal(size=(2, 3, 4)).astype(np.float32), np.array([[True, True, False]] * 2)
+    y = mg.einsum("bth,bt->bh", leaf(x), mask)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.numpy(), x[:, :2].sum(1), 1e-6)
+
+
 @pytest.mark.parametrize(
     ("equation", "shapes", "message"),
     [
@@ -133,6 +140,9 @@ def test_rounding_and_remainders_are_numpys_at_their_edges() -> None:
     np.testing.assert_array_equal(mg.log2(2.0**powers), powers)
     assert round(leaf()).tolist() == np.round(X).tolist()
     assert round(leaf(2.567), 1) == 2.6
+    assert mg.round(mg.tensor([1, 2])).dtype == np.int64
+    with pytest.raises(mg.ShapeError, match=r"tile: reps 2\.5"):
+        mg.tile(leaf(), 2.5)
 
 
 def test_a_name_of_another_library_says_what_is_ours() -> None:
