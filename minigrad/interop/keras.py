@@ -29,7 +29,8 @@ from .. import nn
 from ..nn.module import Module, Parameter
 from .base import Array, ConversionError, as_dtype, check_alike, named, walk
 from .gates import fitted, from_keras, kind_of, to_keras, weights_of
-from .keras_files import read_keras_weights, write_keras_weights
+from .keras_archives import read_keras_weights
+from .keras_files import write_keras_weights
 
 CLASSES = {"RNN": "SimpleRNN", "LSTM": "LSTM", "GRU": "GRU"}
 SNAKE = {"SimpleRNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru", "Bidirectional": "bidirectional"}
