@@ -57,6 +57,7 @@ from .chain import Chain
 from .keras import keras_arguments, load_keras_weights, save_keras_weights, to_keras_weights
 from .keras_archives import read_keras_weights
 from .keras_cells import KerasGRUCell, KerasLSTMCell, KerasRNNCell
+from .keras_claims import UncheckedActivationsWarning
 from .keras_import import import_keras
 from .keras_model import KerasModel
 from .onnx_export import export_onnx
@@ -76,6 +77,7 @@ __all__ = [
     "MissingPackageError",
     "OnnxModel",
     "StateFile",
+    "UncheckedActivationsWarning",
     "export_onnx",
     "from_torch_state_dict",
     "import_keras",

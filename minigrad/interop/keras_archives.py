@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ..untrusted import MOST_TEXT, memory_share, open_regular, parse_json, reading, size_of
 from .base import Array, FormatError, need
-from .keras_files import EXPANSION, array_of, datasets_of, layers_of, opened
+from .keras_files import ARGUMENTS, EXPANSION, array_of, datasets_of, layers_of, opened
 
 
 class KerasFile(NamedTuple):
@@ -26,14 +26,15 @@ class KerasFile(NamedTuple):
 
     layers: name -> arrays, in the order of get_weights(). by_name: whether the names are those that
         the model's layers have (the .h5 of Keras 2) or tell class and order (Keras 3).
-    config: the structure, {"class_name": ..., "config": ...}; None in files of weights alone.
+    config: the structure, {"class_name": ..., "config": ...}; in a file of save_keras_weights the
+        list of `keras_arguments`; None in other files of weights alone.
     version: of the Keras that wrote it, as (2, 4, 0); () where the file does not say.
     tf: whether that was the Keras inside TensorFlow.
     """
 
     layers: dict[str, list[Array]]
     by_name: bool
-    config: dict[str, Any] | None = None
+    config: dict[str, Any] | list[Any] | None = None
     version: tuple[int, ...] = ()
     tf: bool = False
 
@@ -70,7 +71,7 @@ def _archive(path: str | Path, raw: BinaryIO, h5py: Any) -> KerasFile:
         weights = _member(path, archive, "model.weights.h5", memory_share())
     if not isinstance(config, dict) or not isinstance(metadata, dict):
         raise FormatError(f"{path}: its config.json and metadata.json hold no dictionaries.")
-    version, tf = _version(metadata.get("keras_version"))
+    version, tf = version_of(metadata.get("keras_version"))
     with opened(path, io.BytesIO(weights), h5py) as file:
         layers = layers_of(path, file, len(weights), h5py)
     return KerasFile(layers, False, config, version, tf)
@@ -95,11 +96,13 @@ def _member(path: str | Path, archive: zipfile.ZipFile, name: str, most: int) ->
 
 def _hdf5(path: str | Path, raw: BinaryIO, left: int, h5py: Any) -> KerasFile:
     with opened(path, raw, h5py) as file:
-        version, tf = _version(_text(file.attrs.get("keras_version")))
+        version, tf = version_of(_text(file.attrs.get("keras_version")))
         config = _text(file.attrs.get("model_config"))
         root = "model_weights" if "model_weights" in file else ""
         if not root and "layer_names" not in file.attrs and "layer_names0" not in file.attrs:
-            return KerasFile(layers_of(path, file, left, h5py), False)
+            told = _text(file.attrs.get(ARGUMENTS))
+            arguments = parse_json(told) if told else None
+            return KerasFile(layers_of(path, file, left, h5py), False, arguments)
         parsed = None if config is None else parse_json(config)
         if parsed is not None and not isinstance(parsed, dict):
             raise FormatError(f"{path}: its model_config holds no dictionary.")
@@ -144,8 +147,12 @@ def _text(value: Any) -> str | None:
     return value.decode("utf-8") if isinstance(value, bytes) else value
 
 
-def _version(said: Any) -> tuple[tuple[int, ...], bool]:
-    """'2.2.4-tf' -> ((2, 2, 4), True)."""
+def version_of(said: Any) -> tuple[tuple[int, ...], bool]:
+    """The numbers, and whether it is TensorFlow's.
+
+    >>> version_of("2.2.4-tf"), version_of("3.12.0")
+    (((2, 2, 4), True), ((3, 12, 0), False))
+    """
     text = said if isinstance(said, str) else ""
     numbers = tuple(int(n) for n in re.findall(r"\d{1,6}", text)[:3])
     return numbers, text.endswith("-tf") or (2, 4) <= numbers < (3,)

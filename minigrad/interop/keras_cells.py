@@ -16,6 +16,7 @@ from ..compile import pure
 from ..nn.layers import linear
 from ..tape import tap
 from ..tensors import Tensor
+from . import gates
 from .base import ConversionError
 
 SELU, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017, appendix A1
@@ -156,5 +157,13 @@ class KerasGRUCell(nn.GRUCell):
         return h, h
 
 
-for _cell in (KerasRNNCell, KerasLSTMCell, KerasGRUCell):
+KINDS: dict[type, str] = {KerasRNNCell: "RNN", KerasLSTMCell: "LSTM", KerasGRUCell: "GRU"}
+
+
+def kind_of(cell: Any) -> str | None:
+    """RNN, LSTM or GRU, for the cells that Keras has; None for any other."""
+    return KINDS.get(type(cell)) or gates.kind_of(cell)
+
+
+for _cell in KINDS:
     pure(_cell)  # what a step of theirs does depends on their attributes alone

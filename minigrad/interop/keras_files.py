@@ -11,6 +11,7 @@ a nested model is called `functional/lstm` here. The other files of Keras are in
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from .base import Array, FormatError, need, only_over, version, write_whole
 INSIDE = ("layers", "_layer_checkpoint_dependencies", "layer", "cell", "forward_layer",
           "backward_layer", "vars")  # no names of layers  # fmt: skip
 WRITER = "minigrad"  # the attribute of the root that holds minigrad's version
+ARGUMENTS = "keras_arguments"  # and the one that holds those of the module, as JSON
 DIRECTIONS = ("forward_layer", "backward_layer")
 DEPTH = 32  # groups inside each other
 # HDF5 loads the code of any other filter from a folder that the environment names.
@@ -125,9 +127,9 @@ def array_of(what: str, dataset: Any, left: int) -> Array:
 
 
 def write_keras_weights(
-    path: str | Path, layers: Mapping[str, tuple[str, list[Array], int]]
+    path: str | Path, layers: Mapping[str, tuple[str, list[Array], int]], arguments: Any
 ) -> Path:
-    """Writes name -> (class, arrays, number of cells), atomically."""
+    """Writes name -> (class, arrays, number of cells) and `keras_arguments`, atomically."""
     h5py = need("h5py", "keras", ".weights.h5 files")
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
@@ -136,7 +138,7 @@ def write_keras_weights(
         only_over(path, _ours(h5py, path), ".weights.h5 file")
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
-        file.attrs[WRITER] = version()
+        file.attrs[WRITER], file.attrs[ARGUMENTS] = version(), json.dumps(arguments)
         file.create_group("vars")
         for name, (cls, arrays, cells) in layers.items():
             top = file.create_group(f"layers/{name}")

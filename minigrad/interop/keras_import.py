@@ -51,7 +51,7 @@ def import_keras(path: str | Path, only: str | None = None) -> Any:
     if only not in (None, "recurrent"):
         raise ConversionError(f'import_keras: only must be None or "recurrent", got {only!r}.')
     file = read_keras(path)
-    if file.config is None:
+    if not isinstance(file.config, dict):
         raise ConversionError(
             f"{path}: this file has weights alone and does not say which layers; make the model "
             f"with minigrad.nn and use load_keras_weights(model, path)."

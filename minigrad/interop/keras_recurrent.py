@@ -116,20 +116,14 @@ def recurrent_layer(
     version, tf: the Keras that wrote it, see KerasFile.
     """
     if cls != "Bidirectional":
-        kind, options, checked = _cell_of(what, cls, config, version)
+        kind, options, checked = cell_of(what, cls, config, version)
         layer = _layer(what, kind, [(options, arrays)], checked)
         return KerasRecurrent(layer, checked, None, bool(checked.get("zero_output_for_mask")))
-    inner = _object(what, config.get("layer"))
-    backward = config.get("backward_layer")
     merge = config.get("merge_mode", "concat")
     if merge is not None and merge not in MERGE_MODES:
         raise ConversionError(f"{what} has merge_mode={merge!r}; expected {list(MERGE_MODES)}.")
-    both = [_cell_of(what, *inner, version)]
-    both.append(both[0] if backward is None else _cell_of(what, *_object(what, backward), version))
+    both = directions_of(what, config, version)
     (kind, first, checked), (other, second, theirs) = both
-    turns = (bool(checked.get("go_backwards")), bool(theirs.get("go_backwards")))
-    if turns != (False, True) and (backward is not None or turns[0]):
-        raise ConversionError(f"{what}: its layers have go_backwards={turns}; expected (0, 1).")
     if kind != other or first["units"] != second["units"] or len(arrays) % 2:
         raise ConversionError(f"{what} has two directions that differ in kind, size or biases.")
     for name in ("return_sequences", "return_state", "stateful"):
@@ -141,7 +135,20 @@ def recurrent_layer(
     return KerasRecurrent(layer, checked, MERGE_MODES.get(merge or ""), zero)
 
 
-def _cell_of(
+def directions_of(
+    what: str, config: dict[str, Any], version: tuple[int, ...]
+) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """`cell_of` both layers of a Bidirectional: the one that runs forwards, then the other."""
+    forward = cell_of(what, *_object(what, config.get("layer")), version)
+    backward = config.get("backward_layer")
+    other = forward if backward is None else cell_of(what, *_object(what, backward), version)
+    turns = [bool(own.get("go_backwards")) for _, _, own in (forward, other)]
+    if turns[0] or (backward is not None and not turns[1]):
+        raise ConversionError(f"{what}: its layers have go_backwards={turns}; expected 0 and 1.")
+    return [forward, other]
+
+
+def cell_of(
     what: str, cls: str, config: dict[str, Any], version: tuple[int, ...]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The kind of a layer, what decides its function, and its configuration."""
