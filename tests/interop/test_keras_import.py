@@ -20,8 +20,9 @@ pytest.importorskip("h5py", reason="reads the files of Keras")
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ZIPS = {version: GOLDEN / f"keras{version}_files.zip" for version in (2, 3)}
+COMPILED = {"carried.keras", "cudnn.h5"}  # the others run without JIT anyway
 MODELS = [
-    (version, name)
+    pytest.param(version, name, marks=[] if name in COMPILED else [pytest.mark.wide])
     for version, path in ZIPS.items()
     for name in zipfile.ZipFile(path).namelist()
     if name.endswith((".h5", ".keras"))
