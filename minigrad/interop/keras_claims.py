@@ -47,7 +47,7 @@ def claims_of(config: Any, weights: Weights | None = None) -> list[Claim]:
             config = parse_json(config)
         except ValueError as error:
             raise ConversionError(f"load_keras_weights: config is no JSON ({error}).") from None
-    if isinstance(config, list):
+    if isinstance(config, list) and all(map(_is_pair, config)):
         return [_argued(cls, arguments) for cls, arguments in config]
     if not isinstance(config, dict) or "class_name" not in config:
         raise ConversionError(
@@ -60,6 +60,16 @@ def claims_of(config: Any, weights: Weights | None = None) -> list[Claim]:
         raise ConversionError(
             f"load_keras_weights: this structure is none of Keras ({error!r})."
         ) from None
+
+
+def _is_pair(entry: Any) -> bool:
+    """Whether it is (class, arguments), as `keras_arguments` gives them."""
+    if not isinstance(entry, (list, tuple)) or len(entry) != 2 or str(entry[0]) not in WEIGHTED:
+        return False
+    cls, arguments = entry
+    if not isinstance(arguments, dict):
+        return False
+    return cls != "Bidirectional" or _is_pair(arguments.get("layer"))
 
 
 def version_in(config: Any) -> tuple[int, ...]:

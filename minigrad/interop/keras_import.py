@@ -11,7 +11,7 @@ run: a Lambda, a class of somebody's own, or a layer that is not in the list is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,11 +37,18 @@ from .keras_recurrent import RECURRENT, KerasRecurrent, recurrent_layer
 from .keras_weights import Row, Weights
 
 
+class RecurrentLayers(NamedTuple):
+    """What import_keras(path, only="recurrent") gives."""
+
+    layers: dict[str, KerasRecurrent]
+    left: list[str]  # a sentence for each layer that was not taken
+
+
 def import_keras(path: str | Path, only: str | None = None) -> Any:
     """Reads a .keras archive or a whole .h5 model (Keras 2 and 3) -> KerasModel.
 
-    only="recurrent": (layers, left) instead: name -> KerasRecurrent of the recurrent layers, and a
-        sentence for each layer that was not taken; for models whose rest is refused.
+    only="recurrent": instead of a model its recurrent layers, name -> KerasRecurrent in `layers`,
+        and in `left` a sentence for each layer that was not taken; where the rest is refused.
     Weights keep the file's bits; float16 becomes float32. An LSTM or GRU whose activations are not
     nn's own becomes a Recurrent of KerasLSTMCell or KerasGRUCell. Dropout inside recurrent layers
     is left out and named in `left_out`; BatchNormalization computes as at inference.
@@ -70,7 +77,7 @@ def import_keras(path: str | Path, only: str | None = None) -> Any:
         if isinstance(error, MinigradError):
             raise
         raise FormatError(f"{path}: its structure is none of Keras ({cause(error)}).") from error
-    return (builder.taken, builder.left) if only else model.eval()
+    return RecurrentLayers(builder.taken, builder.left) if only else model.eval()
 
 
 def _widened(arrays: list[Array]) -> list[Array]:

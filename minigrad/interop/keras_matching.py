@@ -96,7 +96,7 @@ def _claims(file: KerasFile) -> list[Claim]:
 
 def _numbered(cls: str, used: Counter[str]) -> str:
     """lstm, lstm_1, ...: what Keras 3 calls the next layer of a class in a file."""
-    base = SNAKE[cls]
+    base = SNAKE.get(cls, cls)
     used[base] += 1
     return base if used[base] == 1 else f"{base}_{used[base] - 1}"
 

@@ -122,6 +122,7 @@ def test_a_config_is_checked_and_nothing_more_is_said() -> None:
         json.dumps(structure | {"config": own | {"go_backwards": True}}): "go_backwards=True",
         "{": "config is no JSON",
         "3": "expected config=",
+        '[["GRU", 3]]': "expected config=",
     }.items():
         with pytest.raises(interop.ConversionError, match=said):
             interop.load_keras_weights(layer, arrays, config=wrong)
