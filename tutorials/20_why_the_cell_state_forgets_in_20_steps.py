@@ -64,8 +64,9 @@ kernel = rng.uniform(-limit, limit, (I, 4 * H))
 recurrent_kernel = np.linalg.qr(rng.standard_normal((4 * H, H)))[0].T
 bias = np.repeat([0.0, 1.0, 0.0, 0.0], H)  # i f c o, as Keras orders them
 
+keras_lstm = [("LSTM", {"units": H})]  # what the weights are of: Keras's activations by default
 cell = nn.LSTMCell(I, H, dtype=np.float64)
-interop.load_keras_weights(cell, [kernel, recurrent_kernel, bias])
+interop.load_keras_weights(cell, [kernel, recurrent_kernel, bias], config=keras_lstm)
 xs = 0.5 * rng.standard_normal((T, B, I))
 towards_c = rng.standard_normal((B, H))  # dL/dc_T, of a loss that reads the last cell state
 
@@ -89,7 +90,7 @@ assert abs(np.mean(f) - sigmoid(1.0)) < 0.01
 
 # %%
 alone = nn.LSTMCell(I, H, dtype=np.float64)
-interop.load_keras_weights(alone, [kernel, 0 * recurrent_kernel, bias])
+interop.load_keras_weights(alone, [kernel, 0 * recurrent_kernel, bias], config=keras_lstm)
 without = recorded(alone)["lstm"].norms["c"]
 far = {"both ways": norms, "c alone": without}
 for name, g in far.items():
@@ -124,7 +125,7 @@ drawn = np.log(rng.uniform(1, T - 1, H))
 starts["chrono"][: 2 * H] = np.concatenate([-drawn, drawn])
 left = {}
 for name, start in starts.items():
-    interop.load_keras_weights(cell, [kernel, recurrent_kernel, start])
+    interop.load_keras_weights(cell, [kernel, recurrent_kernel, start], config=keras_lstm)
     rec = recorded(cell)
     norms = rec["lstm"].norms["c"]
     left[name] = norms[-21] / norms[-1], norms[0] / norms[-1]
@@ -173,7 +174,7 @@ print({f: round(n) for f, n in steps.items()})
 assert (round(steps[0.731]), round(steps[0.99])) == (22, 687)
 
 # 2. By o_T (1 - tanh(c_T)^2), unit by unit: about a half at the start, as o is sigmoid(0).
-interop.load_keras_weights(cell, [kernel, recurrent_kernel, bias])
+interop.load_keras_weights(cell, [kernel, recurrent_kernel, bias], config=keras_lstm)
 rec = mg.flow.replay(cell, xs, None, grad_final=(towards_c, None), name="lstm")
 ratio = rec["lstm"].norms["c"][-1] / rec["lstm"].norms["h"][-1]
 print(f"|dL/dc_T| / |dL/dh_T| = {ratio:.2f}")

@@ -7,6 +7,7 @@
     interop.load_torch(model, torch_model.state_dict())
     interop.load_torch(model, "last.ckpt", prefix="model.")
     interop.load_keras_weights(model, "tagger.weights.h5")
+    interop.import_keras("tagger.keras")(words)
     interop.export_onnx("tagger.onnx", interop.Chain(embed, lstm, head), lengths=True)
     interop.import_onnx("tagger.onnx")(x=words, lengths=lengths)["y"]
     interop.import_onnx("detector.onnx", only="recurrent").layers  # of a net with convolutions
@@ -31,6 +32,9 @@ What becomes what, in both directions:
     LayerNorm                    LayerNorm            refused                    LayerNormalization
     lengths, initial states      -                    -                          inputs of the node
 
+`import_keras` reads whole models, of Keras 2 and 3; their cells with other activations become
+KerasRNNCell, KerasLSTMCell and KerasGRUCell.
+
 Also refused, each with its reason: ONNX's clip, activations that minigrad's cells do not have,
 peepholes together with input_forget; values that the other dtype would round (float64 weights for a
 float32 layer); in PyTorch's files (.pt, .bin, .ckpt), which are pickles, everything but tensors,
@@ -45,13 +49,17 @@ An .onnx file may be of any opset from 7 on. What it computes of its weights alo
 as it is read; a weight that several nodes read is one Parameter; halves become float32; and 8-bit
 weights of onnxruntime's DynamicQuantizeLSTM float32 where `dequantize=True` asks for it.
 
-Extras: `pip install "minigrad-bptt[safetensors]"`, `[keras]` (h5py, for .weights.h5), `[onnx]`.
+Extras: `pip install "minigrad-bptt[safetensors]"`, `[keras]` (h5py, for Keras's files), `[onnx]`.
 """
 
 from .base import ConversionError, FormatError, MissingPackageError
 from .chain import Chain
 from .keras import keras_arguments, load_keras_weights, save_keras_weights, to_keras_weights
-from .keras_files import read_keras_weights
+from .keras_archives import read_keras_weights
+from .keras_cells import KerasGRUCell, KerasLSTMCell, KerasRNNCell
+from .keras_claims import UncheckedActivationsWarning
+from .keras_import import import_keras
+from .keras_model import KerasModel
 from .onnx_export import export_onnx
 from .onnx_import import OnnxModel, import_onnx
 from .pytorch import from_torch_state_dict, load_torch, to_torch_state_dict, torch_arguments
@@ -62,11 +70,17 @@ __all__ = [
     "Chain",
     "ConversionError",
     "FormatError",
+    "KerasGRUCell",
+    "KerasLSTMCell",
+    "KerasModel",
+    "KerasRNNCell",
     "MissingPackageError",
     "OnnxModel",
     "StateFile",
+    "UncheckedActivationsWarning",
     "export_onnx",
     "from_torch_state_dict",
+    "import_keras",
     "import_onnx",
     "keras_arguments",
     "load_keras_weights",

@@ -8,6 +8,8 @@ it c), o output; GRU r reset, z update, n the new state (Keras and ONNX: h).
     torch.nn  (G*H, I)         b_ih, b_hh (G*H,)           i f g o  r z n   z*h + (1-z)*n: keep
     Keras 3   (I, G*H)         b (G*H,); GRU with          i f c o  z r h   keep
                                reset_after: b (2, G*H)
+    CuDNN of  each gate's blocks   b (2*G*H,)              i f c o  z r h   keep
+    Keras 2   transposed
     ONNX      (D, G*H, I)      B (D, 2*G*H): b_ih, b_hh    i o f c  z r h   keep
 
 Everything here is exact: blocks of rows change places, and a GRU that writes becomes one that keeps
@@ -141,14 +143,43 @@ def from_keras(what: str, kind: str, arrays: list[Array], reset_after: bool = Fa
             f"{what}: a {kind} has kernel (I, {gates}*H) and recurrent_kernel (H, {gates}*H); got "
             f"{shapes}."
         )
+    cudnn = of_cudnn(kind, arrays)
+    if cudnn:
+        arrays = from_cudnn(what, kind, arrays, reset_after)
     found = {"weight_ih": np.asarray(arrays[0]).T, "weight_hh": np.asarray(arrays[1]).T}
     if len(arrays) == 3:
-        bias, both = np.asarray(arrays[2]), kind == "GRU" and reset_after
+        bias, both = np.asarray(arrays[2]), cudnn or (kind == "GRU" and reset_after)
         if bias.shape != ((2, columns) if both else (columns,)):
             raise ConversionError(f"{what}: {wrong_bias(kind, both, bias, columns)}")
         found["bias_ih"], found["bias_hh"] = bias if both else (bias, np.zeros_like(bias))
     order = ORDERS[kind]
     return {name: reorder(w, order["keras"], order["minigrad"]) for name, w in found.items()}
+
+
+def of_cudnn(kind: str, arrays: list[Array]) -> bool:
+    """Whether they are those of a CuDNNLSTM or CuDNNGRU (Keras 2): all biases in one row."""
+    return (
+        kind != "RNN" and len(arrays) == 3 and np.shape(arrays[2]) == (2 * np.shape(arrays[0])[1],)
+    )
+
+
+def from_cudnn(what: str, kind: str, arrays: list[Array], reset_after: bool) -> list[Array]:
+    """[kernel, recurrent_kernel, bias (2, G*H)]: CuDNN keeps each gate's block transposed.
+
+    Source: _convert_rnn_weights in Keras 2's saving/legacy/hdf5_format.py.
+    """
+    if kind == "GRU" and not reset_after:
+        raise ConversionError(
+            f"{what}: these are the weights of a CuDNNGRU, which resets after the product; the "
+            f"layer has reset_after=False."
+        )
+    gates = len(ORDERS[kind]["keras"])
+    kernels, recurrent = (np.split(np.asarray(w), gates, axis=1) for w in arrays[:2])
+    return [
+        np.concatenate([k.T.reshape(k.shape, order="F") for k in kernels], axis=1),
+        np.concatenate([k.T for k in recurrent], axis=1),
+        np.reshape(arrays[2], (2, -1)),
+    ]
 
 
 def wrong_bias(kind: str, both: bool, bias: Array, columns: int) -> str:

@@ -1,8 +1,9 @@
-"""Keras 3: weights in and out, as lists of arrays or a .weights.h5 file, without importing Keras.
+"""Keras's weights in and out: a model, its files, or lists of arrays, without importing Keras.
 
-    load_keras_weights(model, keras_model.get_weights())        # arrays, in Keras's order
+    load_keras_weights(model, keras_model)                      # or one layer of it
+    load_keras_weights(model, "tagger.keras")                   # .h5 and .weights.h5 too
+    load_keras_weights(model, arrays, config=keras_model.to_json())
     keras_model.set_weights(to_keras_weights(model))
-    load_keras_weights(model, "tagger.weights.h5")              # keras_model.save_weights(...)
     save_keras_weights("tagger.weights.h5", model)              # keras_model.load_weights(...)
 
     minigrad                  Keras
@@ -13,46 +14,33 @@
     num_layers=n              n such layers, the lower ones with return_sequences=True
     Linear, Embedding         Dense, Embedding
 
-Neither a list nor a file says which activations a layer has, how a Bidirectional merges or whether
-it returns sequences: `keras_arguments(layer)` is what Keras must have been given.
+    Recurrent of KerasGRUCell GRU(activation=..., recurrent_activation=...); LSTM, SimpleRNN alike
+
+A file with a structure is held against the module: activations, directions, merges. Neither a list
+nor a file of weights alone says any of that: `keras_arguments(layer)` is what Keras must have been
+given, and without a `config` a warning says what was taken for granted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import nn
-from ..nn.module import Module, Parameter
-from .base import Array, ConversionError, as_dtype, check_alike, named, walk
-from .gates import fitted, from_keras, kind_of, to_keras, weights_of
-from .keras_files import read_keras_weights, write_keras_weights
+from ..nn.module import Module
+from .base import Array, ConversionError, as_dtype
+from .gates import fitted, from_keras, to_keras, weights_of
+from .keras_archives import read_keras
+from .keras_cells import kind_of
+from .keras_claims import check, claims_of, version_in, warn_unchecked
+from .keras_files import write_keras_weights
+from .keras_matching import claims_of_live, from_file, from_list, in_order
+from .keras_parts import CLASSES, SNAKE, Part, parts_of
 
-CLASSES = {"RNN": "SimpleRNN", "LSTM": "LSTM", "GRU": "GRU"}
-SNAKE = {"SimpleRNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru", "Bidirectional": "bidirectional"}
-SNAKE |= {"Dense": "dense", "Embedding": "embedding"}
 MERGES = {"concat": "concat", "sum": "sum", "mean": "ave", "mul": "mul"}
-
-
-class Part(NamedTuple):
-    """One layer of Keras in a minigrad model."""
-
-    what: str  # for messages
-    cls: str  # Keras's class
-    path: str  # of the minigrad module
-    cells: tuple[tuple[str, Any], ...]  # (the names' prefix and suffix as a template, cell) of each
-    layer: Module
-    level: int  # which of the layers of a recurrent one
-
-    @property
-    def arrays(self) -> int:
-        """How many arrays it has."""
-        if self.cells:
-            return sum(2 + (cell.bias_ih is not None) for _, cell in self.cells)
-        return sum(1 for _ in self.layer.parameters())
 
 
 def to_keras_weights(module: Module) -> list[Array]:
@@ -68,32 +56,49 @@ def to_keras_weights(module: Module) -> list[Array]:
 
 def load_keras_weights(
     module: Module,
-    source: Sequence[Array] | str | Path,
+    source: Any,
     names: Mapping[str, str | Sequence[str]] | None = None,
+    config: Any = None,
 ) -> None:
     """Loads Keras's weights into a module, so that both compute the same function.
 
-    source: arrays in the order of get_weights(), the module's layers one after the other; or the
-        path of a .weights.h5 file. There, layers are found as Keras names them there, by class and
-        order: the second LSTM of the module is `lstm_1`.
+    source: a Keras model or layer; arrays in the order of get_weights(), the module's layers one
+        after the other; or the path of a file: .keras, .h5 or .weights.h5. In a file, layers are
+        found by class and order: the second LSTM of the module is the second of the file. A Keras 2
+        file of weights alone names no classes; its layers are taken in order.
     names: path of a minigrad module -> the name of its layer in the file, or the names of its
         layers if it has several; for models that call their layers otherwise.
+    config: which layers the weights are of, where source does not say: keras_model.to_json(), or
+        a list as of `keras_arguments`. They are checked; without it, UncheckedActivationsWarning.
     Raises ConversionError for what is not exactly this module, FormatError for files. Nothing is
     written then.
 
-    >>> gru = nn.GRU(3, 2)
-    >>> load_keras_weights(gru, [np.ones((3, 6)), np.ones((2, 6)), np.zeros((2, 6))])
+    >>> gru, made_with = nn.GRU(3, 2), [("GRU", dict(units=2, reset_after=True))]
+    >>> arrays = [np.ones((3, 6)), np.ones((2, 6)), np.zeros((2, 6))]
+    >>> load_keras_weights(gru, arrays, config=made_with)
     >>> float(gru.weight_ih_l0.numpy().sum())
     18.0
     """
     parts = parts_of(module)
+    made_with = [(part.what, _arguments(part)[1]) for part in parts]
     if isinstance(source, (str, Path)):
-        chosen = _from_file(parts, read_keras_weights(source), names or {}, str(source))
+        chosen, claims, version = from_file(parts, read_keras(source), names or {}, str(source))
     else:
-        chosen = _from_list(parts, [np.asarray(array) for array in source])
+        claims, version = [], (3,)
+        if hasattr(source, "get_weights"):
+            claims, version = claims_of_live(parts, source)
+            source = source.get_weights()
+        chosen = from_list(parts, [np.asarray(array) for array in source])
+    if config is not None:
+        claims, version = in_order(parts, claims_of(config)), version_in(config)
+    for (what, arguments), claim in zip(made_with, claims):
+        check(what, arguments, claim, version)
     ready: dict[str, Array] = {}
     for part, arrays in zip(parts, chosen, strict=True):
         ready |= _part_from_keras(part, arrays)
+    if not claims:
+        recurrent = [one for one, part in zip(made_with, parts) if part.cells]
+        warn_unchecked(str(source) if isinstance(source, (str, Path)) else "arrays", recurrent)
     mine = dict(module.all_parameters())
     for name, array in ready.items():
         mine[name].data = array
@@ -102,7 +107,8 @@ def load_keras_weights(
 def save_keras_weights(path: str | Path, module: Module) -> Path:
     """Writes a .weights.h5 that `keras_model.load_weights` reads, atomically.
 
-    The Keras model has the layers of `keras_arguments`, in this order.
+    The Keras model has the layers of `keras_arguments`, in this order. The file tells them too, so
+    that `load_keras_weights` can check them.
     """
     used: dict[str, int] = {}
     layers = {}
@@ -110,7 +116,7 @@ def save_keras_weights(path: str | Path, module: Module) -> Path:
         name = SNAKE[part.cls]
         used[name] = n = used.get(name, -1) + 1
         layers[f"{name}_{n}" if n else name] = (part.cls, _part_to_keras(part), len(part.cells))
-    return write_keras_weights(path, layers)
+    return write_keras_weights(path, layers, keras_arguments(module))
 
 
 def keras_arguments(module: Module) -> list[tuple[str, dict[str, Any]]]:
@@ -131,9 +137,10 @@ def _arguments(part: Part) -> tuple[str, dict[str, Any]]:
     cell = part.cells[0][1]
     found: dict[str, Any] = dict(units=cell.hidden_size, use_bias=cell.bias_ih is not None)
     kind = kind_of(cell) or ""
-    found["activation"] = cell.nonlinearity if kind == "RNN" else "tanh"
+    usual = cell.nonlinearity if kind == "RNN" else "tanh"
+    found["activation"] = getattr(cell, "activation", usual)
     if kind != "RNN":
-        found["recurrent_activation"] = "sigmoid"
+        found["recurrent_activation"] = getattr(cell, "recurrent_activation", "sigmoid")
     if kind == "GRU":
         found["reset_after"] = cell.reset_after
     if isinstance(layer, nn.Recurrent):
@@ -143,56 +150,6 @@ def _arguments(part: Part) -> tuple[str, dict[str, Any]]:
             merge = MERGES[layer.merge] if last else "concat"
             return "Bidirectional", dict(layer=(CLASSES[kind], found), merge_mode=merge)
     return CLASSES[kind], found
-
-
-# --------------------------------------------------------------------------- the parts of a module
-
-
-def parts_of(module: Module) -> list[Part]:
-    """The layers of Keras that a module is. Raises ConversionError if some part is none."""
-    found: list[Part] = []
-    for path, member in walk(module):
-        found += _parts(path, member)
-    if not found:
-        raise ConversionError(f"{type(module).__name__} has no layer that Keras has weights for.")
-    return found
-
-
-def _parts(path: str, member: Module) -> Iterator[Part]:
-    what, dot = named(path, member), f"{path}." if path else ""
-    if isinstance(member, nn.Recurrent):
-        cells: list[tuple[str, Any]] = list(member.members())
-        for suffix, cell in cells:
-            _check_cell(f"{what} {suffix}", cell)
-        check_alike(what, member)
-        n = member.num_directions
-        cls = None if n == 1 else "Bidirectional"
-        for level in range(member.num_layers):
-            own = tuple((f"{dot}{{}}_{s}", cell) for s, cell in cells[n * level : n * (level + 1)])
-            where = f"{what} l{level}" if member.num_layers > 1 else what
-            yield Part(where, cls or CLASSES[kind_of(own[0][1]) or ""], path, own, member, level)
-    elif isinstance(member, nn.Cell):
-        _check_cell(what, member)
-        cls = CLASSES[kind_of(member) or ""]
-        yield Part(what, cls, path, ((f"{dot}{{}}", member),), member, 0)
-    elif type(member) in (nn.Linear, nn.Embedding):
-        yield Part(
-            what, "Dense" if isinstance(member, nn.Linear) else "Embedding", path, (), member, 0
-        )
-    elif any(isinstance(held, Parameter) for _, held in member.members()):
-        raise ConversionError(
-            f"{what}: what minigrad converts to Keras and back is RNN, LSTM, GRU, Linear and "
-            f"Embedding."
-        )
-
-
-def _check_cell(what: str, cell: Any) -> None:
-    if kind_of(cell) is None:
-        raise ConversionError(
-            f"{what}: Keras has no {type(cell).__name__}; it has SimpleRNN, LSTM and GRU."
-        )
-    if getattr(cell, "weight_hr", None) is not None:
-        raise ConversionError(f"{what}: Keras's LSTM has no projection (proj_size).")
 
 
 def _part_to_keras(part: Part) -> list[Array]:
@@ -249,56 +206,3 @@ def _plain_from_keras(part: Part, arrays: list[Array]) -> dict[str, Array]:
         f"{dot}{name}": as_dtype(f"{part.what}: {name}", array, layer.weight.dtype)
         for name, array in zip(shapes, arrays, strict=True)
     }
-
-
-# ----------------------------------------------------------------------- which arrays belong where
-
-
-def _from_list(parts: list[Part], arrays: list[Array]) -> list[list[Array]]:
-    counts = [part.arrays for part in parts]
-    if sum(counts) != len(arrays):
-        each = ", ".join(f"{part.what} {n}" for part, n in zip(parts, counts, strict=True))
-        raise ConversionError(
-            f"load_keras_weights: expected {sum(counts)} arrays ({each}), got {len(arrays)}."
-        )
-    ends = np.cumsum(counts)
-    return [arrays[end - n : end] for end, n in zip(ends, counts, strict=True)]
-
-
-def _from_file(
-    parts: list[Part],
-    layers: dict[str, list[Array]],
-    names: Mapping[str, str | Sequence[str]],
-    file: str,
-) -> list[list[Array]]:
-    """The arrays of each part: by the names that are given, else by class and order."""
-    paths = {part.path for part in parts}
-    if unknown := [path for path in names if path not in paths]:
-        raise ConversionError(
-            f"load_keras_weights: names has {unknown[0]!r}; the module has {sorted(paths)}."
-        )
-    given = {path: [n] if isinstance(n, str) else list(n) for path, n in names.items()}
-    used: dict[str, int] = {}
-    chosen = []
-    for part in parts:
-        base = SNAKE[part.cls]
-        used[base] = n = used.get(base, -1) + 1
-        name = f"{base}_{n}" if n else base
-        if part.path in given:
-            if not given[part.path]:
-                raise ConversionError(
-                    f"load_keras_weights: {part.what} has several layers; names gives too few."
-                )
-            name = given[part.path].pop(0)
-        if name not in layers:
-            raise ConversionError(
-                f"{file}: {part.what} should be the layer {name!r}, and the file has "
-                f"{', '.join(layers)}; say which with names={{{part.path!r}: ...}}."
-            )
-        chosen.append(name)
-    if left := [name for name in layers if name not in chosen]:
-        raise ConversionError(
-            f"{file}: no part of the module is {', '.join(left)}; the module's are "
-            f"{', '.join(chosen)}."
-        )
-    return [layers[name] for name in chosen]

@@ -5,12 +5,13 @@
     layers/dense/vars/0, 1
 
 Keras names a layer there by its class and how many of it came before: lstm, lstm_1, ... A layer of
-a nested model is called `functional/lstm` here.
+a nested model is called `functional/lstm` here. The other files of Keras are in keras_archives.py.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,11 +19,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..untrusted import cause, open_regular, reading, size_of
+from ..untrusted import cause, open_regular, reading
 from .base import Array, FormatError, need, only_over, version, write_whole
 
-INSIDE = ("layers", "cell", "forward_layer", "backward_layer", "vars")  # no names of layers
+INSIDE = ("layers", "_layer_checkpoint_dependencies", "layer", "cell", "forward_layer",
+          "backward_layer", "vars")  # no names of layers  # fmt: skip
 WRITER = "minigrad"  # the attribute of the root that holds minigrad's version
+ARGUMENTS = "keras_arguments"  # and the one that holds those of the module, as JSON
 DIRECTIONS = ("forward_layer", "backward_layer")
 DEPTH = 32  # groups inside each other
 # HDF5 loads the code of any other filter from a folder that the environment names.
@@ -30,60 +33,42 @@ FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 EXPANSION = 100  # times that a compressed array may be larger than what is stored of it
 
 
-def read_keras_weights(path: str | Path) -> dict[str, list[Array]]:
+def layers_of(path: str | Path, file: Any, left: int, h5py: Any) -> dict[str, list[Array]]:
     """name of a layer -> its arrays, in the order of its get_weights().
 
-    The optimiser's variables and the seeds of dropouts are left out.
-    Raises FormatError for what is no such file.
+    left: how many bytes the file has. Raises FormatError for what is no such file.
     """
-    h5py = need("h5py", "keras", ".weights.h5 files")
-    with reading(path, FormatError, what=".weights.h5 file"), open_regular(path) as raw:
-        found = _layers(path, raw, h5py)
-    if not found:
-        raise FormatError(f"{path}: this HDF5 file holds no weights of Keras 3.")
+    found: dict[str, dict[tuple[int, int], Array]] = {}
+    for place, dataset in datasets_of(file, h5py, path):
+        *above, last = place
+        if "optimizer" in above[:1] or "seed_generator" in above:
+            continue
+        numbers = dataset.dtype.kind in "fiub"
+        if above[-1:] != ["vars"] or not (last.isascii() and last.isdecimal()):
+            if not numbers:
+                continue
+            raise FormatError(
+                f"{path}: {'/'.join(place)!r} is no variable as Keras 3 stores it; "
+                f"expected a file of keras_model.save_weights('name.weights.h5')."
+            )
+        name = "/".join(part for part in above if part not in INSIDE)
+        backward = int("backward_layer" in above)
+        array = array_of(f"{path}: {'/'.join(place)!r}", dataset, left)
+        left -= dataset.id.get_storage_size()
+        if found.setdefault(name, {}).setdefault((backward, int(last)), array) is not array:
+            raise FormatError(f"{path}: {'/'.join(place)!r} is there twice.")
     return {name: [arrays[k] for k in sorted(arrays)] for name, arrays in found.items()}
 
 
-def _layers(path: str | Path, raw: BinaryIO, h5py: Any) -> dict[str, dict[tuple[int, int], Array]]:
-    found: dict[str, dict[tuple[int, int], Array]] = {}
-    left = size_of(raw)  # bytes of the file that no array was read from yet
-    with _opened(path, raw, h5py) as file:
-        for place, dataset in _datasets(file, h5py, path):
-            *above, last = place
-            if "optimizer" in above[:1] or "seed_generator" in above:
-                continue
-            numbers = dataset.dtype.kind in "fiub"
-            if above[-1:] != ["vars"] or not (last.isascii() and last.isdecimal()):
-                if not numbers:
-                    continue
-                raise FormatError(
-                    f"{path}: {'/'.join(place)!r} is no variable as Keras 3 stores it; "
-                    f"expected a file of keras_model.save_weights('name.weights.h5')."
-                )
-            if not numbers:
-                raise FormatError(
-                    f"{path}: {'/'.join(place)!r} is {dataset.dtype}; expected numbers."
-                )
-            name = "/".join(part for part in above if part not in INSIDE)
-            backward = int("backward_layer" in above)
-            array = _read(f"{path}: {'/'.join(place)!r}", dataset, left)
-            left -= dataset.id.get_storage_size()
-            if found.setdefault(name, {}).setdefault((backward, int(last)), array) is not array:
-                raise FormatError(f"{path}: {'/'.join(place)!r} is there twice.")
-    return found
-
-
-def _opened(path: str | Path, raw: BinaryIO, h5py: Any) -> Any:
-    zipped = raw.read(2) == b"PK"
-    raw.seek(0)
+def opened(path: str | Path, raw: BinaryIO, h5py: Any) -> Any:
+    """The HDF5 file. Raises FormatError for what is none."""
     try:
         return h5py.File(raw, "r")
     except (OSError, RuntimeError) as error:  # HDF5's word for a damaged file is OSError too
-        why = "a .keras archive; unzip it and read its model.weights.h5" if zipped else cause(error)
-        raise FormatError(f"{path}: this is no whole .weights.h5 file ({why}).") from None
+        raise FormatError(f"{path}: this is no whole .h5 file of Keras ({cause(error)}).") from None
 
 
-def _datasets(
+def datasets_of(
     group: Any, h5py: Any, path: str | Path, place: tuple[str, ...] = (), seen: Any = None
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """(path as a tuple, dataset) of every array; what is not plain is refused.
@@ -104,14 +89,14 @@ def _datasets(
             raise FormatError(f"{path}: {where} {why}, as in no file of Keras.")
         seen.add(address)
         if isinstance(item, h5py.Group):
-            yield from _datasets(item, h5py, path, (*place, name), seen)
+            yield from datasets_of(item, h5py, path, (*place, name), seen)
         elif not isinstance(item, h5py.Dataset):
             raise FormatError(f"{path}: {where} is a {type(item).__name__}; expected an array.")
         else:
             yield (*place, name), item
 
 
-def _read(what: str, dataset: Any, left: int) -> Array:
+def array_of(what: str, dataset: Any, left: int) -> Array:
     """The array of a dataset whose bytes are all in this file, among the `left` that are no other
     array's. Asks for no memory before.
 
@@ -121,6 +106,8 @@ def _read(what: str, dataset: Any, left: int) -> Array:
         raise FormatError(f"{what} has its values in another file, {dataset.external[0][0]!r}.")
     if dataset.is_virtual:
         raise FormatError(f"{what} is put together from other files (a virtual dataset).")
+    if dataset.dtype.kind not in "fiub":
+        raise FormatError(f"{what} is {dataset.dtype}; expected numbers.")
     if dataset.shape is None:
         raise FormatError(f"{what} has no values.")
     properties = dataset.id.get_create_plist()
@@ -140,9 +127,9 @@ def _read(what: str, dataset: Any, left: int) -> Array:
 
 
 def write_keras_weights(
-    path: str | Path, layers: Mapping[str, tuple[str, list[Array], int]]
+    path: str | Path, layers: Mapping[str, tuple[str, list[Array], int]], arguments: Any
 ) -> Path:
-    """Writes name -> (class, arrays, number of cells), atomically."""
+    """Writes name -> (class, arrays, number of cells) and `keras_arguments`, atomically."""
     h5py = need("h5py", "keras", ".weights.h5 files")
     path = Path(path)
     if not path.name.endswith(".weights.h5"):
@@ -151,7 +138,7 @@ def write_keras_weights(
         only_over(path, _ours(h5py, path), ".weights.h5 file")
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
-        file.attrs[WRITER] = version()
+        file.attrs[WRITER], file.attrs[ARGUMENTS] = version(), json.dumps(arguments)
         file.create_group("vars")
         for name, (cls, arrays, cells) in layers.items():
             top = file.create_group(f"layers/{name}")

@@ -224,7 +224,8 @@ def imported(library: str, tmp_path: Path) -> tuple[nn.Module, Any]:
     if library == "torch":
         mg.interop.load_torch(other, mg.interop.to_torch_state_dict(made))
     else:
-        mg.interop.load_keras_weights(other, mg.interop.to_keras_weights(made))
+        arguments = mg.interop.keras_arguments(made)
+        mg.interop.load_keras_weights(other, mg.interop.to_keras_weights(made), config=arguments)
     return other, lambda x: other(x)[0]
 
 

@@ -17,6 +17,8 @@ import minigrad as mg
 from minigrad import interop, nn
 from minigrad.interop import gates
 
+pytestmark = pytest.mark.filterwarnings("ignore::minigrad.interop.UncheckedActivationsWarning")
+
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CELLS: dict[str, Any] = {"RNN": nn.RNNCell, "LSTM": nn.LSTMCell, "GRU": nn.GRUCell}
 sizes = st.integers(1, 5)

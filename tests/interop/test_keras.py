@@ -14,6 +14,8 @@ from interop.models import LAYERS, TAPE, Tagger, Zoo, same_bits, same_states
 
 from minigrad import interop, nn
 
+pytestmark = pytest.mark.filterwarnings("ignore::minigrad.interop.UncheckedActivationsWarning")
+
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ZOO, TAGGER = (GOLDEN / f"keras_{name}.weights.h5" for name in ("zoo", "tagger"))
 NAMES = [name for name, _ in Zoo().members()]

@@ -104,7 +104,8 @@ def test_weights_come_back_with_the_same_bits(
     back, head = found[0].layer, found[1]
     if "write" in name:  # the file has one that keeps
         kept = LAYERS[name](I, 5, bidirectional=True, dtype=dtype, **options)
-        interop.load_keras_weights(kept, interop.to_keras_weights(back))
+        made_with = interop.keras_arguments(back)
+        interop.load_keras_weights(kept, interop.to_keras_weights(back), config=made_with)
     else:
         assert all(map(same_bits, layer.state_dict().values(), back.state_dict().values()))
     assert same_bits(linear.weight.numpy(), head.weight.numpy())
