@@ -62,6 +62,7 @@ def test_keras_2s_hard_sigmoid_is_not_keras_3s(tmp_path: Path) -> None:
         interop.load_keras_weights(Carried(), path)
 
 
+@pytest.mark.long
 def test_loaded_weights_compute_what_the_model_of_the_file_does(tmp_path: Path) -> None:
     path, (words,), (_, y) = stored(3, "carried.keras", tmp_path)
     model = Carried()
