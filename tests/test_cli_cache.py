@@ -278,7 +278,7 @@ def test_warmup_says_when_the_folder_got_full(
     assert "not all kernels could be kept" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.needs_jit
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_leaves_warmup_with_what_it_has_compiled(folder: Path) -> None:

@@ -223,10 +223,10 @@ class Recurrent(Module):
         return (Stated(cell) if stated else cell), given
 
     def _run(
-        self, cell: Any, state: Any, given: Any, reverse: bool, mask: Any, resets: Any
+        self, cell: Any, state: Any, xs: Any, reverse: bool, mask: Any, resets: Any
     ) -> tuple[Any, Any, Any]:
         result = scan(
-            cell, state, given, None, reverse, self.mode, checkpoint=self.checkpoint, mask=mask,
+            cell, state, xs, None, reverse, self.mode, checkpoint=self.checkpoint, mask=mask,
             resets=resets,
         )  # fmt: skip
         return *result, result.explanation  # kept for explain(), where the result holds the graph

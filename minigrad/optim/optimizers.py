@@ -42,7 +42,8 @@ class SGD(Optimizer):
 
     nesterov: x -= lr * (g + m v). weight_decay: adds weight_decay * x to g. The first v is g.
 
-    >>> x = Tensor([1.0], requires_grad=True)
+    >>> from minigrad import tensor
+    >>> x = tensor([1.0], requires_grad=True)
     >>> (x * x).sum().backward()
     >>> SGD([x], lr=0.25).step(); x.tolist()
     [0.5]

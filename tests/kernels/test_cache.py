@@ -72,6 +72,7 @@ def filled(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_processes_that_build_a_kernel_at_once_leave_one_that_the_next_ones_find(filled):
     assert build(filled) in (COLD, WARM)  # sums of one process, a file of another: built again
     assert build(filled) == WARM

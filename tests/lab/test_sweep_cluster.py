@@ -113,6 +113,7 @@ def test_a_sweep_runs_on_a_local_cluster(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_sweep_runs_on_a_scheduler_and_workers_of_their_own(
     tmp_path: Path, scheduler: str
 ) -> None:

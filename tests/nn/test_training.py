@@ -24,6 +24,7 @@ class Recall(nn.Module):
         return self.head(last)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU])
 def test_a_gated_net_learns_to_recall_the_first_symbol(layer: Any) -> None:
     mg.seed(1)
