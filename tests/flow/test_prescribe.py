@@ -69,6 +69,7 @@ def tried(*remedies: Any, **options: Any) -> Prescription:
     return prescribe(Net(), mse, batches(), **options)
 
 
+@pytest.mark.long
 def test_what_helps_is_found_and_what_does_nothing_or_harm_is_not() -> None:
     found = tried(GOOD, NOTHING, EitherWay(), BAD, seeds=8)
     assert [t.name for t in found.helped] == ["good"]

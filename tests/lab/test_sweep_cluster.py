@@ -125,6 +125,7 @@ def test_a_sweep_runs_on_a_scheduler_and_workers_of_their_own(
     assert [row["results"]["square"] for row in report.rows.values()] == [0, 1, 4, 9, 16, 25, 36]
 
 
+@pytest.mark.long
 def test_a_run_whose_worker_was_killed_goes_to_another(tmp_path: Path, scheduler: str) -> None:
     report = sweep.run(config(tmp_path, "one_dies_once", 3), tmp_path / "out", scheduler=scheduler)
     assert report.failed == []

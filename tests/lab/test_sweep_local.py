@@ -57,6 +57,7 @@ def test_a_sweep_killed_eight_times_has_every_run_once(tmp_path: Path, start: St
         assert [int(row["a"]) for row in csv.DictReader(table)] == list(range(40))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "function",
     [

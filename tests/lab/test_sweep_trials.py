@@ -44,6 +44,7 @@ def test_a_trial_gives_the_same_numbers_in_a_worker_as_here(
     assert "cell" not in there, "the parameters of a run stand beside its results, once"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_init_that_does_not_fit_a_cell_fails_alone(tmp_path: Path) -> None:
     config = sweep.parse(
