@@ -26,6 +26,7 @@ INSIDE = ("layers", "_layer_checkpoint_dependencies", "layer", "cell", "forward_
           "backward_layer", "vars")  # no names of layers  # fmt: skip
 WRITER = "minigrad"  # the attribute of the root that holds minigrad's version
 ARGUMENTS = "keras_arguments"  # and the one that holds those of the module, as JSON
+_HEAP = b"GCOL\x01\0\0\0"  # its signature and version
 DIRECTIONS = ("forward_layer", "backward_layer")
 DEPTH = 32  # groups inside each other
 # HDF5 loads the code of any other filter from a folder that the environment names.
@@ -62,10 +63,35 @@ def layers_of(path: str | Path, file: Any, left: int, h5py: Any) -> dict[str, li
 
 def opened(path: str | Path, raw: BinaryIO, h5py: Any) -> Any:
     """The HDF5 file. Raises FormatError for what is none."""
+    if any(not whole for whole in _heaps(raw)):
+        raise FormatError(f"{path}: a heap of its texts is damaged.")
     try:
         return h5py.File(raw, "r")
     except (OSError, RuntimeError) as error:  # HDF5's word for a damaged file is OSError too
         raise FormatError(f"{path}: this is no whole .h5 file of Keras ({cause(error)}).") from None
+
+
+def _heaps(raw: BinaryIO) -> Iterator[bool]:
+    """Whether each heap of texts is what it says: HDF5 would read some damaged ones for ever.
+
+    A heap, in HDF5's specification "global heap collection": a signature, its size, then objects
+    of 16 bytes and their content, up to a multiple of 8, until it is full.
+    """
+    raw.seek(0)
+    content, at = raw.read(), 0
+    raw.seek(0)
+    while (at := content.find(_HEAP, at)) >= 0:
+        place, end = at + 16, at + int.from_bytes(content[at + 8 : at + 16], "little")
+        while place + 16 <= min(end, len(content)):
+            free = content[place : place + 2] == b"\0\0"
+            size = int.from_bytes(content[place + 8 : place + 16], "little")
+            step = size if free else 16 + -(-size // 8) * 8
+            if not 16 <= step <= end - place:
+                yield False
+                return
+            place += step
+        yield end <= len(content)
+        at += 16
 
 
 def datasets_of(
@@ -156,7 +182,7 @@ def write_keras_weights(
 
 def _ours(h5py: Any, path: Path) -> bool:
     try:
-        with reading(path, FormatError), open_regular(path) as raw, h5py.File(raw, "r") as file:
+        with reading(path, FormatError), open_regular(path) as raw, opened(path, raw, h5py) as file:
             return WRITER in file.attrs
     except FormatError:
         return False

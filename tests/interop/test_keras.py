@@ -258,3 +258,16 @@ def test_without_biases_in_the_file_a_layers_are_zeros(tmp_path: Path) -> None:
     interop.load_keras_weights(layer, file)
     assert not layer.bias_ih_l0.numpy().any()
     assert not same_states(layer, nn.LSTM(3, 2))
+
+
+@pytest.mark.parametrize("size", [0, 2**64 - 16, 2**40])
+def test_a_heap_that_hdf5_would_read_for_ever_is_refused(tmp_path: Path, size: int) -> None:
+    path = interop.save_keras_weights(tmp_path / "a.weights.h5", nn.LSTM(2, 3))
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    first = heap + 16  # its first object: number, references, nothing, size
+    content[first : first + 2] = b"\0\0" if size == 0 else b"\1\0"
+    content[first + 8 : first + 16] = size.to_bytes(8, "little")
+    path.write_bytes(content)
+    with pytest.raises(interop.FormatError, match="heap of its texts is damaged"):
+        interop.load_keras_weights(nn.LSTM(2, 3), path)
