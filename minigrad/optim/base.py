@@ -179,17 +179,13 @@ class Optimizer:
             group._move()
 
     def _move(self) -> None:
-        if self._has_formula():
+        if getattr(self.update, "__func__", None) is Optimizer.update:  # and nobody's own
             # taken while it is used: another thread makes one of its own
             fused = vars(self).pop("_fused", None) or FusedStep(self)
             fused.step()
             vars(self)["_fused"] = fused
         else:
             self._one_by_one()
-
-    def _has_formula(self) -> bool:
-        """Whether update() is that of the formula, and nobody's own."""
-        return getattr(self.update, "__func__", None) is Optimizer.update
 
     def _one_by_one(self) -> None:
         """A step by an `update` of somebody's own."""
