@@ -85,7 +85,7 @@ def test_a_gradient_through_a_constrained_indrnn_grows_to_gamma_at_most(
 def test_the_energy_of_a_cornn_grows_with_time_at_most(
     dt: float, scale: float, rng: np.random.Generator
 ) -> None:
-    """|y_n|^2 + |z_n|^2 <= H n dt for gamma = epsilon = 1 (Proposition 3.1)."""
+    """|y_n|^2 + |z_n|^2 <= H n dt for gamma = epsilon = 1."""
     H = 5
     cell = nn.CoRNNCell(3, H, dt=dt, generator=rng, **F64)
     for p in cell.parameters():
@@ -124,7 +124,7 @@ def test_a_step_of_a_cornn_lets_gradients_grow_by_its_size_at_most(
 def test_gradients_of_a_cornn_stay_below_the_papers_bound(
     dt: float, r: float, rng: np.random.Generator
 ) -> None:
-    """|dE/dtheta| <= 3/2 (m + Y sqrt(m)) for all parameters (section 3), m units, |target| <= Y.
+    """|dE/dtheta| <= 3/2 (m + Y sqrt(m)) for all parameters, m units, |target| <= Y.
 
     E = sum_n |y_n - target_n|^2 / 2N; N dt = 1, |x| <= 1, gamma = epsilon = 1, and dt so small that
     dt (1 + |W|) and dt |V| are at most dt^r (1 + dt).

@@ -31,10 +31,10 @@ class CoRNNCell(Cell):
     y is where each oscillator is and z how fast it moves. The damping sees z = z_n where it is
     `implicit` and z = z_{n-1} where it is not: the theory is about the first, the authors' program
     does the second. Where it is implicit, gamma = epsilon = 1 and dt <= 1,
-        |y_n|^2 + |z_n|^2 <= H n dt                             Proposition 3.1, from a state of 0
+        |y_n|^2 + |z_n|^2 <= H n dt                             from a state of 0
     whatever the weights are. One step makes a gradient larger by at most 1 + dt (1 + |W| + |V| +
     gamma) (norms of rows, dt <= 1), so that growth depends on the time n dt, not on n; from that
-    the paper bounds dE/dtheta (section 3), where dt is small beside the weights. gamma, epsilon and
+    the paper bounds dE/dtheta, where dt is small beside the weights. gamma, epsilon and
     dt are to be tuned: the authors' are 0.2 to 66, 4.7 to 15 and 0.04 to 0.1.
     T. K. Rusch, S. Mishra, "Coupled oscillatory recurrent neural network (coRNN)", ICLR 2021.
     The output is y_n. State: (y (B, H), z (B, H)). Parameters: weight_ih (H, I); weight_hh (H, H),
@@ -98,10 +98,10 @@ class LEMCell(Cell):
         z_n = (1 - r_n) * z_{n-1} + r_n * tanh(W_z y_{n-1} + V_z x_n + b_z)
         y_n = (1 - s_n) * y_{n-1} + s_n * tanh(W_y z_n + V_y x_n + b_y)
 
-    For dt <= 1 both are averages of tanh's: |y_n|, |z_n| <= min(1, n dt) from a state of 0 (compare
-    Proposition 4.1). With M the largest of the norms |W_1|, |W_2|, |W_z|, |W_y| (rows summed),
+    For dt <= 1 both are averages of tanh's: |y_n|, |z_n| <= min(1, n dt) from a state of 0.
+    With M the largest of the norms |W_1|, |W_2|, |W_z|, |W_y| (rows summed),
     one step makes a gradient larger by at most 1 + 3/2 dt M (1 + M), so n steps by
-    exp(3/2 M (1 + M) n dt): what bounds gradients in Proposition 4.2.
+    exp(3/2 M (1 + M) n dt). Both bounds are derived here, in the paper's manner, and tested.
     T. K. Rusch, S. Mishra, N. B. Erichson, M. W. Mahoney, "Long expressive memory for sequence
     modeling", ICLR 2022.
     The output is y_n. State: (y (B, H), z (B, H)). Parameters: weight_ih (4H, I), weight_hh (4H, H)
@@ -162,7 +162,7 @@ class AntisymmetricRNNCell(Cell):
     all real parts between -gamma and 0 to make up for it. Gated, the Jacobian is diag(d) A still,
     but d may have either sign, and eigenvalues then need not be imaginary.
     B. Chang, M. Chen, E. Haber, E. H. Chi, "AntisymmetricRNN: a dynamical system view on recurrent
-    neural networks", ICLR 2019, section 3.
+    neural networks", ICLR 2019.
     y_t = h_t. State: h (B, H). Parameters: weight_hh (H, H), W, normal with standard deviation
     sigma_w / sqrt(H); weight_ih (H, I) normal, 1 / sqrt(I); bias_ih (H,) at 0; of the gate
     weight_iz and bias_iz alike.
@@ -225,7 +225,7 @@ class CfCCell(Cell):
 
     from the solution of a liquid time-constant network in closed form, whose exponential was
     exchanged for a sigmoid; k is the paper's h. t is the time since the step before: 1, or with
-    `timed` the last feature of x. What the paper proves, Theorem 1, is how near the closed form
+    `timed` the last feature of x. What the paper proves is how near the closed form
     with its exponential is to the solution. It proves no bound on a gradient, and as h_{t-1} goes
     through the backbone and nothing else, there is none that does not depend on the weights; that
     |h_t| <= 1 is plain, as it is an average of tanh's.

@@ -152,13 +152,13 @@ class SLSTMState(NamedTuple):
 
 
 class SLSTMCell(Cell):
-    """sLSTM: an LSTM with exponential gates and a normaliser (Beck et al. 2024, equations 8 to 17).
+    """sLSTM: an LSTM with exponential gates and a normaliser (Beck et al. 2024).
 
         i, f, z, o = W_ih x_t + W_hh h_{t-1} + b        z_t = tanh(z), o_t = sigmoid(o)
         log i_t = i, log f_t = log sigmoid(f)           or f, with forget="exp"
         m_t = max(log f_t + m_{t-1}, log i_t)           equation 15, the stabiliser
-        i'_t = exp(log i_t - m_t)                       equation 16
-        f'_t = exp(log f_t + m_{t-1} - m_t)             equation 17
+        i'_t = exp(log i_t - m_t)
+        f'_t = exp(log f_t + m_{t-1} - m_t)
         c_t = f'_t * c_{t-1} + i'_t * z_t
         n_t = f'_t * n_{t-1} + i'_t
         h_t = o_t * c_t / n_t

@@ -149,7 +149,7 @@ class IndRNNCell(Cell):
     bound and nothing holds it there; after an update `cell.constrain()` does, by clipping.
     steps: T; without it the bound is 1. gamma: 2 in the authors' program.
     S. Li, W. Li, C. Cook, C. Zhu, Y. Gao, "Independently recurrent neural network (IndRNN)", CVPR
-    2018, section 3.
+    2018.
     y_t = h_t. State: h (B, H). Parameters: weight_ih (H, I) uniform in +-1/sqrt(I); u (H,);
     bias_ih (H,) at 0.
 
