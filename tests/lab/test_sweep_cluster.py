@@ -210,6 +210,20 @@ def test_workers_that_lack_the_function_are_named_before_any_run_is_blamed(
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == b""
 
 
+def test_workers_that_join_late_are_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("def run(values):\n    return {}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    wanted = Config({"a": (1, 2)}, {}, "only_here:run")
+    (tmp_path / "there").mkdir()
+    # The worker takes a second to start, and the sweep does not wait for it.
+    with scheduling(tmp_path / "there") as (address, _), working(tmp_path / "there", address):
+        with pytest.raises(sweep.ClusterError, match="cannot import only_here"):
+            sweep.run(wanted, tmp_path / "out", scheduler=address)
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == b""
+
+
 def test_workers_of_another_version_are_refused(
     tmp_path: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

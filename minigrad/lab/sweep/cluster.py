@@ -68,18 +68,32 @@ class Cluster:
                 f"scheduler {address}: no answer within {timeout:g} s ({why[:120]}); is it "
                 "running, and is this the address that `dask scheduler` printed?"
             ) from None
+        self._threads: dict[str, int] = {}  # of each worker that was looked at
         try:
-            self._workers = self._look_at_workers()
+            self._look_at_workers()
         except BaseException:
             self.__exit__()
             raise
 
-    def _look_at_workers(self) -> int:
-        """How many there are. Raises ClusterError for one that cannot do the work."""
+    def _look_at_workers(self) -> None:
+        """Counts their threads. Raises ClusterError for one that cannot do the work.
+
+        Workers join at any time, so this is asked before every run that is handed out: what a
+        worker lacks must never be told of a run.
+        """
         module, here = self.function.partition(":")[0], _version()
-        found = self._client.run(eval, LOOK.format(module=module), on_error="return")
+        threads = self._client.nthreads()
+        new = [worker for worker in threads if worker not in self._threads]
+        found = {}
+        if new:
+            found = self._client.run(
+                eval, LOOK.format(module=module), workers=new, on_error="return"
+            )
         for worker, version in found.items():
             if isinstance(version, Exception):
+                if worker not in self._client.nthreads():  # it has left, and was not to be asked
+                    del threads[worker]
+                    continue
                 why = " ".join(f"{type(version).__name__}: {version}".split())
                 raise ClusterError(
                     f"worker {worker}: cannot import {module} ({why}); install it where the worker "
@@ -90,12 +104,13 @@ class Cluster:
                     f"worker {worker}: has minigrad {version}, here it is {here}; install "
                     "the same version where the worker runs."
                 )
-        return len(found)
+        self._threads = threads
 
     def __str__(self) -> str:
-        if not self._workers:
+        workers = len(self._threads)
+        if not workers:
             return f"{self.address}, no workers yet: start some with `dask worker {self.address}`"
-        return f"{self.address}, {self._workers} worker{'s' if self._workers != 1 else ''}"
+        return f"{self.address}, {workers} worker{'s' if workers != 1 else ''}"
 
     def __enter__(self) -> Cluster:
         return self
@@ -138,17 +153,26 @@ class Cluster:
                     outcome = run, _answer(ended, deaths), 1 + (deaths > 0)
             self._submit(waiting)
             if suspects and not waiting and not self._futures:
-                self._submit(deque([suspects[0][0]]), suspects.popleft()[1])
+                alone = deque([suspects[0][0]])
+                self._submit(alone, suspects[0][1])
+                if not alone:
+                    suspects.popleft()
             self.running = len(self._futures)
             yield outcome
 
     def _submit(self, waiting: deque[Run], deaths: int = 0) -> None:
-        """As many as the workers have threads; one, if there are no workers yet."""
+        """As many as the workers have threads; with `deaths`, one that is suspected of them."""
         if not waiting:
             return
-        with suppress(OSError, TimeoutError):  # the scheduler is lost; `outcomes` says so
-            free = max(sum(self._client.nthreads().values()), 1) - len(self._futures)
-            for run in [waiting.popleft() for _ in range(min(free, len(waiting)))]:
+        try:
+            self._look_at_workers()
+        except ClusterError:
+            raise
+        except (OSError, TimeoutError):  # the scheduler is lost; `outcomes` says so
+            return
+        with suppress(OSError, TimeoutError):
+            free = sum(self._threads.values()) - len(self._futures)
+            for run in [waiting.popleft() for _ in range(min(max(free, 0), len(waiting)))]:
                 # Never a key that the scheduler may remember.
                 key = f"minigrad-sweep-{run.key}-{uuid.uuid4().hex[:8]}"
                 future = self._client.submit(
