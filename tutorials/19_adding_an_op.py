@@ -12,7 +12,7 @@
 # page adds one that the package does not have, and then looks for it everywhere: on arrays, on the
 # tape, in second derivatives, in a compiled cell, in a drawing. Then it shows what a *wrong* rule
 # looks like, since that is what one has to be able to find.
-# Run it with `python tutorials/19_adding_an_op.py`. You need tutorials 03 and 17.
+# Run it with `python tutorials/19_adding_an_op.py`. You need tutorials 17 and 18.
 
 # %%
 import numpy as np

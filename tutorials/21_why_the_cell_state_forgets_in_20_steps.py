@@ -6,14 +6,14 @@
 # ---
 
 # %% [markdown]
-# # 20 Why does the cell state's gradient vanish in 20 steps?
+# # 21 Why does the cell state's gradient vanish in 20 steps?
 #
 # In 2022 somebody measured the gradient of an LSTM's cell state in Keras, saw it go to nothing
 # within 20 steps, and asked the people of Keras why: "By right LSTM should be able to carry
 # gradients for a few hundred steps" (keras#16151). Here is an answer,
 # from the posted numbers and from a layer with the weights that Keras starts with. No Keras is
 # needed: `mg.flow.replay` takes arrays from anywhere.
-# Run it with `python tutorials/20_why_the_cell_state_forgets_in_20_steps.py`. You need tutorial 08.
+# Run it with `python tutorials/21_why_the_cell_state_forgets_in_20_steps.py`. You need tutorial 08.
 
 # %%
 import numpy as np

@@ -6,13 +6,13 @@
 # ---
 
 # %% [markdown]
-# # 22 The notes, measured
+# # 23 The notes, measured
 #
 # Most people meet recurrent nets in notes of two pages: what a feedforward net cannot do, the RNN
 # step, vanishing gradients, the LSTM's six equations, the GRU's four, two directions. This page
 # goes through such notes sentence by sentence (they are set in *italics*), computes what supports
 # each, corrects four of them, and says which tutorial shows the rest.
-# Run it with `python tutorials/22_the_notes_measured.py`. You need tutorials 05 to 10.
+# Run it with `python tutorials/23_the_notes_measured.py`. You need tutorials 05 to 10.
 
 # %%
 import time

@@ -6,12 +6,12 @@
 # ---
 
 # %% [markdown]
-# # 17 A cell of your own: one step, written once, becomes two loops
+# # 18 A cell of your own: one step, written once, becomes two loops
 #
 # Frameworks are fast for the cells that somebody wrote a kernel for. Here nobody did: `mg.scan`
 # looks at *one* step of any cell, derives the step of backpropagation through time (BPTT) from it,
 # and compiles both. This page watches it do so. You need tutorials 01 and 02. Run it with
-# `python tutorials/17_a_cell_of_your_own.py`.
+# `python tutorials/18_a_cell_of_your_own.py`.
 
 # %%
 import time

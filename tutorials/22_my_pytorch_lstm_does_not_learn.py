@@ -6,13 +6,13 @@
 # ---
 
 # %% [markdown]
-# # 21 My PyTorch LSTM does not learn
+# # 22 My PyTorch LSTM does not learn
 #
 # A net of yours lives in PyTorch, its loss does not fall, and you wonder why. This page records
 # such a net where it is, without changing it, reads from the recording how far its gradients reach
 # and what stopped them, tries the cure in PyTorch, and looks again. It needs PyTorch:
 # `pip install "minigrad-bptt[plot]" torch`. Run it with `python
-# tutorials/21_my_pytorch_lstm_does_not_learn.py`. You need tutorials 07 and 08.
+# tutorials/22_my_pytorch_lstm_does_not_learn.py`. You need tutorials 07 and 08.
 
 # %%
 import math

@@ -6,13 +6,13 @@
 # ---
 
 # %% [markdown]
-# # 18 Lyapunov exponents: when can a net be trained at all?
+# # 20 Lyapunov exponents: when can a net be trained at all?
 #
 # Tutorial 07 measured by how much *one* gradient shrinks. A Lyapunov exponent is the same number
 # for *every* direction and for ever: the average logarithm of the factor per step. This page
 # computes the spectrum of a random network, finds the edge of chaos, sees that the largest
 # exponent is the rate at which gradients vanish or explode, and asks whether it predicts what can
-# be learned. Run it with `python tutorials/18_lyapunov_exponents.py`. You need tutorial 07.
+# be learned. Run it with `python tutorials/20_lyapunov_exponents.py`. You need tutorial 07.
 
 # %%
 import numpy as np

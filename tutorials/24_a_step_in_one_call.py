@@ -6,12 +6,12 @@
 # ---
 
 # %% [markdown]
-# # 23 A training step in one call
+# # 24 A training step in one call
 #
 # A training step of a small net is some microseconds of arithmetic and a thousand calls around it.
 # `mg.jit` writes down what a step did and replays it. This page counts the calls, looks at the list
 # that is left, checks that not a bit changes, and finds out what cannot be replayed.
-# Run it with `python tutorials/23_a_step_in_one_call.py`. You need tutorials 03 and 11.
+# Run it with `python tutorials/24_a_step_in_one_call.py`. You need tutorials 17 and 11.
 
 # %%
 import cProfile

@@ -6,12 +6,12 @@
 # ---
 
 # %% [markdown]
-# # 24 Streaming: an answer at every step
+# # 25 Streaming: an answer at every step
 #
 # A sensor, a keyboard, a microphone: inputs arrive one at a time, and an answer is wanted before
 # the next. A recurrent net is made for it, as its state is all that it knows of the past. This page
 # feeds one step by step, compares with the whole sequence, measures a step, and shows what cannot
-# be streamed. Run it with `python tutorials/24_streaming.py`. You need tutorials 05 and 12.
+# be streamed. Run it with `python tutorials/25_streaming.py`. You need tutorials 05 and 12.
 
 # %%
 import time

@@ -6,13 +6,13 @@
 # ---
 
 # %% [markdown]
-# # 03 From a scalar rule to a Numba kernel
+# # 17 From a scalar rule to a Numba kernel
 #
 # Where do the ops of tutorial 02 come from? Each is declared once, as a formula for *one number*
 # with the slope beside it. From that one declaration minigrad makes the loop over an array, the
 # loop of the gradient, the entry in a compiled network, the label in a drawing, and the second
 # derivative. This page follows a formula down to the machine.
-# Run it with `python tutorials/03_from_rule_to_kernel.py`.
+# Run it with `python tutorials/17_from_rule_to_kernel.py`.
 
 # %%
 import inspect
@@ -96,7 +96,7 @@ for f in (python_loop, numpy_expressions, minigrad_op):
 # Numba turns a Python function on numbers into machine code through LLVM. minigrad writes such a
 # function for each op. For a cell it does more: the whole step, dozens of ops, becomes a few loops
 # in one function, so that a value is used while it is still in a register. Here is a step that we
-# will meet again as the leaky unit of tutorial 17:
+# will meet again as the leaky unit of tutorial 18:
 
 
 # %%
