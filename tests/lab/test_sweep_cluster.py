@@ -170,7 +170,7 @@ def test_ctrl_c_gives_the_cluster_back_and_says_how_to_go_on(
     wait_for(lambda: len(finished(tmp_path)) >= 2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "Traceback" not in err
     assert err.splitlines()[-1].endswith(f"--scheduler {scheduler}")
     with distributed.Client(scheduler, set_as_default=False, timeout=PATIENCE_S) as client:
@@ -218,9 +218,12 @@ def test_workers_that_join_late_are_looked_at_too(
     wanted = Config({"a": (1, 2)}, {}, "only_here:run")
     (tmp_path / "there").mkdir()
     # The worker takes a second to start, and the sweep does not wait for it.
-    with scheduling(tmp_path / "there") as (address, _), working(tmp_path / "there", address):
-        with pytest.raises(sweep.ClusterError, match="cannot import only_here"):
-            sweep.run(wanted, tmp_path / "out", scheduler=address)
+    with (
+        scheduling(tmp_path / "there") as (address, _),
+        working(tmp_path / "there", address),
+        pytest.raises(sweep.ClusterError, match="cannot import only_here"),
+    ):
+        sweep.run(wanted, tmp_path / "out", scheduler=address)
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == b""
 
 

@@ -28,8 +28,17 @@ from .worker import call
 
 INSTALL = 'pip install "minigrad-bptt[cluster]"'
 TIMEOUT_S = 10.0
-# An expression, as a function of ours would ask the worker for the very import that may fail.
-LOOK = "__import__('importlib').import_module({module!r}) and __import__('minigrad').__version__"
+# As text, for a function of ours would ask the worker for the very import that may fail. An error
+# is an answer: what client.run() returns as one then says that the worker could not be asked.
+LOOK = """
+import importlib
+try:
+    importlib.import_module({module!r})
+    answer = importlib.import_module("minigrad").__version__, ""
+except Exception as error:
+    answer = "", " ".join(f"{{type(error).__name__}}: {{error}}".split())
+"""
+ANSWER = "[space := {{}}, exec({source!r}, space), space['answer']][-1]"
 
 
 class Cluster:
@@ -84,17 +93,18 @@ class Cluster:
         module, here = self.function.partition(":")[0], _version()
         threads = self._client.nthreads()
         new = [worker for worker in threads if worker not in self._threads]
-        found = {}
+        source = LOOK.format(module=module)
+        found: dict[str, Any] = {}
         if new:
             found = self._client.run(
-                eval, LOOK.format(module=module), workers=new, on_error="return"
+                eval, ANSWER.format(source=source), workers=new, on_error="return"
             )
-        for worker, version in found.items():
-            if isinstance(version, Exception):
-                if worker not in self._client.nthreads():  # it has left, and was not to be asked
-                    del threads[worker]
-                    continue
-                why = " ".join(f"{type(version).__name__}: {version}".split())
+        for worker, answer in found.items():
+            if isinstance(answer, Exception):  # it has left, or is too busy: not now
+                del threads[worker]
+                continue
+            version, why = answer
+            if why:
                 raise ClusterError(
                     f"worker {worker}: cannot import {module} ({why}); install it where the worker "
                     "runs, and start the worker again."
