@@ -72,13 +72,16 @@ def cotangent(where: str, output: Tensor, grad: Any, create_graph: bool) -> Any:
             f"input with requires_grad=True, and compute outside no_grad()."
         )
     if grad is None:
-        if output.size != 1:
+        if output._data.size != 1:
             raise GradientError(
                 f"{where}: the output is {describe(output)}, and a gradient starts from one "
                 f"number; reduce it first (for example .sum()), or pass a gradient of that shape."
             )
-        grad = np.ones(output.shape, output.dtype)
-    value = of_output(where, output, grad)
+        ones = np.empty_like(output._data)
+        ones.fill(1)
+        value = as_tensor(ones)
+    else:
+        value = of_output(where, output, grad)
     return value if create_graph or state.jit is not None else kept(value)
 
 

@@ -68,7 +68,7 @@ def kept(t: Tensor) -> Array:
 
 def private_params(params: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an op, to be kept: the caller's arrays and lists in them are copied."""
-    if all(map(_fixed, params.values())):
+    if _PLAIN.issuperset(map(type, params.values())) or all(map(_fixed, params.values())):
         return params
     return {name: private(value) for name, value in params.items()}
 
@@ -77,7 +77,9 @@ def _fixed(value: Any) -> bool:
     kind = type(value)
     if kind is slice:
         return _PLAIN.issuperset(map(type, (value.start, value.stop, value.step)))
-    return kind in _PLAIN or (kind is tuple and all(map(_fixed, value)))
+    if kind is tuple:
+        return _PLAIN.issuperset(map(type, value)) or all(map(_fixed, value))
+    return kind in _PLAIN
 
 
 def private(value: Any) -> Any:

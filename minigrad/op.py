@@ -243,7 +243,7 @@ class Op:
                 given = {k: params.pop(k) for k in self.inputs[len(args) :] if k in params}
                 args += tuple(given.get(k) for k in self.inputs[len(args) :]) if given else ()
             inputs, extra = args[:n], args[n:]
-            if len(inputs) < n or any(a is None for a in inputs):
+            if len(inputs) < n or type(None) in map(type, inputs):
                 inputs = self._fill(inputs)
         if not self.defaults:
             if extra or params:

@@ -8,7 +8,7 @@ fills in where the pieces begin.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,14 @@ class Span(NamedTuple):
     def rows(self, begin: int, count: int) -> Span:
         """`count` of them, from `begin` on."""
         return self.row(begin, (count, *self.shape[1:]))
+
+
+def views(spans: Iterable[Span], pieces: Sequence[Any]) -> list[Array]:
+    """Where each of several arrays is."""
+    found = []
+    for piece, offset, shape, dtype, strides in spans:
+        found.append(np.ndarray(shape, dtype, pieces[piece], offset, strides))
+    return found
 
 
 class Room:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..kernels import jit, multiplying, threads
-from ..kernels.arena import address, empty
+from ..kernels.arena import address, addresses, empty
 from .ahead import Call, computing
 from .arrangement import KEPT, OWN, PACKING, PASSING, Arrangement, BackArrangement, Frame
 from .compiled import Compiled
 from .forward import by_row, by_time, is_by_row
+from .frame import views
 from .program import Value
 
 Array = np.ndarray
@@ -71,8 +72,9 @@ class Prepared:
             pieces.append(empty(shape, dtype))
         pieces += inputs
         beginnings = [0] * len(pieces)
-        for piece in at.addressed:
-            beginnings[piece] = address(pieces[piece])
+        found = addresses(map(pieces.__getitem__, at.addressed))
+        for piece, begins in zip(at.addressed, found, strict=True):
+            beginnings[piece] = begins
         self.pieces, self.beginnings = pieces, beginnings
         calls = at.ahead.calls(pieces)
         run, self.words = _framed(at.frame, beginnings, calls)
@@ -85,12 +87,12 @@ class Prepared:
             here = (here if timed else here[None]).reshape(rows.shape)
             self.step_calls.append((here.__setitem__, (..., rows)))
         self.outputs: list[Array] = []
-        for start, array in zip(at.starts, inputs, strict=False):
-            self.step_calls.append((start.of(pieces).__setitem__, (..., array)))
+        for start, array in zip(views(at.starts, pieces), inputs, strict=False):
+            self.step_calls.append((start.__setitem__, (..., array)))
         self.step_calls.append(run)
-        for end in at.ends:
+        for end in views(at.ends, pieces):
             final = np.empty(end.shape, end.dtype)
-            self.step_calls.append((final.__setitem__, (..., end.of(pieces))))
+            self.step_calls.append((final.__setitem__, (..., end)))
             self.outputs.append(final)
         taken: set[int] = set()
         for v, span in at.ys:
@@ -182,18 +184,17 @@ class Back:
         self.brought: list[Call] = []  # gradients that lie otherwise than the loop reads them
         for k, v, span in back.dys:
             pieces.append(self._arrived(k, v, span.shape, arriving))
-        for array in pieces[len(beginnings) :]:
-            beginnings.append(address(array))
-        for piece in back.addressed:
-            beginnings[piece] = address(pieces[piece])
+        found = addresses([*map(pieces.__getitem__, back.addressed), *pieces[len(beginnings) :]])
+        beginnings += found[len(back.addressed) :]
+        for piece, begins in zip(back.addressed, found, strict=False):
+            beginnings[piece] = begins
         self.calls = calls = [*self.brought, *back.ahead.calls(pieces)]
         run, self.words = _framed(back.frame, beginnings, calls)
         self.runs = back.frame, run
-        for k, start in enumerate(back.starts):
-            here = start.of(pieces)
+        for k, here in enumerate(views(back.starts, pieces)):
             if k in arriving:
                 g = arriving[k]
-                g = np.zeros(start.shape, start.dtype) if g is None else g
+                g = np.zeros(here.shape, here.dtype) if g is None else g
                 self.output_gradients[k] = g
                 calls.append((here.__setitem__, (..., g)))
             else:
@@ -233,7 +234,7 @@ class Back:
         at, loop, calls, pieces = self.at, back.loop, self.calls, self.pieces
         known: dict[Value, Array] = {}
         for v, left, right in back.products:
-            a, b = left.span.of(pieces), right.span.of(pieces)
+            a, b = views((left.span, right.span), pieces)
             for f, flat in ((left, a), (right, b)):
                 if f.copied is not None:
                     seen = f.copied.of(pieces)
@@ -257,9 +258,10 @@ class Back:
         for x, v, span in back.outputs:
             found[x] = _given_out(v, span.of(pieces), at.rows, calls)
         self.input_gradients = {}
+        ends = views(back.ends, pieces)
         for i, w in back.inputs:
             if i < at.carries:
-                self.input_gradients[i] = back.ends[i].of(pieces)
+                self.input_gradients[i] = ends[i]
             elif w in found:
                 self.input_gradients[i] = found[w].reshape(self.inputs[i].shape)
 

@@ -15,6 +15,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -62,7 +63,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < SMALL:
         memory = np.empty(nbytes + LINE, np.uint8)
-        return np.ndarray(shape, dtype, memory, -address(memory) % LINE)
+        begins = ctypes.addressof(ctypes.c_char.from_buffer(memory))  # type: ignore[arg-type]
+        return np.ndarray(shape, dtype, memory, -begins % LINE)
     size = _rounded(nbytes) + LINE
     block = _take(size)
     if block is None:
@@ -75,16 +77,25 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         _give_back(block)
 
     _leases[key] = weakref.ref(lease, ended)  # weakref.finalize takes 1.3 us more
-    return np.ndarray(shape, dtype, lease, -address(block) % LINE)
+    return np.ndarray(shape, dtype, lease, -ctypes.addressof(lease) % LINE)
 
 
 def address(array: Array) -> int:
     """Of the first element."""
-    if array.flags.farray:  # by columns: W.T
-        array = array.T
-    if array.size and array.flags.carray:  # a third of the time of asking the array
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    return int(array.__array_interface__["data"][0])
+    return addresses((array,))[0]
+
+
+def addresses(arrays: Iterable[Array]) -> list[int]:
+    """Of the first element of each."""
+    found = []
+    for array in arrays:
+        if array.flags.farray:  # by columns: W.T
+            array = array.T
+        if array.size and array.flags.carray:  # a third of the time of asking the array
+            found.append(ctypes.addressof(ctypes.c_char.from_buffer(array)))  # type: ignore[arg-type]
+        else:
+            found.append(int(array.__array_interface__["data"][0]))
+    return found
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Array:

@@ -166,7 +166,10 @@ clip.vjp(high=lambda g, x, low, high: where(_over(x, low, high), g, _flat(x, low
 
 def _spread(y, x_shape, axis):
     """A reduced array with its axes put back as 1, so that it broadcasts against x."""
-    return y.reshape(tuple(1 if i in axis else n for i, n in enumerate(x_shape)))
+    shape = list(x_shape)
+    for i in axis:
+        shape[i] = 1
+    return y.reshape(tuple(shape))
 
 
 def _share(g, y, x, x_shape, axis):
