@@ -103,14 +103,14 @@ def _of_counted(loss: Tensor, counted: Tensor, who: str, reduction: str) -> Tens
 
 
 def _weights(who: str, weight: Any, x: Tensor) -> Tensor:
-    """A constant for each class, of x's dtype; ones of None."""
-    w = plain(np.ones(x.shape[-1]) if weight is None else weight)
+    """A number for each class, of x's dtype; ones of None."""
+    w = as_tensor(np.ones(x.shape[-1]) if weight is None else weight, who)
     if w.shape != x.shape[-1:]:
         raise ShapeError(
             f"{who}: weight is {describe(w)}; expected one number for each of the "
             f"{x.shape[-1]} classes."
         )
-    return ops.astype(as_tensor(w), x.dtype)
+    return ops.astype(w, x.dtype)
 
 
 def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:

@@ -151,6 +151,18 @@ def test_weights_smoothing_and_soft_targets_are_those_of_the_closed_form(
             np.testing.assert_allclose(by_hand.numpy(), wanted, 1e-12)
 
 
+def test_a_gradient_goes_to_the_weights_of_the_classes() -> None:
+    x, soft = np.log([[1.0, 2, 1], [1, 1, 2]]), [[0.5, 0.5, 0], [0.1, 0.2, 0.7]]
+    w = np.array([1.0, 2.0, 0.5])
+    for t in ([0, 2], soft):
+
+        def loss(weight: Any, t: Any = t) -> Any:
+            return nn.cross_entropy(x, t, weight=weight, label_smoothing=0.2)
+
+        assert mg.gradcheck(loss, w, full=True)
+    assert mg.gradcheck(lambda w: nn.nll_loss(np.log(soft[1:]), [1], weight=w) * w.sum(), w)
+
+
 @pytest.mark.parametrize("options", [{}, {"weight": np.ones(3)}, {"label_smoothing": 0.1}])
 @pytest.mark.parametrize("rows", [0, 2])
 def test_a_mean_of_ignored_targets_is_nan_and_its_gradient_zero(options: Any, rows: int) -> None:
