@@ -102,8 +102,10 @@ def pad(
     # An empty list has no dtype of its own: it must not turn a batch of numbers into floats.
     dtype = np.result_type(*[a.dtype for a in arrays if a.size] or [first.dtype])
     # NumPy would cut 0.5 to 0 among whole numbers, and refuses NaN with no word of padding.
-    if dtype.kind in "iub" and value != int(np.nan_to_num(value)):
-        raise DataError(f"pad: {value} does not fit sequences of {dtype}; pad with a whole number.")
+    if dtype.kind in "iub" and not _fits(value, dtype):
+        raise DataError(
+            f"pad: {value} does not fit sequences of {dtype}; pad with a whole number in its range."
+        )
     longest = int(lengths.max())
     values = np.full((longest, len(arrays), *first.shape[1:]), value, dtype)
     for i, array in enumerate(arrays):
@@ -113,6 +115,12 @@ def pad(
     if batch_first:  # a view: a layer with batch_first turns it back, and copies nothing
         values, real = values.swapaxes(0, 1), real.T
     return LeftPadded(values, real) if left else Padded(values, lengths)
+
+
+def _fits(value: float, dtype: np.dtype) -> bool:
+    """Whether whole numbers of this dtype have the value among them."""
+    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return bool(least <= value <= most and value == int(value))
 
 
 class Batches:

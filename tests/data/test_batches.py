@@ -202,6 +202,8 @@ def test_targets_may_be_numbers_arrays_or_sequences() -> None:
         (lambda: pad([]), "at least one sequence"),
         (lambda: pad([[1], [2, 3]], np.nan), "nan does not fit sequences of int64"),
         (lambda: pad([[1], [2, 3]], 0.5), "0.5 does not fit sequences of int64"),
+        (lambda: pad([np.ones(2, np.uint8)], -100), "-100 does not fit sequences of uint8"),
+        (lambda: pad([[True]], 2), "2 does not fit sequences of bool"),
         (lambda: pad([[1], 2]), r"sequence 1 has shape \(\), sequence 0 \(1,\)"),
         (lambda: pad([np.zeros((2, 3)), np.zeros((2, 4))]), "differ in their first axis only"),
     ],
