@@ -1,11 +1,16 @@
 """The tutorials run from top to bottom, and the numbers they state are asserted in them."""
 
+import re
 import runpy
 from pathlib import Path
 
 import pytest
+from wrong_answers import WRONG
+
+from minigrad.lab.exercises import Exercise, WrongAnswer
 
 PAGES = sorted((Path(__file__).resolve().parent.parent / "tutorials").glob("[0-9]*.py"))
+CHECKED = [page for page in PAGES if page.name[:2] in WRONG]
 
 SHORT = ("01", "02", "05", "06", "18")  # the others train, or compile many ops
 
@@ -24,11 +29,32 @@ def test_a_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     if "\nimport torch\n" in page.read_text(encoding="utf-8"):
         pytest.importorskip("torch", reason="the page needs torch, which CI has in one leg")
-    runpy.run_path(str(page), run_name="__main__")
+    names = runpy.run_path(str(page), run_name="__main__")
     assert capsys.readouterr().out.strip(), "a page shows something"
+    exercises = {name: e for name, e in names.items() if isinstance(e, Exercise)}
+    if page in CHECKED:
+        assert [name for name, e in exercises.items() if e.solved] == [
+            "check_1",
+            "check_2",
+            "check_3",
+        ]
+    for number, answer, said in WRONG.get(page.name[:2], ()):
+        with pytest.raises(WrongAnswer, match=said):
+            exercises[f"check_{number}"](eval(answer, names))
+
+
+@pytest.mark.parametrize("page", CHECKED, ids=lambda p: p.stem)
+def test_a_page_ends_with_three_exercises_their_solutions_and_sources_with_links(page):
     text = page.read_text(encoding="utf-8")
-    for part in ("## Exercises", "## Solutions", "## Sources"):
-        assert part in text
+    exercises, solutions, sources = re.split(r"^# ## (?:Solutions|Sources)\n", text, flags=re.M)
+    exercises = exercises.split("\n# ## Exercises\n")[1]
+    assert re.findall(r"^# \*\*(\d)\.\*\*", exercises, re.M) == ["1", "2", "3"]
+    assert re.findall(r"^# %% Check (\d)$", exercises, re.M) == ["1", "2", "3"]
+    assert re.findall(r"^# %%\ncheck_(\d)\(\.\.\.\)", exercises, re.M) == ["1", "2", "3"]
+    assert re.findall(r"^# %% Solution (\d)$", solutions, re.M) == ["1", "2", "3"]
+    assert re.findall(r"^check_(\d)\((?!\.\.\.)", solutions, re.M) == ["1", "2", "3"]
+    assert "](https://" in sources
+    assert {number for number, *_ in WRONG[page.name[:2]]} == {1, 2, 3}
 
 
 @pytest.mark.parametrize("readme", ["README.md", "tutorials/README.md"])

@@ -13,7 +13,8 @@
 # with a record of the calculation, a **tape**, that you could keep with pencil and paper.
 # Everything later, arrays, LSTMs, compiled loops, is this page with larger boxes.
 #
-# You need derivatives and Python. Run it with `python tutorials/01_one_number.py`.
+# You need derivatives and Python. Time: 20 minutes, and 30 for the exercises. Run it with
+# `python tutorials/01_one_number.py`.
 
 # %%
 import math
@@ -164,30 +165,112 @@ assert abs(state.grad.item()) < 0.5**20  # every factor is at most w = 0.5
 #
 # ## Exercises
 #
-# 1. Add a line `exp` to the hand-made tape and to `slopes`. What does it have to keep?
-# 2. With $w = 2$ and no input, $h_0 = 0.001$: does $dh_{20}/dh_0$ vanish or explode? Why does it
-#    not grow for ever?
-# 3. What goes wrong if the walk visits lines in the order in which they were recorded?
+# Below each exercise is a call with three dots: put your answer in their place. The check tries out
+# what your answer does, and says what is wrong with it. (It is folded away: look into it later.)
 #
-# ## Solutions
+# **1.** Add `exp` to the tape. Hand in its rule, a function like those in `slopes`: it gets the
+# input $a$ and the output $y = e^a$. What is the least that the tape has to keep? Write the rule so
+# that it reads nothing else; the check hides from it what it need not see.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function (a, y) -> (dy/da,)")
+def check_1(rule):
+    for a in (-1.0, 0.3, 2.0):
+        measured = (math.exp(a + nudge) - math.exp(a - nudge)) / (2 * nudge)
+        close(rule(a, math.exp(a)), [measured], f"the slope at a = {a}, in a tuple", rtol=1e-5)
+        only_y = rule(math.nan, math.exp(a))
+        close(only_y, [measured], "the slope, with y known and a hidden", rtol=1e-5)
+    return "It keeps its output, like tanh."
+
 
 # %%
-# 1. y = e^a has the slope y: it keeps its output, like tanh.
-slopes["exp"] = lambda a, y: (y,)
+check_1(...)
 
-# 2. At first it grows by a factor of about 2 a step: tanh is linear near 0. Once h is near its
-# fixed point 0.9575, the factor is 2 (1 - 0.9575^2) = 0.17, and the gradient shrinks again.
-start = mg.tensor(0.001, requires_grad=True)
+# %% [markdown]
+# **2.** Twenty steps with $w = 2$ and no input: $h_t = \tanh(2 h_{t-1})$. Near 0 a step doubles
+# every small difference, and yet from $h_0 = 0.1$ the gradient $dh_{20}/dh_0$ comes out tiny. Find
+# an $h_0$, not 0, from which it explodes: to more than 100,000. Then say why it did not before.
+
+
+# %% Check 2
+@exercise("a number h_0 that is not 0")
+def check_2(h_0):
+    assert h_0 != 0, "0 stays 0 for ever; a start close by is harder to keep there."
+    start = mg.tensor(float(h_0), requires_grad=True)
+    states = [start]
+    for _ in range(20):
+        states.append(mg.tanh(2.0 * states[-1]))
+    slope, last = mg.grad(states[-1], start).item(), states[-1].item()
+    at = next((t for t, h in enumerate(states) if abs(h.item()) > 0.5), None)
+    when = "at no step" if at is None else f"from step {at} on"
+    assert slope > 1e5, (
+        f"dh_20/dh_0 = {slope:.3g}; |h_t| is above 0.5 {when}: how flat is it there?"
+    )
+    return f"dh_20/dh_0 = {slope:,.0f}, and h_20 = {last:.2g}: hardly out of the steep part."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** There is a way to get derivatives that needs no walk backwards: carry with each line its
+# derivative *by one input*, and go from the front. Write it: `forward(tape, slopes, i)` gives
+# $d(\text{last line})/d(\text{line } i)$. How many such walks does a net with a million weights
+# need?
+
+
+# %% Check 3
+@exercise("a function (tape, slopes, i) -> d(last line)/d(line i)")
+def check_3(forward):
+    for i, letter in ((w, "w"), (h, "h"), (u, "u"), (x, "x")):
+        close(forward(tape, slopes, i), g[i], f"dL/d{letter}")
+    twice = [("a", [], 3.0), ("mul", [0, 0], 9.0), ("add", [1, 0], 12.0)]  # a^2 + a
+    close(forward(twice, slopes, 0), 7.0, "the derivative of a a + a at 3, where a is used thrice")
+    close(forward(twice, slopes, 2), 1.0, "the derivative of the last line by itself")
+    return "It takes a walk for each weight: backwards, one walk does for all of them."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# y = e^a has the slope e^a, which is y: it keeps its output, and need not keep its input.
+slopes["exp"] = lambda a, y: (y,)
+check_1(slopes["exp"])
+
+# %% Solution 2
+# A step multiplies the gradient by 2 (1 - h^2): 2 near 0, but 0.17 at the fixed point 0.9575, where
+# a start of 0.1 arrives after a few steps. From a millionth of that, twenty doublings are not
+# enough to leave the steep part: the gradient is nearly 2^20.
+check_2(1e-7)
+start = mg.tensor(0.1, requires_grad=True)
 step = start
-sizes = []
 for _ in range(20):
     step = mg.tanh(2.0 * step)
-    sizes.append(mg.grad(step, start, retain_graph=True).item())
-print("dh_t/dh_0:", " ".join(f"{s:.2g}" for s in sizes))
-assert max(sizes) > 100 > sizes[-1]
+assert 0 < mg.grad(step, start).item() < 1e-9
 
-# 3. Most lines would pass on a gradient of 0, as nothing has arrived yet: only the inputs of the
-# last line would get anything.
+
+# %% Solution 3
+# A line's derivative is the sum, over its inputs, of their slope times their derivative.
+def forward(tape, slopes, i):
+    d = [0.0] * len(tape)
+    for k, (name, inputs, out) in enumerate(tape):
+        if inputs:
+            values = [tape[j][2] for j in inputs]
+            d[k] = sum(s * d[j] for s, j in zip(slopes[name](*values, out), inputs, strict=True))
+        if k == i:
+            d[k] = 1.0
+    return d[-1]
+
+
+check_3(forward)
 
 # %% [markdown]
 # ## Sources

@@ -1,1 +1,1 @@
-"""The laboratory: tasks with known baselines, one trained network, sweeps of many, and claims."""
+"""The laboratory: known tasks, one trained network, sweeps of many, claims, and exercises."""

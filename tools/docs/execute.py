@@ -21,6 +21,7 @@ SAVED = re.compile(r"""\.save(?:fig)?\(\s*["']([\w.-]+\.(?:svg|png))["']""")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # IPython colours its tracebacks
 OPTIONAL = ("torch",)  # what a page may need and an environment of the docs may lack
 TIMEOUT = 300  # s a page; a tutorial takes under a minute
+FOLDED = re.compile(r"(Check|Solution) \d+")  # titles of cells that a reader opens when he wants to
 
 
 def read(page: Path) -> Any:
@@ -37,7 +38,17 @@ def read(page: Path) -> Any:
         if cell.cell_type == "code" and (names := SAVED.findall(cell.source)):
             alt = f"Drawn by the code above: {', '.join(names)}"
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
+        if FOLDED.fullmatch(title := cell.metadata.get("title", "")):
+            fold(cell, title)
     return notebook
+
+
+def fold(cell: Any, title: str) -> None:
+    """Closed on the page, behind its title, and in JupyterLab."""
+    cell.metadata["tags"] = ["hide-cell"]
+    cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+    prompts = {"code_prompt_show": title, "code_prompt_hide": f"Close {title.lower()}"}
+    cell.metadata["mystnb"] = cell.metadata.get("mystnb", {}) | prompts
 
 
 def to_text(notebook: Any) -> str:

@@ -12,7 +12,7 @@ API = Path(__file__).resolve().parent / "source" / "api"
 PACKAGES = (
     "minigrad", "minigrad.nn", "minigrad.optim", "minigrad.flow", "minigrad.flow.plots",
     "minigrad.flow.explorer", "minigrad.data", "minigrad.train", "minigrad.interop",
-    "minigrad.tasks", "minigrad.lab.claims", "minigrad.lab.sweep",
+    "minigrad.tasks", "minigrad.lab.claims", "minigrad.lab.sweep", "minigrad.lab.exercises",
 )  # fmt: skip
 OWN = {"scan", "unroll"}
 DIRECTIVE = re.compile(r"^\.\. (auto\w+|py:\w+|currentmodule):: *(\S+)", re.MULTILINE)

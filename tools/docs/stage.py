@@ -16,6 +16,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent / "source"
 FROM_README = re.compile(r"^<!-- README: (.+?) -->$", re.MULTILINE)
 TUTORIALS = "<!-- TUTORIALS -->"
+HEAD = re.compile(r"You need ([^.]+)\. Time: (\d+) minutes, and (\d+) for the exercises\.")
 
 
 class StageError(Exception):
@@ -75,6 +76,17 @@ def summary(page: Path) -> str:
             break
         lines.append(line[2:])
     return re.sub(r"\s*Run it with .*", "", " ".join(lines))
+
+
+def head(page: Path) -> tuple[str, int, int]:
+    """(what it needs, minutes to read it, minutes of its exercises), as its first cell says."""
+    lines = (
+        page.read_text(encoding="utf-8").split("\n# # ", 1)[1].split("\n# %%", 1)[0].splitlines()
+    )
+    found = HEAD.search(" ".join(line.removeprefix("# ") for line in lines))
+    if found is None:
+        raise StageError(f"{page.name}: expected '{HEAD.pattern}' in its first cell.")
+    return found[1], int(found[2]), int(found[3])
 
 
 def table_of_contents(pages: list[Path]) -> str:
