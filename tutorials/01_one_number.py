@@ -275,7 +275,9 @@ check_3(forward)
 # %% [markdown]
 # ## Sources
 #
-# The idea is older than neural networks: S. Linnainmaa, 1970 (accumulated rounding error of an
-# algorithm); B. Speelpenning, 1980 (the tape as a compiler pass); D. Rumelhart, G. Hinton, R.
-# Williams, *Nature* 323 (1986). A. Griewank and A. Walther, *Evaluating Derivatives* (2008), is
-# the book.
+# The idea is older than neural networks: [S. Linnainmaa](https://doi.org/10.1007/BF01931367) (1970,
+# in English 1976), for rounding errors; B. Speelpenning (1980), as a pass of a compiler. [D.
+# Rumelhart, G. Hinton, R. Williams](https://doi.org/10.1038/323533a0), *Nature* 323 (1986), trained
+# networks with it. The book is A. Griewank and A. Walther, [*Evaluating
+# Derivatives*](https://doi.org/10.1137/1.9780898717761) (2008): chapter 3 has both directions of
+# exercise 3. [micrograd](https://github.com/karpathy/micrograd) is this page as a small library.
