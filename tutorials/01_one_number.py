@@ -8,13 +8,13 @@
 # %% [markdown]
 # # 01 One number: a tape by hand
 #
-# A neural network is a long calculation, and training asks one question of it: *if this weight
-# were a little larger, how much would the loss change?* This page answers it for single numbers,
-# with a record of the calculation, a **tape**, that you could keep with pencil and paper.
-# Everything later, arrays, LSTMs, compiled loops, is this page with larger boxes.
+# A neural network is a long calculation, and training asks one question of it: *if this weight were
+# a little larger, how much would the loss change?* This page answers it for single numbers, with a
+# record of the calculation, a **tape**, that you could keep with pencil and paper. Everything
+# later, arrays, LSTMs, compiled loops, is this page with larger boxes.
 #
-# You need derivatives and Python. Time: 20 minutes, and 30 for the exercises. Run it with
-# `python tutorials/01_one_number.py`.
+# You need derivatives and Python. Time: 20 minutes, and 30 for the exercises. Run it with `python
+# tutorials/01_one_number.py`.
 
 # %%
 import math

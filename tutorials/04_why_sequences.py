@@ -12,7 +12,9 @@
 # and measurements have any length, and what matters in them may stand anywhere. This page shows
 # what an MLP cannot learn of a sequence, and the one idea that mends it: **use the same weights at
 # every position, and carry a memory from one to the next.**
-# Run it with `python tutorials/04_why_sequences.py`.
+#
+# You need tutorials 02 and 03. Time: 20 minutes, and 40 for the exercises. Run it with
+# `python tutorials/04_why_sequences.py`.
 
 # %%
 import numpy as np
@@ -162,33 +164,111 @@ print("row 1 in the batch and alone: the same final state")
 # %% [markdown]
 # ## Exercises
 #
-# 1. How do the numbers of weights of the two models grow with the length of the sequence?
-# 2. Average the one-hot vectors over time and feed them to an MLP (a "bag of words"). How well can
-#    it do on this task at best, and why?
-# 3. An MLP over a *window* of 2 symbols, slid along the sequence, with the maximum over positions:
-#    could that solve the task? What is that network called?
-#
-# ## Solutions
+# **1.** How do the numbers of weights grow with the length of the sequence? Hand in a function
+# `length -> (weights of the MLP, weights of the RNN)`, for the two nets of this page (32 units,
+# 5 input symbols, 4 answers; `nn.RNN` has two biases).
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function length -> (weights of the MLP, weights of the RNN)")
+def check_1(count):
+    def size(*modules):
+        return sum(p.size for module in modules for p in module.parameters())
+
+    out = nn.Linear(HIDDEN, SYMBOLS)
+    for length in (1, 8, 13):
+        mlp = size(nn.Linear(length * (SYMBOLS + 1), HIDDEN), out)
+        rnn = size(nn.RNN(SYMBOLS + 1, HIDDEN), out)
+        found = count(length)
+        close(found[0], mlp, f"weights of the MLP at length {length}")
+        close(found[1], rnn, f"weights of the RNN at length {length}")
+
 
 # %%
-# 1. The MLP's grows linearly (32 times 5 weights for each position more); the RNN's not at all.
-assert sum(p.size for p in RNN(rng).parameters()) == 32 * 5 + 32 * 32 + 2 * 32 + 4 * 32 + 4
+check_1(...)
 
-# 2. A bag knows which symbols came, not which stood behind the marker. The best it can do is the
-#    most frequent symbol of the sequence: better than chance, far from right.
-x, y = batch(np.random.default_rng(3), 20_000, LENGTH)
-counts = np.stack([(x == s).sum(0) for s in range(SYMBOLS)])
-print(f"best bag of symbols: {float((counts.argmax(0) == y).mean()):.0%}")
+# %% [markdown]
+# **2.** Throw the order away: of each sequence only the *counts* of the four symbols are left, an
+# array (4, B). Nothing that sees only these can be right always. Hand in a rule `counts -> answers`
+# that is right as often as possible, and clearly more often than chance.
 
-# 3. Yes: "marker, then s" is a pattern of two neighbours, and shared weights find it anywhere. It
-#    is a convolutional network. What it cannot do is to connect symbols further apart than its
-#    window, for which a state that is carried along has no limit in principle. (In practice it has:
-#    tutorial 07.)
+
+# %% Check 2
+@exercise("a function: counts (4, B) -> answers (B,)")
+def check_2(rule):
+    x, y = batch(np.random.default_rng(3), 20_000, LENGTH)
+    counts = np.stack([(x == s).sum(0) for s in range(SYMBOLS)])
+    guess = np.asarray(rule(counts))
+    assert guess.shape == y.shape, f"expected {y.shape} answers, got {guess.shape}."
+    right = float((guess == y).mean())
+    assert right > 0.43, f"right in {right:.0%}; chance is 25%, and 45% can be had."
+    return f"Right in {right:.0%}. A net that ends up here has learned nothing about order."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** Solve the task *without training*: hand in `(size, step)`, where `step(h, x)` takes the
+# memory `h` (B, size) and one symbol for each row as one-hot vectors `x` (B, 5), both NumPy arrays,
+# and returns the next memory. It starts as zeros, and its first four columns are read as scores at
+# the end. It has to be right always, at any length, also at lengths of hundreds.
+
+
+# %% Check 3
+@exercise("a pair (size, step), with step(h, x) -> the next h")
+def check_3(answer):
+    size, step = answer
+    for length in (2, 8, 300):
+        x, y = batch(np.random.default_rng(length), 200, length)
+        h = np.zeros((200, size))
+        for symbols in x:
+            h = np.asarray(step(h, np.eye(SYMBOLS + 1)[symbols]))
+            assert h.shape == (200, size), f"the memory became {h.shape}, not {(200, size)}."
+        wrong = np.flatnonzero(h[:, :SYMBOLS].argmax(1) != y)
+        if wrong.size:
+            row = " ".join("M" if s == MARK else str(s) for s in x[:12, wrong[0]])
+            raise AssertionError(f"{wrong.size} of 200 wrong at length {length}; one begins {row}")
+    return "A memory with a switch: whether to write is decided by what was just seen."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# The MLP has 5 * 32 weights more for each position; the RNN none.
+check_1(lambda length: (
+    32 * 5 * length + 32 + 4 * 32 + 4, 32 * 5 + 32 * 32 + 2 * 32 + 4 * 32 + 4
+))  # fmt: skip
+
+# %% Solution 2
+# A bag knows which symbols came, not which stood behind the marker. That one is more likely to be
+# the most frequent one, as it is one of them for certain.
+check_2(lambda counts: counts.argmax(axis=0))
+
+
+# %% Solution 3
+# Four columns hold the answer, the fifth says whether the marker has just been seen. While it has
+# not, the answer is kept; when it has, the new symbol is written. Soft versions of this switch,
+# learned instead of written, are the gates of tutorials 08 and 09.
+def remember(h, x):
+    write = h[:, 4:5]
+    return np.concatenate([(1 - write) * h[:, :4] + write * x[:, :4], x[:, 4:5]], axis=1)
+
+
+check_3((5, remember))
 
 # %% [markdown]
 # ## Sources
 #
-# J. Elman, "Finding structure in time", *Cognitive Science* 14 (1990): the recurrent net, and the
-# argument against a fixed window. A. Karpathy, "The unreasonable effectiveness of recurrent neural
-# networks" (2015). I. Goodfellow, Y. Bengio, A. Courville, *Deep Learning*, section 10 (2016):
-# parameter sharing.
+# J. Elman, ["Finding structure in time"](https://doi.org/10.1207/s15516709cog1402_1), *Cognitive
+# Science* 14 (1990): the recurrent net, and the argument against a fixed window. A. Karpathy, ["The
+# unreasonable effectiveness of recurrent neural
+# networks"](https://karpathy.github.io/2015/05/21/rnn-effectiveness/) (2015). I. Goodfellow, Y.
+# Bengio, A. Courville, [*Deep Learning*](https://www.deeplearningbook.org/contents/rnn.html),
+# chapter 10 (2016): parameter sharing.

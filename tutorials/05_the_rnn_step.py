@@ -11,7 +11,9 @@
 # This page takes one step of a recurrent net apart, runs it over a sequence by hand and by layer,
 # and sorts out what beginners stumble over: which axis is time, what is an *output* and what a
 # *hidden state*, what `return_sequences` leaves out, and how one cell makes four kinds of net.
-# Run it with `python tutorials/05_the_rnn_step.py`.
+#
+# You need tutorial 04. Time: 20 minutes, and 30 for the exercises. Run it with
+# `python tutorials/05_the_rnn_step.py`.
 
 # %%
 import numpy as np
@@ -159,36 +161,102 @@ assert np.isclose(growth["relu"], 0.1 * (1.1**40 - 1) / 0.1)  # a geometric seri
 # %% [markdown]
 # ## Exercises
 #
-# 1. How many parameters has `nn.RNN(I, H, num_layers=2, bidirectional=True)`?
-# 2. Feed the sequence in two halves, handing `h_n` of the first on to the second. Is the result
-#    the same as in one call?
-# 3. Why is a permutation of the hidden units (rows of $W_{ih}$, rows *and* columns of $W_{hh}$)
-#    the same network?
-#
-# ## Solutions
+# **1.** Count: hand in a function `(I, H, layers, directions)` that gives the number of parameters
+# of an `nn.RNN`. (The second layer reads the outputs of the first.)
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function (I, H, layers, directions) -> the number of parameters")
+def check_1(count):
+    for inputs, units, layers, directions in (
+        (3, 4, 1, 1),
+        (1, 1, 3, 1),
+        (3, 4, 1, 2),
+        (5, 2, 3, 2),
+    ):
+        net = nn.RNN(inputs, units, num_layers=layers, bidirectional=directions == 2)
+        case = f"I={inputs}, H={units}, {layers} layer(s), {directions} direction(s)"
+        true = sum(p.size for p in net.parameters())
+        close(count(inputs, units, layers, directions), true, case)
+
 
 # %%
-# 1. Each of 4 cells has H (in + H + 2) parameters; in is I in the first layer, 2 H in the second.
-deep = nn.RNN(I, H, num_layers=2, bidirectional=True)
-assert sum(p.size for p in deep.parameters()) == 2 * H * (I + H + 2) + 2 * H * (2 * H + H + 2)
+check_1(...)
 
-# 2. Yes: the state is all a recurrent net knows of the past.
-first, h = layer(xs[:3])
-second, _ = layer(xs[3:], h)
-assert np.allclose(np.concatenate([first.numpy(), second.numpy()]), by_hand, rtol=1e-13)
+# %% [markdown]
+# **2.** Padded rows: hand in a function `(ys, lengths)` that picks, from all outputs (T, B, H), the
+# output at the last *real* step of each row, (B, H). It may not be disturbed by what stands in the
+# padding.
 
-# 3. It only renames them: every unit is computed in the same way from the others.
-order = rng.permutation(H)
-other = nn.RNN(I, H, dtype=np.float64)
-other.weight_ih_l0.data = layer.weight_ih_l0.numpy()[order]
-other.weight_hh_l0.data = layer.weight_hh_l0.numpy()[order][:, order]
-other.bias_ih_l0.data = layer.bias_ih_l0.numpy()[order]
-other.bias_hh_l0.data = layer.bias_hh_l0.numpy()[order]
-assert np.allclose(other(xs)[0].numpy(), by_hand[:, :, order], rtol=1e-13)
+
+# %% Check 2
+@exercise("a function (ys, lengths) -> (B, H)")
+def check_2(last):
+    for lengths in ([6, 4], [1, 6], [2, 2]):
+        expected, _ = last_only(xs, lengths=lengths)
+        ys_ = layer(xs)[0].numpy().copy()
+        for row, length in enumerate(lengths):
+            ys_[length:, row] = np.nan
+        close(last(ys_, np.array(lengths)), expected, f"the last outputs for lengths {lengths}")
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** The units of a layer have no order: renaming them gives the same network. Hand in a
+# function `(W_ih, W_hh, b, order)` that returns the three for a layer whose unit $k$ is unit
+# `order[k]` of the old one, for weights as the layer stores them, (H, I) and (H, H). (In how many
+# ways can one write down the same network of 64 units?)
+
+
+# %% Check 3
+@exercise("a function (W_ih, W_hh, b, order) -> (W_ih, W_hh, b) of the renamed layer")
+def check_3(renamed):
+    order = np.array([2, 0, 3, 1])
+    other = nn.RNN(I, H, dtype=np.float64)
+    old = [layer.weight_ih_l0.numpy(), layer.weight_hh_l0.numpy(), b]
+    new = [np.asarray(a) for a in renamed(*old, order)]
+    for name, was, now in zip(("W_ih", "W_hh", "b"), old, new, strict=True):
+        assert was.shape == now.shape, f"{name} became {now.shape}; it was {was.shape}."
+    other.weight_ih_l0.data, other.weight_hh_l0.data, other.bias_ih_l0.data = new
+    other.bias_hh_l0.data = np.zeros(H)
+    close(other(xs)[0], by_hand[:, :, order], "the outputs, renamed")
+    return "64! of them, about 10^89: a loss surface has that many copies of each minimum."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# A cell has H (in + H + 2) parameters; `in` is I in the first layer, then H for each direction.
+def count(I, H, layers, directions):
+    first = directions * H * (I + H + 2)
+    return first + (layers - 1) * directions * H * (directions * H + H + 2)
+
+
+check_1(count)
+
+# %% Solution 2
+# One index for the step and one for the row, together. `ys[lengths - 1]` alone would be (B, B, H).
+check_2(lambda ys, lengths: ys[lengths - 1, np.arange(len(lengths))])
+
+# %% Solution 3
+# Every unit has a row in W_ih and b, and in W_hh a row *and* a column: it is also read.
+check_3(lambda W_ih, W_hh, b, order: (W_ih[order], W_hh[order][:, order], b[order]))
 
 # %% [markdown]
 # ## Sources
 #
-# J. Elman (1990), equation of the context units. Q. Le, N. Jaitly, G. Hinton, "A simple way to
-# initialize recurrent networks of rectified linear units" (2015). The shapes and names are those of
-# `torch.nn.RNN`; `return_sequences` is Keras' word. A. Karpathy (2015) drew the kinds of net.
+# J. Elman, ["Finding structure in time"](https://doi.org/10.1207/s15516709cog1402_1) (1990): the
+# context units. Q. Le, N. Jaitly, G. Hinton, ["A simple way to initialize recurrent networks of
+# rectified linear units"](https://arxiv.org/abs/1504.00941) (2015). The shapes and names are those
+# of [`torch.nn.RNN`](https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html);
+# `return_sequences` is Keras' word. [A. Karpathy
+# (2015)](https://karpathy.github.io/2015/05/21/rnn-effectiveness/) drew the kinds of net.

@@ -12,13 +12,14 @@
 # Backpropagation through it is called *backpropagation through time* (BPTT). This page derives it
 # on paper, runs it in ten lines of NumPy, finds every number again on minigrad's tape and in its
 # compiled loop, and takes $\partial L/\partial W$ apart: by step, and by how far it came.
-# Run it with `python tutorials/06_bptt_by_hand.py`.
+#
+# You need tutorials 01 and 05. Time: 20 minutes, and 45 for the exercises. Run it with
+# `python tutorials/06_bptt_by_hand.py`.
 
 # %%
 import numpy as np
 
 import minigrad as mg
-from minigrad import nn
 
 rng = np.random.default_rng(0)
 T, B, I, H = 12, 1, 2, 3
@@ -102,6 +103,18 @@ assert np.allclose(W_.grad.numpy(), dW, rtol=1e-12)
 print("compiled BPTT gives the same delta_t, dL/dU and dL/dW")
 
 # %% [markdown]
+# BPTT reads every $h_t$ on its way back, so all of them are kept: for 1000 steps, 32 rows and 512
+# units in float32 that is 66 MB. `scan(..., checkpoint=31)` keeps every 31st state only, and
+# computes the others once more as BPTT comes by.
+
+# %%
+megabytes = 1000 * 32 * 512 * 4 / 1e6
+print(
+    f"{megabytes:.0f} MB with every state, {megabytes / 31 + 31 * megabytes / 1000:.0f} with checkpoints"
+)
+assert round(megabytes) == 66
+
+# %% [markdown]
 # ## Which step taught the weights?
 #
 # The sum over $t$ hides who contributed. `weight_terms` gives every term:
@@ -159,40 +172,151 @@ for K in (1, 2, 4, T):
 # %% [markdown]
 # ## Exercises
 #
-# 1. BPTT must keep every $h_t$. How much memory is that for T = 1000, B = 32, H = 512 in float32,
-#    and how could one do with less?
-# 2. Derive $\partial L/\partial h_0$ and check it with `mg.grad`.
-# 3. Write the BPTT of a ReLU RNN. Which line changes?
-#
-# ## Solutions
+# **1.** The last line of the loop hands $\delta$ to the step before. What does it hand on at the
+# very end? Hand in a function `(hs, U)` that gives $\partial L/\partial h_0$, (B, H), from the
+# states `hs` (a list of T + 1 arrays, as above) and U (H, H), for $L = \frac12 |h_T|^2$. In these
+# exercises a step is $h_t = \tanh(x_t W + h_{t-1} U)$, with rows for $x_t$ and $h_t$.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+W_, U_ = rng.standard_normal((I, H)) / 2, rng.standard_normal((H, H)) / 2
+
+
+def states_of(h_0, xs, W, U):
+    states = [h_0]
+    for x in xs:
+        states.append(np.tanh(x @ W + states[-1] @ U))
+    return states
+
+
+def nudged(f, array, eps=1e-5):
+    """df/d(array), entry by entry, by central differences."""
+    g = np.zeros(array.shape)
+    for place in np.ndindex(array.shape):
+        up, down = array.copy(), array.copy()
+        up[place], down[place] = up[place] + eps, down[place] - eps
+        g[place] = (f(up) - f(down)) / (2 * eps)
+    return g
+
+
+@exercise("a function (hs, U) -> dL/dh_0, (B, H)")
+def check_1(gradient):
+    h_0 = 0.3 * np.ones((B, H))
+    for steps in (1, 3):
+        some = xs[:steps]
+        measured = nudged(lambda h, x=some: 0.5 * (states_of(h, x, W_, U_)[-1] ** 2).sum(), h_0)
+        mine = gradient(states_of(h_0, some, W_, U_), U_)
+        close(mine, measured, f"dL/dh_0 after {steps} step(s)", rtol=1e-5, atol=1e-9)
+
 
 # %%
-# 1. 1000 * 32 * 512 * 4 bytes = 66 MB (an LSTM keeps about six such arrays). Keep the state at
-#    every 31st step only and compute the others again on the way back: scan(..., checkpoint=31).
-assert round(1000 * 32 * 512 * 4 / 1e6) == 66
+check_1(...)
 
-# 2. One more line of the loop: delta after the last turn.
-h_0 = mg.tensor(np.zeros((B, H)), requires_grad=True)
-final, _ = mg.scan(cell, h_0, mg.tensor(xs))
-assert np.allclose(mg.grad(0.5 * mg.sum(final * final), h_0).numpy(), delta, rtol=1e-10)
+# %% [markdown]
+# **2.** Let the loss read *every* step, $L = \frac12 \sum_t |h_t|^2$, as the loss of a language
+# model does. Hand in a function `(hs, xs, W, U)` that gives $\partial L/\partial U$. Where does the
+# new term come in?
 
-# 3. Only the slope: da = (h > 0) * delta.
-relu = nn.RNN(I, H, nonlinearity="relu", bias=False, dtype=np.float64)
-relu.weight_ih_l0.data, relu.weight_hh_l0.data = W, U
-ys, h_n = relu(xs)
-(0.5 * mg.sum(h_n * h_n)).backward()
-states = np.concatenate([np.zeros((1, B, H)), ys.numpy()])
-delta, dU_relu = states[T], np.zeros_like(U)
-for t in reversed(range(T)):
-    da = (states[t + 1] > 0) * delta
-    dU_relu += da.T @ states[t]
-    delta = da @ U
-assert np.allclose(relu.weight_hh_l0.grad.numpy(), dU_relu, rtol=1e-10)
+
+# %% Check 2
+@exercise("a function (hs, xs, W, U) -> dL/dU, (H, H)")
+def check_2(gradient):
+    h_0 = np.zeros((B, H))
+    for steps in (1, 2, T):
+
+        def loss(U, steps=steps):
+            return 0.5 * sum((h**2).sum() for h in states_of(h_0, xs[:steps], W_, U)[1:])
+
+        mine = gradient(states_of(h_0, xs[:steps], W_, U_), xs[:steps], W_, U_)
+        close(mine, nudged(loss, U_), f"dL/dU for {steps} step(s)", rtol=1e-4, atol=1e-8)
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** A leaky unit keeps nine tenths of its state: $h_t = 0.9\,h_{t-1} + 0.1\,\tanh(a_t)$, with
+# the same $a_t$. Now two paths lead from $h_{t-1}$ to $h_t$. Hand in a function `(hs, xs, W, U)`
+# that gives the list of all $\delta_t$, t = 1 ... T, for $L = \frac12 |h_T|^2$.
+
+
+# %% Check 3
+@exercise("a function (hs, xs, W, U) -> [delta_1, ..., delta_T]")
+def check_3(gradients):
+    def run(h, xs):
+        states = [h]
+        for x in xs:
+            states.append(0.9 * states[-1] + 0.1 * np.tanh(x @ W_ + states[-1] @ U_))
+        return states
+
+    hs_ = run(0.5 * np.ones((B, H)), xs)
+    mine = gradients(hs_, xs, W_, U_)
+    assert len(mine) == T, f"expected {T} deltas, got {len(mine)}."
+    for t in (T, T - 1, 1):
+        measured = nudged(lambda h, x=xs[t:]: 0.5 * (run(h, x)[-1] ** 2).sum(), hs_[t])
+        close(mine[t - 1], measured, f"delta_{t}, T = {T}", rtol=1e-5, atol=1e-9)
+    left = np.linalg.norm(mine[0]) / np.linalg.norm(mine[-1])
+    return (
+        f"{left:.2f} of it arrives at step 1; in the plain net it was {norms[0] / norms[-1]:.0e}."
+    )
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# One turn of the loop for each step, and what `delta` is after the last.
+def first_state(hs, U):
+    delta = hs[-1]
+    for h in reversed(hs[1:]):
+        delta = ((1 - h**2) * delta) @ U.T
+    return delta
+
+
+check_1(first_state)
+
+
+# %% Solution 2
+# Each h_t is now read by the loss, too: its own h_t is added to what comes from later.
+def every_step(hs, xs, W, U):
+    delta, dU = np.zeros_like(hs[0]), np.zeros_like(U)
+    for t in reversed(range(len(xs))):
+        delta = delta + hs[t + 1]
+        da = (1 - hs[t + 1] ** 2) * delta
+        dU += hs[t].T @ da
+        delta = da @ U.T
+    return dU
+
+
+check_2(every_step)
+
+
+# %% Solution 3
+# delta_{t-1} is what comes straight, times 0.9, plus what comes through the tanh, times 0.1. The
+# slope is that of the tanh, not of h_t: it needs a_t once more. The straight path is what an LSTM
+# is built around (tutorial 08).
+def leaky(hs, xs, W, U):
+    deltas = [hs[-1]]
+    for t in reversed(range(1, len(xs))):
+        n = np.tanh(xs[t] @ W + hs[t] @ U)
+        deltas.append(0.9 * deltas[-1] + 0.1 * ((1 - n**2) * deltas[-1]) @ U.T)
+    return deltas[::-1]
+
+
+check_3(leaky)
 
 # %% [markdown]
 # ## Sources
 #
-# P. Werbos, "Backpropagation through time: what it does and how to do it", *Proc. IEEE* 78 (1990).
-# D. Rumelhart, G. Hinton, R. Williams (1986), section on recurrent nets. R. Williams, J. Peng, "An
-# efficient gradient-based algorithm for on-line training of recurrent network trajectories" (1990):
-# truncation. A. Griewank (1992): checkpoints.
+# P. Werbos, ["Backpropagation through time: what it does and how to do
+# it"](https://doi.org/10.1109/5.58337), *Proc. IEEE* 78 (1990). [D. Rumelhart, G. Hinton, R.
+# Williams](https://doi.org/10.1038/323533a0) (1986). R. Williams, J. Peng, ["An efficient
+# gradient-based algorithm for on-line training of recurrent network
+# trajectories"](https://doi.org/10.1162/neco.1990.2.4.490) (1990): truncation. [A. Griewank
+# (1992)](https://doi.org/10.1080/10556789208805505): checkpoints. Explained elsewhere: [*Dive into
+# Deep Learning*, section 9.7](https://d2l.ai/chapter_recurrent-neural-networks/bptt.html).
