@@ -109,9 +109,7 @@ print("compiled BPTT gives the same delta_t, dL/dU and dL/dW")
 
 # %%
 megabytes = 1000 * 32 * 512 * 4 / 1e6
-print(
-    f"{megabytes:.0f} MB with every state, {megabytes / 31 + 31 * megabytes / 1000:.0f} with checkpoints"
-)
+print(f"{megabytes:.0f} MB; with checkpoints {megabytes / 31 + 31 * megabytes / 1000:.0f}")
 assert round(megabytes) == 66
 
 # %% [markdown]
@@ -180,7 +178,7 @@ for K in (1, 2, 4, T):
 # %% Check 1
 from minigrad.lab.exercises import close, exercise
 
-W_, U_ = rng.standard_normal((I, H)) / 2, rng.standard_normal((H, H)) / 2
+W_x, U_h = rng.standard_normal((I, H)) / 2, rng.standard_normal((H, H)) / 2
 
 
 def states_of(h_0, xs, W, U):
@@ -205,8 +203,8 @@ def check_1(gradient):
     h_0 = 0.3 * np.ones((B, H))
     for steps in (1, 3):
         some = xs[:steps]
-        measured = nudged(lambda h, x=some: 0.5 * (states_of(h, x, W_, U_)[-1] ** 2).sum(), h_0)
-        mine = gradient(states_of(h_0, some, W_, U_), U_)
+        measured = nudged(lambda h, x=some: 0.5 * (states_of(h, x, W_x, U_h)[-1] ** 2).sum(), h_0)
+        mine = gradient(states_of(h_0, some, W_x, U_h), U_h)
         close(mine, measured, f"dL/dh_0 after {steps} step(s)", rtol=1e-5, atol=1e-9)
 
 
@@ -226,10 +224,10 @@ def check_2(gradient):
     for steps in (1, 2, T):
 
         def loss(U, steps=steps):
-            return 0.5 * sum((h**2).sum() for h in states_of(h_0, xs[:steps], W_, U)[1:])
+            return 0.5 * sum((h**2).sum() for h in states_of(h_0, xs[:steps], W_x, U)[1:])
 
-        mine = gradient(states_of(h_0, xs[:steps], W_, U_), xs[:steps], W_, U_)
-        close(mine, nudged(loss, U_), f"dL/dU for {steps} step(s)", rtol=1e-4, atol=1e-8)
+        mine = gradient(states_of(h_0, xs[:steps], W_x, U_h), xs[:steps], W_x, U_h)
+        close(mine, nudged(loss, U_h), f"dL/dU for {steps} step(s)", rtol=1e-4, atol=1e-8)
 
 
 # %%
@@ -247,11 +245,11 @@ def check_3(gradients):
     def run(h, xs):
         states = [h]
         for x in xs:
-            states.append(0.9 * states[-1] + 0.1 * np.tanh(x @ W_ + states[-1] @ U_))
+            states.append(0.9 * states[-1] + 0.1 * np.tanh(x @ W_x + states[-1] @ U_h))
         return states
 
     hs_ = run(0.5 * np.ones((B, H)), xs)
-    mine = gradients(hs_, xs, W_, U_)
+    mine = gradients(hs_, xs, W_x, U_h)
     assert len(mine) == T, f"expected {T} deltas, got {len(mine)}."
     for t in (T, T - 1, 1):
         measured = nudged(lambda h, x=xs[t:]: 0.5 * (run(h, x)[-1] ** 2).sum(), hs_[t])

@@ -12,7 +12,9 @@
 # writes that product down, bounds it in two lines, and measures it: first where the answer is known
 # exactly, then in an RNN, an LSTM and a GRU that have read Hamlet. It climbs the cliff that
 # exploding gradients make, and at the end it *tries* what is said to help.
-# Run it with `python tutorials/07_vanishing_and_exploding.py`. You need tutorials 05 and 06.
+#
+# You need tutorials 05 and 06. Time: 40 minutes, and 50 for the exercises. Run it with
+# `python tutorials/07_vanishing_and_exploding.py`.
 
 # %%
 import math
@@ -327,20 +329,36 @@ assert not best["orthogonal"].helps
 # %% [markdown]
 # ## Exercises
 #
-# 1. For the linear cell, how does the norm of $\partial L/\partial U$ grow with $T$, for the three
-#    scales?
-# 2. Why can clipping not cure vanishing?
-# 3. What is the half-life, in steps, of a gradient that shrinks by 0.9 a step?
-#
-# ## Solutions
+# **1.** Hand in a function of the factor per step, `rate -> (half-life, reach)`: the numbers of
+# steps, not rounded, after which a half and a thousandth of the gradient are left.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function rate -> (half-life, reach), in steps")
+def check_1(steps):
+    for rate in (0.5, 0.9, 0.99):
+        half_life, reach = steps(rate)
+        close(rate**half_life, 0.5, f"what is left of a rate of {rate} after {half_life:.4g} steps")
+        close(rate**reach, 1e-3, f"what is left of a rate of {rate} after {reach:.4g} steps")
+        known = mg.flow.fit_decay(rate ** np.arange(T))  # nearest to the loss first
+        close(half_life, known.half_life, "the half-life that minigrad finds", rtol=1e-4)
 
 
 # %%
-# 1. It sums a term h_{t-1} (dL/dh_t)^T for each step. With 0.9 the far terms have died out and the
-#    sum settles. With 1.0 the gradients stay, the states grow like sqrt(T) as a random walk does,
-#    and a sum of T such terms, which point the same way in the end, like T^1.5. With 1.1 every term
-#    is the product of a power of 1.1 that came forward and one that goes back: T 1.1^T.
+check_1(...)
+
+# %% [markdown]
+# **2.** In the linear cell the gradients stay, shrink or grow by $s$ a step. And the *weights'*
+# gradient, $|\partial L/\partial U|$, a sum over T steps? Derive how it grows with T for each
+# scale, $s = 0.9$, 1.0 and 1.1, with random inputs at every step. Hand in three functions of T, up
+# to a constant factor: `{0.9: lambda T: ..., 1.0: ..., 1.1: ...}`. (It is not T for $s = 1$.)
+
+
+# %% Check 2
 def size_of(scale, steps):
+    """The mean of |dL/dU| over some draws of the inputs."""
     sizes = []
     for seed in range(30):
         x = np.random.default_rng(seed).standard_normal((steps, B, H))
@@ -350,17 +368,66 @@ def size_of(scale, steps):
     return np.mean(sizes)
 
 
-for scale, law in ((0.9, lambda T: 1.0), (1.0, lambda T: T**1.5), (1.1, lambda T: T * 1.1**T)):
-    growth, said = size_of(scale, 400) / size_of(scale, 200), law(400) / law(200)
-    print(f"from 200 to 400 steps, {scale} Q: x{growth:.3g}, said x{said:.3g}")
-    assert abs(np.log(growth / said)) < 0.25
-# 2. Clipping shortens what is too long, all steps alike: the far ones stay as small beside the near
-#    ones as they were.
-# 3. ln 0.5 / ln 0.9:
-half_life = np.log(0.5) / np.log(0.9)
-print(f"half-life of 0.9 a step: {half_life:.1f} steps")
-fit_ = mg.flow.fit_decay(0.9 ** np.arange(T))  # nearest to the loss first
-assert np.isclose(fit_.half_life, half_life)
+@exercise("a dictionary {0.9: a function of T, 1.0: ..., 1.1: ...}")
+def check_2(laws):
+    for scale in (0.9, 1.0, 1.1):
+        grown = size_of(scale, 400) / size_of(scale, 200)
+        said = laws[scale](400) / laws[scale](200)
+        assert abs(np.log(grown / said)) < 0.25, (
+            f"{scale} Q: from 200 to 400 steps it grows x{grown:.3g}, and you say x{said:.3g}."
+        )
+        print(f"from 200 to 400 steps, {scale} Q: x{grown:.3g}, said x{said:.3g}")
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** A bound need not be reached. Find a matrix U (H, H) that stretches some vector by 2 or
+# more, $\sigma(U) \ge 2$, and yet in the *linear* cell, where no tanh helps, leaves less than a
+# millionth of any gradient after 99 steps.
+
+
+# %% Check 3
+@exercise("an array (H, H)")
+def check_3(U):
+    U = np.asarray(U, dtype=float)
+    assert U.shape == (H, H), f"expected the shape {(H, H)}, got {U.shape}."
+    sigma = np.linalg.norm(U, 2)
+    assert sigma >= 2, f"its largest singular value is {sigma:.3g}."
+    linear = nn.Recurrent(lambda size: LinearCell(U), H)
+    left = next(iter(recorded(linear, xs).values())).norms["h"]
+    left = left / left[-1]
+    power = np.linalg.matrix_power(U, T - 1)
+    radius = np.abs(np.linalg.eigvals(U)).max()
+    said = f"is left after 99 steps; the largest |eigenvalue| of U is {radius:.2g}."
+    assert left[0] < 1e-6, f"x{left[0]:.2g} {said}"
+    assert np.linalg.norm(power, 2) < 1e-6, f"of some gradient more than a millionth {said}"
+    return f"At most x{left.max():.3g} on the way, and x{left[0]:.1g} in the end."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# rate^n = 1/2 and rate^n = 1/1000, solved for n.
+check_1(lambda rate: (np.log(0.5) / np.log(rate), np.log(1e-3) / np.log(rate)))
+
+# %% Solution 2
+# It sums a term h_{t-1} (dL/dh_t) for each step. With 0.9 the far terms have died out and the sum
+# settles. With 1.0 the gradients stay, the states grow like sqrt(T) as a random walk does, and a
+# sum of T such terms, which point the same way in the end, like T^1.5. With 1.1 every term is the
+# product of a power of 1.1 that came forward and one that goes back: T 1.1^T.
+check_2({0.9: lambda T: 1.0, 1.0: lambda T: T**1.5, 1.1: lambda T: T * 1.1**T})
+
+# %% Solution 3
+# What lasts is decided by the eigenvalues, what a single step can do by the singular values. A
+# shift doubles what it moves to the next unit, and after H steps everything has dropped off the
+# end: all of its eigenvalues are 0.
+check_3(2.0 * np.eye(H, k=1))
 
 # %% [markdown]
 # ## Sources
@@ -368,5 +435,5 @@ assert np.isclose(fit_.half_life, half_life)
 # S. Hochreiter, diploma thesis (1991), and [Y. Bengio, P. Simard, P. Frasconi
 # (1994)](https://doi.org/10.1109/72.279181): the problem. [R. Pascanu, T. Mikolov, Y. Bengio
 # (2013)](https://arxiv.org/abs/1211.5063): the product (equation 5), the bound (section 2.1), the
-# cliff (figure 6) and clipping (algorithm 1). S. Hochreiter, J. Schmidhuber (1997): the adding
-# problem.
+# cliff (figure 6) and clipping (algorithm 1). [S. Hochreiter, J. Schmidhuber
+# (1997)](https://doi.org/10.1162/neco.1997.9.8.1735): the adding problem.

@@ -12,7 +12,9 @@
 # which is shown. Three gates decide what is forgotten, written and shown. This page computes the
 # six equations one by one, measures *how* they ease vanishing gradients and where they do not, and
 # asks by experiment what the cell state remembers and what the hidden state does.
-# Run it with `python tutorials/08_the_lstm.py`. You need tutorials 05 to 07.
+#
+# You need tutorials 05 to 07. Time: 30 minutes, and 60 for the exercises. Run it with
+# `python tutorials/08_the_lstm.py`.
 
 # %%
 import numpy as np
@@ -234,30 +236,134 @@ assert h_n.item() < 1
 # %% [markdown]
 # ## Exercises
 #
-# 1. How many parameters has an LSTM with I inputs and H units, beside an RNN and a GRU?
-# 2. For a memory of about 100 steps, at which forget bias should a unit start?
-# 3. What happens to the gradient if the output gate is 0 at every step but the last?
-#
-# ## Solutions
+# **1.** A unit whose forget gate is $f$ keeps its state for about $1/(1 - f)$ steps. At which
+# forget bias should a unit start that has to remember for n steps? Hand in a function `n -> bias`
+# (the weights are 0, so the bias alone decides).
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+def closed_unit(forget_bias, inputs=1):
+    """One unit that keeps what it has, by its forget gate, and writes nothing."""
+    unit = nn.LSTMCell(inputs, 1, dtype=np.float64)
+    for p in unit.parameters():
+        p.data = np.zeros(p.shape)
+    unit.bias_ih.data = np.array([-50.0, forget_bias, 0.0, 0.0])  # i f g o
+    return unit
+
+
+@exercise("a function n -> the forget bias")
+def check_1(bias):
+    for n in (2, 10, 100):
+        unit = closed_unit(float(bias(n)))
+        state = nn.LSTMState(mg.tensor(np.zeros((1, 1))), mg.tensor(np.ones((1, 1))))
+        for _ in range(n):
+            state, _ = unit(state, mg.tensor(np.zeros((1, 1))))
+        close(state.c.item(), (1 - 1 / n) ** n, f"what is left of c = 1 after n = {n} steps")
+    return "About 1/e, as of any time constant."
+
 
 # %%
-# 1. Four times an RNN's, H (I + H + 2) each; a GRU's are three times.
-sizes = {k: sum(p.size for p in getattr(nn, k)(I, H).parameters()) for k in ("RNN", "GRU", "LSTM")}
-assert sizes["LSTM"] == 4 * sizes["RNN"]
-assert sizes["GRU"] == 3 * sizes["RNN"]
-assert sizes["RNN"] == H * (I + H + 2)
+check_1(...)
 
-# 2. A gate f keeps the state for about 1/(1 - f) steps: f = 0.99, and the bias is its logit, 4.6.
-#    `nn.init.chrono_(layer, 100)` draws such biases, for memories from 1 to 100 steps.
-assert np.isclose(np.log(0.99 / 0.01), 4.595, atol=1e-3)
+# %% [markdown]
+# **2.** Set a memory by hand, as the latch above, but one that keeps its counsel: one unit, inputs
+# (value, command). Command 1 stores $\tanh(\text{value})$ in c, command 0 keeps it, command -1
+# keeps it *and shows it*: only then is $h = \tanh(c)$, otherwise it is 0 (to a thousandth). Hand in
+# `(weight_ih (4, 2), bias (4,))` with rows i f g o; the recurrent weights are 0.
 
-# 3. It passes along c undisturbed: the output gate is not on that path. Nothing of c is seen
-#    meanwhile, so no other gate can react to it either.
+
+# %% Check 2
+@exercise("a pair (weight_ih (4, 2), bias (4,))")
+def check_2(answer):
+    unit = closed_unit(0.0, inputs=2)
+    unit.weight_ih.data, unit.bias_ih.data = (np.asarray(a, dtype=float) for a in answer)
+    draw = np.random.default_rng(0)
+    state, stored = unit.init_state(1), 0.0
+    for t in range(60):
+        value, command = draw.uniform(-2, 2), float(draw.integers(-1, 2))
+        state, _ = unit(state, mg.tensor([[value, command]]))
+        stored = np.tanh(value) if command == 1 else stored
+        case = f"at step {t}, after the command {command:.0f}"
+        close(state.c.item(), stored, f"c {case}", rtol=0, atol=1e-3)
+        shown = np.tanh(stored) if command == -1 else 0.0
+        close(state.h.item(), shown, f"h {case}", rtol=0, atol=1e-3)
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** One step of BPTT through an LSTM, by hand. From the gradients `dh` and `dc` of $h_t$ and
+# $c_t$ (what comes from later steps included, B rows each) to those of $h_{t-1}$ and $c_{t-1}$:
+# hand in a function `(dh, dc, c_before, c, gates, U)`, where `gates` is the tuple of arrays
+# (i, f, g, o) and U (H, 4H) has the columns of i, f, g and o side by side.
+
+
+# %% Check 3
+@exercise("a function (dh, dc, c_before, c, gates, U) -> (dh_before, dc_before)")
+def check_3(backward):
+    step = nn.LSTMCell(3, 5, dtype=np.float64, generator=np.random.default_rng(0))
+    draw = np.random.default_rng(1)
+    h_, c_, dh, dc = draw.standard_normal((4, 2, 5))
+    x_ = draw.standard_normal((2, 3))
+    before = mg.tensor(h_, requires_grad=True), mg.tensor(c_, requires_grad=True)
+    with mg.Tape():
+        after, _ = step(nn.LSTMState(*before), mg.tensor(x_))
+    U = step.weight_hh.numpy().T
+    a = x_ @ step.weight_ih.numpy().T + h_ @ U + step.bias_ih.numpy() + step.bias_hh.numpy()
+    a_i, a_f, a_g, a_o = np.split(a, 4, axis=1)
+    gates = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+    for case, dh_, dc_ in (("only dc", 0 * dh, dc), ("only dh", dh, 0 * dc), ("both", dh, dc)):
+        true = mg.grad(mg.sum(after.h * dh_) + mg.sum(after.c * dc_), before, retain_graph=True)
+        mine = backward(dh_, dc_, c_, after.c.numpy(), gates, U)
+        close(mine[1], true[1], f"dc_before, from {case}")
+        close(mine[0], true[0], f"dh_before, from {case}")
+    return "That is all that an LSTM's backward pass does, T times."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# 1/(1 - f) = n, so f = 1 - 1/n, and the bias is its logit, log(f / (1 - f)) = log(n - 1): 4.6 for
+# 100 steps. `nn.init.chrono_(layer, 100)` draws such biases for memories of 1 to 100 steps.
+check_1(lambda n: np.log(n - 1))
+
+# %% Solution 2
+# i opens at 1, f closes at 1, o opens at -1; between two commands a gate is at its bias, +-20.
+check_2(([[0, 40], [0, -40], [1, 0], [0, -40]], [-20, 20, 0, -20]))
+
+
+# %% Solution 3
+# c is read by h, through o and tanh, and by the next c, through f. Everything else comes in by way
+# of the four sums a, each with the slope of its own squashing function, and from there through U.
+def lstm_backward(dh, dc, c_before, c, gates, U):
+    i, f, g, o = gates
+    shown = np.tanh(c)
+    dc = dc + dh * o * (1 - shown**2)
+    da = np.concatenate([
+        dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g**2),
+        dh * shown * o * (1 - o),
+    ], axis=1)  # fmt: skip
+    return da @ U.T, dc * f
+
+
+check_3(lstm_backward)
 
 # %% [markdown]
 # ## Sources
 #
-# S. Hochreiter, J. Schmidhuber, "Long short-term memory", *Neural Computation* 9 (1997): equations
-# and carousel. F. Gers, J. Schmidhuber, F. Cummins, "Learning to forget" (2000): the forget gate.
-# R. Jozefowicz, W. Zaremba, I. Sutskever (2015): the bias. K. Greff et al., "LSTM: a search space
-# odyssey" (2017): which parts matter. G. Weiss, Y. Goldberg, E. Yahav (2018): LSTMs count.
+# S. Hochreiter, J. Schmidhuber, ["Long short-term
+# memory"](https://doi.org/10.1162/neco.1997.9.8.1735), *Neural Computation* 9 (1997): equations and
+# carousel. F. Gers, J. Schmidhuber, F. Cummins, ["Learning to
+# forget"](https://doi.org/10.1162/089976600300015015) (2000): the forget gate. [R. Jozefowicz, W.
+# Zaremba, I. Sutskever](https://proceedings.mlr.press/v37/jozefowicz15.html) (2015): the bias. K.
+# Greff et al., ["LSTM: a search space odyssey"](https://arxiv.org/abs/1503.04069) (2017): which
+# parts matter. [G. Weiss, Y. Goldberg, E. Yahav](https://arxiv.org/abs/1805.04908) (2018): LSTMs
+# count. In pictures: C. Olah, ["Understanding LSTM
+# networks"](https://colah.github.io/posts/2015-08-Understanding-LSTMs/) (2015).

@@ -11,7 +11,9 @@
 # A gated recurrent unit does with one state and two gates what an LSTM does with two states and
 # three. This page computes its equations, watches its gates at work, measures its gradient, and
 # settles which of the variants in papers and libraries is which.
-# Run it with `python tutorials/09_the_gru.py`. You need tutorial 08.
+#
+# You need tutorial 08. Time: 20 minutes, and 60 for the exercises. Run it with
+# `python tutorials/09_the_gru.py`.
 
 # %%
 import numpy as np
@@ -175,43 +177,145 @@ assert lives[5.0] > 10 * lives[0.0]
 # %% [markdown]
 # ## Exercises
 #
-# 1. Set $r = 1$ and $z = 0$ (PyTorch's form). Which network is left? And with $z = 1$?
-# 2. A *minimal* gated unit uses one gate for both. Which parameters does it save?
-# 3. Write the GRU step with `mg.scan` and a function of your own, and compare with `nn.GRU`.
-#
-# ## Solutions
+# **1.** Inside a GRU there is an RNN. Which values of $r$ and $z$ make it one, in PyTorch's form?
+# Hand in a function that is given an `nn.GRUCell` and sets its *biases* (`bias_ih`, rows r z n)
+# such that it computes $h_t = \tanh(x_t W_n + h_{t-1} U_n + b_n)$.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function (cell) that sets cell.bias_ih.data")
+def check_1(into_rnn):
+    for seed in (0, 1):
+        c = nn.GRUCell(I, H, dtype=np.float64, generator=np.random.default_rng(seed))
+        was = {name: p.numpy().copy() for name, p in c.named_parameters()}
+        into_rnn(c)
+        for name in ("weight_ih", "weight_hh", "bias_hh"):
+            close(getattr(c, name), was[name], f"{name}, which was to stay")
+        close(c.bias_ih.numpy()[2 * H :], was["bias_ih"][2 * H :], "b_n, which was to stay")
+        W_n, U_n = was["weight_ih"][2 * H :].T, was["weight_hh"][2 * H :].T
+        b_n = (was["bias_ih"] + was["bias_hh"])[2 * H :]
+        mine, _ = c(mg.tensor(h), mg.tensor(x))
+        close(mine, np.tanh(x @ W_n + h @ U_n + b_n), "the next state", rtol=1e-5)
+
 
 # %%
-# 1. h = h~ = tanh(W x + U h): the RNN of tutorial 05. With z = 1 nothing is ever written: h = h_0.
-# 2. A third of them: `nn.MinimalGatedCell` (Zhou et al. 2016). `nn.MinGRUCell` (Feng et al. 2024)
-#    goes further: its gate does not read h at all.
-count = {
-    c.__name__: sum(p.size for p in c(I, H).parameters()) for c in (nn.GRUCell, nn.MinimalGatedCell)
-}
-assert 3 * count["MinimalGatedCell"] == 2 * count["GRUCell"]
+check_1(...)
 
-# 3.
-ours = nn.GRU(I, H, dtype=np.float64, generator=rng)
-W, U = ours.weight_ih_l0, ours.weight_hh_l0
-b_i, b_h = ours.bias_ih_l0, ours.bias_hh_l0
-
-
-def step(h, x):
-    a_r, a_z, a_n = mg.split(x @ W.T + b_i, 3, axis=-1)
-    u_r, u_z, u_n = mg.split(h @ U.T + b_h, 3, axis=-1)
-    z = mg.sigmoid(a_z + u_z)
-    n = mg.tanh(a_n + mg.sigmoid(a_r + u_r) * u_n)
-    h = z * h + (1 - z) * n
-    return h, h
+# %% [markdown]
+# **2.** Can one gate do both jobs? The *minimal gated unit* (Zhou et al. 2016) thinks so:
+#
+# $$ f_t = \sigma(x_t W_f + h_{t-1} U_f + b_f) \qquad
+#    \tilde h_t = \tanh(x_t W_h + (f_t \odot h_{t-1}) U_h + b_h) $$
+# $$ h_t = (1 - f_t) \odot h_{t-1} + f_t \odot \tilde h_t $$
+#
+# Hand in a function `(W, U, b)` that returns a step for `mg.scan`, `step(h, x) -> (h, h)`. The
+# arguments are Tensors, W (I, 2H), U (H, 2H) and b (2H,), with the columns of f first, then those
+# of h.
 
 
-_, ys = mg.scan(step, mg.tensor(np.zeros((B, H))), mg.tensor(xs))
-assert np.allclose(ys.numpy(), ours(xs)[0].numpy(), rtol=1e-12)
+# %% Check 2
+@exercise("a function (W, U, b) -> a function (h, x) -> (h, h)")
+def check_2(make_step):
+    ours = nn.MinimalGatedCell(I, H, dtype=np.float64, generator=np.random.default_rng(0))
+    step = make_step(ours.weight_ih.T, ours.weight_hh.T, ours.bias_ih + ours.bias_hh)
+    (last, all_), (true, every) = (
+        mg.scan(f, mg.tensor(np.zeros((B, H))), mg.tensor(xs)) for f in (step, ours)
+    )
+    close(all_, every, "the states")
+    for name in ("weight_ih", "weight_hh", "bias_ih"):
+        p = getattr(ours, name)
+        close(mg.grad(last.sum(), p, retain_graph=True), mg.grad(true.sum(), p, retain_graph=True),
+              f"the gradient of {name}")  # fmt: skip
+    sizes = [sum(p.size for p in c(I, H).parameters()) for c in (nn.MinimalGatedCell, nn.GRUCell)]
+    return f"{sizes[0]} parameters instead of a GRU's {sizes[1]}: a third is saved."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** Somebody sends you a GRU's weights and does not say which of the four variants they are of.
+# Find out: hand in a function `(weights, cell)` that returns `(reset_after, update)`, say
+# `(True, "keep")`. `weights` has the arrays weight_ih (3H, I), weight_hh (3H, H), bias_ih and
+# bias_hh, all with rows r z n; `cell(h, x)` gives the next state of rows `h` (B, H) for inputs `x`
+# (B, I), as NumPy arrays. One call is enough.
+
+
+# %% Check 3
+@exercise('a function (weights, cell) -> (True or False, "keep" or "write")')
+def check_3(which):
+    for number, (after, update) in enumerate(variants):
+        hidden = nn.GRUCell(I, H, reset_after=after, update=update, dtype=np.float64,
+                            generator=np.random.default_rng(number))  # fmt: skip
+        weights = {name: p.numpy().copy() for name, p in hidden.named_parameters()}
+        found = which(weights, lambda h, x, g=hidden: g(mg.tensor(h), mg.tensor(x))[0].numpy())
+        assert tuple(found) == (after, update), (
+            f"of cell {number} you say {tuple(found)}; on random h and x its states are not those."
+        )
+    return "Worth doing with any checkpoint, before it is trusted."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# r = 1, so that the proposal sees all of h, and z = 0, so that nothing of h is kept. (z = 1 would
+# keep everything: a cell that never changes.)
+def into_rnn(cell):
+    cell.bias_ih.data[:H], cell.bias_ih.data[H : 2 * H] = 50.0, -50.0
+
+
+check_1(into_rnn)
+
+
+# %% Solution 2
+# The second product needs f first, so the two cannot be one product, as they are in PyTorch's GRU.
+def minimal(W, U, b):
+    def step(h, x):
+        a_f, a_h = mg.split(x @ W + b, 2, axis=-1)
+        U_f, U_h = mg.split(U, 2, axis=-1)
+        f = mg.sigmoid(a_f + h @ U_f)
+        h = (1 - f) * h + f * mg.tanh(a_h + (f * h) @ U_h)
+        return h, h
+
+    return step
+
+
+check_2(minimal)
+
+
+# %% Solution 3
+# Compute all four, and see which one it is.
+def which(weights, cell):
+    h, x = np.random.default_rng(5).standard_normal((2, 3, 9))
+    h, x = h[:, : weights["weight_hh"].shape[1]], x[:, : weights["weight_ih"].shape[1]]
+    a_r, a_z, a_n = np.split(x @ weights["weight_ih"].T + weights["bias_ih"], 3, axis=1)
+    U_r, U_z, U_n = (part.T for part in np.split(weights["weight_hh"], 3))
+    c_r, c_z, c_n = np.split(weights["bias_hh"], 3)
+    r, z = sigmoid(a_r + h @ U_r + c_r), sigmoid(a_z + h @ U_z + c_z)
+    gaps = {}
+    for after in (True, False):
+        n = np.tanh(a_n + (r * (h @ U_n + c_n) if after else (r * h) @ U_n + c_n))
+        gaps[after, "keep"] = np.abs(cell(h, x) - (z * h + (1 - z) * n)).max()
+        gaps[after, "write"] = np.abs(cell(h, x) - ((1 - z) * h + z * n)).max()
+    return min(gaps, key=gaps.get)
+
+
+check_3(which)
 
 # %% [markdown]
 # ## Sources
 #
-# K. Cho et al., "Learning phrase representations using RNN encoder-decoder" (2014), equations 5 to
-# 8. J. Chung et al., "Empirical evaluation of gated recurrent neural networks" (2014), equations 5
-# to 8. G.-B. Zhou et al., "Minimal gated unit" (2016). L. Feng et al., "Were RNNs all we needed?"
-# (2024).
+# K. Cho et al., ["Learning phrase representations using RNN
+# encoder-decoder"](https://arxiv.org/abs/1406.1078) (2014), equations 5 to 8. J. Chung et al.,
+# ["Empirical evaluation of gated recurrent neural networks"](https://arxiv.org/abs/1412.3555)
+# (2014), equations 5 to 8. G.-B. Zhou et al., ["Minimal gated
+# unit"](https://arxiv.org/abs/1603.09420) (2016). And further still: L. Feng et al., ["Were RNNs
+# all we needed?"](https://arxiv.org/abs/2410.01201) (2024), where the gate does not read h at all
+# (`nn.MinGRUCell`).

@@ -12,7 +12,9 @@
 # bank it is. A bidirectional layer runs a second cell from the end to the beginning and puts both
 # outputs together. This page does it by hand, compares the four ways to merge, measures benefit and
 # cost, and shows where it must not be used.
-# Run it with `python tutorials/10_two_directions.py`. You need tutorials 05 and 08.
+#
+# You need tutorials 05 and 08. Time: 20 minutes, and 40 for the exercises. Run it with
+# `python tutorials/10_two_directions.py`.
 
 # %%
 import time
@@ -174,33 +176,114 @@ print("drawn to", mg.flow.draw(flows, title="A BiLSTM, and a loss at both ends")
 # %% [markdown]
 # ## Exercises
 #
-# 1. Reverse the input of a BiLSTM and swap the two cells. What comes out?
-# 2. Two stacked bidirectional layers: how many inputs has the second one's cell?
-# 3. How could one use both sides in a language model without seeing the answer?
-#
-# ## Solutions
+# **1.** Many-to-one with two directions: what does each of them know when it has read *everything*?
+# Hand in a function `(ys, lengths)` that picks from the outputs (T, B, 2H) of a padded batch the
+# one of the forward half that has read the whole row, and the one of the backward half: (B, 2H).
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function (ys, lengths) -> (B, 2H)")
+def check_1(whole):
+    for lengths in ([7, 4], [1, 7], [3, 3]):
+        ys, (h_n, _) = bi(xs, lengths=lengths)
+        ys, halves = ys.numpy().copy(), h_n.numpy()
+        for row, length in enumerate(lengths):
+            ys[length:, row] = np.nan
+        mine = whole(ys, np.array(lengths))
+        close(np.shape(mine), (B, 2 * H), "the shape")
+        close(mine[:, :H], halves[0], f"the forward half, lengths {lengths}")
+        close(mine[:, H:], halves[1], f"the backward half, lengths {lengths}")
+
 
 # %%
-# 1. The same outputs, reversed, with the halves swapped.
-mirror = nn.LSTM(I, H, bidirectional=True, dtype=np.float64)
-state = bi.state_dict()
-swapped = {
-    (k[: -len("_reverse")] if k.endswith("_reverse") else f"{k}_reverse"): v
-    for k, v in state.items()
-}
-mirror.load_state_dict(swapped)
-y = mirror(xs[::-1].copy())[0].numpy()[::-1]
-assert np.allclose(np.concatenate([y[..., H:], y[..., :H]], axis=-1), by_hand, rtol=1e-12)
+check_1(...)
 
-# 2. 2H: between layers the directions are always concatenated, as in PyTorch.
-assert nn.LSTM(I, H, num_layers=2, bidirectional=True).weight_ih_l1.shape == (4 * H, 2 * H)
+# %% [markdown]
+# **2.** Read the sequence backwards, and let the two cells change places: the outputs come out
+# reversed, and their halves change places. Hand in a function that takes `bi.state_dict()` and
+# returns that of the layer with its cells exchanged.
 
-# 3. Predict a symbol from the forward state *before* it and the backward state *after* it: neither
-#    has read it. `minigrad flow` trains its BiLSTM so (ELMo used two language models side by side).
+
+# %% Check 2
+@exercise("a function: state_dict -> state_dict")
+def check_2(exchanged):
+    mirror = nn.LSTM(I, H, bidirectional=True, dtype=np.float64)
+    mirror.load_state_dict(exchanged(bi.state_dict()))
+    y = mirror(xs[::-1].copy())[0].numpy()[::-1]
+    close(np.concatenate([y[..., H:], y[..., :H]], axis=-1), by_hand, "the outputs, turned back")
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** A language model with two directions: predict $x_t$ from everything *but* $x_t$. Hand in a
+# function of the two halves, `(forward, backward)`, each (T, B, H), as the layer gives them, that
+# returns features (T, B, 2H): row t must have read every symbol except the t-th. (Where nothing has
+# been read yet, let it be 0.)
+
+
+# %% Check 3
+@exercise("a function (forward (T, B, H), backward (T, B, H)) -> (T, B, 2H)")
+def check_3(features):
+    def of(x):
+        y = bi(x)[0].numpy()
+        return np.asarray(features(y[..., :H], y[..., H:]))
+
+    known = of(xs)
+    assert known.shape == (T, B, 2 * H), f"expected {(T, B, 2 * H)}, got {known.shape}."
+    for s in range(T):
+        nudged = xs.copy()
+        nudged[s] += 1.0
+        for t, moved in enumerate(np.abs(of(nudged) - known).max(axis=(1, 2))):
+            assert s != t or moved == 0, f"row {t} has seen x_{t}: the loss would mean nothing."
+            assert s == t or moved > 0, f"row {t} has not read x_{s}, which it may."
+    return "The loss of a net that reads these means something."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# Forward: at the last real step. Backward: at step 0, as it began at the end.
+def whole(ys, lengths):
+    half = ys.shape[-1] // 2
+    last = ys[lengths - 1, np.arange(len(lengths)), :half]
+    return np.concatenate([last, ys[0, :, half:]], axis=-1)
+
+
+check_1(whole)
+
+# %% Solution 2
+# The names of the backward cell's weights end in _reverse.
+check_2(lambda state: {
+    name.removesuffix("_reverse") if name.endswith("_reverse") else f"{name}_reverse": weights
+    for name, weights in state.items()
+})  # fmt: skip
+
+
+# %% Solution 3
+# The forward state *before* t and the backward state *after* t: neither has read x_t. `minigrad
+# flow` trains its BiLSTM so. (ELMo used two language models side by side.)
+def around(forward, backward):
+    nothing = np.zeros_like(forward[:1])
+    before, after = [nothing, forward[:-1]], [backward[1:], nothing]
+    return np.concatenate([np.concatenate(before), np.concatenate(after)], axis=-1)
+
+
+check_3(around)
 
 # %% [markdown]
 # ## Sources
 #
-# M. Schuster, K. Paliwal, "Bidirectional recurrent neural networks" (1997). A. Graves, J.
-# Schmidhuber, "Framewise phoneme classification with bidirectional LSTM" (2005). M. Peters et al.,
-# ELMo (2018). The merge modes are those of Keras' `Bidirectional`.
+# M. Schuster, K. Paliwal, ["Bidirectional recurrent neural
+# networks"](https://doi.org/10.1109/78.650093) (1997). A. Graves, J. Schmidhuber, ["Framewise
+# phoneme classification with bidirectional LSTM"](https://doi.org/10.1016/j.neunet.2005.06.042)
+# (2005). M. Peters et al., [ELMo](https://arxiv.org/abs/1802.05365) (2018). The merge modes are
+# those of Keras' [`Bidirectional`](https://keras.io/api/layers/recurrent_layers/bidirectional/).

@@ -12,7 +12,9 @@
 # the memory carried on from page to page, it learns to spell, to break lines, and who speaks. This
 # page trains it (for half a minute; `minigrad train characters` takes longer and gets further),
 # measures it honestly, makes it write, and looks at what of the past it uses.
-# Run it with `python tutorials/11_a_character_model.py`. You need tutorials 05 and 08.
+#
+# You need tutorials 05 and 08. Time: 20 minutes, and 50 for the exercises. Run it with
+# `python tutorials/11_a_character_model.py`.
 
 # %%
 import math
@@ -193,27 +195,138 @@ print("writer.html colours a text by |dL/dx_t|, or by any unit")
 # %% [markdown]
 # ## Exercises
 #
-# 1. Start every piece from a zero state instead. What is lost?
-# 2. Why may one not choose the temperature by bits per character of the samples themselves?
-# 3. A BiLSTM reaches 0 bits on this task within minutes. Why is that no success?
-#
-# ## Solutions
+# **1.** What does the temperature do? Hand in a function `(logits, temperature)` that gives the
+# probabilities to draw from, for logits (n,): the softmax at 1, the likeliest symbol alone towards
+# 0, all symbols alike for very high temperatures. It must not overflow.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function (logits (n,), temperature) -> probabilities (n,)")
+def check_1(probabilities):
+    some = np.random.default_rng(0).standard_normal(7)
+    for temperature in (0.1, 1.0, 3.0):
+        p = np.asarray(probabilities(some, temperature))
+        close(p.sum(), 1.0, f"the sum of the probabilities at {temperature}")
+        odds = (some[0] - some[1]) / temperature
+        close(np.log(p[0] / p[1]), odds, f"the log of p_0 / p_1 at {temperature}", rtol=1e-6)
+    close(probabilities(some, 1e6), np.full(7, 1 / 7), "the probabilities at 10^6", rtol=1e-3)
+    cold = probabilities(1000 * some, 0.01)
+    close(cold, some == some.max(), "the probabilities of large logits at 0.01", atol=1e-6)
+
 
 # %%
-# 1. Memory beyond 50 characters, and the first characters of every piece are guessed blindly.
+check_1(...)
+
+# %% [markdown]
+# **2.** How surprised is the model by a text? Hand in a function `text -> bits`, the sum over the
+# text of what each character costs, $-\log_2 p$, given those before it in the text. The first one
+# is given, and free. Use `model` and `vocabulary`.
+
+
+# %% Check 2
+@exercise("a function: text -> bits, of all characters but the first")
+def check_2(bits_of):
+    start = "HAM"
+    close(bits_of("H"), 0.0, "the bits of a text of one character, which is given", atol=1e-6)
+    next_ones = [bits_of(start + c) - bits_of(start) for c in vocabulary.symbols]
+    close(sum(2.0**-b for b in next_ones), 1.0, "the sum of p over all next characters", rtol=1e-4)
+    line = "To be, or not to be, that is the question"
+    costs = [bits_of(t) / (len(t) - 1) for t in (line, line[::-1])]
+    assert costs[0] < costs[1], (
+        f"Hamlet's line costs {costs[0]:.2f} a character, backwards {costs[1]:.2f}."
+    )
+    return f"{costs[0]:.2f} bits a character for Hamlet's line, {costs[1]:.2f} for it backwards."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** The likeliest next character, and again, and again: is that the likeliest *text*? Find a
+# continuation of `HAMLET:` by 20 characters that the model thinks more probable than the one that
+# is written in this way.
+
+
+# %% Check 3
+@exercise("a text of 20 characters")
+def check_3(continuation):
+    assert len(continuation) == 20, f"it has {len(continuation)} characters."
+
+    def cost(text):
+        ids_ = vocabulary.encode("HAMLET:" + text)[:, None]
+        logits, _ = model(ids_[6:-1], model(ids_[:6])[1])
+        return nn.cross_entropy(logits, ids_[7:], reduction="sum").item() / math.log(2)
+
+    with mg.no_grad():
+        greedy = ""
+        for _ in range(20):
+            logits, _ = model(vocabulary.encode("HAMLET:" + greedy)[:, None])
+            greedy += vocabulary.symbols[int(logits.numpy()[-1, 0].argmax())]
+        mine, theirs = cost(continuation), cost(greedy)
+    assert mine < theirs, f"yours costs {mine:.2f} bits; greedily, {greedy!r} costs {theirs:.2f}."
+    return f"It costs {mine:.2f} bits instead of {theirs:.2f} for {greedy!r}."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# A softmax of logits / temperature; less their maximum, so that no exponent is positive.
+def probabilities(logits, temperature):
+    e = np.exp((logits - logits.max()) / temperature)
+    return e / e.sum()
+
+
+check_1(probabilities)
+
+
+# %% Solution 2
+# The cross-entropy of each next character, in nats, added up; log 2 of them are a bit. By the way:
+# a model's own samples of a low temperature cost little, whatever it is worth. Only a text that it
+# has not written, and not seen, can judge it.
+def bits_of(text):
+    if len(text) == 1:
+        return 0.0
+    x = vocabulary.encode(text)[:, None]
+    with mg.no_grad():
+        return nn.cross_entropy(model(x[:-1])[0], x[1:], reduction="sum").item() / math.log(2)
+
+
+check_2(bits_of)
+
+
+# %% Solution 3
+# A beam: of all continuations so far, keep the 20 likeliest, not one. (nn.EncoderDecoder has it as
+# a method, tutorial 14.)
+def beam(prompt, length, width=20):
+    logits, state = model(vocabulary.encode(prompt)[:, None])
+    total, texts, n = np.zeros(1), [""], len(vocabulary)
+    for _ in range(length):
+        scores = (total[:, None] + mg.log_softmax(logits[-1], axis=-1).numpy()).ravel()
+        best = np.argsort(-scores)[:width]
+        rows, symbols = np.divmod(best, n)
+        total = scores[best]
+        texts = [texts[r] + vocabulary.symbols[s] for r, s in zip(rows, symbols, strict=True)]
+        logits, state = model(symbols[None], mg.tensor(state.numpy()[:, rows]))
+    return texts[0]
+
+
 with mg.no_grad():
-    cold = [
-        loss(model, (x[:, :1], y[:, :1]), None)[0].item() for x, y in data.Stream(test_ids, 50, 4)
-    ]
-print(f"from a zero state at every piece: {np.mean(cold) / math.log(2):.2f} bits")
-assert np.mean(cold) / math.log(2) > after - 0.05
-# 2. Samples of a low temperature are what the model itself finds likely: they score well whatever
-#    the model is worth. Only text it did not write can judge it.
-# 3. Its backward direction reads the character that is to be predicted (tutorial 10).
+    found = beam("HAMLET:", 20)
+print(repr(found))
+check_3(found)
 
 # %% [markdown]
 # ## Sources
 #
-# A. Graves, "Generating sequences with recurrent neural networks" (2013). I. Sutskever, J. Martens,
-# G. Hinton, "Generating text with recurrent neural networks" (2011). A. Karpathy, "The unreasonable
-# effectiveness of recurrent neural networks" (2015). The play: see `minigrad/data/README.md`.
+# A. Graves, ["Generating sequences with recurrent neural networks"](https://arxiv.org/abs/1308.0850)
+# (2013). I. Sutskever, J. Martens, G. Hinton, "Generating text with recurrent neural networks"
+# (2011). A. Karpathy, ["The unreasonable effectiveness of recurrent neural
+# networks"](https://karpathy.github.io/2015/05/21/rnn-effectiveness/) (2015). The play: see
+# `minigrad/data/README.md`.

@@ -9,9 +9,11 @@
 # # 12 Forecasting, and the baselines one has to beat
 #
 # What will the next value of a series be? This page forecasts sunspots with a GRU, a month and a
-# year ahead, and spends most of its care on what makes forecasts go wrong in practice: knowing
-# the future by accident, scaling with it, and being proud of what a one-line rule does as well.
-# Run it with `python tutorials/12_forecasting.py`. You need tutorials 05 and 09.
+# year ahead, and spends most of its care on what makes forecasts go wrong in practice: knowing the
+# future by accident, scaling with it, and being proud of what a one-line rule does as well.
+#
+# You need tutorials 05 and 09. Time: 20 minutes, and 40 for the exercises. Run it with
+# `python tutorials/12_forecasting.py`.
 
 # %%
 import numpy as np
@@ -152,29 +154,117 @@ print("gradient:", rec.verdict)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Scale with the mean and deviation of the *whole* series. Is the difference visible?
-# 2. Forecast 12 months by feeding the one-month forecast back 12 times. What piles up?
-# 3. What would a random split have reported?
-#
-# ## Solutions
+# **1.** Scale without looking ahead: hand in a function `(values, train)` that shifts and scales a
+# series (N,) so that its first `train` values have mean 0 and standard deviation 1. What comes
+# later may change nothing about what came before.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function (values (N,), train) -> scaled values (N,)")
+def check_1(scale):
+    values = series.values[:300].ravel().astype(float)
+    scaled = np.asarray(scale(values.copy(), 200))
+    assert scaled.shape == values.shape, f"expected {values.shape}, got {scaled.shape}."
+    close(scaled[:200].mean(), 0.0, "the mean of the training part", atol=1e-9)
+    close(scaled[:200].std(), 1.0, "the deviation of the training part")
+    later = values.copy()
+    later[200:] += 100.0
+    close(scale(later, 200)[:200], scaled[:200], "the training part, after the future has changed")
+    slope = np.diff(scaled) / np.diff(values + np.arange(300) * 1e-9)
+    close(slope[250], slope[0], "the scale of the later part", rtol=1e-4)
+
 
 # %%
-# 1. A little, here: the whole mean differs from that of the training part by
-whole = series.values.mean() - windows.scaler.mean[0]
-print(f"mean of the whole series minus that of the training part: {whole:+.1f} sunspots")
-#    For a series with a trend (CO2) it would be most of the error.
-# 2. Errors: each step reads the mistakes of the one before, which training never showed it.
-# 3. Windows overlap by up to 47 of 48 months, so nearly every test window is in training, shifted.
-rng = np.random.default_rng(1)
-order = rng.permutation(len(windows.train))
-inside, outside = order[: len(order) // 2], order[len(order) // 2 :]
-nearest = np.abs(outside[:, None] - inside[None, :]).min(axis=1)
-print(f"random split: the next training window is {np.median(nearest):.0f} month away")
-assert np.median(nearest) == 1
+check_1(...)
+
+# %% [markdown]
+# **2.** A model that says one month can say twelve: feed what it says back to it. Hand in a
+# function `(one_step, window, n)` that returns n values ahead, as an array (n,). `one_step` takes
+# an array of the last values, as long as `window`, and gives the next.
+
+
+# %% Check 2
+@exercise("a function (one_step, window, n) -> an array (n,)")
+def check_2(ahead):
+    def wave(window):  # exact for every sine of this frequency
+        return 2 * np.cos(0.3) * window[-1] - window[-2]
+
+    t = np.arange(60)
+    close(ahead(wave, np.sin(0.3 * t[:PAST]), 12), np.sin(0.3 * t[PAST : PAST + 12]), "a sine wave")
+    close(ahead(lambda w: w[0] + 1.0, np.arange(3.0), 5), [1, 2, 3, 2, 3], "1 + what was 3 ago")
+    mine = np.array([
+        ahead(lambda w: float(np.append(w, 1.0) @ line[:, 0]), x, AHEAD)[-1]
+        for x in test.xs[..., 0].T
+    ])  # fmt: skip
+    fed = np.abs(mine - test.ys[-1, :, 0]).mean() * windows.scaler.std[0]
+    asked = errors["least squares"][1]
+    return f"The line, fed back 12 times, is off by {fed:.1f}; asked at once, by {asked:.1f}."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** Why not split at random? Windows of `span` months that begin at different months overlap.
+# Hand in a function `(train, test, span)` of the first months of the windows (two arrays of
+# integers) that returns the share of the test windows that have at least one month in common with
+# some training window.
+
+
+# %% Check 3
+@exercise("a function (train, test, span) -> the share, from 0 to 1")
+def check_3(shared):
+    draw = np.random.default_rng(1)
+    for count, span in ((10, 1), (40, 3), (200, 12)):
+        a, b = draw.integers(0, 1000, count), draw.integers(0, 1000, count)
+        months = {int(m) for start in a for m in range(start, start + span)}
+        true = np.mean([any(int(m) in months for m in range(s, s + span)) for s in b])
+        close(shared(a, b, span), true, f"{count} windows of {span} of 1000 months")
+    starts = draw.permutation(len(windows.train))
+    half, span = len(starts) // 2, PAST + AHEAD
+    at_random = shared(starts[:half], starts[half:], span)
+    in_time = shared(np.arange(half - span), np.arange(half, len(starts)), span)
+    close(in_time, 0.0, "the share of a split in time, with a gap of a window")
+    return f"Split at random {at_random:.0%} share months with training; in time, with a gap, none."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# Mean and deviation are computed, too: from the training part, like everything that is learned.
+check_1(lambda values, train: (values - values[:train].mean()) / values[:train].std())
+
+
+# %% Solution 2
+# The window moves on by what was said. So each step reads the errors of those before it, which
+# training on true values never showed to the model. It need not matter: see what the check says.
+def ahead(one_step, window, n):
+    window, said = list(window), []
+    for _ in range(n):
+        said.append(one_step(np.array(window)))
+        window = window[1:] + [said[-1]]
+    return np.array(said)
+
+
+check_2(ahead)
+
+# %% Solution 3
+# Two windows overlap if they begin less than a span apart.
+check_3(lambda train, test, span: (
+    np.abs(test[:, None] - train[None, :]).min(axis=1) < span
+).mean())  # fmt: skip
 
 # %% [markdown]
 # ## Sources
 #
-# R. Hyndman, G. Athanasopoulos, *Forecasting: principles and practice* (baselines, splits in time).
-# S. Makridakis et al., "Statistical and machine learning forecasting methods" (2018): simple
-# methods are hard to beat. The series: SILSO, by way of statsmodels; see `minigrad/data/README.md`.
+# R. Hyndman, G. Athanasopoulos, [*Forecasting: principles and practice*](https://otexts.com/fpp3/)
+# (baselines, splits in time). S. Makridakis et al., ["Statistical and machine learning forecasting
+# methods"](https://doi.org/10.1371/journal.pone.0194889) (2018): simple methods are hard to beat.
+# The series: [SILSO](https://www.sidc.be/SILSO/), by way of statsmodels; see
+# `minigrad/data/README.md`.

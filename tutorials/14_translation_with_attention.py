@@ -10,9 +10,11 @@
 #
 # "samedi 2 mars 2024" to "2024-03-02": a small language into another one, with another length and
 # another order, and one right answer that can be checked. This page builds an encoder and a
-# decoder, sees what a single vector between them costs, adds attention, and looks at where
-# it looks. Run it with `python tutorials/14_translation_with_attention.py`. You need tutorials 08
-# and 10, and `pip install "minigrad-bptt[data]"`.
+# decoder, sees what a single vector between them costs, adds attention, and looks at where it
+# looks.
+#
+# You need tutorials 08 and 10, and `pip install "minigrad-bptt[data]"`. Time: 15 minutes, and 50
+# for the exercises. Run it with `python tutorials/14_translation_with_attention.py`.
 
 # %%
 from pathlib import Path
@@ -135,26 +137,142 @@ assert best[0].log_p >= best[-1].log_p
 # %% [markdown]
 # ## Exercises
 #
-# 1. Feed the decoder its own output in training. Why is that slower, and what might be better?
-# 2. How does the gradient get from the decoder to the first letter without passing all of the
-#    encoder's steps?
-# 3. Ask for a phrase in a language it never saw ("2 marzo 2024").
-#
-# ## Solutions
+# **1.** Teacher forcing, and its classical off-by-one: hand in a function `(target, counts)` that
+# makes from padded targets (T, B), whose rows begin with the begin symbol and have `counts` (B,)
+# symbols, what the decoder reads and what it is to say: two arrays (T - 1, B), the second with -100
+# wherever nothing is to be said.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function (target (T, B), counts (B,)) -> (read, say), both (T - 1, B)")
+def check_1(shifted):
+    for counts in ([6, 4], [2, 6], [3, 3]):
+        target = np.arange(12).reshape(6, 2) + 10
+        read, say = (np.asarray(a) for a in shifted(target.copy(), np.array(counts)))
+        close(read.shape, (5, 2), "the shape of what it reads")
+        close(say.shape, (5, 2), "the shape of what it says")
+        for row, count in enumerate(counts):
+            case = f"of a row with {count} symbols"
+            close(read[: count - 1, row], target[: count - 1, row], f"what it reads {case}")
+            close(say[: count - 1, row], target[1:count, row], f"what it says {case}")
+            close(say[count - 1 :, row], np.full(6 - count, -100), f"the padding {case}")
+
 
 # %%
-# 1. Each step needs the step before: no loop can be compiled ahead of the choice. It sees its own
-#    mistakes, though, which teacher forcing never shows it (scheduled sampling mixes both).
-# 2. Along the attention weights: m_j is read directly, one step away from everywhere.
-# 3. It has no Italian, but a day and a year:
-strange = letters.encode("2 marzo 2024")[:, None]
-guess = digits.decode(model.greedy(wide(strange), digits.begin, digits.end, [len(strange)], 12)[0])
-print("2 marzo 2024 ->", guess)
+check_1(...)
+
+# %% [markdown]
+# **2.** Attention itself: hand in a function `(scores, memory, lengths)` for scores (B, J) and a
+# memory (J, B, M) that gives the weights (B, J), exactly 0 in the padding, and what is read, (B,
+# M). Scores may be large.
+
+
+# %% Check 2
+@exercise("a function (scores (B, J), memory (J, B, M), lengths (B,)) -> (weights, read)")
+def check_2(attend):
+    draw = np.random.default_rng(0)
+    scores, memory, lengths = draw.standard_normal((3, 5)), draw.random((5, 3, 2)), [5, 1, 3]
+    a, read = (np.asarray(v) for v in attend(scores.copy(), memory.copy(), np.array(lengths)))
+    close(a.sum(axis=1), np.ones(3), "the sum of the weights")
+    for row, length in enumerate(lengths):
+        assert not a[row, length:].any(), f"row {row} has weights in its padding: {a[row]}."
+        odds = scores[row, :length] - scores[row, 0]
+        close(np.log(a[row, :length] / a[row, 0]), odds, f"log(a_j / a_0) of row {row}", atol=1e-9)
+        close(read[row], sum(a[row, j] * memory[j, row] for j in range(length)), f"read, row {row}")
+    close(attend(scores + 1000, memory, np.array(lengths))[0], a, "the weights, with 1000 more")
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** A beam search, on a model that is small enough to try everything: hand in a function
+# `(log_p, width, length)`, where `log_p(prefix)` gives the log probabilities of the next symbol
+# after a tuple of symbols. It returns the best sequence of this length that it finds while it keeps
+# `width` prefixes, as a tuple.
+
+
+# %% Check 3
+@exercise("a function (log_p, width, length) -> a tuple of symbols")
+def check_3(search):
+    import itertools
+
+    better = 0
+    for seed in range(20):
+        table = {}
+
+        def log_p(prefix, seed=seed, table=table):
+            draw = np.random.default_rng([seed, *prefix])
+            return table.setdefault(prefix, np.log(draw.dirichlet(np.full(3, 0.7))))
+
+        def total(sequence, log_p=log_p):
+            return sum(log_p(sequence[:t])[s] for t, s in enumerate(sequence))
+
+        greedy = ()
+        for _ in range(4):
+            greedy = (*greedy, int(log_p(greedy).argmax()))
+        best = max(itertools.product(range(3), repeat=4), key=total)
+        one, three, all_ = (tuple(map(int, search(log_p, w, 4))) for w in (1, 3, 81))
+        assert one == greedy, f"with a width of 1 it should be greedy: {greedy}, not {one}."
+        assert all_ == best, f"with room for all it should find the best: {best}, not {all_}."
+        better += total(three) > total(greedy) + 1e-12
+    assert better > 0, "with a width of 3 it is never better than greedy."
+    return f"A width of 3 finds something likelier than greedy in {better} of 20 models."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# What is read at a step is what was to be said at the step before. Where there is no next symbol,
+# there is nothing to say.
+def shifted(target, counts):
+    following = np.where(np.arange(1, len(target))[:, None] < counts, target[1:], -100)
+    return target[:-1], following
+
+
+check_1(shifted)
+
+
+# %% Solution 2
+# The padding's scores become -inf before the softmax, so that the others add up to 1. The gradient
+# has a short way, too: from what was read straight into memory[j], past all of the encoder's steps.
+def attend(scores, memory, lengths):
+    scores = np.where(np.arange(scores.shape[1]) < lengths[:, None], scores, -np.inf)
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    a = e / e.sum(axis=1, keepdims=True)
+    return a, np.einsum("bj,jbm->bm", a, memory)
+
+
+check_2(attend)
+
+
+# %% Solution 3
+# Extend all that were kept by all symbols, and keep the best of those.
+def search(log_p, width, length):
+    beams = [(0.0, ())]
+    for _ in range(length):
+        longer = [(p + q, (*s, k)) for p, s in beams for k, q in enumerate(log_p(s))]
+        beams = sorted(longer, key=lambda b: -b[0])[:width]
+    return beams[0][1]
+
+
+check_3(search)
 
 # %% [markdown]
 # ## Sources
 #
-# I. Sutskever, O. Vinyals, Q. Le, "Sequence to sequence learning" (2014). D. Bahdanau, K. Cho, Y.
-# Bengio, "Neural machine translation by jointly learning to align and translate" (2015). M.-T.
-# Luong et al. (2015). S. Bengio et al., "Scheduled sampling" (2015). The phrases: Unicode CLDR by
-# way of Babel.
+# I. Sutskever, O. Vinyals, Q. Le, ["Sequence to sequence
+# learning"](https://arxiv.org/abs/1409.3215) (2014). D. Bahdanau, K. Cho, Y. Bengio, ["Neural
+# machine translation by jointly learning to align and translate"](https://arxiv.org/abs/1409.0473)
+# (2015). [M.-T. Luong et al.](https://arxiv.org/abs/1508.04025) (2015). C. Olah, S. Carter,
+# ["Attention and augmented recurrent neural networks"](https://distill.pub/2016/augmented-rnns/),
+# *Distill* (2016). In training, the decoder never sees its own mistakes: S. Bengio et al.,
+# ["Scheduled sampling"](https://arxiv.org/abs/1506.03099) (2015). The phrases: Unicode CLDR by way
+# of Babel.

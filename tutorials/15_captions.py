@@ -8,10 +8,12 @@
 # %% [markdown]
 # # 15 Captions: one picture in, a sequence out
 #
-# A net that looks at a picture and writes, letter by letter. The pictures are handwritten digits
-# of 8 by 8 pixels, the captions their names: "seven". One-to-many is the many-to-one of tutorial 13
+# A net that looks at a picture and writes, letter by letter. The pictures are handwritten digits of
+# 8 by 8 pixels, the captions their names: "seven". One-to-many is the many-to-one of tutorial 13
 # turned round: there the last state was read, here the first state is given.
-# Run it with `python tutorials/15_captions.py`. You need tutorial 05.
+#
+# You need tutorial 05. Time: 20 minutes, and 40 for the exercises. Run it with
+# `python tutorials/15_captions.py`.
 
 # %%
 import numpy as np
@@ -142,26 +144,105 @@ assert 5 < sizes[0] / sizes[-1] < 50
 # %% [markdown]
 # ## Exercises
 #
-# 1. "seven" and "six" share their first letter. Where does the model decide between them?
-# 2. Give the picture to every step instead of to the first state only. What changes?
-# 3. How would attention help with larger pictures?
-#
-# ## Solutions
+# **1.** Another way to show the picture: at *every* step, beside the letter. Hand in a function
+# `(x, image)` of the letters' embeddings (T, B, 16) and the pictures (B, 64), both NumPy arrays,
+# that gives the inputs (T, B, 80) of such a net. What would its state then no longer have to keep?
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function (x (T, B, 16), image (B, 64)) -> (T, B, 80)")
+def check_1(inputs):
+    for steps, rows in ((1, 1), (6, 3)):
+        draw = np.random.default_rng(0)
+        x, image = draw.random((steps, rows, 16)), draw.random((rows, 64))
+        mine = np.asarray(inputs(x, image))
+        assert mine.shape == (steps, rows, 80), f"the shape is {mine.shape}."
+        for t in range(steps):
+            close(mine[t, :, :16], x[t], f"the letters at step {t}")
+            close(mine[t, :, 16:], image, f"the pictures at step {t}")
+    return "The picture. How far the word has got must still be kept: 'seven' has two letters e."
+
 
 # %%
-# 1. At the second letter; the first has to be right for both, and the state has to keep both open:
-with mg.no_grad():
-    logits, _ = model(ids[:2, :1], model.look(images[item[:1]]))
-p = mg.softmax(logits, axis=-1).numpy()[:, 0]
-s, e, i = (int(letters.encode(c)[0]) for c in "sei")
-print(f"p(s) = {p[0, s]:.2f}; after s: p(e) = {p[1, e]:.2f}, p(i) = {p[1, i]:.2f}")
-# 2. The picture need not be remembered. How far the word has got still must be, as "seven" has two
-#    letters e and another letter after each; the input is 64 numbers wider.
-# 3. It would look at another part of the picture for each word (Xu et al. 2015), as the decoder of
-#    tutorial 14 looks at another part of the phrase.
+check_1(...)
+
+# %% [markdown]
+# **2.** How sure is it of a whole word? Hand in a function `(image, word)` that gives the
+# probability with which `model` writes exactly this word, and then stops, for one picture (64,).
+
+
+# %% Check 2
+@exercise("a function (image (64,), word) -> the probability of the word")
+def check_2(probability):
+    sums = []
+    for item in parts.test[:5]:
+        p = {word: probability(images[item], word) for word in WORDS}
+        for k in (0, 3, 7):
+            ids = words[k][:, None]
+            with mg.no_grad():
+                nats = loss(model, (ids, np.array([len(ids)]), [item])).item() * (len(ids) - 1)
+            close(p[WORDS[k]], np.exp(-nats), f"p({WORDS[k]})", rtol=1e-3, atol=1e-9)
+        sums.append(sum(p.values()))
+        assert sums[-1] <= 1 + 1e-4, f"the ten words have {sums[-1]:.3f} together."
+    return f"Of five pictures, the ten words have {min(sums):.3f} or more: hardly any misspelling."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** A net that writes can also choose. Hand in a function that takes pictures (B, 64) and says
+# for each which of the ten `WORDS` is the most probable one, as numbers (B,). It has to be right as
+# often as what the net writes letter by letter, less 1% at most.
+
+
+# %% Check 3
+@exercise("a function: images (B, 64) -> numbers of words (B,)")
+def check_3(choose):
+    guess = np.asarray(choose(images[parts.test]))
+    assert guess.shape == (len(parts.test),), f"expected {len(parts.test)} numbers, {guess.shape}."
+    right = (guess == found.labels[parts.test]).mean()
+    assert right >= exact - 0.01, f"right in {right:.2%}; letter by letter {exact:.2%} were."
+    return f"Right in {right:.2%}; letter by letter {exact:.2%} were."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# One copy for each step. The input grows by 64 numbers, and the weights with it.
+check_1(lambda x, image: np.concatenate([
+    x, np.broadcast_to(image, (len(x), *image.shape))
+], axis=-1))  # fmt: skip
+
+
+# %% Solution 2
+# The product of the letters' probabilities, each given those before; the end counts, too. As sums
+# of logarithms, for many pictures at once:
+def log_p(image, k):
+    ids = np.tile(words[k][:, None], (1, len(image)))
+    with mg.no_grad():
+        logits, _ = model(ids[:-1], model.look(image))
+        each = mg.log_softmax(logits, axis=-1).numpy()  # (T, B, letters)
+    return np.take_along_axis(each, ids[1:, :, None], axis=-1).sum(axis=(0, 2))
+
+
+check_2(lambda image, word: float(np.exp(log_p(image[None], WORDS.index(word))[0])))
+
+# %% Solution 3
+# Letter by letter, a word is begun before it is known how it ends; here whole words compete.
+check_3(lambda image: np.argmax([log_p(image, k) for k in range(10)], axis=0))
 
 # %% [markdown]
 # ## Sources
 #
-# O. Vinyals et al., "Show and tell" (2015). K. Xu et al., "Show, attend and tell" (2015). A.
-# Karpathy, L. Fei-Fei (2015). The digits: E. Alpaydin, C. Kaynak (1998), by way of scikit-learn.
+# O. Vinyals et al., ["Show and tell"](https://arxiv.org/abs/1411.4555) (2015). A. Karpathy, L.
+# Fei-Fei, ["Deep visual-semantic alignments"](https://arxiv.org/abs/1412.2306) (2015). With
+# attention, which looks at another part of the picture for each word: K. Xu et al., ["Show, attend
+# and tell"](https://arxiv.org/abs/1502.03044) (2015). The digits: E. Alpaydin, C. Kaynak (1998), by
+# way of scikit-learn.

@@ -9,10 +9,12 @@
 # # 16 Speech with CTC: labels, but nobody says when
 #
 # Several people speak one after the other, and we are told who spoke and in which order, not
-# *when*. A frame-by-frame loss would need to know. Connectionist temporal classification (CTC)
-# sums over all the ways to place the labels. This page derives the sum on a case small enough to
-# write out, trains with it on real speech features, and decodes.
-# Run it with `python tutorials/16_speech_with_ctc.py`. You need tutorials 05 and 10.
+# *when*. A frame-by-frame loss would need to know. Connectionist temporal classification (CTC) sums
+# over all the ways to place the labels. This page derives the sum on a case small enough to write
+# out, trains with it on real speech features, and decodes.
+#
+# You need tutorials 05 and 10. Time: 20 minutes, and 60 for the exercises. Run it with
+# `python tutorials/16_speech_with_ctc.py`.
 
 # %%
 import itertools
@@ -153,27 +155,122 @@ print(f"blank in {blank:.0%} of the frames")
 # %% [markdown]
 # ## Exercises
 #
-# 1. Why does "a a" need at least three frames, and what is the loss if there are only two?
-# 2. Greedy takes the best label of each frame. Give a case where that is not the best labelling.
-# 3. Why must the log-probabilities be computed in logarithms throughout?
-#
-# ## Solutions
+# **1.** How many frames does a labelling need at least? Hand in a function of a list of labels,
+# such as `[1, 1, 2]`. With one frame less there is no path, and the loss is infinite.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function: labels -> the least number of frames")
+def check_1(least):
+    for labels in ([1], [1, 2], [1, 1], [2, 2, 2], [1, 2, 2, 1, 1]):
+        frames = int(least(labels))
+        for extra, possible in ((0, True), (-1, False)):
+            if frames + extra < 1:
+                continue
+            even = np.log(np.full((frames + extra, 1, 3), 1 / 3))
+            got = nn.ctc_loss(even, [labels], reduction="sum").item()
+            assert np.isfinite(got) == possible, (
+                f"{labels} in {frames + extra} frames has a loss of {got:.3g}."
+            )
+
 
 # %%
-# 1. Between equal labels a blank has to stand, or they would be read as one. With two there is no
-#    path: the probability is 0 and the loss infinite (zero_infinity=True leaves such rows out).
-two = np.log(np.full((2, 1, 3), 1 / 3))
-assert nn.ctc_loss(two, [[1, 1]], reduction="sum").item() == np.inf
-# 2. Blank is best in both frames (0.6), so greedy reads "", with a probability of 0.36; but "a" has
-#    the three paths a-, -a, aa: 0.64.
-q = np.log([[[0.6, 0.4]], [[0.6, 0.4]]])
-assert nn.ctc_greedy(q)[0].labels == []
-assert nn.ctc_beam(q)[0][0].labels == [1]
-# 3. A path of 100 frames has a probability of about 10^-50, and the sum is over very many of those.
+check_1(...)
+
+# %% [markdown]
+# **2.** Greedy decoding takes the best symbol of each frame. Find probabilities p (frames, 3), for
+# blank, a and b, up to six frames, for which what greedy reads is *not* the most probable reading.
+
+
+# %% Check 2
+@exercise("an array (frames, 3) of probabilities, whose rows add up to 1")
+def check_2(p):
+    p = np.asarray(p, dtype=float)
+    assert p.ndim == 2 and p.shape[1] == 3 and 1 <= len(p) <= 6, f"its shape is {p.shape}."  # noqa: PT018
+    close(p.sum(axis=1), np.ones(len(p)), "the sums of the rows")
+    assert p.min() >= 0, f"it has {p.min()}."
+    readings = {}
+    for path in itertools.product(range(3), repeat=len(p)):
+        said = reading("".join("-ab"[k] for k in path))
+        readings[said] = readings.get(said, 0.0) + np.prod(p[np.arange(len(p)), path])
+    greedy = reading("".join("-ab"[k] for k in p.argmax(axis=1)))
+    best = max(readings, key=readings.get)
+    both = f"greedy reads {greedy!r}, with a probability of {readings[greedy]:.2f}"
+    assert readings[greedy] < readings[best], f"{both}: that is the best."
+    return f"{both}; {best!r} has {readings[best]:.2f}."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** The sum over all paths without writing them out: hand in a function `(p, labels)` that
+# gives the probability of a labelling for p (frames, symbols) with blank 0, in time proportional to
+# frames times labels. (Carry, for each place in "- a - b -", the probability of having got there.)
+
+
+# %% Check 3
+@exercise("a function (p (frames, symbols), labels) -> the probability of the labels")
+def check_3(probability):
+    draw = np.random.default_rng(0)
+    for labels in ([], [1], [1, 2], [1, 1], [2, 1, 2]):
+        for frames in (1, 3, 5):
+            p = draw.dirichlet(np.ones(3), frames)
+            said = "".join("-ab"[k] for k in labels)
+            true = sum(
+                np.prod(p[np.arange(frames), path])
+                for path in itertools.product(range(3), repeat=frames)
+                if reading("".join("-ab"[k] for k in path)) == said
+            )
+            close(probability(p, labels), true, f"p({said!r}) in {frames} frames", atol=1e-15)
+    p = draw.dirichlet(np.ones(4), 60)
+    true = -nn.ctc_loss(np.log(p)[:, None], [[1, 3, 3, 2]], reduction="sum").item()
+    close(np.log(probability(p, [1, 3, 3, 2])), true, "log p(a c c b) in 60 frames")
+    return f"60 frames, a log probability of {true:.0f}: some more, and only logarithms would do."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# One for each label, and a blank between equal neighbours, which would be read as one otherwise.
+check_1(lambda labels: len(labels) + sum(a == b for a, b in itertools.pairwise(labels)))
+
+# %% Solution 2
+# Blank is best in both frames, so greedy reads nothing, with 0.36; but "a" has three paths, a-, -a
+# and aa, and 0.64 together.
+check_2([[0.6, 0.4, 0.0], [0.6, 0.4, 0.0]])
+
+
+# %% Solution 3
+# A place is reached by staying, from the place before, or past a blank between different labels.
+def probability(p, labels):
+    places = [0]
+    for k in labels:
+        places += [k, 0]
+    at = np.zeros(len(places))
+    at[0] = 1.0  # before the first frame: it may begin with the first blank or the first label
+    for frame in p:
+        arrive = at.copy()
+        arrive[1:] += at[:-1]
+        for s in range(2, len(places)):
+            if places[s] and places[s] != places[s - 2]:
+                arrive[s] += at[s - 2]
+        at = arrive * frame[places]
+    return at[-2:].sum()
+
+
+check_3(probability)
 
 # %% [markdown]
 # ## Sources
 #
-# A. Graves, S. Fernandez, F. Gomez, J. Schmidhuber, "Connectionist temporal classification"
-# (2006). A. Hannun, "Sequence modeling with CTC", *Distill* (2017). M. Kudo, J. Toyama, M. Shimbo
-# (1999): the recordings; see `minigrad/data/README.md`.
+# A. Graves, S. Fernandez, F. Gomez, J. Schmidhuber, ["Connectionist temporal
+# classification"](https://doi.org/10.1145/1143844.1143891) (2006). A. Hannun, ["Sequence modeling
+# with CTC"](https://distill.pub/2017/ctc/), *Distill* (2017). M. Kudo, J. Toyama, M. Shimbo (1999):
+# the recordings; see `minigrad/data/README.md`.

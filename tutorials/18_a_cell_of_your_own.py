@@ -10,7 +10,9 @@
 #
 # Frameworks are fast for the cells that somebody wrote a kernel for. Here nobody did: `mg.scan`
 # looks at *one* step of any cell, derives the step of backpropagation through time (BPTT) from it,
-# and compiles both. This page watches it do so. You need tutorials 01 and 02. Run it with
+# and compiles both. This page watches it do so.
+#
+# You need tutorials 01, 02 and 05. Time: 35 minutes, and 40 for the exercises. Run it with
 # `python tutorials/18_a_cell_of_your_own.py`.
 
 # %%
@@ -319,20 +321,12 @@ assert how.split()[0] == "reused"
 # %% [markdown]
 # ## Exercises
 #
-# 1. Which values does BPTT of a plain RNN, $h_t = \tanh(a_t + h_{t-1} W)$, store beside its
-#    results? Guess, then ask `explain()`.
-# 2. Write `x @ (U * 2.0)` in place of `x @ U` in the leaky cell. What changes in the Program? And
-#    with `(h + x) @ W`, if x has as many features as h?
-# 3. Where does the gradient of the state go if the cell writes `h.detach() @ W`? Look at the
-#    backward program.
-#
-# ## Solutions
+# **1.** Which values of a plain RNN, $h_t = \tanh(x_t + h_{t-1} W)$ with H = 32 units, does BPTT
+# store beside the states, which are results anyway? Guess the number of floats for each row and
+# step.
 
-
-# %%
-def rnn(h, x):
-    h = mg.tanh(x + h @ cell.W)
-    return h, h
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
 
 
 def of(step, inputs):
@@ -342,24 +336,81 @@ def of(step, inputs):
     return found
 
 
-# 1. One float a unit: what goes into the tanh. The slope is computed from it; 1 - h^2 needs nothing
-#    but h, which is a result, and is 0 where h rounds to 1.
-found = of(rnn, ones)
-print(f"a plain RNN stores {found.explain().kept_floats} floats for each row and step")
-assert found.explain().kept_floats == found.ys.shape[-1]
+@exercise("a number of floats")
+def check_1(guess):
+    stored = of(lambda h, x: (mg.tanh(x + h @ cell.W),) * 2, ones).explain().kept_floats
+    close(guess, stored, "floats for each row and step")
+    return "One for each unit: what goes into the tanh. 1 - h^2 would be 0 where h rounds to 1."
 
-# 2. U * 2 needs weights alone, so nothing is left of the 2 in the step; and x @ (U * 2) needs no
-#    state: it is hoisted as before. In (h + x) @ W the product needs the state: it stays inside.
-doubled = of(lambda h, x: (h + x @ (cell.U * 2.0),) * 2, xs)
-assert [v.op.name for v in doubled.program.body] == ["matmul", "add"]
-assert "hoisted" in str(doubled.explain())
-inside = of(lambda h, x: ((h + x) @ cell.W,) * 2, ones)
-assert [v.op.name for v in inside.program.body] == ["add", "matmul"]
-assert "hoisted" not in str(inside.explain())
 
-# 3. Nowhere: that path is cut. The gradient of W is still summed, but dL/dh_{t-1} no longer passes
-#    through W: no product is left inside the loop.
-detached = of(lambda h, x: (0.5 * h + mg.tanh(x + h.detach() @ cell.W),) * 2, ones)
+# %%
+check_1(...)
+
+# %% [markdown]
+# **2.** In `(h + x) @ W` the product needs the state, so it stays inside the loop. Write the same
+# step so that more of it can be hoisted: hand in `step(h, x)` that computes the same numbers, from
+# `cell.W`, with x as wide as h.
+
+
+# %% Check 2
+@exercise("a function (h, x) -> (h, h)")
+def check_2(step):
+    before, after = (of(f, ones) for f in (lambda h, x: (0.1 * ((h + x) @ cell.W),) * 2, step))
+    close(after.ys, before.ys, "the states", rtol=1e-9)
+    assert "hoisted" not in str(before.explain())
+    assert "hoisted" in str(after.explain()), (
+        f"nothing of it can be hoisted: every product needs the state.\n{after.program}"
+    )
+    return "Twice the multiplications, but half of them in one product over all steps."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** Write a cell that forgets nothing: hand in `step(h, x)` whose value depends on
+# $h_{t-1} W$ (with `cell.W`), and whose gradient neither vanishes nor explodes, exactly: of any
+# loss that reads the last state, $\partial L/\partial h_0$ *equals* $\partial L/\partial h_T$,
+# after 1 step as after 100. The gradient of W may not be 0.
+
+
+# %% Check 3
+@exercise("a function (h, x) -> (h, h)")
+def check_3(step):
+    h_0 = mg.tensor(rng.standard_normal((B, H)), requires_grad=True)
+    towards = rng.standard_normal((B, H))
+    for steps in (1, 10, T):
+        final, _ = mg.scan(step, h_0, 0.1 * ones[:steps])
+        g_0, g_W = mg.grad(mg.sum(final * towards), [h_0, cell.W])
+        close(g_0, towards, f"dL/dh_0 after {steps} steps, beside dL/dh_T", rtol=1e-9)
+        assert np.abs(g_W.numpy()).max() > 0, "W has no gradient: nothing would be learned."
+    by_W = mg.scan(step, h_0, ones)[0].numpy()
+    cell.W.data, kept = 2.0 * cell.W.numpy(), cell.W.numpy().copy()
+    doubled = mg.scan(step, h_0, ones)[0].numpy()
+    cell.W.data = kept
+    assert np.abs(by_W - doubled).max() > 1e-6, "another W gives the same states."
+    return "W is learned, but only from what it does at once: nobody tells it of later."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# What goes into the tanh, H numbers. The slope is computed from it.
+check_1(32)
+
+# %% Solution 2
+# (h + x) W = h W + x W. The second needs no state, and is done for a chunk of steps at once.
+check_2(lambda h, x: (0.1 * (h @ cell.W + x @ cell.W),) * 2)
+
+# %% Solution 3
+# h goes straight on, and the path through W is cut: dL/dh_{t-1} passes along the sum alone. In the
+# backward program no product is left inside the loop, only that of dL/dW after it.
+check_3(lambda h, x: (h + mg.tanh(x + h.detach() @ cell.W),) * 2)
+detached = of(lambda h, x: (h + mg.tanh(x + h.detach() @ cell.W),) * 2, 0.1 * ones)
 products = [v for v in detached.explain().backward_program.body if v.op.name == "matmul"]
 print("products in the backward step:", ", ".join(f"{v!r} {v.stage} the loop" for v in products))
 assert [v.stage for v in products] == ["after"]
@@ -367,8 +418,11 @@ assert [v.stage for v in products] == ["after"]
 # %% [markdown]
 # ## Sources
 #
-# Leaky units: M. Mozer, *Induction of multiscale temporal structure* (1992); H. Jaeger et al.,
-# *Neural Networks* 20 (2007). Gradients of a loop as another loop: A. Griewank and A. Walther,
-# *Evaluating Derivatives* (2008), and the scans of Theano (Bergstra et al. 2010) and JAX (Frostig,
-# Johnson and Leary 2018). Checkpoints: T. Chen et al., *Training deep nets with sublinear memory
-# cost* (2016). Truncated BPTT: R. Williams and J. Peng, *Neural Computation* 2 (1990).
+# Leaky units: M. Mozer, *Induction of multiscale temporal structure* (1992); [H. Jaeger et
+# al.](https://doi.org/10.1016/j.neunet.2007.04.016), *Neural Networks* 20 (2007). Gradients of a
+# loop as another loop: A. Griewank and A. Walther, [*Evaluating
+# Derivatives*](https://doi.org/10.1137/1.9780898717761) (2008), and the scans of Theano (Bergstra
+# et al. 2010) and JAX (Frostig, Johnson and Leary 2018). Checkpoints: [T. Chen et al., *Training
+# deep nets with sublinear memory cost*](https://arxiv.org/abs/1604.06174) (2016). Truncated BPTT:
+# [R. Williams and J. Peng](https://doi.org/10.1162/neco.1990.2.4.490), *Neural Computation* 2
+# (1990).

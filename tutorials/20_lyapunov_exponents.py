@@ -10,9 +10,12 @@
 #
 # Tutorial 07 measured by how much *one* gradient shrinks. A Lyapunov exponent is the same number
 # for *every* direction and for ever: the average logarithm of the factor per step. This page
-# computes the spectrum of a random network, finds the edge of chaos, sees that the largest
-# exponent is the rate at which gradients vanish or explode, and asks whether it predicts what can
-# be learned. Run it with `python tutorials/20_lyapunov_exponents.py`. You need tutorial 07.
+# computes the spectrum of a random network, finds the edge of chaos, sees that the largest exponent
+# is the rate at which gradients vanish or explode, and asks whether it predicts what can be
+# learned.
+#
+# You need tutorial 07. Time: 20 minutes, and 40 for the exercises. Run it with
+# `python tutorials/20_lyapunov_exponents.py`.
 
 # %%
 import numpy as np
@@ -167,51 +170,105 @@ assert min(results[0][2], results[-1][2]) > 0.4  # hardly better than guessing
 #
 # ## Exercises
 #
-# 1. What are the exponents of an LSTM's cell state whose gates are all saturated open?
-# 2. Why is the sum of all exponents the average of $\log |\det J_t|$?
-# 3. With an input that is strong noise, a network with g = 1.5 may be calm. Why?
-#
-# ## Solutions
+# **1.** An LSTM with weights of 0 is easy to understand: its cell state is multiplied by the forget
+# gate, and that is all. Hand in a function `exponent -> bias_ih` (12 numbers, rows i f g o, of 3
+# units each) that gives every unit the same exponent, -0.1 or -1, say.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function: exponent -> bias (12,)")
+def check_1(bias):
+    for exponent in (-0.1, -1.0):
+        lstm = nn.LSTMCell(1, 3, dtype=np.float64)
+        for p in lstm.parameters():
+            p.data = np.zeros(p.shape)
+        lstm.bias_ih.data = np.asarray(bias(exponent), dtype=float)
+        found = mg.flow.lyapunov(lstm, xs=np.zeros((60, 1, 1)), k=3)
+        close(found.exponents, np.full(3, exponent), "the three largest exponents", rtol=1e-6)
+    return "And with f = 1, gates saturated open, all of them are 0."
+
 
 # %%
-# 1. f = 1 in every unit: 0, all of them. Nothing is forgotten and nothing grows.
-lstm = nn.LSTMCell(1, 3, dtype=np.float64)
-for p in lstm.parameters():
-    p.data = np.zeros(p.shape)
-lstm.bias_ih.data = np.repeat([-50.0, 50, 0, 50], 3)  # i f g o
-found = mg.flow.lyapunov(lstm, xs=np.zeros((60, 1, 1)), k=3)
-assert np.allclose(found.exponents, 0, atol=1e-9)
+check_1(...)
 
-# 2. det(J Q) = det R up to a sign, and the determinant of a triangle is the product of its
-# diagonal.
-M = np.random.default_rng(5).standard_normal((4, 4)) / 2
+# %% [markdown]
+# **2.** One step can say very little about a thousand. Find a matrix J (3, 3) that stretches some
+# vector more than tenfold in one step, $\sigma(J) > 10$, while no exponent of $h_{t+1} = J h_t$ is
+# above 0 and the largest one *is* 0.
 
 
-def linear(h, x):
-    return h @ M, h
+# %% Check 2
+@exercise("an array (3, 3)")
+def check_2(J):
+    J = np.asarray(J, dtype=float)
+    sigma = np.linalg.norm(J, 2)
+    assert sigma > 10, f"its largest singular value is {sigma:.3g}."
+
+    def linear(h, x):
+        return h @ J.T, h
+
+    exponents = mg.flow.lyapunov(linear, mg.tensor(np.zeros((1, 3))), steps=3000).exponents
+    close(exponents[0], 0.0, "the largest exponent", atol=0.01)
+    close(exponents.sum(), np.linalg.slogdet(J)[1], "the sum of all, beside log |det J|", atol=0.03)
+    return f"The exponents are {exponents.round(2)}; their sum is log |det J|, as always."
 
 
-sum_of = mg.flow.lyapunov(linear, mg.tensor(np.zeros((1, 4))), steps=3000).exponents.sum()
-assert np.isclose(sum_of, np.linalg.slogdet(M)[1], atol=0.01)
+# %%
+check_2(...)
 
-# 3. Noise drives the units into saturation, where the slopes of tanh are small: the Jacobians
-# shrink.
+# %% [markdown]
+# **3.** Input calms. A net with gain 1.5 is chaotic by itself; driven by noise of size s it may not
+# be. Find the size at which it stands on the edge: a largest exponent within 0.01 of 0.
+
+
+# %% Check 3
 noisy = nn.RNN(N, N, bias=False, dtype=np.float64)
 noisy.weight_hh_l0.data, noisy.weight_ih_l0.data = 1.5 * W, np.eye(N)
-calm, strong = (
-    mg.flow.lyapunov(
-        noisy, xs=s * np.random.default_rng(6).standard_normal((300, 1, N)), k=1
-    ).largest
-    for s in (0.01, 2.0)
-)
-print(f"g = 1.5: {calm:+.3f} with weak noise, {strong:+.3f} with strong noise")
-assert strong < 0 < calm
+noise = np.random.default_rng(6).standard_normal((300, 1, N))
+
+
+@exercise("a number: the size of the noise")
+def check_3(size):
+    exponent = mg.flow.lyapunov(noisy, xs=float(size) * noise, k=1).largest
+    assert abs(exponent) < 0.01, f"with noise of size {size:.4g} it is {exponent:+.3f}."
+    return f"{exponent:+.4f}: noise drives units to where tanh is flat, and the Jacobians shrink."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# f = e^exponent, and the bias is its logit. Nothing may be written: g = tanh(0) = 0 sees to it.
+check_1(lambda exponent: np.repeat([0.0, exponent - np.log(1 - np.exp(exponent)), 0.0, 0.0], 3))
+
+# %% Solution 2
+# Of a constant matrix the exponents are the logarithms of its |eigenvalues|. Those of a triangle
+# stand in its diagonal, and what stands beside it may be as large as you like.
+check_2([[1.0, 20.0, 0.0], [0.0, 0.5, 20.0], [0.0, 0.0, 0.25]])
+
+# %% Solution 3
+# Between weak noise, where it is chaotic, and strong noise: halve the interval.
+low, high = 0.01, 2.0
+for _ in range(9):
+    middle = (low + high) / 2
+    exponent = mg.flow.lyapunov(noisy, xs=middle * noise, k=1).largest
+    low, high = (middle, high) if exponent > 0 else (low, middle)
+print(f"noise of size {middle:.3f}")
+check_3(middle)
 
 # %% [markdown]
 # ## Sources
 #
-# H. Sompolinsky, A. Crisanti, H. J. Sommers, "Chaos in random neural networks", *PRL* 61 (1988). R.
-# Engelken, F. Wolf, L. F. Abbott, "Lyapunov spectra of chaotic recurrent neural networks" (2023).
-# R. Vogt et al., "On Lyapunov exponents for RNNs" (2020). G. Benettin et al. (1980): QR. J.
-# Kaplan, J. Yorke (1979): the dimension. L. Molgedey, J. Schuchhardt, H. Schuster (1992): noise
-# against chaos.
+# H. Sompolinsky, A. Crisanti, H. J. Sommers, ["Chaos in random neural
+# networks"](https://doi.org/10.1103/PhysRevLett.61.259), *PRL* 61 (1988). R. Engelken, F. Wolf, L.
+# F. Abbott, ["Lyapunov spectra of chaotic recurrent neural
+# networks"](https://arxiv.org/abs/2006.02427) (2023). R. Vogt et al., ["On Lyapunov exponents for
+# RNNs"](https://arxiv.org/abs/2006.14123) (2020). [G. Benettin et
+# al.](https://doi.org/10.1007/BF02128236) (1980): QR. J. Kaplan, J. Yorke (1979): the dimension.
+# [L. Molgedey, J. Schuchhardt, H. Schuster](https://doi.org/10.1103/PhysRevLett.69.3717) (1992):
+# noise against chaos.

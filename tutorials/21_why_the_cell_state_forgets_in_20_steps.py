@@ -10,10 +10,12 @@
 #
 # In 2022 somebody measured the gradient of an LSTM's cell state in Keras, saw it go to nothing
 # within 20 steps, and asked the people of Keras why: "By right LSTM should be able to carry
-# gradients for a few hundred steps" (keras#16151). Here is an answer,
-# from the posted numbers and from a layer with the weights that Keras starts with. No Keras is
-# needed: `mg.flow.replay` takes arrays from anywhere.
-# Run it with `python tutorials/21_why_the_cell_state_forgets_in_20_steps.py`. You need tutorial 08.
+# gradients for a few hundred steps" (keras#16151). Here is an answer, from the posted numbers and
+# from a layer with the weights that Keras starts with. No Keras is needed: `mg.flow.replay` takes
+# arrays from anywhere.
+#
+# You need tutorial 08. Time: 20 minutes, and 30 for the exercises. Run it with
+# `python tutorials/21_why_the_cell_state_forgets_in_20_steps.py`.
 
 # %%
 import numpy as np
@@ -160,37 +162,108 @@ assert 0.05 < left["chrono"][1] < 1 < left["b = 3"][1]
 #
 # ## Exercises
 #
-# 1. After how many steps are 1e-3 of a gradient left, if f is 0.731? And if it is 0.99?
-# 2. The loss of a classifier reads $h_T$, not $c_T$. By which factor does the gradient change on
-#    its way from $h_T$ into $c_T$?
-# 3. Why does `recurrent_kernel` being orthogonal not keep the gradient of c?
-#
-# ## Solutions
+# **1.** Read a forget bias off a curve: hand in a function that takes numbers like the posted ones,
+# $dc_t/dc_0$ for t = 1, 2, ..., and gives the bias of the forget gate from the factor of the first
+# steps.
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function: numbers (T,) -> the forget bias")
+def check_1(bias_of):
+    for true in (-1.0, 0.0, 2.5):
+        close(bias_of(0.7 * sigmoid(true) ** np.arange(1.0, 21.0)), true, "the bias of c alone")
+    found = float(bias_of(posted))
+    assert abs(found - 1.0) < 0.1, f"of the posted numbers you say {found:.3f}: look at the first."
+    return f"Of the posted numbers: {found:.2f}."
+
 
 # %%
-# 1. f^n = 1e-3, n = log(1e-3) / log(f).
-steps = {f: np.log(1e-3) / np.log(f) for f in (0.731, 0.99)}
-print({f: round(n) for f, n in steps.items()})
-assert (round(steps[0.731]), round(steps[0.99])) == (22, 687)
+check_1(...)
 
-# 2. By o_T (1 - tanh(c_T)^2), unit by unit: about a half at the start, as o is sigmoid(0).
-interop.load_keras_weights(cell, [kernel, recurrent_kernel, bias], config=keras_lstm)
-rec = mg.flow.replay(cell, xs, None, grad_final=(towards_c, None), name="lstm")
-ratio = rec["lstm"].norms["c"][-1] / rec["lstm"].norms["h"][-1]
-print(f"|dL/dc_T| / |dL/dh_T| = {ratio:.2f}")
-assert 0.4 < ratio < 0.55
+# %% [markdown]
+# **2.** The loss of a classifier reads $h_T$, not $c_T$. By which factor does the gradient change,
+# unit by unit, on its way from $h_T$ into $c_T$? Hand in a function of the output gate and the cell
+# state, `(o, c) -> factor`.
 
-# 3. It keeps lengths in h @ U, but c does not pass through U: what goes by way of h is multiplied
-# by gates, by their slopes (a sigmoid's is at most 1/4) and by c or g, which are small here.
-g = np.abs(rec["lstm"].values["g"]).mean()
-print(f"|g| is {g:.2f} on average")
-assert g < 0.5
+
+# %% Check 2
+@exercise("a function (o, c) -> the factor")
+def check_2(factor):
+    o, c = rng.random((2, 5)), 2 * rng.standard_normal((2, 5))
+    measured = (o * np.tanh(c + 1e-6) - o * np.tanh(c - 1e-6)) / 2e-6
+    close(factor(o, c), measured, "the factor", rtol=1e-6, atol=1e-9)
+    interop.load_keras_weights(cell, [kernel, recurrent_kernel, bias], config=keras_lstm)
+    rec = mg.flow.replay(cell, xs, None, grad_final=(towards_c, None), name="lstm")
+    o, c = (rec["lstm"].values[name][-1] for name in "oc")
+    ratio = rec["lstm"].norms["c"][-1] / rec["lstm"].norms["h"][-1]
+    close(np.linalg.norm(factor(o, c) * towards_c) / np.linalg.norm(towards_c), ratio, "the whole")
+    return f"In this layer {ratio:.2f}: about a half, as o begins at sigmoid(0)."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** Above, the chrono start lost four fifths of the gradient in 99 steps, and a forget bias of
+# 3 let it grow. Find a start in between: hand in a bias (4H,), in Keras' order i f c o, with which
+# between a half and twice of $|dL/dc_T|$ arrives 99 steps earlier.
+
+
+# %% Check 3
+def left_after_99(start):
+    interop.load_keras_weights(cell, [kernel, recurrent_kernel, start], config=keras_lstm)
+    norms = recorded(cell)["lstm"].norms["c"]
+    return norms[0] / norms[-1]
+
+
+@exercise("an array (256,), the bias of the four gates")
+def check_3(start):
+    start = np.asarray(start, dtype=float)
+    assert start.shape == (4 * H,), f"expected the shape {(4 * H,)}, got {start.shape}."
+    ratio = left_after_99(start)
+    assert 0.5 < ratio < 2, f"x{ratio:.3g} of it is left."
+    return f"x{ratio:.2f} of it is left, in a layer that has learned nothing yet."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# The first steps shrink by f alone (what goes by way of h comes in later), and f = sigmoid(bias).
+def bias_of(numbers):
+    f = numbers[1] / numbers[0]
+    return np.log(f / (1 - f))
+
+
+check_1(bias_of)
+
+# %% Solution 2
+# h = o tanh(c), so dh/dc = o (1 - tanh(c)^2).
+check_2(lambda o, c: o * (1 - np.tanh(c) ** 2))
+
+# %% Solution 3
+# One bias for all forget gates, between 1 and 3: more bias, more is left, so halve the interval.
+low, high = 1.0, 3.0
+for _ in range(8):
+    middle = (low + high) / 2
+    ratio = left_after_99(np.repeat([0.0, middle, 0.0, 0.0], H))
+    low, high = (middle, high) if ratio < 1 else (low, middle)
+print(f"a forget bias of {middle:.2f}")
+check_3(np.repeat([0.0, middle, 0.0, 0.0], H))
 
 # %% [markdown]
 # ## Sources
 #
-# keras-team/keras#16151, "Custom LSTMCell has cell state gradients being zeros" (2022). S.
-# Hochreiter, J. Schmidhuber, "Long short-term memory", *Neural Computation* 9 (1997). F. Gers, J.
-# Schmidhuber, F. Cummins, "Learning to forget", *Neural Computation* 12 (2000). R. Jozefowicz, W.
-# Zaremba, I. Sutskever, "An empirical exploration of recurrent network architectures" (2015): the
-# bias of 1. C. Tallec, Y. Ollivier, "Can recurrent neural networks warp time?" (2018).
+# [keras-team/keras#16151](https://github.com/keras-team/keras/issues/16151), "Custom LSTMCell has
+# cell state gradients being zeros" (2022). S. Hochreiter, J. Schmidhuber, ["Long short-term
+# memory"](https://doi.org/10.1162/neco.1997.9.8.1735), *Neural Computation* 9 (1997). F. Gers, J.
+# Schmidhuber, F. Cummins, ["Learning to forget"](https://doi.org/10.1162/089976600300015015),
+# *Neural Computation* 12 (2000). [R. Jozefowicz, W. Zaremba, I.
+# Sutskever](https://proceedings.mlr.press/v37/jozefowicz15.html) (2015): the bias of 1. C. Tallec, Y. Ollivier, ["Can recurrent neural networks warp
+# time?"](https://arxiv.org/abs/1804.11188) (2018).
