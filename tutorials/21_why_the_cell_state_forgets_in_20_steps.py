@@ -265,5 +265,6 @@ check_3(np.repeat([0.0, middle, 0.0, 0.0], H))
 # memory"](https://doi.org/10.1162/neco.1997.9.8.1735), *Neural Computation* 9 (1997). F. Gers, J.
 # Schmidhuber, F. Cummins, ["Learning to forget"](https://doi.org/10.1162/089976600300015015),
 # *Neural Computation* 12 (2000). [R. Jozefowicz, W. Zaremba, I.
-# Sutskever](https://proceedings.mlr.press/v37/jozefowicz15.html) (2015): the bias of 1. C. Tallec, Y. Ollivier, ["Can recurrent neural networks warp
+# Sutskever](https://proceedings.mlr.press/v37/jozefowicz15.html) (2015): the bias of 1. C. Tallec,
+# Y. Ollivier, ["Can recurrent neural networks warp
 # time?"](https://arxiv.org/abs/1804.11188) (2018).

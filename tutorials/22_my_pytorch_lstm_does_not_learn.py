@@ -10,9 +10,10 @@
 #
 # A net of yours lives in PyTorch, its loss does not fall, and you wonder why. This page records
 # such a net where it is, without changing it, reads from the recording how far its gradients reach
-# and what stopped them, tries the cure in PyTorch, and looks again. It needs PyTorch:
-# `pip install "minigrad-bptt[plot]" torch`. Run it with `python
-# tutorials/22_my_pytorch_lstm_does_not_learn.py`. You need tutorials 07 and 08.
+# and what stopped them, tries the cure in PyTorch, and looks again.
+#
+# You need tutorials 07 and 08, and `pip install "minigrad-bptt[plot]" torch`. Time: 25 minutes, and
+# 40 for the exercises. Run it with `python tutorials/22_my_pytorch_lstm_does_not_learn.py`.
 
 # %%
 import math
@@ -220,38 +221,138 @@ assert rec.cuts[0].verdict.kind == "vanishing"
 # %% [markdown]
 # ## Exercises
 #
-# 1. Which of the two parts of the state, h or c, carried what arrived at the far end in the net
-#    with new biases?
-# 2. Would `nn.GRU` have reached further than the first LSTM?
-# 3. Record two layers, `nn.LSTM(1, H, 2)`. What does a cut go through?
-#
-# ## Solutions
-#
-# 1. c: h passes through weights and gates at every step, c through the forget gate alone.
-# 2. Not far enough: its update gate, too, begins at one half.
-# 3. Through the states of both layers at once, since a gradient that leaves the upper layer can
-#    travel back in the lower one.
+# **1.** Give *every* unit of an `nn.LSTM` the same memory: hand in a function `(lstm, n)` that sets
+# biases so that, while the weights add nothing, each forget gate stands at $1 - 1/n$. (There are
+# two bias vectors, and PyTorch fills both with random numbers.)
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise("a function (lstm, n) that sets the biases of an nn.LSTM")
+def check_1(remember):
+    for units, steps in ((3, 10), (H, 200)):
+        lstm = nn.LSTM(1, units)
+        remember(lstm, steps)
+        total = (lstm.bias_ih_l0 + lstm.bias_hh_l0).detach()
+        gate = torch.sigmoid(total)[units : 2 * units]
+        what = f"the forget gates of {units} units, for {steps} steps"
+        close(gate, np.full(units, 1 - 1 / steps), what, rtol=1e-5)
+
 
 # %%
-print("carried at the far end:", {k: round(v, 2) for k, v in after.verdict.path.items()})
-assert after.verdict.path["c"] > after.verdict.path["h"]
+check_1(...)
 
-torch.manual_seed(0)
-gru = nn.GRU(1, H)
-with mg.flow.record_torch(gru) as rec:
-    gru(x)[0][-1].sum().backward()
-print("a GRU:", rec.cuts[0].verdict)
-assert rec.cuts[0].verdict.reach < T / 2
+# %% [markdown]
+# **2.** Would `nn.GRU` have done better than the first LSTM? No: its update gate begins at one
+# half, too. Hand in a function `(gru, steps)` that starts it so that its gradient reaches back half
+# of the T steps at least. Its rows are r, z, n, and $h_t = (1 - z_t) n_t + z_t h_{t-1}$.
 
-deep = nn.LSTM(1, H, 2)
-with mg.flow.record_torch(deep) as rec:
-    deep(x)[0][-1].sum().backward()
-assert rec.cuts[0].labels == [(f"lstm/l{k}/fwd", s) for k in (0, 1) for s in ("h", "c")]
+
+# %% Check 2
+def reach_of(layer):
+    with mg.flow.record_torch(layer) as rec:
+        layer(x)[0][-1].sum().backward()
+    return rec.cuts[0].verdict.reach or np.inf  # None: further than can be told
+
+
+@exercise("a function (gru, steps) that sets the biases of an nn.GRU")
+def check_2(start):
+    torch.manual_seed(0)
+    gru = nn.GRU(1, H)
+    before = reach_of(gru)
+    start(gru, T)
+    after = reach_of(gru)
+    assert after >= T / 2, f"before it reached {before:.0f} steps back, and now {after:.0f}."
+    return f"From {before:.0f} steps back to {after:.0f}."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** Le, Jaitly and Hinton (2015) do without gates: $h_t = \mathrm{relu}(x_t W + h_{t-1} U)$,
+# with U the identity at the start. Write it as a Module without arguments, with H units and a loop
+# of your own: it takes x (T, B, 1) and returns $h_T$ (B, H), and marks its state with
+# `tap_torch("h", ...)`. A tenth of the gradient has to arrive at the first step.
+
+
+# %% Check 3
+@exercise("a class: a Module x (T, B, 1) -> h_T (B, H)")
+def check_3(Net):
+    torch.manual_seed(0)
+    net = Net()
+    with mg.flow.record_torch(net) as rec:
+        last = net(x)
+        last.sum().backward()
+    close(tuple(last.shape), (B, H), "the shape of h_T")
+    assert last.detach().min() >= 0, "a relu gives nothing below 0."
+    assert rec.cuts, "no state was recorded: is each new h passed through mg.flow.tap_torch?"
+    profile = rec.cuts[0].profile  # by lag, nearest first
+    assert len(profile) == T, f"{len(profile)} states are marked, not {T}."
+    left = profile[-1] / profile[0]
+    assert left > 0.1, f"x{left:.1e} of the gradient arrives at the first step: how does U begin?"
+    assert any(p.shape == (H, H) and p.grad is not None for p in net.parameters()), (
+        "U (H, H) is no Parameter with a gradient."
+    )
+    return f"x{left:.2f} of the gradient arrives at the first step."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# The two biases add up: one of them carries the logit, the other is set to 0.
+def remember(lstm, steps):
+    H = lstm.hidden_size
+    with torch.no_grad():
+        lstm.bias_ih_l0[H : 2 * H] = 0.0
+        lstm.bias_hh_l0[H : 2 * H] = math.log(steps - 1)
+
+
+check_1(remember)
+
+
+# %% Solution 2
+# z keeps: for a memory of `steps`, z = 1 - 1/steps, as above.
+def start(gru, steps):
+    H = gru.hidden_size
+    with torch.no_grad():
+        gru.bias_ih_l0[H : 2 * H] = 0.0
+        gru.bias_hh_l0[H : 2 * H] = math.log(steps - 1)
+
+
+check_2(start)
+
+
+# %% Solution 3
+# Where a unit is on, its slope is 1, and U hands it straight on. Where it is off, its gradient
+# stops: that is what is missing.
+class IRNN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.W = nn.Parameter(torch.randn(1, H))
+        self.U = nn.Parameter(torch.eye(H))
+
+    def forward(self, x):
+        h = torch.zeros(x.shape[1], H)
+        for x_t in x:
+            h = mg.flow.tap_torch("h", torch.relu(x_t @ self.W + h @ self.U))
+        return h
+
+
+check_3(IRNN)
 
 # %% [markdown]
 # ## Sources
 #
-# - S. Hochreiter and J. Schmidhuber (1997), Long Short-Term Memory. Neural Computation 9(8).
-# - C. Tallec and Y. Ollivier (2018), Can recurrent neural networks warp time? ICLR.
-# - G.-B. Zhou, J. Wu, C.-L. Zhang and Z.-H. Zhou (2016), Minimal Gated Unit for Recurrent Neural
-#   Networks. IJAC 13(3).
+# S. Hochreiter, J. Schmidhuber, ["Long short-term
+# memory"](https://doi.org/10.1162/neco.1997.9.8.1735), *Neural Computation* 9 (1997). C. Tallec, Y.
+# Ollivier, ["Can recurrent neural networks warp time?"](https://arxiv.org/abs/1804.11188) (2018).
+# G.-B. Zhou et al., ["Minimal gated unit"](https://arxiv.org/abs/1603.09420) (2016). Q. Le, N.
+# Jaitly, G. Hinton, ["A simple way to initialize recurrent networks of rectified linear
+# units"](https://arxiv.org/abs/1504.00941) (2015).

@@ -12,7 +12,9 @@
 # step, vanishing gradients, the LSTM's six equations, the GRU's four, two directions. This page
 # goes through such notes sentence by sentence (they are set in *italics*), computes what supports
 # each, corrects four of them, and says which tutorial shows the rest.
-# Run it with `python tutorials/23_the_notes_measured.py`. You need tutorials 05 to 10.
+#
+# You need tutorials 05 to 10. Time: 30 minutes, and 40 for the exercises. Run it with
+# `python tutorials/23_the_notes_measured.py`.
 
 # %%
 import time
@@ -259,27 +261,119 @@ assert needed["BiLSTM"] < needed["LSTM"]
 #
 # ## Exercises
 #
-# 1. Which of the sentences above is wrong for PyTorch's GRU, and right for Chung's?
-# 2. "An RNN has a memory." Of how many numbers?
-# 3. Find a sentence about recurrent nets elsewhere, and a number that would correct it.
-#
-# ## Solutions
+# **1.** "An RNN has a memory." Of how many numbers? Hand in a function `(kind, H, layers,
+# directions)` that says how many numbers a net carries from step to step for each sequence; `kind`
+# is "RNN", "GRU" or "LSTM".
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise('a function (kind, H, layers, directions) -> numbers, with kind "RNN", "GRU" or "LSTM"')
+def check_1(count):
+    for kind, units, layers, directions in (("RNN", 5, 1, 1), ("GRU", 4, 3, 1), ("LSTM", 4, 2, 2)):
+        layer = getattr(nn, kind)(I, units, num_layers=layers, bidirectional=directions == 2)
+        _, final = layer(np.zeros((2, 1, I), np.float32))
+        true = sum(part.size for part in (final if kind == "LSTM" else (final,)))
+        what = f"{kind}, {units} units, {layers} layers, {directions} directions"
+        close(count(kind, units, layers, directions), true, what)
+
 
 # %%
-# 1. "z near 1 passes nothing along": PyTorch has h = (1 - z) n + z h, and z near 1 keeps it all.
-torch_like = nn.GRUCell(I, H, bias=False, dtype=np.float64)
-torch_like.weight_hh.data = 0.0 * torch_like.weight_hh.numpy()
-torch_like.weight_ih.data = np.repeat([0.0, 50, 1], H)[:, None] * np.ones((3 * H, I))  # r z n
-kept = torch_like(mg.tensor(h), mg.tensor(np.ones((B, I))))[0].numpy()  # z = 1
-assert np.allclose(kept, h)
-# 2. As many as it has units: H for an RNN and a GRU, 2 H for an LSTM, for each layer and direction.
-# 3. Yours.
+check_1(...)
+
+# %% [markdown]
+# **2.** Notes write one matrix for each gate, $f_t = \sigma(W_f \cdot [h_{t-1}, x_t] + b_f)$ and so
+# on, in the order f, i, C, o; minigrad and PyTorch keep two for all, with rows i f g o. Hand in a
+# function `(W, b)` from four matrices (H, H + I) and four biases (H,), in the order of the notes,
+# to the dictionary of weight_ih (4H, I), weight_hh (4H, H), bias_ih and bias_hh (4H,).
+
+
+# %% Check 2
+@exercise("a function (four matrices, four biases) -> a state_dict of nn.LSTMCell")
+def check_2(translated):
+    draw = np.random.default_rng(2)
+    W, b = draw.standard_normal((4, H, H + I)), draw.standard_normal((4, H))
+    before = np.concatenate([h, x], axis=1)
+    f, i, o = (sigmoid(before @ W[k].T + b[k]) for k in (0, 1, 3))
+    new_c = f * c + i * np.tanh(before @ W[2].T + b[2])
+    theirs = nn.LSTMCell(I, H, dtype=np.float64)
+    theirs.load_state_dict(translated(list(W), list(b)))
+    (h_1, c_1), _ = theirs(nn.LSTMState(mg.tensor(h), mg.tensor(c)), mg.tensor(x))
+    close(c_1, new_c, "the cell state")
+    close(h_1, o * np.tanh(new_c), "the hidden state")
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** Do it yourself: find a sentence about recurrent nets, anywhere, and measure it. Hand in
+# three things: the sentence, a function without arguments that measures and returns a number, and a
+# function that says of a number whether the sentence holds with it. (The check sees whether the
+# measurement is one: that it comes out the same again, and could have come out otherwise.)
+
+
+# %% Check 3
+@exercise("(a sentence, a function () -> number, a function: number -> True or False)")
+def check_3(answer):
+    sentence, measure, holds = answer
+    assert len(sentence.split()) > 3, "write the sentence out."
+    first, again = float(measure()), float(measure())
+    assert np.isfinite(first), f"the measurement gives {first}."
+    close(again, first, "measured once more (seed what is random)", rtol=0.05)
+    others = [first + k * (1 + abs(first)) for k in (-1e6, -10, -1, 1, 10, 1e6)]
+    assert {bool(holds(value)) for value in [first, *others]} == {True, False}, (
+        "whatever is measured, the verdict is the same."
+    )
+    return f"{sentence!r}: {first:.3g}, {'as it says' if holds(first) else 'not so'}."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# H for an RNN or a GRU, 2 H for an LSTM, for each layer and direction. However long the sequence
+# is, that is all that it can know of it.
+check_1(lambda kind, H, layers, directions: (1 + (kind == "LSTM")) * H * layers * directions)
+
+
+# %% Solution 2
+# [h, x] by a matrix is h by its first H columns plus x by the others.
+def translated(W, b):
+    order = (1, 0, 2, 3)  # from f i C o to i f g o
+    stacked = np.concatenate([W[k] for k in order])
+    bias = np.concatenate([b[k] for k in order])
+    H = stacked.shape[0] // 4
+    return {"weight_hh": stacked[:, :H], "weight_ih": stacked[:, H:], "bias_ih": bias,
+            "bias_hh": 0 * bias}  # fmt: skip
+
+
+check_2(translated)
+
+
+# %% Solution 3
+# One of many: PyTorch's GRU keeps its state where z is near 1; Chung's does the opposite.
+def kept_with_z_open():
+    gru = nn.GRUCell(I, H, bias=False, dtype=np.float64, generator=np.random.default_rng(0))
+    gru.weight_ih.data[H : 2 * H] = 50.0  # rows r z n
+    after, _ = gru(mg.tensor(h), mg.tensor(np.ones((B, I))))
+    return np.linalg.norm(after.numpy()) / np.linalg.norm(h)
+
+
+check_3((
+    "An update gate near 1 replaces the state.", kept_with_z_open, lambda kept: kept < 0.5
+))  # fmt: skip
+assert abs(kept_with_z_open() - 1) < 1e-9
 
 # %% [markdown]
 # ## Sources
 #
 # The notes are those that this project grew from; of their kind, A. Karpathy, ["The unreasonable
-# effectiveness of recurrent neural networks"](http://karpathy.github.io/2015/05/21/rnn-effectiveness/)
-# (2015), and C. Olah, ["Understanding LSTM
-# networks"](https://colah.github.io/posts/2015-08-Understanding-LSTMs/) (2015), are the best. The
-# equations: tutorials 08 and 09.
+# effectiveness of recurrent neural
+# networks"](https://karpathy.github.io/2015/05/21/rnn-effectiveness/) (2015), and C. Olah,
+# ["Understanding LSTM networks"](https://colah.github.io/posts/2015-08-Understanding-LSTMs/)
+# (2015), are the best. The equations: tutorials 08 and 09.

@@ -11,7 +11,9 @@
 # A training step of a small net is some microseconds of arithmetic and a thousand calls around it.
 # `mg.jit` writes down what a step did and replays it. This page counts the calls, looks at the list
 # that is left, checks that not a bit changes, and finds out what cannot be replayed.
-# Run it with `python tutorials/24_a_step_in_one_call.py`. You need tutorials 17 and 11.
+#
+# You need tutorials 11 and 17. Time: 20 minutes, and 30 for the exercises. Run it with
+# `python tutorials/24_a_step_in_one_call.py`.
 
 # %%
 import cProfile
@@ -155,27 +157,115 @@ else:
 #
 # ## Exercises
 #
-# 1. A schedule changes the rate at every step. Does it need a new recording each time?
-# 2. Batches come in lengths from 20 to 40. How many programs is that, and what would you do?
-# 3. Where does the time go that is left in a replayed step?
-#
-# ## Solutions
+# **1.** Batches arrive with these lengths: 20, 30, 20, 20, 25, 30, 20, 30, 25, 20. How many of
+# the ten calls are recorded, and how many replayed? Hand in a function: lengths -> (recorded,
+# replayed).
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+def small():
+    """A step that is quick to record, as `mg.jit` gives it."""
+    weight = nn.Parameter(np.ones(3))
+    return mg.jit(lambda x: mg.sum(mg.tanh(x * weight)))
+
+
+@exercise("a function: a list of lengths -> (recorded, replayed)")
+def check_1(count):
+    for lengths in ([5], [5, 5, 5], [20, 30, 20, 20, 25, 30, 20, 30, 25, 20], [1, 2, 3, 4]):
+        f = small()
+        for length in lengths:
+            f(np.ones((length, 3)))
+        close(count(lengths), (f.recorded, f.replayed), f"(recorded, replayed) of {lengths}")
+
 
 # %%
-# 1. No: the rate is a number that the optimiser's kernel is given.
-before = fast.recorded
-for k in range(3):
-    adam.lr = 1e-2 * 0.5**k
-    fast(x, y)
-assert fast.recorded == before
-# 2. 21, each with memory of its own. Pad to two or three lengths, and leave the padding out of the
-#    loss (targets of -100 do not count).
-# 3. In the loops and products themselves: larger nets gain less, as there the arithmetic is most of
-#    the step. README has a table by size.
+check_1(...)
+
+# %% [markdown]
+# **2.** Lengths from 20 to 40 would be 21 programs, each with memory of its own. Hand in a function
+# that takes an array of lengths and returns to which each of them is to be padded: at most three
+# different lengths, none shorter than the sequence, and less than a fifth of all steps padding.
+
+
+# %% Check 2
+@exercise("a function: lengths (N,) -> padded lengths (N,)")
+def check_2(padded):
+    for seed in range(5):
+        lengths = np.random.default_rng(seed).integers(20, 41, 500)
+        to = np.asarray(padded(lengths))
+        assert to.shape == lengths.shape, f"expected {lengths.shape} lengths, got {to.shape}."
+        assert (to >= lengths).all(), "a sequence is longer than what it is padded to."
+        kinds = np.unique(to)
+        assert len(kinds) <= 3, f"{len(kinds)} different lengths: {kinds}."
+        waste = 1 - lengths.sum() / to.sum()
+        assert waste < 0.2, f"{waste:.0%} of the steps are padding."
+    return f"The lengths {kinds}, and {waste:.0%} of the steps are padding."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** Mend `impatient`: hand in a function `(fast, adam, x, y)` that calls `fast(x, y)`, a jitted
+# step as above that returns (loss, norm), once, returns the loss as a number, and sets `adam.lr` to
+# 1e-3 as soon as the loss has been below 0.8. Nothing may be recorded anew for it.
+
+
+# %% Check 3
+@exercise("a function (fast, adam, x, y) -> the loss, a number")
+def check_3(patient):
+    function, _, adam = make()
+    fast, seen = mg.jit(function), []
+    for x, y in batches(60):
+        loss = patient(fast, adam, x, y)
+        assert isinstance(loss, float), f"expected the loss as a float, got {type(loss).__name__}."
+        seen.append(loss)
+        expected = 1e-3 if min(seen) < 0.8 else 1e-2
+        close(adam.lr, expected, f"the rate after losses down to {min(seen):.2f}")
+    close(fast.recorded + fast.replayed, 60, "calls of the step")
+    close(fast.recorded, 2, "recordings")
+    return f"{fast.replayed} of 60 steps were replayed; the rate is {adam.lr}."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+
+# %% Solution 1
+# Each length is recorded twice, the second time to compare; from its third time on it is replayed.
+def count(lengths):
+    recorded = sum(min(2, lengths.count(length)) for length in set(lengths))
+    return recorded, len(lengths) - recorded
+
+
+check_1(count)
+
+# %% Solution 2
+# Three steps of seven. The padding is left out of the loss: targets of -100 do not count. (As many
+# sequences in each class as in any other, by quantiles, would do as well.)
+check_2(lambda lengths: np.array([26, 33, 40])[np.searchsorted([26, 33, 40], lengths)])
+
+
+# %% Solution 3
+# Decide outside, with what the step has returned. The rate is read where it is: no recording.
+def patient(fast, adam, x, y):
+    loss = fast(x, y)[0].item()
+    if loss < 0.8:
+        adam.lr = 1e-3
+    return loss
+
+
+check_3(patient)
 
 # %% [markdown]
 # ## Sources
 #
-# Recording a program and replaying it: A. Griewank, A. Walther, *Evaluating Derivatives* (2008),
-# chapter 6, and JAX's [`jit`](https://docs.jax.dev/en/latest/jit-compilation.html), which traces
-# what it compiles. The documentation's page "One call a step" has the rules in full.
+# Recording a program and replaying it: A. Griewank, A. Walther, [*Evaluating
+# Derivatives*](https://doi.org/10.1137/1.9780898717761) (2008), chapter 6, and JAX's
+# [`jit`](https://docs.jax.dev/en/latest/jit-compilation.html), which traces what it compiles. The
+# documentation's page "One call a step" has the rules in full.

@@ -11,7 +11,10 @@
 # A sensor, a keyboard, a microphone: inputs arrive one at a time, and an answer is wanted before
 # the next. A recurrent net is made for it, as its state is all that it knows of the past. This page
 # feeds one step by step, compares with the whole sequence, measures a step, and shows what cannot
-# be streamed. Run it with `python tutorials/25_streaming.py`. You need tutorials 05 and 12.
+# be streamed.
+#
+# You need tutorials 05, 09 and 10. Time: 15 minutes, and 40 for the exercises. Run it with
+# `python tutorials/25_streaming.py`.
 
 # %%
 import time
@@ -132,30 +135,124 @@ else:
 #
 # ## Exercises
 #
-# 1. Stream two series at once. What is `batch` then, and may one of them pause?
-# 2. How large is the state of a two-layer LSTM with 64 units, in bytes? How much must a server keep
-#    for ten thousand listeners?
-# 3. Learn while streaming: when would one call `backward`, and through how many steps?
-#
-# ## Solutions
+# **1.** A server keeps a state for each listener. How much is that? Hand in a function `(kind, H,
+# layers, listeners)` that gives the bytes of all states in float32; `kind` is "GRU" or "LSTM".
+
+# %% Check 1
+from minigrad.lab.exercises import close, exercise
+
+
+@exercise('a function (kind, H, layers, listeners) -> bytes, with kind "GRU" or "LSTM"')
+def check_1(count):
+    for kind, units, layers, listeners in (
+        ("GRU", 24, 1, 1),
+        ("LSTM", 64, 2, 1),
+        ("LSTM", 8, 3, 50),
+    ):
+        state = getattr(nn, kind)(1, units, num_layers=layers).stream(listeners).state
+        parts = (state.h, state.c) if kind == "LSTM" else (state,)
+        true = sum(part.numpy().nbytes for part in parts)
+        close(count(kind, units, layers, listeners), true, f"{kind}({units}), {layers} layers")
+    return f"Ten thousand LSTMs of 2 x 64: {count('LSTM', 64, 2, 10_000) / 1e6:.0f} megabytes."
+
 
 # %%
-# 1. batch=2, and both move on together. To let one pause, keep its row of the state, put it back.
-pair = gru.stream(batch=2)
-both = np.stack([pair(x).numpy() for x in test[:10, :2]])
-with mg.no_grad():
-    assert np.array_equal(both, gru(test[:10, :2])[0].numpy())
+check_1(...)
 
-# 2. h and c, two layers, 64 numbers of 4 bytes: 1 KiB; ten megabytes for all of them.
-state = nn.LSTM(1, 64, num_layers=2).stream().state
-assert sum(part.numpy().nbytes for part in (state.h, state.c)) == 1024
+# %% [markdown]
+# **2.** Two series in one stream, and one of them pauses: hand in a function `(stream, x, active)`
+# for a stream of a GRU, an input x (B, I) and booleans `active` (B,), that makes a step of the
+# active rows and leaves the state of the others as it was. It returns the outputs (B, H); those of
+# pausing rows do not matter.
 
-# 3. A stream records nothing. Collect a window of inputs, run the layer over it from the state that
-#    stood at its beginning, and go back through the window: truncated BPTT (tutorial 06).
+
+# %% Check 2
+@exercise("a function (stream, x, active) -> outputs (B, H)")
+def check_2(step):
+    both, alone = gru.stream(batch=2), [gru.stream(batch=1) for _ in range(2)]
+    draw = np.random.default_rng(0)
+    for t in range(30):
+        x, active = test[t, :2], draw.random(2) < 0.6
+        y = step(both, x, active)
+        y = y.numpy() if isinstance(y, mg.Tensor) else np.asarray(y)
+        for row in np.flatnonzero(active):
+            true = alone[row](x[row : row + 1]).numpy()[0]
+            close(y[row], true, f"row {row} at step {t}", rtol=1e-5, atol=1e-7)
+    return "Each row goes at its own pace."
+
+
+# %%
+check_2(...)
+
+# %% [markdown]
+# **3.** Two directions cannot be streamed, but nearly: work in chunks, each with some steps of its
+# future. Hand in a function `(layer, xs, chunk, ahead)` that gives the outputs of a bidirectional
+# layer for xs (T, B, I) in chunks of `chunk` steps, using for each nothing beyond `ahead` steps
+# after its end, and all of the past that it likes. With `ahead` as long as the rest it has to be
+# exact.
+
+
+# %% Check 3
+@exercise("a function (layer, xs, chunk, ahead) -> outputs (T, B, 2H)")
+def check_3(chunked):
+    layer = nn.LSTM(1, 6, bidirectional=True, generator=np.random.default_rng(0))
+    xs = test[:50, :2]
+    with mg.no_grad():
+        true = layer(xs)[0].numpy()
+        exact = chunked(layer, xs, 10, 50)
+        close(exact, true, "the outputs, with all of the future", rtol=1e-4, atol=1e-6)
+        off = {}
+        for ahead in (0, 3, 10):
+            mine = np.asarray(chunked(layer, xs, 10, ahead))
+            off[ahead] = float(np.abs(mine - true).max())
+            changed = xs.copy()
+            changed[20 + ahead :] += 1.0
+            now = np.asarray(chunked(layer, changed, 10, ahead))
+            close(now[:20], mine[:20], f"steps 0 to 19, after step {20 + ahead} was changed")
+    assert off[10] < off[3] < off[0], f"off by {off}, for 0, 3 and 10 steps of the future."
+    told = ", ".join(f"{a} steps: {e:.1g}" for a, e in off.items())
+    return f"Off by at most, with a future of {told}. The answer comes so much later."
+
+
+# %%
+check_3(...)
+
+# %% [markdown]
+# ## Solutions
+
+# %% Solution 1
+# h, and for an LSTM c; H numbers of four bytes for each layer and listener.
+check_1(lambda kind, H, layers, listeners: (1 + (kind == "LSTM")) * H * layers * listeners * 4)
+
+
+# %% Solution 2
+# Keep the state, make the step, and put the rows that pause back. state is (layers, B, H).
+def step(stream, x, active):
+    before = stream.state.numpy()
+    y = stream(x)
+    stream.reset(mg.tensor(np.where(active[:, None], stream.state.numpy(), before)))
+    return y
+
+
+check_2(step)
+
+
+# %% Solution 3
+# The simplest way reads the past anew for every chunk; to keep the forward half's state instead
+# would be one more line. What is missing is the backward half's state at the end of what it sees.
+def chunked(layer, xs, chunk, ahead):
+    pieces = []
+    for start in range(0, len(xs), chunk):
+        seen = layer(xs[: start + chunk + ahead])[0].numpy()
+        pieces.append(seen[start : start + chunk])
+    return np.concatenate(pieces)
+
+
+check_3(chunked)
 
 # %% [markdown]
 # ## Sources
 #
-# R. Williams, D. Zipser, "A learning algorithm for continually running fully recurrent neural
-# networks" (1989): learning without an end of the sequence. The temperatures: see
-# `minigrad/data/README.md`.
+# R. Williams, D. Zipser, ["A learning algorithm for continually running fully recurrent neural
+# networks"](https://doi.org/10.1162/neco.1989.1.2.270) (1989): learning without an end of the
+# sequence. The temperatures: see `minigrad/data/README.md`.
