@@ -82,6 +82,18 @@ def test_every_tutorial_is_in_the_table_of_contents_in_order_with_its_title() ->
     assert "Run it with" not in text
 
 
+def test_the_head_of_a_page_says_which_earlier_pages_it_needs_and_how_long_it_takes() -> None:
+    for page in stage.tutorials(ROOT):
+        needs, minutes, more = stage.head(page)
+        assert all(number < page.name[:2] for number in re.findall(r"\d\d", needs)), page.name
+        assert minutes % 5 == more % 5 == 0
+        text = page.read_text(encoding="utf-8").split("# ## Exercises\n")[0]
+        code = [line for line in text.splitlines() if line and not line.startswith("#")]
+        words = len(text.split()) - len(" ".join(code).split())
+        needed = 2 * (words / 130 + len(code) / 12)  # slowly, and each line of code looked at
+        assert needed / 2 < minutes < 2 * needed, f"{page.name}: {needed:.0f} minutes"
+
+
 def test_every_command_and_option_is_in_the_command_line_reference() -> None:
     from minigrad.cli import build_parser
 
@@ -225,6 +237,33 @@ def test_a_page_is_run_its_picture_shown_and_its_failure_told(tmp_path: Path) ->
     assert failure.startswith("20_page.py: ")
     assert failure.endswith("ZeroDivisionError: division by zero")
     assert "\x1b" not in failure
+
+
+def test_a_head_without_needs_or_minutes_is_refused_by_name(tmp_path: Path) -> None:
+    page = tmp_path / "20_page.py"
+    page.write_text("# %% [markdown]\n# # 20 T\n#\n# You need\n# tutorial 07. Time: 5 minutes.\n")
+    with pytest.raises(stage.StageError, match=r"20_page\.py: expected 'You need"):
+        stage.head(page)
+    page.write_text(page.read_text().replace("es.\n", "es, and 10 for\n# the exercises.\n\n# %%\n"))
+    assert stage.head(page) == ("tutorial 07", 5, 10)
+
+
+@pytest.mark.skipif("jupytext" in MISSING, reason="jupytext is not installed")
+def test_checks_and_solutions_are_folded_on_the_page_and_in_the_notebook(tmp_path: Path) -> None:
+    page = tmp_path / "20_page.py"
+    page.write_text(
+        "# %% [markdown]\n# # 20 T\n\n# %% Check 1\n1\n\n# %%\n2\n\n# %% Solution 12\n"
+        'draw().save("a.svg")\n\n# %% Solution\n4\n',
+        encoding="utf-8",
+    )
+    _, check, answer, solution, other = execute.read(page).cells
+    for cell, title in ((check, "Check 1"), (solution, "Solution 12")):
+        assert cell.metadata["tags"] == ["hide-cell"]
+        assert cell.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
+        assert cell.metadata["mystnb"]["code_prompt_show"] == title
+    assert solution.metadata["mystnb"]["image"] == {"alt": "Drawn by the code above: a.svg"}
+    assert "tags" not in answer.metadata
+    assert "tags" not in other.metadata
 
 
 def test_pieces_of_a_stream_are_put_together() -> None:

@@ -23,6 +23,14 @@ WRONG: dict[str, list[tuple[int, str, str]]] = {
         (3, "lambda f, x, g: False", "it says False of the right gradient"),
         (3, "lambda f, x, g: [f(x) for _ in range(9)] and True", r"it called f 9 times"),
     ],
+    "03": [
+        (1, "lambda z, y: z", r"z \(1, 2\), y \[\d\]: at"),
+        (1, "lambda z, y: len(y) * slope_by_scores(z, y)", r"z \(3, 5\), y "),
+        (2, "lambda xs: 1.0", r"for the points \[1\.0, 2\.0\] .* already diverges"),
+        (2, "lambda xs: limit_of(xs) / 2", "1.02 of that still comes down"),
+        (3, "lambda slope_at, theta, n: theta", "with 2 weights 1 of the distance is left"),
+        (3, "lambda slope_at, theta, n: heavy_ball(slope_at, theta, 200)", "200 slopes; 120 are"),
+    ],
     "04": [
         (1, "lambda length: (1348, 1348)", "weights of the MLP at length 1"),
         (2, "lambda counts: 0 * counts[0]", r"right in 2\d%; chance is 25%"),

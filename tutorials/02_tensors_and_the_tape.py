@@ -40,9 +40,8 @@ print(tape)
 # %% [markdown]
 # Read it like the list of tutorial 01: a line has a number, an op, the lines it reads, and the
 # shape of what came out. `layer` is the scope it ran in. `kept` is what the way back will need:
-# `tanh` keeps its output, `matmul` keeps `x` (the gradient of `W` reads it), `add` nothing.
-# `multiply` names its two inputs, which are one array, and the one that `tanh` keeps: in the sum
-# below the table each array counts once.
+# `matmul` keeps `x` (the gradient of `W` reads it), `add` nothing, `tanh` its input. `multiply`
+# names its two inputs, 32 bytes, but they are one array: in the sum below the table it counts once.
 #
 # ## Backwards, with matrices
 #

@@ -135,8 +135,8 @@ assert accuracies["BiLSTM, 16 units, concat"] > 0.95
 # %% [markdown]
 # ## What it costs
 #
-# - **Twice the work, weights and memory** for the same number of units. On one thread that is twice
-#   the time; where there are two, minigrad gives each direction one of them.
+# - **Twice the work, weights and memory** for the same number of units. On one thread of a quiet
+#   machine that is about twice the time; where there are two, minigrad gives each direction one.
 # - **The whole sequence must be there** before the first output: no streaming, no next-word
 #   prediction. In a language model the backward direction would *see the answer*: the loss goes to
 #   0 and means nothing.

@@ -254,9 +254,8 @@ check_2(balanced)
 
 # %% Solution 3
 # Answer where the largest probability is large: among the surer half, few are wrong. (A threshold
-# that is used in earnest is chosen on other names than those it is judged by.) With names from
-# elsewhere it helps less than one might hope: a softmax has no word for "none of these", and can be
-# sure of a stranger.
+# that is used in earnest is chosen on other names than those it is judged by.) Without a threshold
+# a softmax has no word for "none of these": its ten numbers add up to 1, whatever comes.
 threshold = np.quantile(scores_of([found.names[i] for i in test]).max(1), 0.49)
 check_3(lambda p: np.where(p.max(1) >= threshold, p.argmax(1), -1))
 

@@ -294,6 +294,7 @@ check_1(...)
 def check_2(translated):
     draw = np.random.default_rng(2)
     W, b = draw.standard_normal((4, H, H + I)), draw.standard_normal((4, H))
+    (h, c), x = draw.standard_normal((2, B, H)), draw.standard_normal((B, I))
     before = np.concatenate([h, x], axis=1)
     f, i, o = (sigmoid(before @ W[k].T + b[k]) for k in (0, 1, 3))
     new_c = f * c + i * np.tanh(before @ W[2].T + b[2])

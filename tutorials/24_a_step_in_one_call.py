@@ -167,8 +167,8 @@ from minigrad.lab.exercises import close, exercise
 
 def small():
     """A step that is quick to record, as `mg.jit` gives it."""
-    weight = nn.Parameter(np.ones(3))
-    return mg.jit(lambda x: mg.sum(mg.tanh(x * weight)))
+    scale = mg.tensor(np.ones(3))
+    return mg.jit(lambda x: mg.sum(mg.tanh(x * scale)))
 
 
 @exercise("a function: a list of lengths -> (recorded, replayed)")
