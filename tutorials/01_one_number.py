@@ -141,7 +141,7 @@ loss_.backward()
 print(record_of_it)
 print(f"dL/dw = {w_.grad.item():+.6f}")
 assert abs(w_.grad.item() - g[w]) < 1e-15
-assert [entry.nbytes // 8 for entry in record_of_it.nodes] == [2, 2, 0, 1, 0, 1]  # numbers kept
+assert record_of_it.kept_bytes == 8 * (2 + 2 + 0 + 1 + 0 + 1)  # two products, tanh, a square
 assert round(2 * 1e6 / (7 * 24 * 3600)) == 3  # weeks, of two million seconds
 
 # %% [markdown]
