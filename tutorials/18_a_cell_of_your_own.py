@@ -151,11 +151,12 @@ print(f"drawn to {picture}")
 # %%
 report = result.explain()
 print(report)
-assert report.kept_floats == H  # n alone: h is a result of the scan anyway
+assert report.kept_floats == H  # what goes into the tanh; h is a result of the scan anyway
+assert "stored     add[32]" in str(report)
 
 # %% [markdown]
-# Of each row and step BPTT needs `n` and the state, and the state is a result that is kept anyway:
-# so what it costs is 32 floats.
+# Of each row and step BPTT needs what goes into the tanh, from which it computes `n` and the slope
+# once more, and the state, which is a result that is kept anyway: so what it costs is 32 floats.
 #
 # The kernel itself is Python that Numba compiles: `result.source`. Here is what the forward one
 # does for one row of the batch at one step. `h_in` and `h_out` are rows of the array of all states,
