@@ -103,16 +103,6 @@ assert np.allclose(W_.grad.numpy(), dW, rtol=1e-12)
 print("compiled BPTT gives the same delta_t, dL/dU and dL/dW")
 
 # %% [markdown]
-# BPTT reads every $h_t$ on its way back, so all of them are kept: for 1000 steps, 32 rows and 512
-# units in float32 that is 66 MB. `scan(..., checkpoint=31)` keeps every 31st state only, and
-# computes the others once more as BPTT comes by.
-
-# %%
-megabytes = 1000 * 32 * 512 * 4 / 1e6
-print(f"{megabytes:.0f} MB; with checkpoints {megabytes / 31 + 31 * megabytes / 1000:.0f}")
-assert round(megabytes) == 66
-
-# %% [markdown]
 # ## Which step taught the weights?
 #
 # The sum over $t$ hides who contributed. `weight_terms` gives every term:
@@ -166,6 +156,18 @@ for K in (1, 2, 4, T):
     assert np.allclose(kept, truncated(K), rtol=1e-10)
     error = np.linalg.norm(kept - by_lag.sum(axis=0)) / whole
     print(f"BPTT truncated to {K:2d} steps: relative error of the gradient {error:.2%}")
+
+# %% [markdown]
+# ## What it keeps
+#
+# BPTT reads every $h_t$ on its way back, so all of them are kept: for 1000 steps, 32 rows and 512
+# units in float32 that is 66 MB. `scan(..., checkpoint=31)` keeps every 31st state only, and
+# computes the others once more as BPTT comes by.
+
+# %%
+megabytes = 1000 * 32 * 512 * 4 / 1e6
+print(f"{megabytes:.0f} MB; with checkpoints {megabytes / 31 + 31 * megabytes / 1000:.0f}")
+assert round(megabytes) == 66
 
 # %% [markdown]
 # ## Exercises

@@ -51,9 +51,8 @@ assert np.allclose(found.exponents, np.log([2.0, 0.9, 0.25]), atol=0.01)
 # ## The edge of chaos
 #
 # The network of Sompolinsky, Crisanti and Sommers (1988): $h_{t+1} = g\, W \tanh(h_t)$, with random
-# $W_{ij} \sim N(0, 1/N)$ and a gain $g$. Below $g = 1$ it falls silent. Above, if there are enough
-# units, it never rests again: neighbouring states part at the rate of the largest exponent. (With
-# 100 units the edge is not at 1 exactly.)
+# $W_{ij} \sim N(0, 1/N)$ and a gain $g$. Below $g = 1$ it falls silent. Above, it never
+# rests again: neighbouring states part at the rate of the largest exponent.
 
 # %%
 N, STEPS = 100, 400
@@ -77,6 +76,8 @@ assert largest[0.5] < -0.5
 assert largest[3.0] > 0.2
 
 # %% [markdown]
+# (That the edge is at 1 is the theory of infinitely many units. With these 100 it is near 1.1.)
+#
 # All of the spectrum says more: how many directions grow, and how much is forgotten. The
 # Kaplan-Yorke dimension estimates on how large a set the network's activity lives.
 
