@@ -23,7 +23,7 @@ import minigrad as mg
 from minigrad import nn, optim
 
 # %% [markdown]
-# ## A task of which the answer is not at a fixed place
+# ## A task whose answer can be anywhere
 #
 # A sequence of symbols 0 .. 4. Somewhere in it stands a 4, the marker, and the answer is the symbol
 # *after* the marker. Nothing else counts.
@@ -50,8 +50,8 @@ for row in range(3):
 #
 # The MLP sees the whole sequence as one long vector: one weight for each symbol *at each position*.
 # The RNN reads a symbol at a time, $h_t = \tanh(W x_t + U h_{t-1} + b)$, with one $W$ and one
-# $U$ for all positions, and answers from its last state. Beside it its big brother, the GRU, which
-# has the same idea and switches to decide what is kept (tutorial 09).
+# $U$ for all positions, and answers from its last state. Beside it stands its big brother: the GRU
+# has the same idea, and switches that decide what is kept (tutorial 09).
 
 # %%
 LENGTH, HIDDEN = 8, 32
@@ -129,9 +129,9 @@ print("drawn to", picture.save("rnn.svg"))
 # All learn the task at the places where they saw it. (They would learn every place, if every place
 # were shown.) At a place it never saw, the MLP is near chance, 25 %: the weights that read it were
 # never trained for a marker there. The others have no weights of a place. What the GRU learned is
-# *"after a marker, remember"*, and all of it carries over. The plain RNN, with the same idea, gets
-# not much further than counting symbols would (exercise 2): sharing weights makes it possible to
-# learn the rule, and does not see to it that it is learned.
+# *"after a marker, remember"*, and all of it carries over. The plain RNN, built on the same idea,
+# does little better than counting symbols would (exercise 2): shared weights make it possible to
+# learn the rule, and do not ensure that it is learned.
 
 # %% [markdown]
 # ## Another length

@@ -124,9 +124,9 @@ assert share > 0.5
 #
 # ## Truncated BPTT
 #
-# For long sequences one stops after $K$ steps back. What is lost is exactly what travelled
-# further. With a loss at every step, that is a statement about *lags*: how many steps a gradient
-# came from the output that it serves.
+# For long sequences one stops after $K$ steps back. What is lost is exactly what travelled further.
+# With a loss at every step, that is a statement about *lags*: how many steps a gradient has
+# travelled from the output that it serves.
 
 # %%
 with mg.flow.record() as rec:

@@ -74,9 +74,10 @@ print(f"|dL/dh_T| = {norms[-1]:.3g}, |dL/dh_1| = {norms[0]:.3g}: the product, an
 #    h_t}\Big|, \qquad \sigma(J_t) \le \max_i (1 - h_{t,i}^2)\; \sigma(U) \le \sigma(U) $$
 #
 # So $\sigma(U) < 1$ makes vanishing *certain*: after $k$ steps at most $\sigma(U)^k$ is left. And
-# exploding *needs* $\sigma(U) > 1$ (Pascanu, Mikolov and Bengio 2013, section 2.1). Neither can be
-# turned round: the net above has $\sigma(U) = 1$, and its gradient vanishes all the same. One more
-# row of that kind, where $U$ stretches *every* vector by 1.2 and yet the slopes eat it up:
+# exploding *needs* $\sigma(U) > 1$ (Pascanu, Mikolov and Bengio 2013, section 2.1). Neither
+# statement can be reversed: the net above has $\sigma(U) = 1$, and its gradient vanishes all the
+# same. Here it is beside a $U$ that shrinks, and one that stretches *every* vector by 1.2, and yet
+# the slopes eat it up:
 
 # %%
 assert np.all(norms[:-1] <= norms[1:] * (1 + 1e-12))  # sigma(Q) = 1: it can only fall
@@ -119,8 +120,8 @@ for scale in (0.9, 1.0, 1.1):
 #
 # ## Exploding, in an RNN
 #
-# It takes a $U$ that stretches *and* units that stay where the slope of tanh is near 1, so that it
-# shows: small inputs, here a hundredth of the size.
+# It takes a $U$ that stretches *and* units that stay where the slope of tanh is near 1. Small
+# inputs, here a hundredth of the size, keep them there.
 
 # %%
 quiet = mg.tensor(0.01 * xs.numpy())

@@ -217,10 +217,10 @@ for t in (0, 5, 10, 18):
 
 # %% [markdown]
 # Both tell the bit at every step: the cell state carries it, the hidden state shows it. What sets
-# them apart is the present. The hidden state says much more of what came in just now, which
-# in the cell state is a small addition to what was there before.
-# And the hidden state is squashed: $|h| < |c|$, always within (-1, 1), where $c$ has no bound. So
-# only the cell state can count: a unit with $f = i = 1$ adds up.
+# them apart is the present. The hidden state says much more about what has just come in, which in
+# the cell state is a small addition to what was there before. And the hidden state is squashed:
+# $|h| < |c|$, always within (-1, 1), where $c$ has no bound. So only the cell state can count: a
+# unit with $f = i = 1$ adds up.
 
 # %%
 counter = nn.LSTM(1, 1, dtype=np.float64)

@@ -64,7 +64,8 @@ print("drawn to", mg.flow.draw(cell, title="GRU").save("gru-cell.svg"))
 # %% [markdown]
 # ## Why libraries disagree
 #
-# Two choices were made differently, and a checkpoint of one loads silently wrong into the other:
+# Two choices were made differently. A checkpoint written for one kind loads into another without
+# complaint, and computes something else:
 #
 # | | reset gate acts | h = |
 # |---|---|---|

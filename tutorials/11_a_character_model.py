@@ -11,7 +11,7 @@
 # One network, one question: *which character comes next?* Asked at every character of Hamlet, with
 # the memory carried on from page to page, it learns to spell, to break lines, and who speaks. This
 # page trains it (for half a minute; `minigrad train characters` takes longer and gets further),
-# measures it honestly, makes it write, and looks at what of the past it uses.
+# measures it honestly, makes it write, and looks at how much of the past it uses.
 #
 # You need tutorials 05 and 08. Time: 20 minutes, and 50 for the exercises. Run it with
 # `python tutorials/11_a_character_model.py`.

@@ -93,7 +93,7 @@ assert results["additive"] > results[None] + 0.1
 
 # %% [markdown]
 # With the same units and the same nine epochs. That does not say that a single vector is too small:
-# more units and a longer training may get further with it, too. Attention spares them.
+# more units and a longer training may get further with it, too. With attention they are not needed.
 
 # %% [markdown]
 # ## Where it looks

@@ -94,7 +94,7 @@ for name, g in compiled.items():
     assert error < 1e-12
 
 # %% [markdown]
-# Not equal bit by bit: sums are taken in another order. Nearly so.
+# Not equal to the bit, as sums are taken in another order, but nearly.
 #
 # ## The Program of a step
 #

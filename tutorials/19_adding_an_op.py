@@ -76,8 +76,8 @@ print("second derivative:", second.numpy().round(4))
 # %% [markdown]
 # ## In a compiled cell
 #
-# `scan` knows nothing of softsign, and needs not: it sees the formula. The loop forward holds it
-# as a line, and the loop of BPTT its slope.
+# `scan` knows nothing of softsign, and need not: it sees the formula. The loop forward holds it as
+# a line, and the loop of BPTT its slope.
 
 # %%
 H = 8

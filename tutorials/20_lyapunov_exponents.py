@@ -169,8 +169,8 @@ assert min(results[0][2], results[-1][2]) > 0.4  # hardly better than guessing
 # %% [markdown]
 # Far below 0 nothing arrives and nothing is learned. In between the task is learned, and "near 0"
 # turns out to be wide: a net that starts in chaos, with gradients that grow hundreds of times over
-# the delay, learns all the same if they are clipped. Far above 0 none does. (`minigrad experiment
-# trainability` does this with more nets and seeds, and says whether the claim holds up.)
+# the delay, learns all the same if they are clipped. Far above 0 nothing is learned. (`minigrad
+# experiment trainability` does this with more nets and seeds, and says whether the claim holds up.)
 #
 # ## Exercises
 #

@@ -87,8 +87,8 @@ print(rec)
 assert abs(np.mean(f) - sigmoid(1.0)) < 0.01
 
 # %% [markdown]
-# The factor settles above the forget gate here, too. So take the other way off, by way of h, and
-# see what remains:
+# The factor settles above the forget gate here, too. So remove the other path, the one through h,
+# and see what remains:
 
 # %%
 alone = nn.LSTMCell(I, H, dtype=np.float64)
@@ -108,7 +108,7 @@ assert without[-21] / without[-1] < 0.2 * norms[-21] / norms[-1]
 # directions lose less: $h_{t-1}$ feeds back into $g_t$, and what is left after many steps is what
 # lies in the slowest direction. In this layer most of what is left after 20 steps has been by way
 # of h. Its factors go the same way as the posted ones, from the forget gate to about 0.84. That
-# speaks for the same cause there and does not prove it: the net, its data and the norm differ.
+# suggests the same cause there, and does not prove it: the net, its data and the norm differ.
 #
 # ## What makes it last
 #

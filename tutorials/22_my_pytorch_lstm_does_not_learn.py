@@ -155,8 +155,8 @@ print("loss:", losses.round(3))
 assert losses[-1] < 0.1
 
 # %% [markdown]
-# A verdict is a hypothesis about *why*; that the loss now falls is what tests it. So does the
-# other way round: if reach was the trouble, the first net has to learn a task within its reach.
+# A verdict is a hypothesis about *why*; that the loss now falls is what tests it. The converse
+# tests it, too: if reach was the trouble, the first net has to learn a task within its reach.
 
 # %%
 torch.manual_seed(0)
@@ -190,9 +190,9 @@ assert len(monitor.history.measurements) == 4
 # %% [markdown]
 # ## A cell of your own
 #
-# Of a loop that you wrote yourself nobody knows which values are its state. Mark them with
-# `tap_torch`, which gives the value back. A minimal gated unit (Zhou et al. 2016),
-# $h_t = (1 - f_t) h_{t-1} + f_t n_t$:
+# In a loop that you wrote yourself, nobody can know which values are its state. Mark them with
+# `tap_torch`, which gives the value back. A minimal gated unit (Zhou et al. 2016), $h_t = (1 - f_t)
+# h_{t-1} + f_t n_t$:
 
 
 # %%

@@ -82,7 +82,7 @@ print(f"{len(outputs)} steps one by one: equal to the sequence, bit for bit")
 # Why to the bit? A row is computed in one order of additions, however many steps or rows are asked
 # for at once. So what was tested on whole sequences *is* what runs in the stream.
 #
-# How long does a step take? (The fastest thousand of some, on this machine.)
+# How long does a step take? (The fastest of five runs of a thousand steps, on this machine.)
 
 # %%
 x = week[0]
