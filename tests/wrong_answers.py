@@ -63,7 +63,7 @@ WRONG: dict[str, list[tuple[int, str, str]]] = {
     ],
     "08": [
         (1, "lambda n: np.log(n)", "what is left of c = 1 after n = 2 steps"),
-        (2, "(latch.weight_ih.numpy(), latch.bias_ih.numpy())", "h at step 0"),
+        (2, "(latch.weight_ih.numpy(), latch.bias_ih.numpy())", "h at step 3, after the command 1"),
         (
             3,
             "lambda dh, dc, c_before, c, gates, U: (0 * dh, dc * gates[1])",
