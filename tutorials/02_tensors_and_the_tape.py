@@ -219,7 +219,7 @@ def check_3(is_gradient):
         calls.clear()
         assert bool(is_gradient(f, x, claimed)) == right, f"it says {not right} of {name}."
         assert len(calls) <= 3, f"it called f {len(calls)} times; three should do."
-    return "Two calls for 900 derivatives at once."
+    return f"{len(calls)} calls for {x.size} derivatives at once."
 
 
 # %%
