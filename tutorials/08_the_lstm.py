@@ -117,6 +117,7 @@ for bias in (0.0, 2.0, 5.0):
         f"x{verdict.rate:.3f} a step, half-life {verdict.half_life:.3g} steps"
     )
     assert gates.mean() < verdict.rate < gates.mean() + 0.1
+    assert bias or 1 < verdict.half_life < 1.6  # as it begins, little more than a step
 assert verdict.rate > 1
 
 # %% [markdown]

@@ -100,6 +100,7 @@ def bits(model):
     return total / count / math.log(2)
 
 
+assert round(len(train_ids), -4) == 160_000
 model = Writer(96, np.random.default_rng(0))
 adam = optim.Adam(model.parameters(), lr=3e-3)
 stream = data.Stream(train_ids, length=50, batch=16)

@@ -73,6 +73,8 @@ print(f"{said} paths; with 100 frames and 5 labels, {paths(100, 5):.1e}")
 # %%
 vowels = data.japanese_vowels()
 train, test = vowels.train, vowels.test
+sizes = [len(x) for x in vowels.xs]
+assert (min(sizes), max(sizes), vowels.xs[0].shape[1], len(set(vowels.labels))) == (7, 29, 12, 9)
 scaler = data.Scaler.fit(np.concatenate([vowels.xs[i] for i in train]))
 utterances = [scaler(x).astype(np.float32) for x in vowels.xs]
 

@@ -207,6 +207,7 @@ cell.W.data = np.zeros_like(W)
 _, result = gradients("fused", record=["h"])
 norms = result.record.norms["h"]  # |dL/dh_t| for every t
 k = 1 / (1 + np.exp(-2.0))
+assert round(k, 2) == 0.88
 print(f"|dL/dh_t| shrinks by {norms[-2] / norms[-1]:.6f} a step; sigmoid(2) = {k:.6f}")
 assert np.allclose(norms, norms[-1] * k ** np.arange(T - 1, -1, -1), rtol=1e-12)
 cell.W.data = W

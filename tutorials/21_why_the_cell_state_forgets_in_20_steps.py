@@ -100,7 +100,7 @@ for name, g in far.items():
           f"{g[-21] / g[-1]:.1e} left after 20")  # fmt: skip
 settled = [(g[0] / g[-21]) ** (1 / (T - 21)) for g in far.values()]
 assert abs(settled[1] - sigmoid(1.0)) < 0.01
-assert 0.8 < settled[0] < 0.87
+assert 0.82 < settled[0] < 0.86
 assert without[-21] / without[-1] < 0.2 * norms[-21] / norms[-1]
 
 # %% [markdown]
@@ -135,7 +135,10 @@ for name, start in starts.items():
           f"{rec.verdict.kind}")  # fmt: skip
 assert left["Keras, b = 1"][1] < 1e-7
 assert min(left["b = 3"][0], left["chrono"][0]) > 0.5
-assert 0.05 < left["chrono"][1] < 1 < left["b = 3"][1]
+assert 0.15 < left["chrono"][1] < 0.25
+assert left["b = 3"][1] > 1
+assert round(1 / (1 - sigmoid(1.0)), 1) == 3.7
+assert round(sigmoid(3.0), 2) == 0.95
 
 # %% [markdown]
 # With the chrono start a fifth is left after 99 steps. With a bias of 3 the gradient even grows:

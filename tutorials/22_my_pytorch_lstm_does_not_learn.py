@@ -111,6 +111,7 @@ flow = rec["rnn/l0/fwd"]
 by_lag = flow.weights["weight_hh_l0"].by_lag
 print("|dL/dW_hh| by lag:", {k: float(f"{by_lag[k]:.2g}") for k in (0, 5, 10, 20, 40)})
 assert by_lag[40] < 1e-3 * by_lag[0]
+assert abs(np.mean(flow.activations["f"].mean) - 0.5) < 0.05
 
 # PyTorch says the same of the sum, and of the first state's gradient
 total = flow.weight_terms()["weight_hh_l0"].sum(axis=0)
