@@ -170,8 +170,9 @@ assert abs(state.grad.item()) < 0.5**20  # every factor is at most w = 0.5
 #
 # ## Exercises
 #
-# Below each exercise is a call with three dots: put your answer in their place. The check tries out
-# what your answer does, and says what is wrong with it. (It is folded away: look into it later.)
+# Below each exercise is a call with three dots. In the notebook or the script, put your answer in
+# their place and run it: the check tries out what your answer does, and says what is wrong with it.
+# (It is folded away: look into it later.)
 #
 # **1.** Add `exp` to the tape. Hand in its rule, a function like those in `slopes`: it gets the
 # input $a$ and the output $y = e^a$. What is the least that the tape has to keep? Write the rule so
