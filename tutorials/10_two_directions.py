@@ -177,8 +177,8 @@ print("drawn to", mg.flow.draw(flows, title="A BiLSTM, and a loss at both ends")
 # ## Exercises
 #
 # **1.** Many-to-one with two directions: what does each of them know when it has read *everything*?
-# Hand in a function `(ys, lengths)` that picks from the outputs (T, B, 2H) of a padded batch the
-# one of the forward half that has read the whole row, and the one of the backward half: (B, 2H).
+# Hand in a function `(ys, lengths)` that picks, from the outputs (T, B, 2H) of a padded batch, the
+# forward half and the backward half that have each read the whole row, side by side: (B, 2H).
 
 # %% Check 1
 from minigrad.lab.exercises import close, exercise

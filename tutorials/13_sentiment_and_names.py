@@ -181,9 +181,9 @@ def check_1(pair):
 check_1(...)
 
 # %% [markdown]
-# **2.** A test set with ten times as many Germans as Finns hardly counts the Finns. Hand in a
-# function `(guessed, true)` of two arrays of labels, the *balanced* accuracy: the share of right
-# answers for each class that occurs in `true`, averaged over classes.
+# **2.** Where there are ten times as many German names as Finnish ones, the Finnish ones hardly
+# count. Hand in a function `(guessed, true)` of two arrays of labels, the *balanced* accuracy: the
+# share of right answers for each class that occurs in `true`, averaged over classes.
 
 
 # %% Check 2

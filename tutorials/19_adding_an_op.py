@@ -222,9 +222,9 @@ check_2(...)
 
 # %% [markdown]
 # **3.** A formula that is right on paper: `log1mexp(x)` is $\log(1 - e^{-x})$ for x > 0, the log
-# probability of "not". Written so it loses all digits for small x, and says 0 too soon for large x.
-# Declare it to twelve digits at both ends, value *and* slope, $1/(e^x - 1)$. `scalar` has `log1p`,
-# `expm1` and `where(condition, x, y)`; a rule is written with `mg.`
+# probability of "not". Written like this, it loses all digits for small x, and says 0 too soon for
+# large x. Declare it to twelve digits at both ends, value *and* slope, $1/(e^x - 1)$. `scalar` has
+# `log1p`, `expm1` and `where(condition, x, y)`; a rule is written with `mg.`
 
 
 # %% Check 3

@@ -200,7 +200,7 @@ check_1(...)
 
 # %% [markdown]
 # **2.** One step can say very little about a thousand. Find a matrix J (3, 3) that stretches some
-# vector more than tenfold in one step, $\sigma(J) > 10$, while no exponent of $h_{t+1} = J h_t$ is
+# vector more than tenfold in one step, $\sigma(J) > 10$, while no exponent of $h_{t+1} = h_t J$ is
 # above 0 and the largest one *is* 0.
 
 
@@ -212,7 +212,7 @@ def check_2(J):
     assert sigma > 10, f"its largest singular value is {sigma:.3g}."
 
     def linear(h, x):
-        return h @ J.T, h
+        return h @ J, h
 
     exponents = mg.flow.lyapunov(linear, mg.tensor(np.zeros((1, 3))), steps=3000).exponents
     close(exponents[0], 0.0, "the largest exponent", atol=0.01)

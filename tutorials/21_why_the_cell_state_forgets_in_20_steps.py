@@ -186,9 +186,9 @@ def check_1(bias_of):
 check_1(...)
 
 # %% [markdown]
-# **2.** The loss of a classifier reads $h_T$, not $c_T$. By which factor does the gradient change,
-# unit by unit, on its way from $h_T$ into $c_T$? Hand in a function of the output gate and the cell
-# state, `(o, c) -> factor`.
+# **2.** The loss of a classifier reads $h_T$, not $c_T$. By which factor is the gradient
+# multiplied, unit by unit, on its way from $h_T$ into $c_T$? Hand in a function of the output gate
+# and the cell state, `(o, c) -> factor`.
 
 
 # %% Check 2
