@@ -69,7 +69,8 @@ class Exercise:
 def exercise(wanted: str) -> Callable[[Callable[[Any], str | None]], Exercise]:
     """(wanted) -> a decorator that makes an Exercise of a function `check_N(answer)`.
 
-    wanted: what an answer is, as "a function (T, H) -> the number of bytes".
+    wanted: what an answer is, as "a function (T, H) -> the number of bytes". Raises TypeError where
+    it is forgotten.
 
     >>> @exercise("a number whose square is 2")
     ... def check_1(root):
@@ -84,6 +85,11 @@ def exercise(wanted: str) -> Callable[[Callable[[Any], str | None]], Exercise]:
     minigrad.lab.exercises.WrongAnswer: Exercise 1: not yet. its square: you have 2.25, the check
     finds 2.
     """
+    if not isinstance(wanted, str):
+        raise TypeError(
+            f"exercise: expected a text that says what an answer is, got {wanted!r}; write "
+            '@exercise("a function x -> y") above the check.'
+        )
     return lambda check: Exercise(check, wanted)
 
 

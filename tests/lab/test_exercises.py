@@ -71,6 +71,13 @@ def test_an_assert_without_a_message_says_what_is_wanted():
         Exercise(check_1, "a number above 0")(-1)
 
 
+def test_a_check_that_does_not_say_what_is_wanted_is_refused():
+    with pytest.raises(TypeError, match=r'expected a text .* write @exercise\("a function x -> y"'):
+
+        @exercise
+        def check_1(answer): ...
+
+
 def test_ctrl_c_is_no_answer(fresh):
     def interrupted(n):
         raise KeyboardInterrupt
