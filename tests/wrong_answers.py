@@ -106,7 +106,8 @@ WRONG: dict[str, list[tuple[int, str, str]]] = {
         (1, "lambda target, counts: (target[:-1], target[1:])", "the padding of a row with 4"),
         (1, "lambda target, counts: (target, target)", "the shape of what it reads"),
         (2, "lambda s, m, n: (s, s)", "the sum of the weights"),
-        (2, "lambda s, m, n: (np.full((3, 5), 0.2), 0)", "row 1 has weights in its padding"),
+        (2, "lambda s, m, n: (np.full((3, 5), 0.2), 0)", r"log\(a_j / a_0\) of row 0: at"),
+        (2, "lambda s, m, n: attend(s, m, 0 * n + 5)", "row 1 has weights in its padding"),
         (3, "lambda log_p, width, length: (0,) * length", "with a width of 1 it should be greedy"),
     ],
     "15": [

@@ -217,8 +217,8 @@ def check_3(careful):
     p, true = scores_of([found.names[i] for i in test]), found.labels[test]
     said = np.asarray(careful(p))
     answered = said >= 0
-    always, mine = (p.argmax(1) != true).mean(), (said != true)[answered].mean()
     assert answered.mean() >= 0.5, f"it answers {answered.mean():.0%} of them."
+    always, mine = (p.argmax(1) != true).mean(), (said != true)[answered].mean()
     assert mine <= always / 2, (
         f"wrong in {mine:.1%} of its answers; always answering: {always:.1%}."
     )
