@@ -27,7 +27,14 @@ __all__ = ["Exercise", "WrongAnswer", "close", "exercise"]
 
 
 class WrongAnswer(MinigradError, AssertionError):
-    """An answer that a check refuses, and why. Notebooks show the message, without a traceback."""
+    """An answer that a check refuses, and why. Notebooks show the message, without a traceback.
+
+    >>> try:
+    ...     exercise("a number")(lambda answer: close(answer, 2.0, "twice one"))(3)
+    ... except WrongAnswer as wrong:
+    ...     print(str(wrong).split(": ", 1)[1])
+    not yet. twice one: you have 3, the check finds 2.
+    """
 
     def _render_traceback_(self) -> list[str]:  # asked for by IPython
         return [str(self)]
@@ -38,6 +45,14 @@ class Exercise:
 
     wanted: what an answer is. solved: whether one was right so far. Called without an answer, or
     with dots, it says what is wanted. Raises WrongAnswer.
+
+    >>> def check_2(square):
+    ...     close(square(3.0), 9.0, "the square of 3")
+    >>> second = Exercise(check_2, "a function x -> its square")
+    >>> second(lambda x: x * x)
+    Exercise 2: right.
+    >>> second.solved
+    True
     """
 
     def __init__(self, check: Callable[[Any], str | None], wanted: str):
