@@ -61,7 +61,7 @@ new_h = o * np.tanh(new_c)
 assert np.allclose(c_1.numpy(), new_c, rtol=1e-14)
 assert np.allclose(h_1.numpy(), new_h, rtol=1e-14)
 print("forget gate of row 0:", f[0].round(2), " input:", i[0].round(2), " output:", o[0].round(2))
-print("drawn to", mg.flow.draw(cell, title="LSTM").save("lstm-cell.svg"))
+mg.flow.show(mg.flow.draw(cell, title="LSTM"), "lstm-cell.svg")
 
 # %% [markdown]
 # ## A gate at work
@@ -102,10 +102,12 @@ assert np.allclose(shown[3:], np.tanh(0.8), atol=1e-6)
 # %%
 T, H = 60, 16
 xs = rng.standard_normal((T, 1, H))
+walks = {}
 for bias in (0.0, 2.0, 5.0):
     lstm = nn.LSTM(H, H, dtype=np.float64, generator=np.random.default_rng(1))
     nn.init.forget_bias_(lstm, bias)
-    flow = next(iter(mg.flow.probe(lstm, xs).values()))
+    walks[f"forget bias {bias:.0f}"] = rec = mg.flow.probe(lstm, xs)
+    flow = rec["lstm/l0/fwd"]
     block = flow.jacobians().block("c", "c")[:, 0]  # (T, H, H)
     gates = flow.values["f"][:, 0]  # (T, H)
     assert np.allclose(block, [np.diag(f) for f in gates], atol=1e-12)
@@ -121,7 +123,35 @@ assert verdict.rate > 1
 # With $h_{t-1}$ held fixed the block is *exactly* diagonal, and its diagonal is the forget gate.
 # The whole gradient may also go by way of $h$ and the gates, and each time somewhat more of it is
 # left than the mean gate alone would leave; with the gates nearly open it even grows a little.
-#
+# All biases in between, to turn:
+
+
+# %%
+def turned(bias):
+    nn.init.forget_bias_(lstm, bias)
+    flow = mg.flow.probe(lstm, xs)["lstm/l0/fwd"]
+    gate, verdict = flow.values["f"].mean(), flow.verdicts["c"]
+    profile = flow.profile("c")
+    alone = gate ** np.arange(len(profile))
+    return {"dL/dc, all paths": profile / profile[0], "the mean gate alone, f^k": alone}, (
+        f"Forget gate {gate:.3f} on average: dL/dc goes x{verdict.rate:.3f} a step, "
+        f"{verdict.reach_words}."
+    )
+
+
+turning = mg.flow.sliders(
+    turned, {"forget bias": [-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0]},
+    log=True, x="steps back from the loss", y="gradient that is left", start=[1.0],
+)  # fmt: skip
+mg.flow.show(turning, "forget-bias.html")
+
+# %% [markdown]
+# And three of them step by step, gates included: choose one, press play, click a node.
+
+# %%
+mg.flow.show(mg.flow.report(walks).explore(title="An LSTM at three forget biases"), "lstm.html")
+
+# %% [markdown]
 # ## Where it does not
 #
 # - **At the start.** PyTorch's and minigrad's default bias is near 0: $f \approx 0.5$, and half of

@@ -57,7 +57,7 @@ new_h = (1 - z) * h + z * proposal
 
 h_1, _ = cell(mg.tensor(h), mg.tensor(x))
 assert np.allclose(h_1.numpy(), new_h, rtol=1e-13)
-print("drawn to", mg.flow.draw(cell, title="GRU").save("gru-cell.svg"))
+mg.flow.show(mg.flow.draw(cell, title="GRU"), "gru-cell.svg")
 
 # %% [markdown]
 # ## Why libraries disagree

@@ -169,7 +169,7 @@ for path, flow in flows.items():
     print(f"{path}: steps {flow.steps[0]} to {flow.steps[-1]}, {flow.verdict.kind}, "
           f"half-life {flow.verdict.half_life:.2f} steps")  # fmt: skip
 assert flows["lstm/l0/rev"].reverse
-print("drawn to", mg.flow.draw(flows, title="A BiLSTM, and a loss at both ends").save("bilstm.svg"))
+mg.flow.show(mg.flow.draw(flows, title="A BiLSTM, and a loss at both ends"), "bilstm.svg")
 
 # %% [markdown]
 # ## Exercises

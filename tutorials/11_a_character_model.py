@@ -182,13 +182,42 @@ assert abs(gained(80, 40)[0]) < 0.01
 # before them, and from further back none that four thousand characters could show. That a gradient
 # arrives says that something *could* be learned from there; so short a training has not done it.
 #
-# The report as a page:
+# The recording, to walk through. The text at the bottom is coloured by $|\partial L/\partial
+# x_t|$, or by any unit: some count the letters of a line, others know who is speaking.
 
 # %%
-mg.flow.report(rec).to_html(
-    "writer.html", title="A character model", text=vocabulary.decode(window[:-1, 0]), replace=True
-)
-print("writer.html colours a text by |dL/dx_t|, or by any unit")
+read = vocabulary.decode(window[:-1, 0])
+walk = mg.flow.report(rec).explore(title="A character model reads", text=read)
+mg.flow.show(walk, "writer.html")
+
+# %% [markdown]
+# ## What had each letter to do with it?
+#
+# The other way round: for *each* prediction, how much would its score move with each letter before
+# it? $|\partial y_t/\partial x_s|$ for all $t$ and $s$, drawn on the text (Madsen 2019 calls it
+# *connectivity*). Point at a letter, or use the slider.
+
+
+# %%
+def likeliest(x):
+    """(T, B, F) -> (T, B): the score of the likeliest next letter."""
+    scores = model.head(model.gru(x)[0])
+    best = scores.numpy().argmax(axis=-1)
+    return mg.take_along_axis(scores, best[..., None], axis=-1)[..., 0]
+
+
+with mg.no_grad():
+    embedded = model.embed(window[:-1, :1])
+    guesses = mg.softmax(model.head(model.gru(embedded)[0])[:, 0], axis=-1).numpy()
+said = []
+for p, true in zip(guesses, window[1:, 0], strict=True):
+    three = ", ".join(f"{vocabulary.decode([k])!r} {p[k]:.0%}" for k in np.argsort(-p)[:3])
+    said.append(f"Next, it thinks: {three}. It was {vocabulary.decode([true])!r} ({p[true]:.0%}).")
+connected = mg.flow.connectivity(likeliest, embedded[:, 0], read, said, start=60)
+mg.flow.show(connected, "connectivity.html")
+near = np.mean([row[t - 9 : t + 1].sum() / row.sum() for t, row in enumerate(connected.norms) if t > 20])
+print(f"of all that moves a guess, the last ten letters make {near:.0%}")
+assert near > 0.5
 
 # %% [markdown]
 # ## Exercises
