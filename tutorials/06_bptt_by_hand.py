@@ -107,7 +107,7 @@ print("compiled BPTT gives the same delta_t, dL/dU and dL/dW")
 # and watch $\delta_t$ go back from the loss at $t = 12$; a click on a node shows its numbers.
 
 # %%
-mg.flow.show(mg.flow.report(rec).explore(title="BPTT through 12 steps"), "bptt.html")
+mg.flow.show(mg.flow.report({"RNN": rec}).explore(title="BPTT through 12 steps"), "bptt.html")
 
 # %% [markdown]
 # ## Which step taught the weights?

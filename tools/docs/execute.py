@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SAVED = re.compile(r"""\.save(?:fig)?\(\s*["']([\w.-]+\.(?:svg|png))["']""")
+SHOWN = re.compile(r"""\bshow\(.*?["']([\w.-]+\.(?:svg|png))["']""", re.DOTALL)
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # IPython colours its tracebacks
 OPTIONAL = ("torch",)  # what a page may need and an environment of the docs may lack
 TIMEOUT = 300  # s a page; a tutorial takes under a minute
@@ -34,7 +35,9 @@ def read(page: Path) -> Any:
     }
     for number, cell in enumerate(notebook.cells):  # random ids would change every page every time
         cell["id"] = f"cell-{number}"
-        if cell.cell_type == "code" and (names := SAVED.findall(cell.source)):
+        if cell.cell_type == "code" and (
+            names := SAVED.findall(cell.source) + SHOWN.findall(cell.source)
+        ):
             alt = f"Drawn by the code above: {', '.join(names)}"
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
     return notebook

@@ -1,6 +1,5 @@
 // Curves, or drawings, that were computed for every position of the knobs.
 
-const HEIGHT = 300;
 const MARGIN = { left: 62, right: 14, top: 10, bottom: 42 };
 const DASHES = ["", "7 4", "2 3", "9 3 2 3", "4 2", "1 2"];
 const SUPER = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
@@ -29,14 +28,21 @@ function powers(lo, hi) {
 const number = (x) => String(Number(x.toPrecision(6)));
 const power = (p) => (p === 0 ? "1" : `10${String(p).replace(/[-\d]/g, (c) => SUPER[c])}`);
 
+// As high as the frame has room for, with the legend and the note below.
+function heightLeft() {
+  const below = ($("shown").querySelector(".legend")?.offsetHeight ?? 26) + $("note").offsetHeight + 32;
+  return Math.min(Math.max(window.innerHeight - $("shown").offsetTop - below, 220), 460);
+}
+
 function chart(lines) {
   const width = Math.max($("shown").clientWidth, 240);
+  const height = heightLeft();
   const [x0, x1, y0, y1] = DATA.limits; // of log10 y, where that is the axis
   const right = width - MARGIN.right;
-  const bottom = HEIGHT - MARGIN.bottom;
+  const bottom = height - MARGIN.bottom;
   const X = (x) => MARGIN.left + ((x - x0) / (x1 - x0)) * (right - MARGIN.left);
   const Y = (y) => bottom - ((y - y0) / (y1 - y0)) * (bottom - MARGIN.top);
-  const svg = draw("svg", { width, height: HEIGHT, role: "img", "aria-label": `${DATA.y} by ${DATA.x}: ${lines.map((l) => l.name).join(", ")}` });
+  const svg = draw("svg", { width, height, role: "img", "aria-label": `${DATA.y} by ${DATA.x}: ${lines.map((l) => l.name).join(", ")}` });
   const box = { x: MARGIN.left, y: MARGIN.top, width: right - MARGIN.left, height: bottom - MARGIN.top };
   svg.append(draw("clipPath", { id: "inside" }, draw("rect", box)));
   if (DATA.under) svg.append(draw("image", { ...box, href: DATA.under, class: "under", preserveAspectRatio: "none" }));
@@ -48,7 +54,7 @@ function chart(lines) {
     svg.append(draw("line", { class: "axis", x1: X(x), x2: X(x), y1: bottom, y2: bottom + 4 }));
     svg.append(draw("text", { x: X(x), y: bottom + 17, "text-anchor": "middle" }, number(x)));
   }
-  svg.append(draw("text", { x: (MARGIN.left + right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, DATA.x));
+  svg.append(draw("text", { x: (MARGIN.left + right) / 2, y: height - 6, "text-anchor": "middle" }, DATA.x));
   const middle = (MARGIN.top + bottom) / 2;
   svg.append(draw("text", { x: 13, y: middle, "text-anchor": "middle", transform: `rotate(-90 13 ${middle})` }, DATA.y));
   const curves = draw("g", { "clip-path": "url(#inside)" });

@@ -38,7 +38,7 @@ class Sliders(Page):
     """A page with a slider for each knob. In a notebook it shows itself; `save` writes it."""
 
     what = "sliders"
-    height = 580
+    height = 520
 
 
 def sliders(
