@@ -129,7 +129,7 @@ def test_the_forward_way_turns_every_arrow_and_keeps_its_width(reverse: bool) ->
     drawn = {way: draw_network(panels, way=way) for way in ("gradient", "forward")}
     back, forth = (edges_of(drawing.dot) for drawing in drawn.values())
     assert {(b, a, width) for a, b, width in back} == forth
-    assert "arrows point against it" in drawn["forward"].dot
+    assert "arrows point against the way it goes" in drawn["forward"].dot
 
 
 def edges_of(dot: str) -> set[tuple[str, str, str]]:
