@@ -141,6 +141,13 @@ print(f"dL/dw = {w_.grad.item():+.6f}")
 assert abs(w_.grad.item() - g[w]) < 1e-15
 
 # %% [markdown]
+# As a graph, with what came out of each line and what came back to it; read `data` from left to
+# right and `grad` from right to left:
+
+# %%
+mg.flow.show(mg.flow.draw(record_of_it), "one-number.svg")
+
+# %% [markdown]
 # The column `kept` is what the way back needs: tanh keeps its output, because its slope is $1 -
 # y^2$; an addition keeps nothing at all. That is where the memory of training goes.
 #

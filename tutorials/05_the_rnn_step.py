@@ -135,6 +135,28 @@ written, _ = writer(np.zeros((9, B, I), np.float32), summary)
 print("many-to-many ", x32.shape, "->", head(written).shape, "(encoder and decoder)")
 
 # %% [markdown]
+# The four as pictures, drawn from a run of each: a round box is an input, a square one a hidden
+# state, and L stands wherever a loss reads an output. (The colours and numbers are the gradient,
+# which pages 06 and 07 are about.)
+
+# %%
+kinds = {}
+with mg.flow.record() as kinds["many-to-one: the last output is read"]:
+    mg.sum(head(gru(x32)[0][-1]) ** 2).backward()
+with mg.flow.record() as kinds["many-to-many: every output is read"]:
+    mg.sum(head(gru(x32)[0]) ** 2).backward()
+with mg.flow.record() as kinds["one-to-many: a vector is the first state, each output the next input"]:
+    state, x, loss = produced[0][:, :H][None], x32[:1] * 0, 0.0
+    for _ in range(4):
+        y, state = gru(x, state)
+        loss, x = loss + mg.sum(head(y) ** 2), feed(mg.softmax(head(y), axis=-1))
+    loss.backward()
+with mg.flow.record() as kinds["many-to-many, other length: the last state is another's first"]:
+    written, _ = writer(np.zeros((4, B, I), np.float32), gru(x32)[1])
+    mg.sum(head(written) ** 2).backward()
+mg.flow.show(mg.flow.draw(kinds, summed=True, way="forward"), "four-kinds.svg")
+
+# %% [markdown]
 # ## tanh or ReLU?
 #
 # $\tanh$ keeps the state within (-1, 1) and has a slope of at most 1. ReLU has the slope 1 where it

@@ -61,7 +61,41 @@ new_h = o * np.tanh(new_c)
 assert np.allclose(c_1.numpy(), new_c, rtol=1e-14)
 assert np.allclose(h_1.numpy(), new_h, rtol=1e-14)
 print("forget gate of row 0:", f[0].round(2), " input:", i[0].round(2), " output:", o[0].round(2))
-mg.flow.show(mg.flow.draw(cell, title="LSTM"), "lstm-cell.svg")
+
+# %% [markdown]
+# Step by step, for one unit of one row. Turn the knob: what is in colour has been computed.
+
+# %%
+f0, i0, g0, o0, c0, h0, old = (v[0, 0] for v in (f, i, g, o, new_c, new_h, c))
+STEPS = {
+    "0 what comes in": ((), "x is new; the old h was shown, the old c kept, one step ago."),
+    "1 forget": ("f", f"f = {f0:.2f}: this share of the old cell state stays."),
+    "2 write?": ("fi", f"i = {i0:.2f}: this share of the proposal may be written."),
+    "3 propose": ("fig", f"g = {g0:+.2f}: what would be written."),
+    "4 cell state": ("c", f"c = f c + i g = {f0:.2f} ({old:+.2f}) + {i0:.2f} ({g0:+.2f}) = {c0:+.2f}"),
+    "5 show?": ("co", f"o = {o0:.2f}: this share of it is shown."),
+    "6 hidden state": ("h", f"h = o tanh(c) = {o0:.2f} tanh({c0:+.2f}) = {h0:+.2f}"),
+}
+
+
+def built(step):
+    upto, words = STEPS[step]
+    return mg.flow.draw(cell, upto=upto), words
+
+
+steps = mg.flow.sliders(built, {"step": list(STEPS)}, title="An LSTM, gate by gate", start=["1 forget"])
+mg.flow.show(steps, "lstm-steps.html")
+
+# %% [markdown]
+# Many texts write *one* matrix, on $h_{t-1}$ and $x_t$ put side by side. It is the same: a product
+# with a matrix of two blocks is the sum of two products,
+#
+# $$ [h_{t-1},\, x_t] \begin{bmatrix} U \\ W \end{bmatrix} = x_t W + h_{t-1} U $$
+
+# %%
+W, U = cell.weight_ih.numpy().T, cell.weight_hh.numpy().T  # (I, 4H), (H, 4H): rows are inputs
+side_by_side = np.concatenate([h, x], axis=1) @ np.concatenate([U, W], axis=0)
+assert np.allclose(side_by_side, x @ W + h @ U, rtol=1e-13)
 
 # %% [markdown]
 # ## A gate at work

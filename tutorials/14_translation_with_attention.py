@@ -15,12 +15,11 @@
 # and 10, and `pip install "minigrad-bptt[data]"`.
 
 # %%
-from pathlib import Path
-
 import numpy as np
 
+import minigrad as mg
 from minigrad import data, nn, optim
-from minigrad.tasks.alignments import MissingPlotError, picture
+from minigrad.tasks.alignments import MissingPlotError, heat_maps
 from minigrad.train import fit
 
 found = data.dates(3000, ("en", "de", "fr"))
@@ -107,7 +106,7 @@ target = digits.encode(written, begin=True)[:-1, None]
 weights = model.alignment(wide(source), target, [len(source)])[:, 0, : len(source)]
 assert np.allclose(weights.sum(axis=1), 1, atol=1e-5)
 try:  # with the extra: pip install "minigrad-bptt[plot]"
-    print("drawn to", picture(Path("attention.png"), [(weights, phrase, written)]))
+    mg.flow.show(heat_maps([(weights, phrase, written)]), "attention.png")
 except MissingPlotError as missing:
     print(missing)
 print("     " + phrase)
