@@ -135,7 +135,7 @@ for ahead in (0, 1):  # the line gains more on persistence than the net gains on
 # %%
 forecasts = {"GRU": predict(model, test), "least squares": (design(test) @ line).T[..., None]}
 starts = test.starts + PAST  # the first month of each forecast
-assert np.allclose(windows.scaler.inverse(test.ys[0]), series.values[starts])
+assert np.allclose(windows.scaler.inverse(test.ys[0])[:, 0], series.values[starts])
 
 
 def seen(month):
