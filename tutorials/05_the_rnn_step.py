@@ -145,7 +145,9 @@ with mg.flow.record() as kinds["many-to-one: the last output is read"]:
     mg.sum(head(gru(x32)[0][-1]) ** 2).backward()
 with mg.flow.record() as kinds["many-to-many: every output is read"]:
     mg.sum(head(gru(x32)[0]) ** 2).backward()
-with mg.flow.record() as kinds["one-to-many: a vector is the first state, each output the next input"]:
+with mg.flow.record() as kinds[
+    "one-to-many: a vector is the first state, an output the next input"
+]:
     state, x, loss = produced[0][:, :H][None], x32[:1] * 0, 0.0
     for _ in range(4):
         y, state = gru(x, state)

@@ -142,10 +142,8 @@ def turned(sigma, steps):
 
 
 knobs = {"sigma(U)": SIGMAS, "T, the number of steps": [10, 20, 50, 100]}
-turning = mg.flow.sliders(
-    turned, knobs, log=True, x="steps back from the loss", y="gradient that is left",
-    start=[1.2, 50],
-)  # fmt: skip
+axes = dict(log=True, x="steps back from the loss", y="gradient that is left")
+turning = mg.flow.sliders(turned, knobs, start=[1.2, 50], **axes)
 mg.flow.show(turning, "turn.html")
 
 # %% [markdown]
@@ -239,10 +237,7 @@ def left_of_it():
     return {name: profile / profile[0] for name, profile in profiles.items()}
 
 
-mg.flow.show(
-    mg.flow.sliders(left_of_it, {}, log=True, x="steps back from the loss", y="gradient that is left"),
-    "decay.html",
-)
+mg.flow.show(mg.flow.sliders(left_of_it, {}, **axes), "decay.html")
 
 # %% [markdown]
 # The same three, step by step. Choose a net, press play, and watch how far the colour gets; below

@@ -71,10 +71,10 @@ STEPS = {
     "0 what comes in": ((), "x is new; the old h was shown, the old c kept, one step ago."),
     "1 forget": ("f", f"f = {f0:.2f}: this share of the old cell state stays."),
     "2 write?": ("fi", f"i = {i0:.2f}: this share of the proposal may be written."),
-    "3 propose": ("fig", f"g = {g0:+.2f}: what would be written."),
-    "4 cell state": ("c", f"c = f c + i g = {f0:.2f} ({old:+.2f}) + {i0:.2f} ({g0:+.2f}) = {c0:+.2f}"),
+    "3 propose": ("fig", f"g = {g0:.2f}: what would be written."),
+    "4 cell state": ("c", f"c = f c + i g = {f0:.2f} * {old:.2f} + {i0:.2f} * {g0:.2f} = {c0:.2f}"),
     "5 show?": ("co", f"o = {o0:.2f}: this share of it is shown."),
-    "6 hidden state": ("h", f"h = o tanh(c) = {o0:.2f} tanh({c0:+.2f}) = {h0:+.2f}"),
+    "6 hidden state": ("h", f"h = o tanh(c) = {o0:.2f} tanh({c0:.2f}) = {h0:.2f}"),
 }
 
 
@@ -83,8 +83,9 @@ def built(step):
     return mg.flow.draw(cell, upto=upto), words
 
 
-steps = mg.flow.sliders(built, {"step": list(STEPS)}, title="An LSTM, gate by gate", start=["1 forget"])
-mg.flow.show(steps, "lstm-steps.html")
+steps = {"step": list(STEPS)}
+build_up = mg.flow.sliders(built, steps, title="An LSTM, gate by gate", start=["1 forget"])
+mg.flow.show(build_up, "lstm-steps.html")
 
 # %% [markdown]
 # Many texts write *one* matrix, on $h_{t-1}$ and $x_t$ put side by side. It is the same: a product

@@ -65,10 +65,10 @@ assert np.allclose(h_1.numpy(), new_h, rtol=1e-13)
 r0, z0, n0, h0, old = (v[0, 0] for v in (r, z, proposal, new_h, h))
 STEPS = {
     "0 what comes in": ((), "x is new; the old h is all that was kept, and was shown as well."),
-    "1 reset": ("r", f"r = {r0:.2f}: this share of the old h = {old:+.2f} goes into the proposal."),
-    "2 propose": ("n", f"n = {n0:+.2f}: what could take its place."),
+    "1 reset": ("r", f"r = {r0:.2f}: this share of the old h = {old:.2f} goes into the proposal."),
+    "2 propose": ("n", f"n = {n0:.2f}: what could take its place."),
     "3 update": ("nz", f"z = {z0:.2f}: this share is replaced."),
-    "4 mix": ("h", f"h = (1 - z) h + z n = {1 - z0:.2f} ({old:+.2f}) + {z0:.2f} ({n0:+.2f}) = {h0:+.2f}"),
+    "4 mix": ("h", f"(1 - z) h + z n = {1 - z0:.2f} * {old:.2f} + {z0:.2f} * {n0:.2f} = {h0:.2f}"),
 }
 
 
@@ -77,8 +77,9 @@ def built(step):
     return mg.flow.draw(cell, upto=upto), words
 
 
-steps = mg.flow.sliders(built, {"step": list(STEPS)}, title="A GRU, gate by gate", start=["1 reset"])
-mg.flow.show(steps, "gru-steps.html")
+steps = {"step": list(STEPS)}
+build_up = mg.flow.sliders(built, steps, title="A GRU, gate by gate", start=["1 reset"])
+mg.flow.show(build_up, "gru-steps.html")
 
 # %% [markdown]
 # As in tutorial 08, one matrix on $[h, x]$ is two matrices: $x W + h U$ for the gates. Not so for

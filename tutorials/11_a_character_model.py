@@ -215,7 +215,8 @@ for p, true in zip(guesses, window[1:, 0], strict=True):
     said.append(f"Next, it thinks: {three}. It was {vocabulary.decode([true])!r} ({p[true]:.0%}).")
 connected = mg.flow.connectivity(likeliest, embedded[:, 0], read, said, start=60)
 mg.flow.show(connected, "connectivity.html")
-near = np.mean([row[t - 9 : t + 1].sum() / row.sum() for t, row in enumerate(connected.norms) if t > 20])
+late = [(t, row) for t, row in enumerate(connected.norms) if t > 20]
+near = np.mean([row[t - 9 : t + 1].sum() / row.sum() for t, row in late])
 print(f"of all that moves a guess, the last ten letters make {near:.0%}")
 assert near > 0.5
 

@@ -147,7 +147,8 @@ def seen(month):
     }
     for name, values in forecasts.items():
         curves[name] = (ahead, windows.scaler.inverse(values[:, i])[:, 0])
-    gaps = [f"{name} {np.abs(curves[name][1] - curves['came'][1]).mean():.0f}" for name in forecasts]
+    came = curves["came"][1]
+    gaps = [f"{name} {np.abs(curves[name][1] - came).mean():.0f}" for name in forecasts]
     return curves, f"From {month}, mean error over the year: {', '.join(gaps)} sunspots."
 
 
@@ -157,8 +158,8 @@ turning = mg.flow.sliders(seen, {"first month that was forecast": list(months)},
 mg.flow.show(turning, "forecast.html")
 
 # %% [markdown]
-# Is it worth a network? Read the last two lines of the table together. A straight line comes close to it, and a
-# paper that compares its network with persistence alone would not show that.
+# Is it worth a network? Read the last two lines of the table together. A straight line comes close
+# to it, and a paper that compares its network with persistence alone would not show that.
 #
 # ## How long a window?
 #

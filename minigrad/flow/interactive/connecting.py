@@ -88,7 +88,5 @@ def connectivity(
         "start": T - 1 if start is None else start,
     }
     scripts = [HERE / "common.js", HERE / "connectivity.js"]
-    made = assemble(
-        Connectivity.what, HERE / "page.html", [HERE / "style.css"], scripts, contents
-    )
+    made = assemble(Connectivity.what, HERE / "page.html", [HERE / "style.css"], scripts, contents)
     return Connectivity(made, norms)

@@ -1,4 +1,4 @@
-// A text; of the chosen letter's prediction, how much each letter before it had to do with that.
+// A text; of the chosen letter's prediction, how much each letter had to do with that.
 
 const letters = DATA.text.map((letter, t) =>
   make("span", { class: "letter", onclick: () => choose.turn(t), onmouseover: () => choose.turn(t) },
@@ -9,8 +9,8 @@ function show(t) {
   const row = DATA.rows[t];
   letters.forEach((letter, s) => {
     letter.classList.toggle("now", s === t);
-    letter.classList.toggle("later", s > t);
-    letter.style.setProperty("background-color", s <= t ? `rgb(var(--tint) / ${row[s] / 100})` : "");
+    letter.classList.toggle("later", s > t && row[s] === 0);
+    letter.style.setProperty("background-color", `rgb(var(--tint) / ${row[s] / 100})`);
   });
   $("words").textContent = DATA.said[t] ?? "";
 }
