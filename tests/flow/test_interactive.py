@@ -218,7 +218,6 @@ def test_the_least_width_is_that_at_which_text_is_nine_pixels_high(svg: str, pix
 
 
 @pytest.mark.slow
-@pytest.mark.browser
 def test_a_knob_turns_by_keyboard_and_shows_what_was_measured_there(tab: Tab) -> None:
     page = sliders(
         lambda a: (powers(a), f"a is {a}"), {"a": [0.5, 1.0, 2.0]}, title=HOSTILE, log=True
@@ -226,7 +225,7 @@ def test_a_knob_turns_by_keyboard_and_shows_what_was_measured_there(tab: Tab) ->
     for width, dark in ((1280, False), (390, True)):
         tab.emulate(width, dark=dark)
         tab.open(page.html)
-        assert tab.text("h1") == tab.driver.title == HOSTILE.replace("\u2028", " ")
+        assert tab.text("h1") == " ".join(HOSTILE.split())
         before = tab.find(".curve").get_attribute("d")
         tab.press("\ue014", ".knob input")  # arrow to the right
         assert tab.text("#words") == "a is 2.0"
@@ -242,7 +241,6 @@ def test_a_knob_turns_by_keyboard_and_shows_what_was_measured_there(tab: Tab) ->
 
 
 @pytest.mark.slow
-@pytest.mark.browser
 def test_a_letter_that_is_chosen_colours_those_that_its_prediction_used(tab: Tab) -> None:
     said = ["one", "two", "three"]
     tab.open(connectivity(lambda x: mg.cumsum(x, axis=0)[..., 0], np.eye(3), "a\nb", said).html)
