@@ -143,7 +143,7 @@ def turned(sigma, steps):
 
 knobs = {"sigma(U)": SIGMAS, "T, the number of steps": [10, 20, 50, 100]}
 axes = dict(log=True, x="steps back from the loss", y="gradient that is left")
-turning = mg.flow.sliders(turned, knobs, start=[1.2, 50], **axes)
+turning = mg.flow.sliders(turned, knobs, start=[1.2, 50], limits=(1e-12, 1e6), **axes)
 mg.flow.show(turning, "turn.html")
 
 # %% [markdown]

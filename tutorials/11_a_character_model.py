@@ -177,13 +177,24 @@ for less, more in ((1, 3), (3, 10), (10, 40), (40, 80)):
 assert gained(10, 3)[0] > 10 * gained(40, 10)[0] > 0
 assert abs(gained(80, 40)[0]) < 0.01
 
+
+def profit():
+    lengths = list(bits_from)
+    found = [bits.mean() for bits in bits_from.values()]
+    flat = {f"counting {k} in a row": (lengths, len(lengths) * [baselines[k - 1]]) for k in (2, 3)}
+    return {"the model": (lengths, found), **flat}
+
+
+chart = mg.flow.sliders(profit, {}, x="characters that it may read", y="bits per character")
+mg.flow.show(chart, "past.html")
+
 # %% [markdown]
 # Nearly all of the profit comes from the last ten characters, hundredths of a bit from the thirty
 # before them, and from further back none that four thousand characters could show. That a gradient
 # arrives says that something *could* be learned from there; so short a training has not done it.
 #
 # The recording, to walk through. The text at the bottom is coloured by $|\partial L/\partial
-# x_t|$, or by any unit: some count the letters of a line, others know who is speaking.
+# x_t|$, or by the value of any unit. Try a few: does one switch where a word ends, or a line?
 
 # %%
 read = vocabulary.decode(window[:-1, 0])
@@ -206,14 +217,16 @@ def likeliest(x):
     return mg.take_along_axis(scores, best[..., None], axis=-1)[..., 0]
 
 
+passage = test_ids[3000:3201]
 with mg.no_grad():
-    embedded = model.embed(window[:-1, :1])
+    embedded = model.embed(passage[:-1, None])
     guesses = mg.softmax(model.head(model.gru(embedded)[0])[:, 0], axis=-1).numpy()
 said = []
-for p, true in zip(guesses, window[1:, 0], strict=True):
+for p, true in zip(guesses, passage[1:], strict=True):
     three = ", ".join(f"{vocabulary.decode([k])!r} {p[k]:.0%}" for k in np.argsort(-p)[:3])
     said.append(f"Next, it thinks: {three}. It was {vocabulary.decode([true])!r} ({p[true]:.0%}).")
-connected = mg.flow.connectivity(likeliest, embedded[:, 0], read, said, start=60)
+read = vocabulary.decode(passage[:-1])
+connected = mg.flow.connectivity(likeliest, embedded[:, 0], read, said, start=100)
 mg.flow.show(connected, "connectivity.html")
 late = [(t, row) for t, row in enumerate(connected.norms) if t > 20]
 near = np.mean([row[t - 9 : t + 1].sum() / row.sum() for t, row in late])
@@ -246,4 +259,5 @@ assert np.mean(cold) / math.log(2) > after - 0.05
 #
 # A. Graves, "Generating sequences with recurrent neural networks" (2013). I. Sutskever, J. Martens,
 # G. Hinton, "Generating text with recurrent neural networks" (2011). A. Karpathy, "The unreasonable
-# effectiveness of recurrent neural networks" (2015). The play: see `minigrad/data/README.md`.
+# effectiveness of recurrent neural networks" (2015). A. Madsen, [Visualizing memorization in
+# RNNs](https://distill.pub/2019/memorization-in-rnns/) (2019). The play: see `minigrad/data/README.md`.

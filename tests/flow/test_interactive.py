@@ -86,6 +86,20 @@ def test_a_logarithmic_axis_ends_at_powers_of_ten_twelve_at_most(
     assert y0 <= low < high <= y1
 
 
+@pytest.mark.parametrize(
+    ("limits", "log", "ends"), [((1e-3, 10.0), True, (-3, 1)), ((-1.0, 4.0), False, (-1, 4))]
+)
+def test_limits_are_kept_whatever_the_curves(
+    limits: tuple[float, float], log: bool, ends: tuple[float, float]
+) -> None:
+    found = sliders(powers, {"a": [9.0]}, log=log, limits=limits)
+    assert data(found)["limits"] == [0, 8, pytest.approx(ends[0]), pytest.approx(ends[1])]
+    with pytest.raises(FlowError, match="low < high; got "):
+        sliders(powers, {"a": [9.0]}, limits=limits[::-1])
+    with pytest.raises(FlowError, match="0 < low < high; got "):
+        sliders(powers, {"a": [9.0]}, log=True, limits=(0.0, 1.0))
+
+
 def test_what_lies_beneath_is_a_picture_of_the_array_its_first_row_at_the_bottom() -> None:
     values = np.array([[0.0, 1.0, 2.0], [2.0, 1.0, np.nan]])
     found = data(sliders(lambda: {"y": [0.0]}, {}, under=(values, (0, 3, -1, 1))))

@@ -65,7 +65,7 @@ function chart(lines) {
       const place = y === null || (DATA.log && y <= 0) ? null : [X(line.xs ? line.xs[i] : i), Y(DATA.log ? Math.log10(y) : y)];
       const before = i > 0 && d !== "" && !d.endsWith("|");
       d += place === null ? (before ? "|" : "") : `${before ? "L" : "M"}${place[0].toFixed(1)} ${place[1].toFixed(1)}`;
-      if (place && line.xs) curves.append(draw("circle", { cx: place[0], cy: place[1], r: 2.5, fill: stroke }));
+      if (place && line.xs) curves.append(draw("circle", { cx: place[0], cy: place[1], r: line.ys.length > 60 ? 1.7 : 2.5, fill: stroke }));
     });
     curves.append(draw("path", { class: "curve", d: d.replaceAll("|", ""), stroke, "stroke-dasharray": DASHES[line.look] }));
   }
@@ -80,7 +80,8 @@ function chart(lines) {
 // No narrower than it can be read; what is wider than the page scrolls.
 function picture({ uri, least, alt }) {
   const image = make("img", { src: DATA.pictures[uri], alt });
-  image.style.setProperty("width", `max(100%, ${least}px)`);
+  image.style.setProperty("min-width", `${least}px`);
+  image.style.setProperty("max-height", `${Math.max(window.innerHeight - $("shown").offsetTop - 24, 300)}px`);
   $("shown").tabIndex = 0;
   $("shown").replaceChildren(image);
 }
@@ -99,4 +100,5 @@ DATA.knobs.forEach((k, i) =>
   }));
 show();
 window.addEventListener("resize", show);
+new ResizeObserver(show).observe($("knobs")); // a frame may get its width late
 document.documentElement.dataset.ready = "true";

@@ -50,6 +50,7 @@ def sliders(
     x: str = "",
     y: str = "",
     log: bool = False,
+    limits: tuple[float, float] | None = None,
     under: tuple[Array, tuple[float, float, float, float]] | None = None,
     start: Sequence[Any] = (),
 ) -> Sliders:
@@ -59,12 +60,14 @@ def sliders(
         values at 0, 1, 2, ..., or name -> (xs, ys), which is drawn with its points. NaN and Inf
         are gaps; on a logarithmic axis what is not positive is one, too.
     knobs: name -> its values, in order. start: the value of each that the page opens with.
-    title, note: lines above and below. x, y: of the axes. log: whether y is logarithmic; the axis
-        then ends 12 powers of ten below the largest value.
+    title, note: lines above and below. x, y: of the axes. log: whether y is logarithmic.
+    limits: the ends of y, where curves may leave the picture; left out, it holds all curves, of
+        which a logarithmic axis shows 12 powers of ten from the largest value down.
     under: (values, (x0, x1, y0, y1)), an array (rows from y0 up, columns from x0 on) that is drawn
         in grey beneath the curves and sets the axes, such as the loss by two weights.
     Raises FlowError for knobs without values, more than 400 positions, a start that is not among
-    the values, and for what cannot be shown.
+    the values, limits that do not rise or, of a logarithmic axis, are not positive, and for what
+    cannot be shown.
 
     >>> found = sliders(lambda a: {"a^k": a ** np.arange(9.0)}, {"a": [0.5, 2.0]}, log=True)
     >>> found
@@ -75,6 +78,10 @@ def sliders(
     if not 0 < count <= MOST:
         raise FlowError(
             f"sliders: expected from 1 to {MOST} positions of all knobs together, got {count}."
+        )
+    if limits and not (limits[0] < limits[1] and (limits[0] > 0 or not log)):
+        raise FlowError(
+            f"sliders: limits are (low, high), {'0 < ' if log else ''}low < high; got {limits}."
         )
     places = _places(values, start)
     frames, pictures = [], _Pictures()
@@ -99,7 +106,7 @@ def sliders(
         "y": y,
         "log": log,
         "under": under and _grey(np.asarray(under[0], np.float64)),
-        "limits": list(map(float, under[1])) if under else _limits(frames, log),
+        "limits": list(map(float, under[1])) if under else _limits(frames, log, limits),
     }
     scripts = [HERE / "common.js", HERE / "sliders.js"]
     return Sliders(
@@ -175,7 +182,9 @@ def _names(frames: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(line["name"] for line in _lines(frames)))
 
 
-def _limits(frames: list[dict[str, Any]], log: bool) -> list[float]:
+def _limits(
+    frames: list[dict[str, Any]], log: bool, given: tuple[float, float] | None
+) -> list[float]:
     """x0, x1, y0, y1 that hold all curves of all positions: what is turned is seen to move."""
     xs, ys = [0.0, 1.0], []
     for line in _lines(frames):
@@ -185,6 +194,9 @@ def _limits(frames: list[dict[str, Any]], log: bool) -> list[float]:
                 xs.append(float(x))
                 ys.append(math.log10(y) if log else y)
     xs = xs[2:] or xs
+    if given:
+        low, high = np.log10(given).tolist() if log else given
+        return [min(xs), max(max(xs), min(xs) + 1e-9), float(low), float(high)]
     low, high = (min(ys), max(ys)) if ys else (0.0, 1.0)
     if log:
         low, high = max(math.floor(low), math.ceil(high) - DECADES), math.ceil(high)
