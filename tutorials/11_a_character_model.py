@@ -205,8 +205,9 @@ mg.flow.show(walk, "writer.html")
 # ## What had each letter to do with it?
 #
 # The other way round: for *each* prediction, how much would its score move with each letter before
-# it? $|\partial y_t/\partial x_s|$ for all $t$ and $s$, drawn on the text (Madsen 2019 calls it
-# *connectivity*). Point at a letter, or use the slider.
+# it? $|\partial y_t/\partial x_s|$ for all $t$ and $s$, drawn on the text ([Madsen
+# 2019](https://distill.pub/2019/memorization-in-rnns/) calls it *connectivity*). Point at a letter,
+# or use the slider.
 
 
 # %%
@@ -259,5 +260,4 @@ assert np.mean(cold) / math.log(2) > after - 0.05
 #
 # A. Graves, "Generating sequences with recurrent neural networks" (2013). I. Sutskever, J. Martens,
 # G. Hinton, "Generating text with recurrent neural networks" (2011). A. Karpathy, "The unreasonable
-# effectiveness of recurrent neural networks" (2015). A. Madsen, [Visualizing memorization in
-# RNNs](https://distill.pub/2019/memorization-in-rnns/) (2019). The play: see `minigrad/data/README.md`.
+# effectiveness of recurrent neural networks" (2015). The play: see `minigrad/data/README.md`.
