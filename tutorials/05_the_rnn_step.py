@@ -14,10 +14,13 @@
 # Run it with `python tutorials/05_the_rnn_step.py`.
 
 # %%
+from dataclasses import replace
+
 import numpy as np
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.flow.drawing import draw_network, panel
 
 rng = np.random.default_rng(0)
 T, B, I, H = 6, 2, 3, 4  # steps, rows of the batch, features of the input, hidden units
@@ -156,7 +159,8 @@ with mg.flow.record() as kinds[
 with mg.flow.record() as kinds["many-to-many, other length: the last state is another's first"]:
     written, _ = writer(np.zeros((4, B, I), np.float32), gru(x32)[1])
     mg.sum(head(written) ** 2).backward()
-mg.flow.show(mg.flow.draw(kinds, summed=True, way="forward"), "four-kinds.svg")
+panels = [replace(panel(kind, rec, summed=True), note="", inputs={}) for kind, rec in kinds.items()]
+mg.flow.show(draw_network(panels, way="forward"), "four-kinds.svg")
 
 # %% [markdown]
 # ## tanh or ReLU?

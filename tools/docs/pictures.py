@@ -25,7 +25,8 @@ def readable(body: str, source: Path, images: Mapping[str, str]) -> str:
 
     def linked(found: re.Match[str]) -> str:
         before, link, name, after = found.groups()
-        least = 0
+        width = re.search(r'width="(\d+)"', before + after)  # a figure's, at which it can be read
+        least = int(width[1]) if width else 0
         if name.endswith(".svg"):
             least = least_width(files[name].read_text(encoding="utf-8"))
         size = f' style="min-width:{least}px"' if least > 400 else ""

@@ -26,7 +26,7 @@ class Connectivity(Page):
     """The page. norms: (T, T), |dy_t / dx_s| in row t and column s."""
 
     what = "connectivity"
-    height = 380
+    height = 460
 
     def __init__(self, html: str, norms: Array):
         super().__init__(html)
