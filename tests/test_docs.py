@@ -34,7 +34,7 @@ def load(name: str) -> ModuleType:
 
 
 docstrings, execute, mathml = load("docstrings"), load("execute"), load("mathml")
-pictures, publicnames, stage = load("pictures"), load("publicnames"), load("stage")
+publicnames, stage = load("publicnames"), load("stage")
 
 
 # -- what the site must name ---------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_a_drawing_is_never_so_narrow_that_it_cannot_be_read_and_a_click_opens_i
     svg = '<svg width="1500pt" viewBox="0 0 1500 9"><text font-size="9"/></svg>'
     (tmp_path / "made.svg").write_text(svg, encoding="utf-8")
     body = '<p><img alt="A net" src="../_images/x1.svg" /></p><img src="other.png" />'
-    found = pictures.readable(body, tmp_path, {"made.svg": "x1.svg"})
+    found = load("pictures").readable(body, tmp_path, {"made.svg": "x1.svg"})
     assert '<a class="enlarge" href="../_images/x1.svg"' in found
     assert 'style="min-width:1500px"' in found
     assert found.endswith('<img src="other.png" />')

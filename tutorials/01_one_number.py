@@ -140,11 +140,7 @@ print(record_of_it)
 print(f"dL/dw = {w_.grad.item():+.6f}")
 assert abs(w_.grad.item() - g[w]) < 1e-15
 
-# %% [markdown]
-# As a graph, with what came out of each line and what came back to it; read `data` from left to
-# right and `grad` from right to left:
-
-# %%
+# the same as a graph: read `data` from left to right, and `grad` from right to left
 mg.flow.show(mg.flow.draw(record_of_it), "one-number.svg")
 
 # %% [markdown]

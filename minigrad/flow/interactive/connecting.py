@@ -23,7 +23,11 @@ HERE = Path(__file__).parent
 
 
 class Connectivity(Page):
-    """The page. norms: (T, T), |dy_t / dx_s| in row t and column s."""
+    """The page. norms: (T, T), |dy_t / dx_s| in row t and column s.
+
+    >>> connectivity(lambda x: 3.0 * x[..., 0], np.ones((2, 1))).norms.tolist()
+    [[3.0, 0.0], [0.0, 3.0]]
+    """
 
     what = "connectivity"
     height = 460

@@ -35,7 +35,13 @@ DECADES = 12  # of a logarithmic axis
 
 
 class Sliders(Page):
-    """A page with a slider for each knob. In a notebook it shows itself; `save` writes it."""
+    """A page with a slider for each knob. In a notebook it shows itself; `save` writes it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sliders(lambda a: {"a^k": a ** np.arange(9.0)}, {"a": [0.5]}).save(f"{folder}/a.html").name
+    'a.html'
+    """
 
     what = "sliders"
     height = 520

@@ -14,6 +14,9 @@ document.addEventListener("click", (event) => {
   });
   dialog.append(image);
   dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("keydown", (key) => {
+    if (key.key === "Escape") dialog.close();
+  });
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
