@@ -38,8 +38,9 @@ class Sliders(Page):
     """A page with a slider for each knob. In a notebook it shows itself; `save` writes it.
 
     >>> import tempfile
+    >>> page = sliders(lambda a: {"a^k": a ** np.arange(9.0)}, {"a": [0.5]})
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sliders(lambda a: {"a^k": a ** np.arange(9.0)}, {"a": [0.5]}).save(f"{folder}/a.html").name
+    ...     page.save(f"{folder}/a.html").name
     'a.html'
     """
 
