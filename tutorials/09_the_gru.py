@@ -86,7 +86,8 @@ mg.flow.show(build_up, "gru-steps.html")
 # the proposal: there $r \odot h$ stands in place of $h$, $[r \odot h, x]$.
 
 # %%
-side_by_side = np.concatenate([r * h, x], axis=1) @ np.concatenate([U_h.T, W_h.T], axis=0)
+one = np.concatenate([cell.weight_hh.numpy()[-H:], cell.weight_ih.numpy()[-H:]], axis=1).T
+side_by_side = np.concatenate([r * h, x], axis=1) @ one  # (B, H + I) times (H + I, H)
 assert np.allclose(np.tanh(side_by_side + b_h), proposal, rtol=1e-13)
 
 # %% [markdown]
