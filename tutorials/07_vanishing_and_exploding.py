@@ -134,7 +134,8 @@ def turned(sigma, steps):
         rec = recorded(layer, mg.tensor(inputs.numpy()[:steps]))
         norms = next(iter(rec.values())).norms["h"][::-1]
         curves[name] = norms / norms[0]
-        words.append(f"{name}: {curves[name][-1]:.1e} of it is left, {rec.verdict.kind}")
+        rate, kind = rec.verdict.rate, rec.verdict.kind
+        words.append(f"{name}: {curves[name][-1]:.1e} is left, x{rate:.2f} a step ({kind})")
     ks = np.arange(steps)
     assert np.allclose(curves["no tanh"], sigma**ks, rtol=1e-9)
     assert all(np.all(curve <= sigma**ks * (1 + 1e-9)) for curve in curves.values())
