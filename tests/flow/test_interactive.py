@@ -112,7 +112,7 @@ def test_what_lies_beneath_is_a_picture_of_the_array_its_first_row_at_the_bottom
 
 
 def test_drawings_are_shown_no_narrower_than_they_can_be_read_and_kept_once() -> None:
-    drawing = mg.flow.draw(mg.nn.RNNCell(2, 3))
+    drawing = mg.flow.Drawing('digraph { a -> b [label="text" fontsize=9] }')
     found = data(sliders(lambda n: (drawing, f"{n}"), {"n": [1, 2, 3]}))
     assert len(found["pictures"]) == 1
     assert base64.b64decode(found["pictures"][0].split(",")[1]).decode() == drawing.svg()
@@ -144,17 +144,15 @@ def test_what_cannot_be_shown_is_refused(
 
 
 @pytest.mark.parametrize("T", [1, 2, 5])
-def test_connectivity_of_a_linear_recurrence_is_a_power_of_its_weight(T: int) -> None:
-    a = 0.5
+def test_connectivity_of_running_sums_is_one_for_all_that_was_summed(T: int) -> None:
+    found = connectivity(lambda x: mg.cumsum(x, axis=0)[..., 0], np.ones((T, 2)), "x" * T)
+    np.testing.assert_array_equal(found.norms, np.tril(np.ones((T, T))))
+    assert data(found)["rows"] == (100 * np.tril(np.ones((T, T)))).tolist()
 
-    def read(x: Any) -> Any:  # y_t = sum_s a^(t - s) (3, 4) x_s
-        weights = a ** np.abs(np.subtract.outer(np.arange(T), np.arange(T)).astype(float))
-        return mg.einsum("ts,sbf,f->tb", np.tril(weights), x, np.array([3.0, 4.0]))
 
-    found = connectivity(read, np.ones((T, 2)), "x" * T)
-    t, s = np.indices((T, T))
-    np.testing.assert_allclose(found.norms, np.where(s <= t, 5.0 * a ** np.abs(t - s), 0.0))
-    assert data(found)["rows"] == np.where(s <= t, np.round(100 * a ** np.abs(t - s)), 0).tolist()
+def test_what_comes_later_is_connected_where_a_net_reads_backwards() -> None:
+    found = connectivity(lambda x: x[::-1, :, 1], np.ones((3, 2)))
+    np.testing.assert_array_equal(found.norms, np.eye(3)[::-1])
 
 
 @pytest.mark.parametrize(
@@ -170,7 +168,7 @@ def test_connectivity_of_a_linear_recurrence_is_a_power_of_its_weight(T: int) ->
 )
 def test_shapes_that_do_not_fit_are_named(x: Any, options: dict[str, Any], told: str) -> None:
     with pytest.raises(FlowError, match=told):
-        connectivity(lambda x: x * 2.0, x, **options)
+        connectivity(lambda x: x, x, **options)
 
 
 # -- the page, and where it goes
