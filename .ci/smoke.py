@@ -33,7 +33,9 @@ for fused, tape in zip(found["fused"], found["tape"], strict=True):
 
 files = resources.files("minigrad")
 data = ("data/shakespeare/hamlet.txt", "data/shakespeare/README.md")
-for name in ("py.typed", *data, "flow/explorer/page.html", "flow/explorer/app.js"):
+pages = [f"flow/{name}" for name in ("explorer/page.html", "explorer/app.js")]
+pages += [f"flow/interactive/{name}" for name in ("page.html", "sliders.js")]
+for name in ("py.typed", *data, *pages):
     assert files.joinpath(name).read_bytes() or name == "py.typed", f"{name} is empty"
 for name in mg.data.SOURCES:
     mg.data.sources.read(name)  # which checks its SHA-256

@@ -225,13 +225,13 @@ def test_a_page_without_a_title_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (extra: docs)")
 def test_a_page_is_run_its_picture_shown_and_its_failure_told(tmp_path: Path) -> None:
     page = tmp_path / "20_page.py"
-    code = "print('a' * 3)\nopen('a.svg', 'w').write('<svg/>')  # .save(\"a.svg\")\n"
+    code = "print('a' * 3)\nfrom IPython.display import SVG, display\ndisplay(SVG('<svg/>'))\n"
     page.write_text(f"# %% [markdown]\n# # 20 T\n\n# %%\n{code}", encoding="utf-8")
     notebook = execute.read(page)
     assert execute.run(notebook, page.name) == ""
     outputs = notebook.cells[1].outputs
     assert outputs[0].text == "aaa\n"
-    assert outputs[-1].data == {"image/svg+xml": "<svg/>"}
+    assert outputs[-1].data["image/svg+xml"] == "<svg/>"
     page.write_text("# %%\n1 / 0\n", encoding="utf-8")
     failure = execute.run(execute.read(page), page.name)
     assert failure.startswith("20_page.py: ")
@@ -276,9 +276,27 @@ def test_pieces_of_a_stream_are_put_together() -> None:
     assert [o.text for o in execute.joined([*pieces, error])] == ["ab", "c"]
 
 
-def test_saved_pictures_are_found_by_their_plain_names() -> None:
-    code = 'draw(x).save("a.svg"); fig.savefig(\'b.png\'); f.save("/tmp/c.svg"); m.save("m.npz")'
-    assert execute.SAVED.findall(code) == ["a.svg", "b.png"]
+def test_pictures_have_the_name_they_are_saved_under_as_their_text() -> None:
+    code = 'mg.flow.show(draw(x), "a.svg")\nshow(\n    f(y, title="b"),\n    "c.png",\n)'
+    assert execute.SHOWN.findall(code) == ["a.svg", "c.png"]
+
+
+def test_a_drawing_is_never_so_narrow_that_it_cannot_be_read_and_a_click_opens_it(
+    tmp_path: Path,
+) -> None:
+    svg = '<svg width="1500pt" viewBox="0 0 1500 9"><text font-size="9"/></svg>'
+    (tmp_path / "made.svg").write_text(svg, encoding="utf-8")
+    body = '<p><img alt="A net" src="../_images/x1.svg" /></p><img src="other.png" />'
+    found = load("pictures").readable(body, tmp_path, {"made.svg": "x1.svg"})
+    assert '<a class="enlarge" href="../_images/x1.svg"' in found
+    assert 'style="min-width:1500px"' in found
+    assert found.endswith('<img src="other.png" />')
+
+
+def test_no_page_keeps_its_pictures_from_those_who_read_it_as_a_notebook() -> None:
+    hidden = re.compile(r"""\.save(?:fig)?\(\s*["'][^"']+\.(?:svg|png|html)["']|\.to_html\(""")
+    for page in stage.tutorials(ROOT):
+        assert hidden.findall(page.read_text(encoding="utf-8")) == [], f"{page.name}: mg.flow.show"
 
 
 # -- all of it -----------------------------------------------------------------------------------

@@ -144,6 +144,9 @@ assert abs(w_.grad.item() - g[w]) < 1e-15
 assert record_of_it.kept_bytes == 8 * (2 + 2 + 0 + 1 + 0 + 1)  # two products, tanh, a square
 assert round(2 * 1e6 / (7 * 24 * 3600)) == 3  # weeks, of two million seconds
 
+# the same as a graph: read `data` from left to right, and `grad` from right to left
+mg.flow.show(mg.flow.draw(record_of_it), "one-number.svg")
+
 # %% [markdown]
 # The column `kept` is what the way back needs. A product keeps both of its inputs, and tanh one
 # number: its slope can be had from its output, as above, or from its input, which minigrad prefers

@@ -68,11 +68,11 @@ for name, leaf in (("W", W), ("b", b)):
 # %% [markdown]
 # ## Drawn
 #
-# The same record as a graph, every node with its value and its gradient. Open the file: it reads
+# The same record as a graph, every node with its value and its gradient. It reads
 # from left to right, and each arrow is one number in one column of the table above.
 
 # %%
-print("drawn to", mg.flow.draw(tape).save("tape.svg"))
+mg.flow.show(mg.flow.draw(tape), "tape.svg")
 
 # %% [markdown]
 # ## A check that needs no calculus

@@ -123,7 +123,7 @@ assert accuracy(models["RNN"], UNSEEN) < 0.75  # counting symbols gets 0.45: exe
 assert accuracy(models["GRU"], UNSEEN) > 0.95
 x, _ = batch(np.random.default_rng(2), 4, LENGTH)
 picture = mg.flow.draw(models["GRU"], x, title="One cell, a loop, a head")  # what runs in model(x)
-print("drawn to", picture.save("rnn.svg"))
+mg.flow.show(picture, "rnn.svg")
 
 # %% [markdown]
 # All learn the task at the places where they saw it. (They would learn every place, if every place

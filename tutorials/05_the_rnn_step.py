@@ -16,10 +16,13 @@
 # `python tutorials/05_the_rnn_step.py`.
 
 # %%
+from dataclasses import replace
+
 import numpy as np
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.flow.drawing import draw_network, panel
 
 rng = np.random.default_rng(0)
 T, B, I, H = 6, 2, 3, 4  # steps, rows of the batch, features of the input, hidden units
@@ -135,6 +138,31 @@ writer = nn.GRU(I, H, generator=rng)
 _, summary = gru(x32)
 written, _ = writer(np.zeros((9, B, I), np.float32), summary)
 print("many-to-many ", x32.shape, "->", head(written).shape, "(encoder and decoder)")
+
+# %% [markdown]
+# The four as pictures, drawn from a run of each: a round box is an input, a square one a hidden
+# state, and L stands wherever a loss reads an output. (The colours and numbers are the gradient,
+# which pages 06 and 07 are about.)
+
+# %%
+kinds = {}
+with mg.flow.record() as kinds["many-to-one: the last output is read"]:
+    mg.sum(head(gru(x32)[0][-1]) ** 2).backward()
+with mg.flow.record() as kinds["many-to-many: every output is read"]:
+    mg.sum(head(gru(x32)[0]) ** 2).backward()
+with mg.flow.record() as kinds[
+    "one-to-many: a vector is the first state, an output the next input"
+]:
+    state, x, loss = produced[0][:, :H][None], x32[:1] * 0, 0.0
+    for _ in range(4):
+        y, state = gru(x, state)
+        loss, x = loss + mg.sum(head(y) ** 2), feed(mg.softmax(head(y), axis=-1))
+    loss.backward()
+with mg.flow.record() as kinds["many-to-many, other length: the last state is another's first"]:
+    written, _ = writer(np.zeros((4, B, I), np.float32), gru(x32)[1])
+    mg.sum(head(written) ** 2).backward()
+panels = [replace(panel(kind, rec, summed=True), note="", inputs={}) for kind, rec in kinds.items()]
+mg.flow.show(draw_network(panels, way="forward"), "four-kinds.svg")
 
 # %% [markdown]
 # ## tanh or ReLU?

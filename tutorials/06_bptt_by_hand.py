@@ -77,7 +77,8 @@ with mg.Tape() as tape:
     with mg.scope("loss"):
         loss = 0.5 * mg.sum(h * h)
 loss.backward()
-print(f"{len(tape)} operations for 3 steps;", "drawn to", mg.flow.draw(tape).save("unrolled.svg"))
+print(f"{len(tape)} operations for 3 steps")
+mg.flow.show(mg.flow.draw(tape), "unrolled.svg")
 
 # %% [markdown]
 # ## Compiled, and recorded
@@ -101,6 +102,13 @@ assert np.allclose(flow.norms["h"], norms, rtol=1e-12)
 assert np.allclose(U_.grad.numpy(), dU, rtol=1e-12)
 assert np.allclose(W_.grad.numpy(), dW, rtol=1e-12)
 print("compiled BPTT gives the same delta_t, dL/dU and dL/dW")
+
+# %% [markdown]
+# What was recorded can be walked through, one step after the other. Press play, or drag the slider,
+# and watch $\delta_t$ go back from the loss at $t = 12$; a click on a node shows its numbers.
+
+# %%
+mg.flow.show(mg.flow.report({"RNN": rec}).explore(title="BPTT through 12 steps"), "bptt.html")
 
 # %% [markdown]
 # ## Which step taught the weights?

@@ -116,8 +116,41 @@ for scale in (0.9, 1.0, 1.1):
     assert np.allclose(norms, norms[-1] * scale ** np.arange(T - 1, -1, -1), rtol=1e-11)
 
 # %% [markdown]
-# Vanishing and exploding are one thing, on two sides of 1.
-#
+# Vanishing and exploding are one thing, on two sides of 1. Turn the knobs: $\sigma(U)$ of $U =
+# \sigma\,Q$, and the number of steps. Without the tanh the line is straight, $\sigma^k$ after $k$
+# steps. With it the gradient is less at every step; how much less is a matter of how far from 0 the
+# inputs push the units.
+
+# %%
+SIGMAS = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.0]
+
+
+def turned(sigma, steps):
+    rnn.weight_hh_l0.data = sigma * Q
+    linear = nn.Recurrent(lambda size: LinearCell(sigma * Q), H)
+    curves, words = {}, []
+    for name, layer, inputs in (
+        ("no tanh", linear, xs),
+        ("tanh, inputs of size 0.01", rnn, 0.01 * xs),
+        ("tanh, inputs of size 1", rnn, xs),
+    ):
+        rec = recorded(layer, mg.tensor(inputs.numpy()[:steps]))
+        norms = next(iter(rec.values())).norms["h"][::-1]
+        curves[name] = norms / norms[0]
+        rate, kind = rec.verdict.rate, rec.verdict.kind
+        words.append(f"{name}: {curves[name][-1]:.1e} is left, x{rate:.2f} a step ({kind})")
+    ks = np.arange(steps)
+    assert np.allclose(curves["no tanh"], sigma**ks, rtol=1e-9)
+    assert all(np.all(curve <= sigma**ks * (1 + 1e-9)) for curve in curves.values())
+    return curves, f"After {steps - 1} steps back: " + "; ".join(words) + "."
+
+
+knobs = {"sigma(U)": SIGMAS, "T, the number of steps": [10, 20, 50, 100]}
+axes = dict(log=True, x="steps back from the loss", y="gradient that is left")
+turning = mg.flow.sliders(turned, knobs, start=[1.2, 50], limits=(1e-12, 1e6), **axes)
+mg.flow.show(turning, "turn.html")
+
+# %% [markdown]
 # ## Exploding, in an RNN
 #
 # It takes a $U$ that stretches *and* units that stay where the slope of tanh is near 1. Small
@@ -200,21 +233,24 @@ assert reach["RNN"] < min(reach["LSTM"], reach["GRU"])
 # Each has recurrent weights that could stretch, and in each the gradient vanishes; in the plain RNN
 # soonest. Why the gated two keep more is the subject of tutorials 08 and 09. The decay, drawn:
 
-# %%
-try:  # with the extra: pip install "minigrad-bptt[plot]"
-    import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(7, 4))
-    for name, rec in flows.items():
-        profile = rec.cuts[0].profile  # |dL/dS_t| of all that is carried, by lag
-        ax.semilogy(profile / profile[0], label=name)
-    ax.axhline(1e-3, color="grey", linestyle=":", label="a thousandth: the reach")
-    ax.set(xlabel="steps back from the loss", ylabel="gradient that is left", ylim=(1e-6, 2))
-    ax.legend()
-    figure.savefig("decay.svg")
-    print("drawn to decay.svg")
-except ImportError:
-    print("no matplotlib: no pictures of decay and cliff")
+# %%
+def left_of_it():
+    """|dL/dS_t| of all that is carried, by lag, as a share of what is there at the loss."""
+    profiles = {name: rec.cuts[0].profile for name, rec in flows.items()}
+    return {name: profile / profile[0] for name, profile in profiles.items()}
+
+
+mg.flow.show(mg.flow.sliders(left_of_it, {}, **axes), "decay.html")
+
+# %% [markdown]
+# The same three, step by step. Choose a net, press play, and watch how far the colour gets; below
+# the graph, the letters are coloured by how much each of them would change the loss.
+
+# %%
+read = letters.decode(windows[:-1, 0])
+shown = mg.flow.report(flows).explore(title="One loss, sixty letters of Hamlet", text=read)
+mg.flow.show(shown, "hamlet.html")
 
 # %% [markdown]
 # ## The cliff
@@ -258,22 +294,28 @@ assert loss_of(*paths[np.inf][-1]) > 0.05  # thrown onto a plain from which it d
 assert loss_of(*paths[0.3][-1]) < 0.005
 
 # %% [markdown]
-# The surface, and both paths on it: unclipped, one step leaps off the cliff.
+# The surface, dark where the loss is high, and the path on it. Turn the threshold up, and one step
+# leaps off the cliff.
+
 
 # %%
-try:
-    ws, bs = np.meshgrid(np.linspace(3, 6.5, 200), np.linspace(-3, 2.6, 200))
-    figure, ax = plt.subplots(figsize=(7, 4.5))
-    figure.colorbar(ax.contourf(ws, bs, loss_of(ws, bs), 30, cmap="Greys"), label="loss")
-    for clip, path in paths.items():
-        label = "not clipped" if clip == np.inf else f"clipped at {clip}"
-        ax.plot(*path.T, "o-", markersize=3, label=label)
-    ax.set(xlabel="w", ylabel="b", title="The cliff of Pascanu et al., figure 6")
-    ax.legend()
-    figure.savefig("cliff.svg")
-    print("drawn to cliff.svg")
-except NameError:
-    pass
+def clipped(threshold):
+    path, steepest = descend(threshold)
+    w, b = path[-1]
+    return {"path of (w, b)": tuple(path.T)}, (
+        f"Clipped at {threshold}: ends at w {w:.2f}, b {b:.2f} with a loss of "
+        f"{loss_of(w, b):.1e}; the steepest gradient on the way was {steepest:.1f}."
+    )
+
+
+around = (3.0, 6.5, -3.0, 2.6)
+surface = loss_of(*np.meshgrid(np.linspace(*around[:2], 140), np.linspace(*around[2:], 140)))
+thresholds = {"clipping threshold": [0.05, 0.1, 0.3, 1.0, 3.0, np.inf]}
+cliff = mg.flow.sliders(
+    clipped, thresholds, x="w", y="b", under=(surface, around), start=[0.3],
+    title="The cliff of Pascanu et al., figure 6",
+)  # fmt: skip
+mg.flow.show(cliff, "cliff.html")
 
 # %% [markdown]
 # ## What helps, and by how much

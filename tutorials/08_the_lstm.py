@@ -63,7 +63,42 @@ new_h = o * np.tanh(new_c)
 assert np.allclose(c_1.numpy(), new_c, rtol=1e-14)
 assert np.allclose(h_1.numpy(), new_h, rtol=1e-14)
 print("forget gate of row 0:", f[0].round(2), " input:", i[0].round(2), " output:", o[0].round(2))
-print("drawn to", mg.flow.draw(cell, title="LSTM").save("lstm-cell.svg"))
+
+# %% [markdown]
+# Step by step, for one unit of one row. Turn the knob: what is in colour has been computed.
+
+# %%
+f0, i0, g0, o0, c0, h0, old = (v[0, 0] for v in (f, i, g, o, new_c, new_h, c))
+STEPS = {
+    "0 what comes in": ((), "x is new; the old h was shown, the old c kept, one step ago."),
+    "1 forget": ("f", f"f = {f0:.2f}: this share of the old cell state stays."),
+    "2 write?": ("fi", f"i = {i0:.2f}: this share of the proposal may be written."),
+    "3 propose": ("fig", f"g = {g0:.2f}: what would be written."),
+    "4 cell state": ("c", f"c = f c + i g = {f0:.2f} * {old:.2f} + {i0:.2f} * {g0:.2f} = {c0:.2f}"),
+    "5 show?": ("co", f"o = {o0:.2f}: this share of it is shown."),
+    "6 hidden state": ("h", f"h = o tanh(c) = {o0:.2f} tanh({c0:.2f}) = {h0:.2f}"),
+}
+
+
+def built(step):
+    upto, words = STEPS[step]
+    return mg.flow.draw(cell, upto=upto), words
+
+
+steps = {"step": list(STEPS)}
+build_up = mg.flow.sliders(built, steps, title="An LSTM, gate by gate", start=["1 forget"])
+mg.flow.show(build_up, "lstm-steps.html")
+
+# %% [markdown]
+# Many texts write *one* matrix, on $h_{t-1}$ and $x_t$ put side by side. It is the same: a product
+# with a matrix of two blocks is the sum of two products,
+#
+# $$ [h_{t-1},\, x_t] \begin{bmatrix} U \\ W \end{bmatrix} = x_t W + h_{t-1} U $$
+
+# %%
+W, U = cell.weight_ih.numpy().T, cell.weight_hh.numpy().T  # (I, 4H), (H, 4H): rows are inputs
+side_by_side = np.concatenate([h, x], axis=1) @ np.concatenate([U, W], axis=0)
+assert np.allclose(side_by_side, x @ W + h @ U, rtol=1e-13)
 
 # %% [markdown]
 # ## A gate at work
@@ -104,10 +139,12 @@ assert np.allclose(shown[3:], np.tanh(0.8), atol=1e-6)
 # %%
 T, H = 60, 16
 xs = rng.standard_normal((T, 1, H))
+walks = {}
 for bias in (0.0, 2.0, 5.0):
     lstm = nn.LSTM(H, H, dtype=np.float64, generator=np.random.default_rng(1))
     nn.init.forget_bias_(lstm, bias)
-    flow = next(iter(mg.flow.probe(lstm, xs).values()))
+    walks[f"forget bias {bias:.0f}"] = rec = mg.flow.probe(lstm, xs)
+    flow = rec["lstm/l0/fwd"]
     block = flow.jacobians().block("c", "c")[:, 0]  # (T, H, H)
     gates = flow.values["f"][:, 0]  # (T, H)
     assert np.allclose(block, [np.diag(f) for f in gates], atol=1e-12)
@@ -124,7 +161,35 @@ assert verdict.rate > 1
 # With $h_{t-1}$ held fixed the block is *exactly* diagonal, and its diagonal is the forget gate.
 # The whole gradient may also go by way of $h$ and the gates, and each time somewhat more of it is
 # left than the mean gate alone would leave; with the gates nearly open it even grows a little.
-#
+# All biases in between, to turn:
+
+
+# %%
+def turned(bias):
+    nn.init.forget_bias_(lstm, bias)
+    flow = mg.flow.probe(lstm, xs)["lstm/l0/fwd"]
+    gate, verdict = flow.values["f"].mean(), flow.verdicts["c"]
+    profile = flow.profile("c")
+    alone = gate ** np.arange(len(profile))
+    return {"dL/dc, all paths": profile / profile[0], "the mean gate alone, f^k": alone}, (
+        f"Forget gate {gate:.3f} on average: dL/dc goes x{verdict.rate:.3f} a step, "
+        f"{verdict.reach_words}."
+    )
+
+
+turning = mg.flow.sliders(
+    turned, {"forget bias": [-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0]},
+    log=True, x="steps back from the loss", y="gradient that is left", start=[1.0],
+)  # fmt: skip
+mg.flow.show(turning, "forget-bias.html")
+
+# %% [markdown]
+# And three of them step by step, gates included: choose one, press play, click a node.
+
+# %%
+mg.flow.show(mg.flow.report(walks).explore(title="An LSTM at three forget biases"), "lstm.html")
+
+# %% [markdown]
 # ## Where it does not
 #
 # - **At the start.** PyTorch's and minigrad's default bias is near 0: $f \approx 0.5$, and half of

@@ -59,7 +59,38 @@ new_h = (1 - z) * h + z * proposal
 
 h_1, _ = cell(mg.tensor(h), mg.tensor(x))
 assert np.allclose(h_1.numpy(), new_h, rtol=1e-13)
-print("drawn to", mg.flow.draw(cell, title="GRU").save("gru-cell.svg"))
+
+# %% [markdown]
+# Step by step, for one unit of one row. (In the drawing n is the proposal $\tilde h$.)
+
+# %%
+r0, z0, n0, h0, old = (v[0, 0] for v in (r, z, proposal, new_h, h))
+STEPS = {
+    "0 what comes in": ((), "x is new; the old h is all that was kept, and was shown as well."),
+    "1 reset": ("r", f"r = {r0:.2f}: this share of the old h = {old:.2f} goes into the proposal."),
+    "2 propose": ("n", f"n = {n0:.2f}: what could take its place."),
+    "3 update": ("nz", f"z = {z0:.2f}: this share is replaced."),
+    "4 mix": ("h", f"(1 - z) h + z n = {1 - z0:.2f} * {old:.2f} + {z0:.2f} * {n0:.2f} = {h0:.2f}"),
+}
+
+
+def built(step):
+    upto, words = STEPS[step]
+    return mg.flow.draw(cell, upto=upto), words
+
+
+steps = {"step": list(STEPS)}
+build_up = mg.flow.sliders(built, steps, title="A GRU, gate by gate", start=["1 reset"])
+mg.flow.show(build_up, "gru-steps.html")
+
+# %% [markdown]
+# As in tutorial 08, one matrix on $[h, x]$ is two matrices: $x W + h U$ for the gates. Not so for
+# the proposal: there $r \odot h$ stands in place of $h$, $[r \odot h, x]$.
+
+# %%
+one = np.concatenate([cell.weight_hh.numpy()[-H:], cell.weight_ih.numpy()[-H:]], axis=1).T
+side_by_side = np.concatenate([r * h, x], axis=1) @ one  # (B, H + I) times (H + I, H)
+assert np.allclose(np.tanh(side_by_side + b_h), proposal, rtol=1e-13)
 
 # %% [markdown]
 # ## Why libraries disagree

@@ -181,19 +181,63 @@ assert gained(10, 3)[0] > 10 * gained(40, 10)[0] > 0
 assert gained(40, 10)[0] < 0.05
 assert abs(gained(80, 40)[0]) < 0.01
 
+
+def profit():
+    lengths = list(bits_from)
+    found = [bits.mean() for bits in bits_from.values()]
+    flat = {f"counting {k} in a row": (lengths, len(lengths) * [baselines[k - 1]]) for k in (2, 3)}
+    return {"the model": (lengths, found), **flat}
+
+
+chart = mg.flow.sliders(profit, {}, x="characters that it may read", y="bits per character")
+mg.flow.show(chart, "past.html")
+
 # %% [markdown]
 # Nearly all of the profit comes from the last ten characters, some hundredths of a bit at most from
 # the thirty before them, and from further back none that four thousand characters could show. That
 # a gradient arrives says that something *could* be learned from there; so short a training has not
 # done it.
 #
-# The report as a page:
+# The recording, to walk through. The text at the bottom is coloured by $|\partial L/\partial
+# x_t|$, or by the value of any unit. Try a few: does one switch where a word ends, or a line?
 
 # %%
-mg.flow.report(rec).to_html(
-    "writer.html", title="A character model", text=vocabulary.decode(window[:-1, 0]), replace=True
-)
-print("writer.html colours a text by |dL/dx_t|, or by any unit")
+read = vocabulary.decode(window[:-1, 0])
+walk = mg.flow.report(rec).explore(title="A character model reads", text=read)
+mg.flow.show(walk, "writer.html")
+
+# %% [markdown]
+# ## What had each letter to do with it?
+#
+# The other way round: for *each* prediction, how much would its score move with each letter before
+# it? $|\partial y_t/\partial x_s|$ for all $t$ and $s$, drawn on the text ([Madsen
+# 2019](https://distill.pub/2019/memorization-in-rnns/) calls it *connectivity*). Point at a letter,
+# or use the slider.
+
+
+# %%
+def likeliest(x):
+    """(T, B, F) -> (T, B): the score of the likeliest next letter."""
+    scores = model.head(model.gru(x)[0])
+    best = scores.numpy().argmax(axis=-1)
+    return mg.take_along_axis(scores, best[..., None], axis=-1)[..., 0]
+
+
+passage = test_ids[3000:3201]
+with mg.no_grad():
+    embedded = model.embed(passage[:-1, None])
+    guesses = mg.softmax(model.head(model.gru(embedded)[0])[:, 0], axis=-1).numpy()
+said = []
+for p, true in zip(guesses, passage[1:], strict=True):
+    three = ", ".join(f"{vocabulary.decode([k])!r} {p[k]:.0%}" for k in np.argsort(-p)[:3])
+    said.append(f"Next, it thinks: {three}. It was {vocabulary.decode([true])!r} ({p[true]:.0%}).")
+read = vocabulary.decode(passage[:-1])
+connected = mg.flow.connectivity(likeliest, embedded[:, 0], read, said, start=100)
+mg.flow.show(connected, "connectivity.html")
+late = [(t, row) for t, row in enumerate(connected.norms) if t > 20]
+near = np.mean([row[t - 9 : t + 1].sum() / row.sum() for t, row in late])
+print(f"of all that moves a guess, the last ten letters make {near:.0%}")
+assert near > 0.5
 
 # %% [markdown]
 # ## Exercises

@@ -131,8 +131,37 @@ for ahead in (0, 1):  # the line gains more on persistence than the net gains on
     assert last - straight > straight - net
 
 # %% [markdown]
-# Is it worth a network? Read the last two lines together. A straight line comes close to it, and a
-# paper that compares its network with persistence alone would not show that.
+# What it forecasts, and what came; turn the knob through the test years. The forecast starts at the
+# last month that was seen, and is the smoother the further ahead it looks.
+
+# %%
+forecasts = {"GRU": predict(model, test), "least squares": (design(test) @ line).T[..., None]}
+starts = test.starts + PAST  # the first month of each forecast
+assert np.allclose(windows.scaler.inverse(test.ys[0])[:, 0], series.values[starts])
+
+
+def seen(month):
+    i = months[month]
+    ahead = np.arange(1, AHEAD + 1)
+    curves = {
+        "seen": (np.arange(1 - PAST, 1), windows.scaler.inverse(test.xs[:, i])[:, 0]),
+        "came": (ahead, windows.scaler.inverse(test.ys[:, i])[:, 0]),
+    }
+    for name, values in forecasts.items():
+        curves[name] = (ahead, windows.scaler.inverse(values[:, i])[:, 0])
+    came = curves["came"][1]
+    gaps = [f"{name} {np.abs(curves[name][1] - came).mean():.0f}" for name in forecasts]
+    return curves, f"From {month}, mean error over the year: {', '.join(gaps)} sunspots."
+
+
+months = {str(series.times[starts[i]]): i for i in range(0, len(test), 10)}
+turning = mg.flow.sliders(seen, {"first month that was forecast": list(months)},
+                          x="months from the last one seen", y="sunspots")  # fmt: skip
+mg.flow.show(turning, "forecast.html")
+
+# %% [markdown]
+# Is it worth a network? Read the last two lines of the table together. A straight line comes close
+# to it, and a paper that compares its network with persistence alone would not show that.
 #
 # ## How long a window?
 #

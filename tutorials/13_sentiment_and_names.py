@@ -89,7 +89,7 @@ for name, cell, options in (
 assert min(scores.values()) > bag > (found.labels[test] == majority).mean()
 x, lengths = data.pad(coded[:4])
 names = model
-print("drawn to", mg.flow.draw(names, x, lengths, title="Many-to-one").save("names.svg"))
+mg.flow.show(mg.flow.draw(names, x, lengths, title="Many-to-one"), "names.svg")
 
 # %% [markdown]
 # The same letters in their order are worth the difference to the bag. Which letters decided? The

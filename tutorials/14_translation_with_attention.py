@@ -17,12 +17,11 @@
 # for the exercises. Run it with `python tutorials/14_translation_with_attention.py`.
 
 # %%
-from pathlib import Path
-
 import numpy as np
 
+import minigrad as mg
 from minigrad import data, nn, optim
-from minigrad.tasks.alignments import MissingPlotError, picture
+from minigrad.tasks.alignments import MissingPlotError, heat_maps
 from minigrad.train import fit
 
 found = data.dates(3000, ("en", "de", "fr"))
@@ -109,7 +108,7 @@ target = digits.encode(written, begin=True)[:-1, None]
 weights = model.alignment(wide(source), target, [len(source)])[:, 0, : len(source)]
 assert np.allclose(weights.sum(axis=1), 1, atol=1e-5)
 try:  # with the extra: pip install "minigrad-bptt[plot]"
-    print("drawn to", picture(Path("attention.png"), [(weights, phrase, written)]))
+    mg.flow.show(heat_maps([(weights, phrase, written)]), "attention.png")
 except MissingPlotError as missing:
     print(missing)
 print("     " + phrase)

@@ -95,7 +95,7 @@ print(f"{exact:.1%} of {len(truth)} captions exact (the most frequent word: {lar
 assert exact > 0.85
 with mg.flow.record() as ran:  # look() and forward(), as the loss calls them
     loss(model, next(iter(batches))).backward()
-print("drawn to", mg.flow.draw(model, recording=ran, title="One-to-many").save("captions.svg"))
+mg.flow.show(mg.flow.draw(model, recording=ran, title="One-to-many"), "captions.svg")
 
 # %% [markdown]
 # ## What it writes when it errs

@@ -138,7 +138,7 @@ baseline = error_rate([[1, 1, 1]] * len(testing[1]), testing[1])
 print(f"always the same three speakers: {baseline:.0%}")
 assert errors < 0.4 * baseline
 picture = mg.flow.draw(model, xs, lengths, title="Frames in, labels out")
-print("drawn to", picture.save("speech.svg"))
+mg.flow.show(picture, "speech.svg")
 
 # %% [markdown]
 # ## What it learned to do

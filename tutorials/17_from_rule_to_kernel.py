@@ -111,7 +111,7 @@ init, xs = mg.tensor(np.zeros((2, 3))), mg.tensor(np.ones((5, 2, 3)))
 result = mg.scan(step, init, xs)
 text = result.source
 print(text[text.index("def ") :].split('"""scan')[0])
-print("drawn to", mg.flow.draw(result, title="a leaky step").save("leaky-step.svg"))
+mg.flow.show(mg.flow.draw(result, title="a leaky step"), "leaky-step.svg")
 
 # %% [markdown]
 # It is Python that one can read (`mg.flow.draw` shows the same step as a picture): `units` is the

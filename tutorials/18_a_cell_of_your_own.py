@@ -134,13 +134,10 @@ assert "sech2" in [v.op.name for v in back.body]
 # h_{t-1}^\top \delta_t$ is one product over all $T B$ rows, not 100 small ones. That is called
 # **sinking**.
 #
-# Both programs as a picture, `mg.flow.draw(result)`; what is stored for BPTT has a red outline:
-#
-# ![The step of a leaky RNN and its BPTT](pictures/leaky-program.svg)
+# Both programs as a picture; what is stored for BPTT has a red outline:
 
 # %%
-picture = mg.flow.draw(result, title="A leaky RNN: one step and its BPTT").save("leaky-program.svg")
-print(f"drawn to {picture}")
+mg.flow.show(mg.flow.draw(result, title="A leaky RNN: one step and its BPTT"), "leaky.svg")
 
 # %% [markdown]
 # ## What ran

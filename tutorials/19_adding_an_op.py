@@ -63,7 +63,7 @@ with mg.Tape() as tape:
     y = mg.sum(softsign(x))
 y.backward()
 print(tape)
-print("drawn to", mg.flow.draw(tape).save("softsign.svg"))
+mg.flow.show(mg.flow.draw(tape), "softsign.svg")
 assert np.allclose(x.grad.numpy(), 1 / (1 + np.abs(x.numpy())) ** 2)
 
 # twice: the rule is made of ops itself, so it can be differentiated

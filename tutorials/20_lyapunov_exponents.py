@@ -94,8 +94,7 @@ growing = int((spectrum.exponents > 0).sum())
 print(f"{growing} of {N} directions grow; dimension / N = {spectrum.dimension / N:.2f}")
 assert 0.2 < spectrum.dimension / N < 0.35
 try:  # with the extra: pip install "minigrad-bptt[plot]"
-    mg.flow.plots.lyapunov(spectrum).savefig("spectrum.svg")
-    print("drawn to spectrum.svg")
+    mg.flow.show(mg.flow.plots.lyapunov(spectrum), "spectrum.svg")
 except mg.flow.plots.PlotError as missing:
     print(missing)
 

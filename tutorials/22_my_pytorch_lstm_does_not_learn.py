@@ -116,8 +116,7 @@ assert abs(np.mean(flow.activations["f"].mean) - 0.5) < 0.05
 # PyTorch says the same of the sum, and of the first state's gradient
 total = flow.weight_terms()["weight_hh_l0"].sum(axis=0)
 assert np.allclose(total, net.rnn.weight_hh_l0.grad.numpy(), atol=1e-6)
-drawn = mg.flow.plots.decay(rec)
-drawn.savefig("pytorch.png")
+mg.flow.show(mg.flow.plots.decay(rec), "pytorch.png")
 
 # %% [markdown]
 # ## The cure, in PyTorch

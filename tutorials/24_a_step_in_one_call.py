@@ -116,7 +116,7 @@ listed = str(fast).splitlines()
 print("\n".join(line[:110] for line in listed[:12]), "...", sep="\n")
 loops = [line for line in listed if "lstm" in line.lower()]
 assert any("BPTT" in line for line in loops)
-print("drawn to", mg.flow.draw(fast).save("step.svg"))
+mg.flow.show(mg.flow.draw(fast), "step.svg")
 
 # %% [markdown]
 # ## What may change, and what may not

@@ -16,6 +16,7 @@ from .fixedpoints import fixed_points
 from .given import replay
 from .history import History
 from .influence import Sensitivities, sensitivities
+from .interactive import Connectivity, Sliders, connectivity, sliders
 from .intervening import intervene
 from .jacobian import Jacobians, jacobians, singular_values, spectral_radius
 from .layerflow import Activation, LayerFlow, Nonfinite
@@ -31,6 +32,7 @@ from .products import PrecisionWarning
 from .recording import Recording
 from .reporting import Report, report
 from .saving import load
+from .showing import show
 from .verdict import Fit, Thresholds, Verdict, fit_decay, judge
 from .weights import WeightFlow
 from .writers import TensorBoardWriter, WandbWriter, Writer
@@ -41,6 +43,7 @@ __all__ = [
     "Credit",
     "Change",
     "Comparison",
+    "Connectivity",
     "Cut",
     "Depth",
     "Drawing",
@@ -64,6 +67,7 @@ __all__ = [
     "RenderError",
     "Report",
     "Sensitivities",
+    "Sliders",
     "TensorBoardWriter",
     "Thresholds",
     "Verdict",
@@ -72,6 +76,7 @@ __all__ = [
     "Writer",
     "causes",
     "compare",
+    "connectivity",
     "draw",
     "find_engine",
     "finite_time_exponents",
@@ -95,7 +100,9 @@ __all__ = [
     "replay",
     "report",
     "sensitivities",
+    "show",
     "singular_values",
+    "sliders",
     "spectral_radius",
     "tap_torch",
     "terminal",

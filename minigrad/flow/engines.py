@@ -28,6 +28,7 @@ INSTALL = "install Graphviz (https://graphviz.org/download) or run `pip install 
 TIMEOUT_S = 120
 TALL = 10_000  # inches: the width alone decides
 NO_DOTS = ("svg", "svgz", "pdf", "ps", "eps", *TEXT_FORMATS)
+SMALLEST = 9  # pixels, of text on a page
 FONT = "Helvetica"  # the one sans-serif that every engine has metrics for
 
 
@@ -104,6 +105,24 @@ def render(
     stack = f'font-family="{FONT},Arial,sans-serif"'
     svg = re.sub(rf'font-family="{FONT}[^"]*"'.encode(), stack.encode(), done.stdout)
     return svg.replace(b"<svg ", b'<svg style="max-width:100%;height:auto" ', 1)
+
+
+def least_width(svg: str) -> int:
+    """Pixels, the width below which the smallest text of an SVG is less than 9 pixels high.
+
+    Not more than its own width; letters that are outlines count as 8 points high.
+    """
+    width = re.search(r'<svg[^>]*?\swidth="([\d.]+)(pt|px|)"', svg)
+    if width is None:
+        return 0
+    natural = float(width[1]) * (4 / 3 if width[2] == "pt" else 1)
+    box = re.search(r'<svg[^>]*?viewBox="[-\d.]+ [-\d.]+ ([\d.]+)', svg)
+    scale = natural / float(box[1]) if box else 1.0  # pixels a unit of the drawing
+    # A drawing that was scaled to a width has its text in a group that is.
+    group = re.search(r'<g [^>]*?transform="scale\(([\d.]+)', svg)
+    scale *= float(group[1]) if group else 1.0
+    sizes = [float(size) for size in re.findall(r'font-size[=:]\s*"?([\d.]+)', svg)] or [8.0]
+    return round(min(natural, natural * SMALLEST / (scale * min(sizes))))
 
 
 def _sizes(dpi: float | None, width: float | None) -> list[str]:

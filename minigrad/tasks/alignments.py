@@ -8,12 +8,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import MinigradError
 from ..files import replacing
+from ..flow.plots.style import PlotError
+from ..flow.plots.style import figure as empty
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = np.ndarray
 SHADES, ASCII_SHADES = " ░▒▓█", " .:+#"
@@ -42,18 +47,24 @@ def shaded(weights: Array, read: str, written: str, ascii_only: bool | None = No
 
 
 def picture(path: Path, panels: Sequence[tuple[Array, str, str]]) -> Path:
-    """Writes a heat-map of (weights, read, written) in each panel, one below the other.
+    """Writes the heat-maps as a PNG; raises MissingPlotError without matplotlib."""
+    drawn = heat_maps(panels, path.name)
+    with replacing(path) as file:
+        drawn.savefig(file, dpi=110, format="png")
+    return path
 
-    Raises MissingPlotError without matplotlib.
+
+def heat_maps(panels: Sequence[tuple[Array, str, str]], what: str = "a heat-map") -> Figure:
+    """A heat-map of (weights, read, written) in each panel, one below the other, as a figure that
+    shows itself in a notebook.
+
+    what: wants matplotlib; raises MissingPlotError, which says so, where there is none.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingPlotError(f"{path.name} needs matplotlib; run `{INSTALL}`.") from None
     widest = max(len(read) for _, read, _ in panels)
-    figure = Figure(figsize=(1.2 + 0.24 * widest, 2.9 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
+    try:
+        figure = empty(what, (1.2 + 0.24 * widest, 2.9 * len(panels)))
+    except PlotError:
+        raise MissingPlotError(f"{what} needs matplotlib; run `{INSTALL}`.") from None
     axes: Any = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for ax, (weights, read, written) in zip(axes, panels, strict=True):
         image = ax.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -66,6 +77,4 @@ def picture(path: Path, panels: Sequence[tuple[Array, str, str]]) -> Path:
             side.set_visible(False)
     axes[-1].set_xlabel("read")
     figure.colorbar(image, ax=list(axes), label="attention", shrink=0.6, pad=0.02)
-    with replacing(path) as file:
-        figure.savefig(file, dpi=110, format="png")
-    return path
+    return figure

@@ -129,7 +129,7 @@ def test_the_forward_way_turns_every_arrow_and_keeps_its_width(reverse: bool) ->
     drawn = {way: draw_network(panels, way=way) for way in ("gradient", "forward")}
     back, forth = (edges_of(drawing.dot) for drawing in drawn.values())
     assert {(b, a, width) for a, b, width in back} == forth
-    assert "arrows point against it" in drawn["forward"].dot
+    assert "arrows point against the way it goes" in drawn["forward"].dot
 
 
 def edges_of(dot: str) -> set[tuple[str, str, str]]:
@@ -339,6 +339,25 @@ def test_a_cell_of_your_own_is_drawn_from_an_example() -> None:
         ("relu", "× 2"),
         ("× 2", "yₜ"),
     }
+
+
+def test_a_cell_is_built_up_value_by_value_in_the_same_places() -> None:
+    cell = mg.nn.LSTMCell(2, 3)
+    whole = mg.flow.draw(cell).dot
+    pale = re.compile(r"(n\d+) \[label=(\S+).*fontcolor=.#b9bec9")
+    left = {
+        name: {label.strip('"') for _, label in pale.findall(mg.flow.draw(cell, upto=name).dot)}
+        for name in ("", "f", "c", "h")
+    }
+    assert {"σ\\nfₜ", "cₜ", "hₜ"} <= left[""]
+    assert "σ\\nfₜ" not in left["f"]
+    assert left["f"] > left["c"] == {"σ\\noₜ", "tanh", "×", "hₜ"}
+    assert left["h"] == set()
+    assert mg.flow.draw(cell, upto="h").dot == whole
+    with pytest.raises(DrawingError, match=r"upto names \['q'\], and this cell taps i, f, o, g"):
+        mg.flow.draw(cell, upto="q")
+    with pytest.raises(DrawingError, match="upto= is for a cell, not for LSTM"):
+        mg.flow.draw(mg.nn.LSTM(2, 3), upto="f")
 
 
 def test_a_cell_without_an_example_says_what_to_pass() -> None:

@@ -177,6 +177,13 @@ def test_windows_are_one_row_and_an_encoder_stands_before_its_decoder() -> None:
     assert norm == pytest.approx(found["encoder/l0/fwd"].carried["h"][4])
     picture = read(draw(rec))
     assert ("p0_decoder_l0_fwd_h_t5", "p0_encoder_l0_fwd_h_t4") in picture.edges
+    # of a loss that reads one step the sum is that reading; of many, the way stays and is pale
+    assert draw(rec, summed=True).dot == draw(rec).dot
+    with mg.flow.record() as rec:
+        (decoder(zeros(3), encoder(zeros(5))[1])[0] * G).sum().backward()
+    assert list(of_recording(rec, summed=True).behind.values()) == [None]
+    picture = read(draw(rec, summed=True))
+    assert ("p0_decoder_l0_fwd_h_t5", "p0_encoder_l0_fwd_h_t4") in picture.edges
     assert picture.text("p0_decoder_l0_fwd_h_t5").startswith("h₁")
 
 

@@ -1,4 +1,4 @@
-"""Tutorials run as notebooks: outputs, pictures that a cell saved, and outputs kept for next time.
+"""Tutorials run as notebooks, and their outputs kept for next time.
 
 A page runs in a folder of its own and in a kernel of its own. Its outputs are kept under a hash of
 its code, of everything in minigrad/ and of the Python that ran it.
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-SAVED = re.compile(r"""\.save(?:fig)?\(\s*["']([\w.-]+\.(?:svg|png))["']""")
+SHOWN = re.compile(r"""\bshow\(.*?["']([\w.-]+\.(?:svg|png))["']""", re.DOTALL)
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # IPython colours its tracebacks
 OPTIONAL = ("torch",)  # what a page may need and an environment of the docs may lack
 TIMEOUT = 300  # s a page; a tutorial takes under a minute
@@ -35,7 +35,7 @@ def read(page: Path) -> Any:
     }
     for number, cell in enumerate(notebook.cells):  # random ids would change every page every time
         cell["id"] = f"cell-{number}"
-        if cell.cell_type == "code" and (names := SAVED.findall(cell.source)):
+        if cell.cell_type == "code" and (names := SHOWN.findall(cell.source)):
             alt = f"Drawn by the code above: {', '.join(names)}"
             cell.metadata["mystnb"] = {"image": {"alt": alt}}
         if FOLDED.fullmatch(title := cell.metadata.get("title", "")):
@@ -142,32 +142,11 @@ def run(notebook: Any, name: str) -> str:
             return f"{name}: a cell took longer than {TIMEOUT} s"
         except (DeadKernelError, RuntimeError) as error:  # also one that did not start
             return f"{name}: {error}"
-        attach_pictures(notebook, Path(folder))
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of this run: pages are to be the same
         if cell.cell_type == "code":
             cell.outputs = joined(cell.outputs)
     return ""
-
-
-def attach_pictures(notebook: Any, folder: Path) -> None:
-    """A picture that a cell saved under a plain name is shown below that cell."""
-    import base64
-
-    import nbformat
-
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        for name in SAVED.findall(cell.source):
-            path = folder / name
-            if not path.exists():
-                continue
-            if path.suffix == ".svg":
-                data = {"image/svg+xml": path.read_text(encoding="utf-8")}
-            else:
-                data = {"image/png": base64.b64encode(path.read_bytes()).decode()}
-            cell.outputs.append(nbformat.v4.new_output("display_data", data=data))
 
 
 def joined(outputs: list[Any]) -> list[Any]:

@@ -48,6 +48,7 @@ def draw(
     summed: bool = False,
     steps: Collection[int] | None = None,
     depth: int | None = None,
+    upto: Collection[str] | None = None,
     recording: Recording | None = None,
 ) -> Drawing:
     """A Tape, a Recording or several by name, a cell, a model, a scan or one of its Programs, a
@@ -75,13 +76,16 @@ def draw(
     steps: which steps, from 0, an unrolled network shows one by one; the others fold into strips
     that say how many they are and what becomes of the gradient across them. depth: of an unrolled
     network 1 a row a layer, 2 its states, 3 its gates; of a tape the levels of scopes that are not
-    folded into one box.
+    folded into one box. upto: of a cell, names of values that it taps; what they depend on is in
+    colour and the rest is pale, so that a cell can be built up before one's eyes.
     max_nodes: more nodes than this raise DrawingError; each kind of drawing has its own default.
     In a notebook a Drawing shows itself; `save` writes .svg, .png (with dpi=) or .gv.
     """
     if given and isinstance(given[0], str):
         title, given = given[0], given[1:]
     _check(view=(view, ("unrolled", "rolled")), way=(way, ("gradient", "forward")))
+    if upto is not None and not (isinstance(what, Module) and hasattr(what, "init_state")):
+        raise DrawingError(f"draw: upto= is for a cell, not for {type(what).__name__}.")
     options: dict[str, Any] = {} if max_nodes is None else {"max_nodes": max_nodes}
     several = (
         isinstance(what, dict) and what and all(isinstance(r, Recording) for r in what.values())
@@ -106,7 +110,7 @@ def draw(
         _only("a cell or a model", (), way, summed, steps, depth)
         if hasattr(what, "init_state"):
             state, x = (*given, None, None)[:2]
-            return draw_cell(what, state, x, title, **options)
+            return draw_cell(what, state, x, title, **options, upto=upto)
         return draw_rolled(what, recording, title, **options, given=given)
     _only("a program", given, way, summed, steps, depth)
     if isinstance(what, Program):

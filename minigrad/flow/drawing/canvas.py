@@ -108,7 +108,7 @@ class Canvas:
             text = ("≤ " if tick == low else "") + power_of_ten(10.0**tick)
             x = NAMES_W + width * (tick - low) / (high - low)
             self.node(f"legend_{tick - low}", x, y - 0.2, 0.7, 0.2, text, fontsize=9, **PLAIN)
-        way = "against" if self.forward else "the way"
+        way = "against the way" if self.forward else "the way"
         words = (
             f"gradient norm |∂L/∂state|, also the width of an arrow; arrows point {way} it goes\n"
             "bold outline: the loss enters here  ·  dashed: no gradient"

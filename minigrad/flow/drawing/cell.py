@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from ...tree import named_leaves
-from .colors import INK
+from .colors import INK, PAPER, UNREACHED
 from .dot import Drawing, DrawingError, check_budget, html_caption, label, new_graph
 from .parts import Part, equations
 
@@ -34,15 +35,23 @@ LOOKS: dict[str, tuple[dict[str, str], str]] = {
     "other": (dict(fillcolor="#e6e8ec"), "other"),
     "output": (dict(fillcolor="#cfe3d4", fontsize="14", color=INK, penwidth="1.6"), "new state"),
 }
+PALE = dict(fillcolor=PAPER, color="#e3e5ea", fontcolor=UNREACHED, penwidth="1")
 
 
 def draw_cell(
-    cell: Any, state: Any = None, x: Any = None, title: str = "", max_nodes: int = MAX_NODES
+    cell: Any,
+    state: Any = None,
+    x: Any = None,
+    title: str = "",
+    max_nodes: int = MAX_NODES,
+    upto: Collection[str] | None = None,
 ) -> Drawing:
     """The graph of `cell(state, x) -> (state, y)`: inputs at the left, outputs at the right.
 
     state, x: an example to trace with; made from cell.init_state(1) and cell.input_size if left
-        out. Raises DrawingError if they are missing, or if the graph has more than max_nodes nodes.
+        out. upto: names of tapped values; what they do not depend on is pale, in the same places.
+    Raises DrawingError if an example is missing, for a name that the cell does not tap, or if the
+    graph has more than max_nodes nodes.
     """
     if state is None:
         if not hasattr(cell, "init_state"):
@@ -58,6 +67,8 @@ def draw_cell(
     parts = equations(cell, state, x)
     check_budget("draw cell", len(parts), max_nodes, "draw a smaller cell or raise max_nodes.")
 
+    lit = _lit(parts, upto)
+
     words = [
         (LOOKS[k][0]["fillcolor"], LOOKS[k][1]) for k in LOOKS if any(p.kind == k for p in parts)
     ]
@@ -71,11 +82,34 @@ def draw_cell(
                 group.attr(rank=rank)
             for part in parts:
                 if part.kind in kinds or not (rank or part.kind in ("state", "input", "output")):
-                    group.node(ids[id(part)], label(_text(part, ends)), **LOOKS[part.kind][0])
+                    look = LOOKS[part.kind][0] if part in lit else LOOKS[part.kind][0] | PALE
+                    group.node(ids[id(part)], label(_text(part, ends)), **look)
     for part in parts:
         for source in part.sources:
-            graph.edge(ids[id(source)], ids[id(part)])
+            pale = {} if part in lit else {"color": PALE["color"]}
+            graph.edge(ids[id(source)], ids[id(part)], **pale)
     return Drawing(graph.source)
+
+
+def _lit(parts: list[Part], upto: Collection[str] | None) -> set[Part]:
+    """The parts that are drawn in colour: those that values named in `upto` depend on."""
+    if upto is None:
+        return set(parts)
+    named = {part.tap: part for part in parts if part.tap}
+    if unknown := set(upto) - set(named):
+        raise DrawingError(
+            f"draw: upto names {sorted(unknown)}, and this cell taps {', '.join(named)}."
+        )
+    found: set[Part] = set()
+    waiting = [named[name] for name in upto]
+    while waiting:
+        part = waiting.pop()
+        if part not in found:
+            found.add(part)
+            waiting += part.sources
+    # a new state whose value is there, and what is there from the start
+    found |= {p for p in parts if p.kind == "output" and set(p.sources) <= found}
+    return found | {p for p in parts if p.kind in ("state", "input")}
 
 
 def _text(part: Part, ends: set[Part]) -> str:

@@ -108,7 +108,7 @@ def html_caption(title: str, legend: Sequence[tuple[str, str]], extra: str = "")
     """
     text = '<TD ALIGN="LEFT"><FONT POINT-SIZE="{}" COLOR="{}">{}</FONT></TD>'
     cells = "".join(
-        f'<TD BGCOLOR="{color}" WIDTH="16"></TD>' + text.format(9, MUTED, escape(words) + "  ")
+        f'<TD BGCOLOR="{color}" WIDTH="16"></TD>' + text.format(10, MUTED, escape(words) + "  ")
         for color, words in legend
     )
     row = '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3"><TR>' + cells + extra + "</TR></TABLE>"
@@ -118,7 +118,7 @@ def html_caption(title: str, legend: Sequence[tuple[str, str]], extra: str = "")
 
 def scale_strip(scale: Scale) -> str:
     """The colours of a scale of norms, as cells for a caption's `extra`."""
-    words = f'<TD><FONT POINT-SIZE="9" COLOR="{MUTED}">{{}}</FONT></TD>'
+    words = f'<TD><FONT POINT-SIZE="10" COLOR="{MUTED}">{{}}</FONT></TD>'
     swatches = "".join(f'<TD WIDTH="9" BGCOLOR="{scale.at(i / 15)}"></TD>' for i in range(16))
     low, high = (power_of_ten(10.0**end) for end in (scale.low, scale.high))
     strip = '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="4">'

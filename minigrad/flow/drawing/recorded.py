@@ -44,6 +44,7 @@ def of_recording(recording: Recording, summed: bool = False) -> Travel:
     summed: all that the loss sends, where it reads many steps, and not its last reading alone. Then
     what is at a state is all that arrived there, by whatever way.
     """
+    summed = summed and any(cut.ways is not None and cut.ways.many for cut in recording.cuts)
     made = _Travel(dict(recording), summed)
     for cut in _in_order(recording):
         made.add(cut)
@@ -224,6 +225,10 @@ class _Travel:
                     exact = self.layers[source].at_outputs
                 self._add(travel.received, source, label, norms if exact is None else exact,
                           instead=exact is not None)  # fmt: skip
+        for (later, earlier), norm in ways.states.items():
+            pair = label.get(later, later), label.get(earlier, earlier)
+            if pair[0] != pair[1]:  # measured for the last reading alone
+                travel.behind[pair] = None if self.summed else norm
         if self.summed:
             self._read(ways, label)
             return
@@ -233,10 +238,6 @@ class _Travel:
             key = label[path], state
             at = self._at(path, norms)
             travel.within[key] = travel.within.get(key, {}) | at
-        for (later, earlier), norm in ways.states.items():
-            pair = label.get(later, later), label.get(earlier, earlier)
-            if pair[0] != pair[1]:
-                travel.behind[pair] = norm
 
     def _read(self, ways: Ways, label: Mapping[str, str]) -> None:
         """Where the loss enters, at all steps that it reads."""

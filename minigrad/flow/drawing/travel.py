@@ -55,7 +55,7 @@ class Travel:
     sent: dict[str, Series] = field(default_factory=dict)
     within: dict[State, Series] = field(default_factory=dict)
     beneath: list[tuple[str, str]] = field(default_factory=list)
-    behind: dict[tuple[str, str], float] = field(default_factory=dict)
+    behind: dict[tuple[str, str], float | None] = field(default_factory=dict)
     whole: list[Strand] = field(default_factory=list)
 
     @property

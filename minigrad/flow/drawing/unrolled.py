@@ -43,7 +43,7 @@ class Unrolled:
         for above, beneath in self.travel.beneath:
             if above in stems and beneath in stems:
                 self._between(above, beneath)
-        for (later, earlier), norm in sorted(self.travel.behind.items()):
+        for (later, earlier), norm in sorted(self.travel.behind.items(), key=lambda item: item[0]):
             self._behind(later, earlier, norm)
         if self.inputs is not None:
             self._inputs(self.inputs)
@@ -154,11 +154,12 @@ class Unrolled:
                 norm = at.get(t, 0.0) if at is not None else None
                 self.canvas.arrow(start, self.at(lower, t), norm, _down(norm, t + 1))
 
-    def _behind(self, later: str, earlier: str, norm: float) -> None:
+    def _behind(self, later: str, earlier: str, norm: float | None) -> None:
         """From the first state of a layer to the last one of another, which may be far."""
         upper, lower = self.where.states(later)[-1], self.where.states(earlier)[0]
         first = self.at(upper, min(upper.values))
-        tip = f"{norm:.6g} goes from the first state of {later} to the last of {earlier}"
+        much = "a gradient" if norm is None else f"{norm:.6g}"
+        tip = f"{much} goes from the first state of {later} to the last of {earlier}"
         if not lower.reverse:
             self.canvas.arrow(first, self.at(lower, max(lower.values)), norm, tip)
             return

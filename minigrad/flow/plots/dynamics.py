@@ -99,7 +99,7 @@ def lyapunov(spectrum: Any, ax: Axes | None = None) -> Figure:
             textcoords="offset points",
             ha="left" if left else "right",
             va="top",
-            fontsize=8,
+            fontsize=9,
             color="#a83f3b",
         )
     lost = int((~np.isfinite(exponents)).sum())

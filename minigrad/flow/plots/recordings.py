@@ -68,7 +68,7 @@ def decay(
                 textcoords="offset points",
                 va="top",
                 color=style.WARNING,
-                fontsize=8,
+                fontsize=9,
             )
         if verdict.fit is not None and profile.size > 1 and not summed:
             _draw_fit(ax, verdict.fit, lags, look["color"])

@@ -139,7 +139,7 @@ def legend(ax: Axes, count: int, beside: int = 6) -> None:
     """Inside the axes, or below them where it would cover the lines."""
     if not count:
         return
-    look: dict[str, Any] = {"fontsize": 8, "frameon": False, "labelcolor": INK}
+    look: dict[str, Any] = {"fontsize": 9, "frameon": False, "labelcolor": INK}
     if count > beside:
         look |= {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
     ax.legend(**look)
@@ -175,7 +175,7 @@ def color_bar(figure: Figure, image: Any, ax: Axes | list[Axes], label: str) -> 
     """A colour bar beside the axes, or all of them."""
     bar = figure.colorbar(image, ax=ax, pad=0.02, fraction=0.05)
     bar.set_label(label, color=INK, fontsize=9)
-    bar.ax.tick_params(colors=MUTED, labelsize=8)
+    bar.ax.tick_params(colors=MUTED, labelsize=9)
     bar.outline.set_visible(False)
     return bar
 
@@ -200,7 +200,7 @@ def mark_bad(ax: Axes, x: Array, y: Array, bad: Array) -> None:
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
         borderaxespad=0.2,
-        fontsize=8,
+        fontsize=9,
         frameon=False,
         labelcolor=INK,
     )

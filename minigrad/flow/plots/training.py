@@ -96,7 +96,7 @@ def histograms(
         style.title(panel, name)
     bar = figure.colorbar(image, ax=panels, pad=0.02, fraction=0.05, aspect=30)
     bar.set_label("share of elements", color=INK, fontsize=9)
-    bar.ax.tick_params(colors=MUTED, labelsize=8)
+    bar.ax.tick_params(colors=MUTED, labelsize=9)
     bar.outline.set_visible(False)
     return figure
 

@@ -3,8 +3,10 @@
 import contextlib
 import inspect
 import re
+from pathlib import Path
 
 import docstrings  # of tools/docs, which build.py has put on the path
+import pictures
 import publicnames
 
 import minigrad
@@ -41,6 +43,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "minigrad"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["enlarge.js"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_search_summary = False  # it fetches pages, which browsers refuse from a file
@@ -97,7 +100,13 @@ def signature(app, what, name, obj, options, text, returns):
     return short(text), short(returns)
 
 
+def pictured(app, pagename, templatename, context, doctree):
+    if "body" in context:
+        context["body"] = pictures.readable(context["body"], Path(app.srcdir), app.builder.images)
+
+
 def setup(app):
+    app.connect("html-page-context", pictured)
     app.connect("autodoc-process-docstring", process)
     app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-signature", signature)
