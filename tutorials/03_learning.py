@@ -25,12 +25,6 @@ import numpy as np
 import minigrad as mg
 from minigrad import data, nn, optim
 
-try:  # with the extra: pip install "minigrad-bptt[plot]"
-    import matplotlib.pyplot as plt
-except ImportError:
-    plt = None
-    print("no matplotlib: no pictures")
-
 # %% [markdown]
 # ## A loss
 #
@@ -118,24 +112,30 @@ for part in (0.1, 0.9, 1.1):
 
 # %% [markdown]
 # Remember that product of one factor a step: what it does to an error here, it does to a gradient
-# in a recurrent net (tutorial 07). The three rates, from above:
+# in a recurrent net (tutorial 07). The valley from above, dark where the loss is high: turn the
+# rate up, and see the steps grow, then cross the valley, then climb out of it.
+
 
 # %%
-if plt:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    ws, bs = np.meshgrid(np.linspace(-1, 3, 120), np.linspace(-3, 2, 120))
-    heights = ((ws[..., None] * xs + bs[..., None] - ys) ** 2).mean(axis=-1)
-    left.contour(ws, bs, heights, np.geomspace(0.1, 30, 12), colors="0.8")
-    for part, name in ((0.1, "short"), (0.9, "long"), (1.1, "too long")):
-        path = descend(part * limit, 12)
-        left.plot(*path.T, "o-", markersize=3, label=f"{name}: {part * limit:.3f}")
-        away = np.linalg.norm(descend(part * limit, 40) - best, axis=1)
-        right.semilogy(away, label=name)
-    left.plot(*best, "k*", markersize=10)
-    left.set(xlabel="w", ylabel="b", xlim=(-1, 3), ylim=(-3, 2), title="twelve steps in the valley")
-    left.legend(title="rate")
-    right.set(xlabel="steps", title="distance from the lowest point")
-    figure.savefig("valley.svg")
+def walked(rate):
+    path = descend(rate, 25)
+    left = np.linalg.norm(path[-1] - best) / np.linalg.norm(best)
+    worst = np.abs(1 - rate * curvatures).max()
+    return {"path of (w, b)": tuple(path.T), "lowest point": ([best[0]], [best[1]])}, (
+        f"Rate {rate}: {left:.3g} of the distance is left after 25 steps; the largest factor of a "
+        f"step is {worst:.3f}."
+    )
+
+
+around = (-1.0, 3.0, -3.0, 2.0)
+ws, bs = np.meshgrid(np.linspace(*around[:2], 100), np.linspace(*around[2:], 100))
+heights = ((ws[..., None] * xs + bs[..., None] - ys) ** 2).mean(axis=-1)
+rates = [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.22, 0.23, 0.24, 0.26]
+valley = mg.flow.sliders(
+    walked, {"learning rate": rates}, x="w", y="b", under=(np.sqrt(heights), around), start=[0.05],
+    title="Twenty-five steps in the valley",
+)  # fmt: skip
+mg.flow.show(valley, "valley.html")
 
 # %% [markdown]
 # ## A loss for guesses
@@ -177,15 +177,17 @@ for name, found in slopes.items():
     print(f"{name}: slope {found[0]:+.5f} where it is surely wrong, {found[80]:+.2f} undecided")
 assert slopes["cross-entropy"][0] < -0.99
 assert abs(slopes["squared error"][0]) < 0.01 * abs(slopes["squared error"][80])
-if plt:
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    for name in losses:
-        axes[0].plot(margins, losses[name].numpy(), label=name)
-        axes[1].plot(margins, slopes[name], label=name)
-    for ax, title in zip(axes, ("loss", "slope"), strict=True):
-        ax.set(xlabel="score of the right kind minus the other", title=title)
-    axes[0].legend()
-    figure.savefig("surprise.svg")
+
+# %%
+curves = {f"slope of the {name}": (margins, -found) for name, found in slopes.items()}
+curves |= {name: (margins, found.numpy()) for name, found in losses.items()}
+surprise = mg.flow.sliders(
+    lambda: curves,
+    {},
+    x="score of the right kind minus the other",
+    y="loss, and its slope downhill",
+)
+mg.flow.show(surprise, "surprise.html")
 
 # %% [markdown]
 # ## A part of the data
@@ -336,14 +338,12 @@ assert np.ptp(curves["Adam, rate 0.1"][30:]) < 0.02 < adam - floor
 assert after_rare["Adam, rate 0.1"] < after_rare["descent, rate 60"] - 0.2
 
 # %%
-if plt:
-    figure, ax = plt.subplots(figsize=(9, 3.8), layout="constrained")
-    for name, curve in curves.items():
-        ax.plot(10 * np.arange(len(curve)), curve, label=name)
-    ax.axhline(floor, color="black", linestyle=":", label="counting: the floor")
-    ax.set(xlabel="steps", ylabel="bits a letter", ylim=(3.4, 4.4))
-    ax.legend()
-    figure.savefig("letters.svg")
+curves = {
+    name: (10 * np.arange(len(curve)), np.where(np.array(curve) < 4.4, curve, np.nan))
+    for name, curve in curves.items()
+}
+curves["counting: the floor"] = ([0, 600], [floor, floor])
+mg.flow.show(mg.flow.sliders(lambda: curves, {}, x="steps", y="bits a letter"), "letters.html")
 
 # %% [markdown]
 # Descent is best at 60 of the three rates: at 6 it creeps, at 600 it is thrown off the picture. And

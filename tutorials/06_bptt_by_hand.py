@@ -31,8 +31,9 @@ U = rng.standard_normal((H, H)) * 0.5
 #
 # $$ a_t = x_t W + h_{t-1} U, \qquad h_t = \tanh a_t, \qquad L = \tfrac12 |h_T|^2 $$
 #
-# Let $\delta_t = \partial L / \partial h_t$, with everything that happens later included, a row like
-# $h_t$. The loss reads $h_T$, so $\delta_T = h_T$. A state $h_{t-1}$ is read in one place, $a_t$, so
+# Let $\delta_t = \partial L / \partial h_t$, with everything that happens later included, a row
+# like $h_t$. The loss reads $h_T$, so $\delta_T = h_T$. A state $h_{t-1}$ is read in one place,
+# $a_t$, so
 #
 # $$ \delta_{t-1} = \big( \delta_t \odot (1 - h_t^2) \big)\, U^\top $$
 #

@@ -31,14 +31,16 @@ Q, _ = np.linalg.qr(rng.standard_normal((H, H)))  # orthogonal: turns, and keeps
 # %% [markdown]
 # ## The product
 #
-# For $h_t = \tanh(x_t W + h_{t-1} U + b)$ one step back is one matrix, on the right of the gradient:
+# For $h_t = \tanh(x_t W + h_{t-1} U + b)$ one step back is one matrix, to the right of the
+# gradient:
 #
 # $$ J_t = \frac{\partial h_t}{\partial h_{t-1}} = \mathrm{diag}(1 - h_t^2)\, U^\top \qquad
 #    \frac{\partial L}{\partial h_t} = \frac{\partial L}{\partial h_T}\,
 #    J_T J_{T-1} \cdots J_{t+1} $$
 #
 # if the loss reads $h_T$ alone. (Row i, column j of $J_t$ is $\partial h_{t,i} / \partial
-# h_{t-1,j}$, as everywhere in the field.) Multiplied out with NumPy it is what minigrad's recording holds:
+# h_{t-1,j}$, as everywhere in the field.) Multiplied out with NumPy it is what minigrad's recording
+# holds:
 
 
 # %%

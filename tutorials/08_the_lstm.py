@@ -89,8 +89,8 @@ assert np.allclose(shown[3:], np.tanh(0.8), atol=1e-6)
 # %% [markdown]
 # ## How it addresses vanishing gradients
 #
-# In a tanh RNN a step multiplies the gradient by $\mathrm{diag}(1 - h_t^2)\, U^\top$. Along the cell
-# state of an LSTM, with the gates held fixed, a step multiplies it by
+# In a tanh RNN a step multiplies the gradient by $\mathrm{diag}(1 - h_t^2)\, U^\top$. Along the
+# cell state of an LSTM, with the gates held fixed, a step multiplies it by
 #
 # $$ \frac{\partial c_t}{\partial c_{t-1}} = f_t $$
 #

@@ -25,8 +25,9 @@ from minigrad import nn, optim
 #
 # Two states that start a little apart, $\delta_0$, are $\delta_T = J_T \cdots J_1 \delta_0$ apart
 # after T steps. (Differences, which go forward, stand to the right of $J$ as columns; gradients,
-# which come back, to its left as rows.) The product overflows or underflows long before its growth rate has settled. QR
-# keeps it in hand: carry an orthonormal frame $Q$ along and read the growth off the triangle,
+# which come back, to its left as rows.) The product overflows or underflows long before its growth
+# rate has settled. QR keeps it in hand: carry an orthonormal frame $Q$ along and read the growth
+# off the triangle,
 #
 # $$ J_t Q_{t-1} = Q_t R_t \qquad \lambda_i = \frac1T \sum_t \log |(R_t)_{ii}| $$
 #

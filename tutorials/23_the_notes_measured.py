@@ -93,8 +93,9 @@ for scale in (0.5, 2.0):
 # %% [markdown]
 # ## The LSTM
 #
-# *Concat the hidden state of the previous step and the input:* $W \cdot [h_{t-1}, x_t]$ of the notes
-# is $x_t W + h_{t-1} U$ of these pages, with $U$ on top of $W$ in one matrix. The six equations:
+# *Concat the hidden state of the previous step and the input:* $W \cdot [h_{t-1}, x_t]$ of the
+# notes is $x_t W + h_{t-1} U$ of these pages, with $U$ on top of $W$ in one matrix. The six
+# equations:
 
 # %%
 cell = nn.LSTMCell(I, H, dtype=np.float64, generator=rng)

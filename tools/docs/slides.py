@@ -1,0 +1,192 @@
+"""Slides of every tutorial, made from the page: one HTML file each, and its solutions in another.
+
+A file asks nothing of a network. Arrow keys, a click or a swipe turn the slides; printed, each is
+a page. A section has minutes: those that the page states for reading it, shared out by how much
+there is to say. Exercises are on the slides; checks are not, and solutions are in the other file.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mathml
+import pagemap
+import stage
+
+HERE = Path(__file__).resolve().parent
+LINES = 21  # that fit on a slide, at the size of its text
+LONG = 30  # lines of an output that are shown
+CHECK = re.compile(r"check_\d+\(\.\.\.\)|.*^def check_\d+", re.MULTILINE | re.DOTALL)
+SOLUTION = re.compile(r"Solutions|Solution \d+")
+WORDS = re.compile(r"[\w'-]+")
+
+
+@dataclass
+class Block:
+    """What cannot be cut: a paragraph, a code cell, an output. lines: how high it is."""
+
+    html: str
+    lines: float
+    words: int = 0
+
+
+@dataclass
+class Section:
+    """What is below one heading of a page. minutes: to present it."""
+
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+    minutes: int = 0
+
+
+def write(notebooks: dict[Path, Any], mapped: Sequence[pagemap.Page], folder: Path) -> None:
+    """Slides and solutions of all pages; the map knows the minutes of each."""
+    minutes = {page.stem: page.minutes[0] for page in mapped}
+    for page, notebook in notebooks.items():
+        talk, solutions = sections(notebook)
+        share(talk, minutes[page.stem])
+        stage.write(folder / f"{page.stem}.html", deck(talk))
+        stage.write(folder / f"{page.stem}-solutions.html", deck(solutions))
+
+
+def sections(notebook: Any) -> tuple[list[Section], list[Section]]:
+    """(the talk, the solutions): of each the first has the page's title."""
+    found: list[Section] = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            text = stage.outside_code(cell.source)
+            for part in filter(str.strip, re.split(r"^(?=#{1,2} )", text, flags=re.M)):
+                if part.startswith("#"):
+                    heading, _, part = part.partition("\n")
+                    found.append(Section(heading.lstrip("# ")))
+                found[-1].blocks += blocks(part.replace("\0", "#"))
+        elif not CHECK.match(cell.source):
+            if SOLUTION.fullmatch(title := cell.metadata.get("title", "")):
+                found.append(Section(title))
+            found[-1].blocks += code(cell)
+    talk = [section for section in found if not SOLUTION.fullmatch(section.title)]
+    solved = [s for s in found if s.title == "Exercises" or SOLUTION.fullmatch(s.title)]
+    return talk, [Section(f"{found[0].title}: solutions"), *solved]
+
+
+def share(talk: Sequence[Section], minutes: int) -> None:
+    """Shares out the minutes of a page, whole ones, by the words of its sections.
+
+    >>> talk = [Section("a", [Block("", 1, 50)]), Section("b", [Block("", 1, 100)])]
+    >>> share(talk, 10); [section.minutes for section in talk]
+    [3, 7]
+    """
+    told = [s for s in talk if s.title not in ("Exercises", "Sources")]
+    weights = [sum(block.words for block in section.blocks) for section in told]
+    done = 0.0
+    for section, weight in zip(told, weights, strict=True):
+        before, done = done, done + minutes * weight / max(sum(weights), 1)
+        section.minutes = round(done) - round(before)
+
+
+# -- from a notebook to HTML ---------------------------------------------------------------------
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Markdown, cut where the source has empty lines outside of code and lists."""
+    for part in re.split(r"\n\n(?=\S)", text.strip("\n")):
+        if part.strip():
+            words = len(WORDS.findall(part))
+            rows = part.count("\n") + 1 if part.startswith("|") else 0
+            height = rows * 1.4 if rows else 1 + len(part) / 70 + 2 * part.count("$$") / 2
+            yield Block(markdown(part), height, words)
+
+
+def markdown(text: str) -> str:
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+    reader = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin)
+    reader.add_render_rule("math_inline", lambda _, t, i, *__: mathml.to_mathml(t[i].content))
+    reader.add_render_rule("math_block", lambda _, t, i, *__: mathml.to_mathml(t[i].content, True))
+    return str(reader.render(text))
+
+
+def code(cell: Any) -> Iterator[Block]:
+    """A code cell and what it printed or drew."""
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
+
+    source = cell.source
+    lines = source.count("\n") + 1
+    shown = highlight(source, PythonLexer(), HtmlFormatter())
+    yield Block(shown, 0.72 * lines + 1, 3 * lines)
+    for output in cell.get("outputs", ()):
+        data = output.get("data", {})
+        if output.output_type == "stream":
+            text = output.text.rstrip("\n").splitlines()
+            if len(text) > LONG:
+                text = [*text[:LONG], f"... {len(text) - LONG} more lines"]
+            yield Block(f"<pre>{html.escape(chr(10).join(text))}</pre>", 0.72 * len(text) + 1, 10)
+        elif "image/svg+xml" in data:
+            drawn = base64.b64encode(data["image/svg+xml"].encode()).decode()
+            yield Block(f'<img alt="" src="data:image/svg+xml;base64,{drawn}">', LINES, 30)
+        elif "image/png" in data:
+            yield Block(f'<img alt="" src="data:image/png;base64,{data["image/png"]}">', LINES, 30)
+        elif "text/html" in data:
+            yield Block(data["text/html"], LINES, 60)
+
+
+def deck(talk: Sequence[Section]) -> str:
+    """The file: a slide with the sections and their minutes, then theirs."""
+    from pygments.formatters import HtmlFormatter
+
+    title, *rest = talk
+    shown = [slide(title.title, contents(title, rest), 0)]
+    clock = title.minutes
+    for section in rest:
+        for number, page in enumerate(pages(section.blocks)):
+            name = section.title if number == 0 else f"{section.title} ..."
+            shown.append(slide(name, page, clock, section.minutes if number == 0 else 0))
+        clock += section.minutes
+    parts = {
+        "TITLE": html.escape(title.title),
+        "STYLE": (HERE / "slides.css").read_text("utf-8")
+        + HtmlFormatter(style="a11y-high-contrast-light").get_style_defs(".highlight"),
+        "SLIDES": "\n".join(shown),
+        "SCRIPT": (HERE / "slides.js").read_text("utf-8"),
+    }
+    pieces = (HERE / "slides.html").read_text("utf-8").split("@@")
+    return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def pages(parts: Sequence[Block]) -> Iterator[str]:
+    """Blocks put together as long as they fit."""
+    held: list[Block] = []
+    for block in parts:
+        if held and sum(b.lines for b in held) + block.lines > LINES:
+            yield "\n".join(b.html for b in held)
+            held = []
+        held.append(block)
+    if held:
+        yield "\n".join(b.html for b in held)
+
+
+def slide(title: str, body: str, clock: int, minutes: int = 0) -> str:
+    stated = f"{minutes} min" if minutes else ""
+    return (
+        f'<section data-clock="{clock}"><h2>{html.escape(title)}<span>{stated}</span></h2>\n'
+        f"<div>{body}</div></section>"
+    )
+
+
+def contents(title: Section, rest: Sequence[Section]) -> str:
+    """What the page is about, and its sections."""
+    about = "\n".join(block.html for block in title.blocks)
+    listed = "\n".join(
+        f"<li>{html.escape(s.title)}{f'<span>{s.minutes} min</span>' if s.minutes else ''}</li>"
+        for s in rest
+    )
+    return f"{about}\n<ul class='contents'>{listed}</ul>"
