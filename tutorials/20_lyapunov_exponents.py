@@ -56,7 +56,8 @@ assert np.allclose(found.exponents, np.log([2.0, 0.9, 0.25]), atol=0.01)
 # %%
 N, STEPS = 100, 400
 rng = np.random.default_rng(0)
-U = rng.standard_normal((N, N)) / np.sqrt(N)
+W = rng.standard_normal((N, N)) / np.sqrt(N)  # as `weight_hh` has it: U transposed
+U = W.T
 start = mg.tensor(rng.standard_normal((1, N)))
 largest = {}
 for g in (0.5, 0.9, 1.0, 1.1, 1.5, 2.0, 3.0):
@@ -199,7 +200,7 @@ assert np.isclose(sum_of, np.linalg.slogdet(M)[1], atol=0.01)
 # 3. Noise drives the units into saturation, where the slopes of tanh are small: the Jacobians
 # shrink.
 noisy = nn.RNN(N, N, bias=False, dtype=np.float64)
-noisy.weight_hh_l0.data, noisy.weight_ih_l0.data = 1.5 * U.T, np.eye(N)
+noisy.weight_hh_l0.data, noisy.weight_ih_l0.data = 1.5 * W, np.eye(N)
 calm, strong = (
     mg.flow.lyapunov(
         noisy, xs=s * np.random.default_rng(6).standard_normal((300, 1, N)), k=1

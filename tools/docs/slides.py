@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,15 @@ WORDS = re.compile(r"[\w'-]+")
 
 @dataclass
 class Block:
-    """What cannot be cut: a paragraph, a code cell, an output. lines: how high it is."""
+    """What cannot be cut: a paragraph, a code cell, an output.
+
+    lines: how high it is. words: how much there is to say. ran: whether it is code, or its output.
+    """
 
     html: str
     lines: float
     words: int = 0
+    ran: bool = False
 
 
 @dataclass
@@ -122,21 +126,27 @@ def code(cell: Any) -> Iterator[Block]:
     source = cell.source
     lines = source.count("\n") + 1
     shown = highlight(source, PythonLexer(), HtmlFormatter())
-    yield Block(shown, 0.72 * lines + 1, 3 * lines)
+    yield Block(shown, 0.72 * lines + 1, 3 * lines, True)
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
         if output.output_type == "stream":
             text = output.text.rstrip("\n").splitlines()
             if len(text) > LONG:
                 text = [*text[:LONG], f"... {len(text) - LONG} more lines"]
-            yield Block(f"<pre>{html.escape(chr(10).join(text))}</pre>", 0.72 * len(text) + 1, 10)
-        elif "image/svg+xml" in data:
-            drawn = base64.b64encode(data["image/svg+xml"].encode()).decode()
-            yield Block(f'<img alt="" src="data:image/svg+xml;base64,{drawn}">', LINES, 30)
-        elif "image/png" in data:
-            yield Block(f'<img alt="" src="data:image/png;base64,{data["image/png"]}">', LINES, 30)
-        elif "text/html" in data:
-            yield Block(data["text/html"], LINES, 60)
+            printed = html.escape("\n".join(text))
+            yield Block(f"<pre>{printed}</pre>", 0.72 * len(text) + 1, 10, True)
+        elif drawn := picture(data):
+            yield Block(drawn, LINES, 30, True)
+
+
+def picture(data: Mapping[str, str]) -> str:
+    """What a cell showed, as an element that fetches nothing; empty if it showed nothing."""
+    if "image/svg+xml" in data:
+        drawn = base64.b64encode(data["image/svg+xml"].encode()).decode()
+        return f'<img alt="" src="data:image/svg+xml;base64,{drawn}">'
+    if "image/png" in data:
+        return f'<img alt="" src="data:image/png;base64,{data["image/png"]}">'
+    return data.get("text/html", "")
 
 
 def deck(talk: Sequence[Section]) -> str:
@@ -144,7 +154,10 @@ def deck(talk: Sequence[Section]) -> str:
     from pygments.formatters import HtmlFormatter
 
     title, *rest = talk
-    shown = [slide(title.title, contents(title, rest), 0)]
+    about = [block for block in title.blocks if not block.ran]
+    shown = [slide(title.title, contents(about, rest), 0, title.minutes)]
+    later = [block for block in title.blocks if block.ran]
+    shown += [slide(f"{title.title} ...", page, 0) for page in pages(later)]
     clock = title.minutes
     for section in rest:
         for number, page in enumerate(pages(section.blocks)):
@@ -182,11 +195,11 @@ def slide(title: str, body: str, clock: int, minutes: int = 0) -> str:
     )
 
 
-def contents(title: Section, rest: Sequence[Section]) -> str:
+def contents(about: Sequence[Block], rest: Sequence[Section]) -> str:
     """What the page is about, and its sections."""
-    about = "\n".join(block.html for block in title.blocks)
     listed = "\n".join(
         f"<li>{html.escape(s.title)}{f'<span>{s.minutes} min</span>' if s.minutes else ''}</li>"
         for s in rest
     )
-    return f"{about}\n<ul class='contents'>{listed}</ul>"
+    text = "\n".join(block.html for block in about)
+    return f"{text}\n<ul class='contents'>{listed}</ul>"
