@@ -182,7 +182,7 @@ assert lives[5.0] > 10 * lives[0.0]
 # ## Solutions
 
 # %%
-# 1. h = h~ = tanh(x W + h U): the RNN of tutorial 05. With z = 1 nothing is ever written: h = h_0.
+# 1. h = h~ = tanh(W x + U h): the RNN of tutorial 05. With z = 1 nothing is ever written: h = h_0.
 # 2. A third of them: `nn.MinimalGatedCell` (Zhou et al. 2016). `nn.MinGRUCell` (Feng et al. 2024)
 #    goes further: its gate does not read h at all.
 count = {
