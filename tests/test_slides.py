@@ -78,7 +78,7 @@ NOTEBOOK = Cell(
     cells=[
         markdown("# 08 A page\n\nIt is about $h_t$ & more.\n\nYou need tutorial 05."),
         code("import numpy as np"),
-        markdown("## First\n\nOne.\n\n$$ a = b $$\n\n```python\n# no heading\n```\n\n| a |\n|---|"),
+        markdown("## `First`\n\nOne.\n\n$$ a = b $$\n\n```python\n# no heading\n```"),
         code("print('<b>')", printed="<b>\n" * 40),
         markdown("## Second\n\nTwo words.\n\n## Exercises\n\n**1.** Do it."),
         code("@exercise('it')\ndef check_1(x):\n    hidden", "Check 1"),
@@ -125,6 +125,7 @@ def test_a_slide_has_formulas_as_mathml_text_as_text_and_asks_nothing_of_a_netwo
     assert talk.count("<math") == 2
     assert "&lt;b&gt;" in talk
     assert "... 10 more lines" in talk
+    assert "<h2><code>First</code><" in talk
     assert [title for title in re.findall(r"<h2>([^<]*)<", talk) if title.startswith("no")] == []
     for text in (talk, solutions):
         assert "http" not in re.sub(r'xmlns="[^"]+"', "", text)

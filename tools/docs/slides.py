@@ -107,14 +107,14 @@ def blocks(text: str) -> Iterator[Block]:
             yield Block(markdown(part), height, words)
 
 
-def markdown(text: str) -> str:
+def markdown(text: str, inline: bool = False) -> str:
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
     reader = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin)
     reader.add_render_rule("math_inline", lambda _, t, i, *__: mathml.to_mathml(t[i].content))
     reader.add_render_rule("math_block", lambda _, t, i, *__: mathml.to_mathml(t[i].content, True))
-    return str(reader.render(text))
+    return str(reader.renderInline(text) if inline else reader.render(text))
 
 
 def code(cell: Any) -> Iterator[Block]:
@@ -188,18 +188,18 @@ def pages(parts: Sequence[Block]) -> Iterator[str]:
 
 
 def slide(title: str, body: str, clock: int, minutes: int = 0) -> str:
+    head = f"<h2>{heading(title, minutes)}</h2>"
+    return f'<section data-clock="{clock}">{head}\n<div>{body}</div></section>'
+
+
+def heading(title: str, minutes: int) -> str:
+    """A title of a page is Markdown, too."""
     stated = f"{minutes} min" if minutes else ""
-    return (
-        f'<section data-clock="{clock}"><h2>{html.escape(title)}<span>{stated}</span></h2>\n'
-        f"<div>{body}</div></section>"
-    )
+    return f"{markdown(title, inline=True)}<span>{stated}</span>"
 
 
 def contents(about: Sequence[Block], rest: Sequence[Section]) -> str:
     """What the page is about, and its sections."""
-    listed = "\n".join(
-        f"<li>{html.escape(s.title)}{f'<span>{s.minutes} min</span>' if s.minutes else ''}</li>"
-        for s in rest
-    )
     text = "\n".join(block.html for block in about)
+    listed = "\n".join(f"<li>{heading(s.title, s.minutes)}</li>" for s in rest)
     return f"{text}\n<ul class='contents'>{listed}</ul>"
