@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools" / "docs"))
 
 import pagemap  # noqa: E402
+import stage  # noqa: E402
 
 for needed in ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml"):
     pytest.importorskip(needed, reason="of the extra docs")
@@ -41,7 +42,7 @@ def test_the_map_has_a_link_for_every_page_and_a_line_for_every_page_that_is_nee
 
 def test_a_page_that_needs_a_later_one_or_itself_is_refused_by_name() -> None:
     for needs in ("02", "03"):
-        with pytest.raises(pagemap.MapError, match=f"page 02 needs {needs}, which is no page"):
+        with pytest.raises(stage.StageError, match=f"page 02 needs {needs}, which is no page"):
             pagemap.svg([page("01"), page("02", needs), page("03")])
 
 

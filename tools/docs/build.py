@@ -70,7 +70,9 @@ def build(args: argparse.Namespace) -> int:
             return 1
     for page, notebook in notebooks.items():
         stage.write(source / "tutorials" / f"{page.stem}.ipynb", execute.to_text(notebook))
-    slides.write(notebooks, pagemap.read(ROOT), source / "_static" / "slides")
+    mapped = pagemap.read(ROOT)
+    pagemap.fill(source / "tutorials", mapped)
+    slides.write(notebooks, mapped, source / "_static" / "slides")
 
     from sphinx.cmd.build import main as sphinx
 

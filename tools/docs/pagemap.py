@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-HEAD = re.compile(r"You need ([^.]+)\.(?: Time: (\d+) minutes, and (\d+) for the exercises\.)?")
+import stage
+
+MAP, SLIDES = "<!-- MAP -->", "<!-- SLIDES -->"
 TITLE = re.compile(r"\[(\d\d) ([^\]]+)\]\(tutorials/(\w+)\.py\)")  # in the README, short ones
 ROW, LANE, EDGE = 30, 13, 10  # pixels: from page to page, from line to line, the border
 COLORS = ("#2f7fbf", "#c8642b", "#2f9a68", "#b0559e", "#8a7a14", "#7468cc", "#c14f5c", "#1c9299")
@@ -30,10 +32,6 @@ class Page:
     minutes: tuple[int, int]
 
 
-class MapError(Exception):
-    """A page that does not say what it needs, or needs what is not there."""
-
-
 def read(root: Path) -> list[Page]:
     """The pages that the README lists, in its order."""
     listed = TITLE.findall((root / "README.md").read_text(encoding="utf-8"))
@@ -41,12 +39,17 @@ def read(root: Path) -> list[Page]:
 
 
 def _page(path: Path, title: str) -> Page:
-    first = path.read_text(encoding="utf-8").split("\n# # ", 1)[1].split("\n# %%", 1)[0]
-    found = HEAD.search(" ".join(line.removeprefix("#").strip() for line in first.splitlines()))
-    if found is None:
-        raise MapError(f"{path.name}: expected {HEAD.pattern!r} in its first cell.")
-    minutes = (int(found[2] or 0), int(found[3] or 0))
-    return Page(path.name[:2], title, path.stem, tuple(numbers(found[1])), minutes)
+    needs, reading, exercises = stage.head(path)
+    return Page(path.name[:2], title, path.stem, tuple(numbers(needs)), (reading, exercises))
+
+
+def fill(folder: Path, pages: Sequence[Page]) -> None:
+    """Puts the map and the table of slides where the staged pages of the folder ask for them."""
+    for path in folder.glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        for mark, made in ((MAP, svg), (SLIDES, table)):
+            text = text.replace(mark, f"```{{raw}} html\n{made(pages)}\n```")
+        stage.write(path, text)
 
 
 def numbers(text: str) -> list[str]:
@@ -72,7 +75,7 @@ def reduced(needs: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     for page in sorted(needs):
         later = [n for n in needs[page] if n not in behind]
         if later:
-            raise MapError(f"page {page} needs {later[0]}, which is no page before it.")
+            raise stage.StageError(f"page {page} needs {later[0]}, which is no page before it.")
         behind[page] = {m for n in needs[page] for m in (n, *behind[n])}
         implied = {m for n in needs[page] for m in behind[n]}
         result[page] = [n for n in dict.fromkeys(needs[page]) if n not in implied]
@@ -127,6 +130,18 @@ def svg(pages: Sequence[Page]) -> str:
         )
     height = 2 * EDGE + ROW * len(pages)
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="Which page needs which">{"".join(parts)}</svg>'
+        f'<div class="page-map"><svg viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="Which page needs which">{"".join(parts)}</svg></div>'
     )
+
+
+def table(pages: Sequence[Page]) -> str:
+    """The slides of every page, and its minutes."""
+    rows = "\n".join(
+        f"<tr><td>{page.number} {html.escape(page.title)}</td><td>{page.minutes[0]}</td>"
+        f'<td><a href="../_static/slides/{page.stem}.html">slides</a></td>'
+        f'<td><a href="../_static/slides/{page.stem}-solutions.html">solutions</a></td></tr>'
+        for page in pages
+    )
+    head = "<thead><tr><th>page</th><th>minutes</th><th></th><th></th></tr></thead>"
+    return f'<table class="table">{head}<tbody>\n{rows}\n</tbody></table>'

@@ -10,16 +10,13 @@ line of its own:
 from __future__ import annotations
 
 import argparse
-import html
 import re
 from pathlib import Path
 
-import pagemap
-
 SOURCE = Path(__file__).resolve().parent / "source"
-MAP, SLIDES = "<!-- MAP -->", "<!-- SLIDES -->"
 FROM_README = re.compile(r"^<!-- README: (.+?) -->$", re.MULTILINE)
 TUTORIALS = "<!-- TUTORIALS -->"
+HEAD = re.compile(r"You need ([^.]+)\. Time: (\d+) minutes, and (\d+) for the exercises\.")
 
 
 class StageError(Exception):
@@ -41,11 +38,7 @@ def stage(root: Path, target: Path) -> list[Path]:
             continue
         text = path.read_text(encoding="utf-8")
         text = FROM_README.sub(lambda match: section(readme, match[1]), text)
-        text = text.replace(TUTORIALS, table_of_contents(pages))
-        if MAP in text or SLIDES in text:
-            mapped = pagemap.read(root)
-            text = text.replace(MAP, map_of(mapped)).replace(SLIDES, table_of_slides(mapped))
-        write(copy, text)
+        write(copy, text.replace(TUTORIALS, table_of_contents(pages)))
     for name, text in {
         "changelog.md": (root / "CHANGELOG.md").read_text(encoding="utf-8"),
         "commandline.md": command_line(),
@@ -85,6 +78,17 @@ def summary(page: Path) -> str:
     return re.sub(r"\s*Run it with .*", "", " ".join(lines))
 
 
+def head(page: Path) -> tuple[str, int, int]:
+    """(what it needs, minutes to read it, minutes of its exercises), as its first cell says."""
+    lines = (
+        page.read_text(encoding="utf-8").split("\n# # ", 1)[1].split("\n# %%", 1)[0].splitlines()
+    )
+    found = HEAD.search(" ".join(line.removeprefix("# ") for line in lines))
+    if found is None:
+        raise StageError(f"{page.name}: expected '{HEAD.pattern}' in its first cell.")
+    return found[1], int(found[2]), int(found[3])
+
+
 def table_of_contents(pages: list[Path]) -> str:
     entries = "\n".join(page.stem for page in pages)
     listed = "\n".join(
@@ -93,22 +97,6 @@ def table_of_contents(pages: list[Path]) -> str:
         for page in pages
     )
     return f"{listed}\n```{{toctree}}\n:hidden:\n:maxdepth: 1\n\n{entries}\n```\n"
-
-
-def map_of(pages: list[pagemap.Page]) -> str:
-    """The map, where Markdown stands."""
-    return f'```{{raw}} html\n<div class="page-map">{pagemap.svg(pages)}</div>\n```'
-
-
-def table_of_slides(pages: list[pagemap.Page]) -> str:
-    rows = "\n".join(
-        f"<tr><td>{page.number} {html.escape(page.title)}</td><td>{page.minutes[0]}</td>"
-        f'<td><a href="../_static/slides/{page.stem}.html">slides</a></td>'
-        f'<td><a href="../_static/slides/{page.stem}-solutions.html">solutions</a></td></tr>'
-        for page in pages
-    )
-    head = "<thead><tr><th>page</th><th>minutes</th><th></th><th></th></tr></thead>"
-    return f'```{{raw}} html\n<table class="table">{head}<tbody>\n{rows}\n</tbody></table>\n```'
 
 
 def section(readme: str, heading: str) -> str:
