@@ -47,7 +47,7 @@ for row in range(3):
 # ## An MLP and two recurrent nets
 #
 # The MLP sees the whole sequence as one long vector: one weight for each symbol *at each position*.
-# The RNN reads a symbol at a time, $h_t = \tanh(x_t W + h_{t-1} U + b)$, with one $W$ and one
+# The RNN reads a symbol at a time, $h_t = \tanh(W x_t + U h_{t-1} + b)$, with one $W$ and one
 # $U$ for all positions, and answers from its last state. Beside it its big brother, the GRU, which
 # has the same idea and switches to decide what is kept (tutorial 09).
 
