@@ -116,7 +116,7 @@ def svg(pages: Sequence[Page]) -> str:
         turns += [f"M{x(n)} {rows[user] - 10}Q{x(n)} {rows[user]} {left} {rows[user]}"
                   for user in users]  # fmt: skip
         parts.append(f'<path d="{"".join(turns)}" stroke="{color[n]}"/>')
-    width = left + 490
+    width = left + 520
     for page in pages:
         y = rows[page.number]
         needed = " and ".join(page.needs) or "no other page"
