@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -15,11 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools" / "docs"))
 
 import pagemap  # noqa: E402
+import slides  # noqa: E402
 import stage  # noqa: E402
 
-for needed in ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml"):
-    pytest.importorskip(needed, reason="of the extra docs")
-import slides  # noqa: E402
+NEEDED = ("markdown_it", "mdit_py_plugins", "pygments", "latex2mathml")
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+makes_slides = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {MISSING} (extra: docs)")
 
 
 def page(number: str, *needs: str) -> pagemap.Page:
@@ -97,6 +99,7 @@ def made(minutes: int = 20) -> tuple[str, str]:
     return slides.deck(talk), slides.deck(solutions)
 
 
+@makes_slides
 def test_solutions_are_in_a_file_of_their_own_and_checks_in_neither() -> None:
     talk, solutions = made()
     assert "Do it." in talk
@@ -110,6 +113,7 @@ def test_solutions_are_in_a_file_of_their_own_and_checks_in_neither() -> None:
     assert "A book." in talk
 
 
+@makes_slides
 def test_minutes_of_the_sections_make_those_of_the_page() -> None:
     for minutes in (0, 1, 7, 20):
         talk, _ = slides.sections(NOTEBOOK)
@@ -121,6 +125,7 @@ def test_minutes_of_the_sections_make_those_of_the_page() -> None:
         assert clocks[-1] == minutes
 
 
+@makes_slides
 def test_a_slide_has_formulas_as_mathml_text_as_text_and_asks_nothing_of_a_network() -> None:
     talk, solutions = made()
     assert talk.count("<math") == 2

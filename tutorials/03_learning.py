@@ -146,8 +146,8 @@ mg.flow.show(valley, "valley.html")
 #
 # $$ p_k = \frac{e^{z_k}}{\sum_j e^{z_j}} \qquad L = -\log p_y $$
 #
-# This is the **cross-entropy**. Divided by $\log 2$ it counts bits: a guesser who gave the right
-# answer a half was surprised by 1 bit, a quarter, 2 bits. Equal scores for 64 kinds cost
+# This is the **cross-entropy**. Divided by $\log 2$ it counts bits: who gave the right answer a
+# half is surprised by 1 bit; who gave it a quarter, by 2 bits. Equal scores for 64 kinds cost
 # 6 bits. Its slope is as simple as can be, what was guessed minus what was right,
 # $\partial L/\partial z_k = p_k - [k = y]$.
 
@@ -190,8 +190,8 @@ mg.flow.show(surprise, "surprise.html")
 #
 # Hamlet has 160,000 pairs of neighbours to learn from. The slope of the loss over all of them is
 # exact, and slow. The slope over some, drawn at random (a **batch**), is the same on average, and
-# off by chance: four times as many pairs halve that. But in the time of one exact slope there are
-# 312 batches of 512.
+# off by chance: four times as many pairs halve that. But the pairs of one exact slope make 312
+# batches of 512.
 #
 # The model is a table $W$, (K, K): row $x$ holds the scores of what may follow letter $x$. (As a
 # product: $z = x W$ with $x$ as a row that has a 1 in one place.)
@@ -216,6 +216,7 @@ def table_slope(x, y):
 
 
 assert (len(known) - 1) // 512 == 312
+assert [text[:160_000].count(letter) for letter in "ez"] == [12_965, 45]
 exact = table_slope(known[:-1], known[1:])
 off = {}
 for size in (16, 64, 256, 1024):
@@ -228,16 +229,16 @@ for size in (16, 64, 256):
 # %% [markdown]
 # ## Adam
 #
-# Pairs with "e" come by the thousand, pairs with "Q" a few times. A rate that is right for the one
-# row is far too small for the other. **Adam** (Kingma and Ba 2015) has a rate for each weight: it
-# divides a running mean of slopes, $m$, by the running size of slopes, $\sqrt v$.
+# In those pairs an "e" comes 12,965 times, a "z" 45 times. A rate that is right for the row of the
+# one is far too small for that of the other. **Adam** (Kingma and Ba 2015) has a rate for each
+# weight: it divides a running mean of slopes, $m$, by the running size of slopes, $\sqrt v$.
 #
 # $$ m \leftarrow \beta_1 m + (1 - \beta_1) g \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2
 #    \qquad \theta \leftarrow \theta - \eta\, \frac{\hat m}{\sqrt{\hat v} + \epsilon} $$
 #
 # with $\hat m = m/(1 - \beta_1^t)$ and $\hat v = v/(1 - \beta_2^t)$, as both begin at 0. By hand on
 # the line, beside minigrad's; and the loss times 1000, which changes nothing: only the ratio of
-# slopes counts, so $\eta$ is about how far a weight may move in one step.
+# slopes counts. The first step moves every weight by $\eta$, whatever its slope is.
 
 
 # %%
@@ -256,6 +257,7 @@ def slope_at(theta):
 
 
 # %%
+assert np.allclose(np.abs(adam_by_hand(np.zeros(2), slope_at, 0.05, 1)), 0.05)
 by_hand = adam_by_hand(np.zeros(2), slope_at, 0.05, 100)
 for scale in (1, 1000):
     theta = mg.tensor([0.0, 0.0], requires_grad=True)
@@ -292,8 +294,8 @@ print(f"counting: {floor:.3f} bits; after {rare.sum()} rare letters, "
       f"{bits(np.log(np.maximum(counts[rare], 1e-9)), counts[rare]):.3f}")  # fmt: skip
 
 # %% [markdown]
-# Now by slopes, in batches of 512. The lines `zero_grad`, `backward` and `step` are the loop of
-# every later page.
+# Now by slopes, in batches of 512. The lines `zero_grad`, `backward` and `step` are the loop that
+# later pages repeat, or leave to `fit`.
 
 
 # %%
@@ -363,7 +365,7 @@ for letter in "qt.":
     print(f"after {letter!r}:", ", ".join(f"{kind!r} {share:.0%}" for kind, share in likely))
 
 # %% [markdown]
-# A loss, its slope, Adam: later pages learn in no other way. What changes is the model. To a table
+# A loss, its slope, Adam: so much for learning. What changes from here on is the model. To a table
 # that looks one letter back, the "h" in "the" and the "h" in "with" are the same. Tutorial 04 asks
 # what a net needs to look further.
 #
