@@ -72,6 +72,13 @@ def test_the_laboratory_runs_and_writes_its_page(
     assert (tmp_path / "rolled.svg").read_text(encoding="utf-8").count("<svg") == 1
 
 
+@pytest.mark.wide
+def test_what_the_page_of_symbols_says_of_a_step_and_its_gradient_is_so() -> None:
+    page = TOUR.parent / "tutorials" / "symbols.md"
+    assert len(examples(page)) == 1
+    run(examples(page)[0])
+
+
 def test_every_file_the_readme_names_exists() -> None:
     text = README.read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:minigrad|tests|tools|tutorials|\.ci)/[\w./]*)`", text))

@@ -30,10 +30,13 @@ T, B, I, H = 6, 2, 3, 4  # steps, rows of the batch, features of the input, hidd
 # %% [markdown]
 # ## One step
 #
-# $$ h_t = \tanh(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh}) $$
+# $$ h_t = \tanh(x_t W + h_{t-1} U + b) $$
 #
-# $x_t$ is what comes in at step $t$, $h_{t-1}$ what is remembered. Two biases do the work of one;
-# they are kept apart because PyTorch does so, and its checkpoints load as they are.
+# $x_t$ is what comes in at step $t$, a row of $I$ numbers, $h_{t-1}$ what is remembered, a row of
+# $H$. So a batch is rows under each other, $W$ is (I, H), $U$ is (H, H), and on all pages a formula
+# reads like its code. Parameters have PyTorch's names and shapes, so that its checkpoints load as
+# they are: `weight_ih` is $W$ transposed, `weight_hh` is $U$ transposed, and two biases do the work
+# of one.
 
 # %%
 cell = nn.RNNCell(I, H, dtype=np.float64, generator=rng)
@@ -41,13 +44,13 @@ for name, p in cell.named_parameters():
     print(f"{name:10s} {p.shape}")
 
 xs = rng.standard_normal((T, B, I))
-W, U = cell.weight_ih.numpy(), cell.weight_hh.numpy()
+W, U = cell.weight_ih.numpy().T, cell.weight_hh.numpy().T
 b = cell.bias_ih.numpy() + cell.bias_hh.numpy()
 
 h = np.zeros((B, H))
 by_hand = []
 for t in range(T):
-    h = np.tanh(xs[t] @ W.T + h @ U.T + b)
+    h = np.tanh(xs[t] @ W + h @ U + b)
     by_hand.append(h)
 by_hand = np.stack(by_hand)  # (T, B, H)
 
@@ -169,7 +172,7 @@ mg.flow.show(draw_network(panels, way="forward"), "four-kinds.svg")
 #
 # $\tanh$ keeps the state within (-1, 1) and has a slope of at most 1. ReLU has the slope 1 where it
 # is on, so a gradient can pass undiminished, and no bound, so a state can run away. Le, Jaitly and
-# Hinton (2015) start a ReLU RNN at $W_{hh} = \mathbb 1$: it then copies its state until told
+# Hinton (2015) start a ReLU RNN at $U = \mathbb 1$: it then copies its state until told
 # otherwise.
 
 # %%
@@ -182,7 +185,7 @@ for nonlinearity in ("tanh", "relu"):
     net.bias_ih_l0.data = np.full(H, 0.1)
     hs, _ = net(np.zeros((40, 1, I)))
     growth[nonlinearity] = float(hs.numpy()[-1, 0, 0])
-    print(f"W = 1.1 I, {nonlinearity}: h_40 = {growth[nonlinearity]:.3g}")
+    print(f"U = 1.1 I, {nonlinearity}: h_40 = {growth[nonlinearity]:.3g}")
 assert growth["tanh"] < 1
 assert np.isclose(growth["relu"], 0.1 * (1.1**40 - 1) / 0.1)  # a geometric series
 

@@ -24,40 +24,41 @@ import minigrad as mg
 rng = np.random.default_rng(0)
 T, B, I, H = 12, 1, 2, 3
 xs = rng.standard_normal((T, B, I))
-W = rng.standard_normal((H, I)) * 0.5
+W = rng.standard_normal((I, H)) * 0.5
 U = rng.standard_normal((H, H)) * 0.5
 
 # %% [markdown]
 # ## On paper
 #
-# $$ a_t = W x_t + U h_{t-1}, \qquad h_t = \tanh a_t, \qquad L = \tfrac12 |h_T|^2 $$
+# $$ a_t = x_t W + h_{t-1} U, \qquad h_t = \tanh a_t, \qquad L = \tfrac12 |h_T|^2 $$
 #
-# Let $\delta_t = \partial L / \partial h_t$, with everything that happens later included. The loss
-# reads $h_T$, so $\delta_T = h_T$. A state $h_{t-1}$ is read in one place, $a_t$, so
+# Let $\delta_t = \partial L / \partial h_t$, with everything that happens later included, a row
+# like $h_t$. The loss reads $h_T$, so $\delta_T = h_T$. A state $h_{t-1}$ is read in one place,
+# $a_t$, so
 #
-# $$ \delta_{t-1} = U^\top \big( (1 - h_t^2) \odot \delta_t \big) $$
+# $$ \delta_{t-1} = \big( \delta_t \odot (1 - h_t^2) \big)\, U^\top $$
 #
 # and as *every* step used the same $U$, its gradient is a sum over steps:
 #
-# $$ \frac{\partial L}{\partial U} = \sum_t \big( (1 - h_t^2) \odot \delta_t \big)\, h_{t-1}^\top
+# $$ \frac{\partial L}{\partial U} = \sum_t h_{t-1}^\top \big( \delta_t \odot (1 - h_t^2) \big)
 #   \qquad
-#   \frac{\partial L}{\partial W} = \sum_t \big( (1 - h_t^2) \odot \delta_t \big)\, x_t^\top $$
+#   \frac{\partial L}{\partial W} = \sum_t x_t^\top \big( \delta_t \odot (1 - h_t^2) \big) $$
 #
 # ## In ten lines
 
 # %%
 hs = [np.zeros((B, H))]
 for t in range(T):
-    hs.append(np.tanh(xs[t] @ W.T + hs[-1] @ U.T))
+    hs.append(np.tanh(xs[t] @ W + hs[-1] @ U))
 
 delta, deltas = hs[T], [None] * T
 dU, dW = np.zeros_like(U), np.zeros_like(W)
 for t in reversed(range(T)):
     deltas[t] = delta
-    da = (1 - hs[t + 1] ** 2) * delta  # through tanh
-    dU += da.T @ hs[t]
-    dW += da.T @ xs[t]
-    delta = da @ U  # to the step before
+    da = delta * (1 - hs[t + 1] ** 2)  # through tanh
+    dU += hs[t].T @ da
+    dW += xs[t].T @ da
+    delta = da @ U.T  # to the step before
 norms = np.array([np.linalg.norm(d) for d in deltas])
 print("|delta_t|:", " ".join(f"{n:.0e}" for n in norms))
 
@@ -73,7 +74,7 @@ with mg.Tape() as tape:
     h = mg.tensor(np.zeros((B, H)), name="h_0")
     for t in range(3):  # three steps are enough to look at
         with mg.scope(f"t={t}"):
-            h = mg.tap("h", mg.tanh(mg.tensor(xs[t], name=f"x_{t + 1}") @ W_.T + h @ U_.T))
+            h = mg.tap("h", mg.tanh(mg.tensor(xs[t], name=f"x_{t + 1}") @ W_ + h @ U_))
     with mg.scope("loss"):
         loss = 0.5 * mg.sum(h * h)
 loss.backward()
@@ -89,7 +90,7 @@ mg.flow.show(mg.flow.draw(tape), "unrolled.svg")
 
 # %%
 def cell(h, x):
-    h = mg.tap("h", mg.tanh(x @ W_.T + h @ U_.T))
+    h = mg.tap("h", mg.tanh(x @ W_ + h @ U_))
     return h, h
 
 

@@ -33,13 +33,16 @@ Q, _ = np.linalg.qr(rng.standard_normal((H, H)))  # orthogonal: turns, and keeps
 # %% [markdown]
 # ## The product
 #
-# For $h_t = \tanh(W x_t + U h_{t-1} + b)$ one step back is one matrix, transposed:
+# For $h_t = \tanh(x_t W + h_{t-1} U + b)$ one step back is one matrix, to the right of the
+# gradient:
 #
-# $$ J_t = \frac{\partial h_t}{\partial h_{t-1}} = \mathrm{diag}(1 - h_t^2)\, U \qquad
-#    \frac{\partial L}{\partial h_t} = J_{t+1}^\top J_{t+2}^\top \cdots J_T^\top\,
-#    \frac{\partial L}{\partial h_T} $$
+# $$ J_t = \frac{\partial h_t}{\partial h_{t-1}} = \mathrm{diag}(1 - h_t^2)\, U^\top \qquad
+#    \frac{\partial L}{\partial h_t} = \frac{\partial L}{\partial h_T}\,
+#    J_T J_{T-1} \cdots J_{t+1} $$
 #
-# if the loss reads $h_T$ alone. Multiplied out with NumPy it is what minigrad's recording holds:
+# if the loss reads $h_T$ alone. (Row i, column j of $J_t$ is $\partial h_{t,i} / \partial
+# h_{t-1,j}$, as everywhere in the field.) Multiplied out with NumPy it is what minigrad's recording
+# holds:
 
 
 # %%
@@ -54,12 +57,12 @@ def recorded(layer, xs, scale=1.0):
 rnn = nn.RNN(H, H, dtype=np.float64, generator=np.random.default_rng(1))
 rnn.weight_hh_l0.data = Q
 rec = recorded(rnn, xs)
-U, h = rnn.weight_hh_l0.numpy(), rec["rnn/l0/fwd"].values["h"]  # (T, B, H)
+U, h = rnn.weight_hh_l0.numpy().T, rec["rnn/l0/fwd"].values["h"]  # (T, B, H)
 
 g, norms = np.ones((B, H)), []
 for t in reversed(range(T)):
     norms.append(np.sqrt((g**2).sum()))
-    g = ((1 - h[t] ** 2) * g) @ U  # J^T g, a row for each sample
+    g = (g * (1 - h[t] ** 2)) @ U.T  # g J_t, a row for each sample
 norms = np.array(norms[::-1])
 assert np.allclose(rec["rnn/l0/fwd"].norms["h"], norms, rtol=1e-9)
 print(f"|dL/dh_T| = {norms[-1]:.3g}, |dL/dh_1| = {norms[0]:.3g}: the product, and the recording")
@@ -90,7 +93,7 @@ for scale in (0.5, 1.0, 1.2):
 # %% [markdown]
 # ## Where the answer is known
 #
-# Without the tanh nothing is eaten. For $h_t = U h_{t-1} + x_t$ and $U = s\,Q$ the length is
+# Without the tanh nothing is eaten. For $h_t = h_{t-1} U + x_t$ and $U = s\,Q$ the length is
 # multiplied by $s$ at each step, exactly. A cell is a Module with `init_state` and `forward(state,
 # x) -> (state, y)`; `mg.tap` gives a value a name for whoever listens.
 
@@ -104,7 +107,7 @@ class LinearCell(nn.Module):
         return mg.tensor(np.zeros((batch, len(self.U))))
 
     def forward(self, h, x):
-        h = mg.tap("h", h @ self.U.T + x)
+        h = mg.tap("h", h @ self.U + x)
         return h, h
 
 

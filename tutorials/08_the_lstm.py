@@ -35,10 +35,10 @@ def sigmoid(x):
 #
 # $$
 # \begin{aligned}
-# f_t &= \sigma(W_f x_t + U_f h_{t-1} + b_f) && \text{forget: how much of the cell state stays} \\
-# i_t &= \sigma(W_i x_t + U_i h_{t-1} + b_i) && \text{input: how much may be written} \\
-# g_t &= \tanh(W_g x_t + U_g h_{t-1} + b_g) && \text{what would be written} \\
-# o_t &= \sigma(W_o x_t + U_o h_{t-1} + b_o) && \text{output: how much is shown} \\
+# f_t &= \sigma(x_t W_f + h_{t-1} U_f + b_f) && \text{forget: how much of the cell state stays} \\
+# i_t &= \sigma(x_t W_i + h_{t-1} U_i + b_i) && \text{input: how much may be written} \\
+# g_t &= \tanh(x_t W_g + h_{t-1} U_g + b_g) && \text{what would be written} \\
+# o_t &= \sigma(x_t W_o + h_{t-1} U_o + b_o) && \text{output: how much is shown} \\
 # c_t &= f_t \odot c_{t-1} + i_t \odot g_t && \text{the cell state: forget, then write} \\
 # h_t &= o_t \odot \tanh(c_t) && \text{the hidden state: what others see}
 # \end{aligned}
@@ -51,8 +51,8 @@ def sigmoid(x):
 cell = nn.LSTMCell(I, H, dtype=np.float64, generator=rng)
 x, h, c = rng.standard_normal((B, I)), rng.standard_normal((B, H)), rng.standard_normal((B, H))
 
-a = x @ cell.weight_ih.numpy().T + h @ cell.weight_hh.numpy().T
-a = a + cell.bias_ih.numpy() + cell.bias_hh.numpy()
+W, U = cell.weight_ih.numpy().T, cell.weight_hh.numpy().T  # (I, 4H) and (H, 4H)
+a = x @ W + h @ U + cell.bias_ih.numpy() + cell.bias_hh.numpy()
 a_i, a_f, a_g, a_o = np.split(a, 4, axis=1)
 i, f, o = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o)  # three gates
 g = np.tanh(a_g)
@@ -126,8 +126,8 @@ assert np.allclose(shown[3:], np.tanh(0.8), atol=1e-6)
 # %% [markdown]
 # ## How it addresses vanishing gradients
 #
-# In a tanh RNN a step multiplies the gradient by $U^\top \mathrm{diag}(1 - h_t^2)$. Along the cell
-# state of an LSTM, with the gates held fixed, a step multiplies it by
+# In a tanh RNN a step multiplies the gradient by $\mathrm{diag}(1 - h_t^2)\, U^\top$. Along the
+# cell state of an LSTM, with the gates held fixed, a step multiplies it by
 #
 # $$ \frac{\partial c_t}{\partial c_{t-1}} = f_t $$
 #

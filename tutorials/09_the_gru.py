@@ -36,9 +36,9 @@ def sigmoid(x):
 #
 # $$
 # \begin{aligned}
-# r_t &= \sigma(W_r x_t + U_r h_{t-1} + b_r) && \text{reset: how much of the past the proposal
-# sees} \\ z_t &= \sigma(W_z x_t + U_z h_{t-1} + b_z) && \text{update: how much is replaced} \\
-# \tilde h_t &= \tanh(W_h x_t + U_h (r_t \odot h_{t-1}) + b_h) && \text{the proposal} \\
+# r_t &= \sigma(x_t W_r + h_{t-1} U_r + b_r) && \text{reset: how much of the past the proposal
+# sees} \\ z_t &= \sigma(x_t W_z + h_{t-1} U_z + b_z) && \text{update: how much is replaced} \\
+# \tilde h_t &= \tanh(x_t W_h + (r_t \odot h_{t-1}) U_h + b_h) && \text{the proposal} \\
 # h_t &= (1 - z_t) \odot h_{t-1} + z_t \odot \tilde h_t && \text{old and new, mixed}
 # \end{aligned}
 # $$
@@ -48,13 +48,13 @@ def sigmoid(x):
 # %%
 cell = nn.GRUCell(I, H, reset_after=False, update="write", dtype=np.float64, generator=rng)
 x, h = rng.standard_normal((B, I)), rng.standard_normal((B, H))
-W_r, W_z, W_h = np.split(cell.weight_ih.numpy(), 3)
-U_r, U_z, U_h = np.split(cell.weight_hh.numpy(), 3)
+W_r, W_z, W_h = np.split(cell.weight_ih.numpy().T, 3, axis=1)
+U_r, U_z, U_h = np.split(cell.weight_hh.numpy().T, 3, axis=1)
 b_r, b_z, b_h = np.split(cell.bias_ih.numpy() + cell.bias_hh.numpy(), 3)
 
-r = sigmoid(x @ W_r.T + h @ U_r.T + b_r)
-z = sigmoid(x @ W_z.T + h @ U_z.T + b_z)
-proposal = np.tanh(x @ W_h.T + (r * h) @ U_h.T + b_h)
+r = sigmoid(x @ W_r + h @ U_r + b_r)
+z = sigmoid(x @ W_z + h @ U_z + b_z)
+proposal = np.tanh(x @ W_h + (r * h) @ U_h + b_h)
 new_h = (1 - z) * h + z * proposal
 
 h_1, _ = cell(mg.tensor(h), mg.tensor(x))
@@ -102,11 +102,11 @@ assert np.allclose(np.tanh(side_by_side + b_h), proposal, rtol=1e-13)
 # |---|---|---|
 # | Chung et al. 2014 | on the state, before the product | (1-z) h + z h~ |
 # | Cho et al. 2014 | before | z h + (1-z) h~ |
-# | PyTorch, Keras (default) | on U h, **after** the product | z h + (1-z) h~ |
+# | PyTorch, Keras (default) | on h U, **after** the product | z h + (1-z) h~ |
 # | ONNX | `linear_before_reset` 1 after, 0 before | z h + (1-z) h~ |
 #
 # The second choice is only a name: negating all of the update gate's weights turns $z$ into
-# $1 - z$. The first is not: $U(r \odot h) \neq r \odot (U h)$, and no change of weights makes up
+# $1 - z$. The first is not: $(r \odot h)\, U \neq r \odot (h U)$, and no change of weights makes up
 # for it. (After is faster: one product for all gates.)
 
 # %%

@@ -47,8 +47,8 @@ targets = [digits.encode(t, begin=True, end=True) for t in found.iso]
 # looks back at every step: it scores each position of the encoder against its own state, turns the
 # scores into weights that add up to 1, and reads the weighted mean.
 #
-# $$ e_{tj} = v^\top \tanh(W_q h_{t-1} + W_m m_j) \qquad a_{tj} = \mathrm{softmax}_j(e_{tj}) \qquad
-#    k_t = \sum_j a_{tj} m_j $$
+# $$ e_{tj} = \tanh(h_{t-1} W_q + m_j W_m)\, v^\top \qquad a_{tj} = \mathrm{softmax}_j(e_{tj})
+#    \qquad k_t = \sum_j a_{tj} m_j $$
 #
 # Padding gets a score of $-10^{30}$, and so a weight of exactly 0.
 

@@ -82,11 +82,11 @@ print("second derivative:", second.numpy().round(4))
 # %%
 H = 8
 rng = np.random.default_rng(0)
-W = mg.tensor(rng.standard_normal((H, H)) / np.sqrt(H), requires_grad=True, name="W")
+U = mg.tensor(rng.standard_normal((H, H)) / np.sqrt(H), requires_grad=True, name="U")
 
 
 def cell(h, x, f=softsign):
-    h = mg.tap("h", f(h @ W + x))
+    h = mg.tap("h", f(h @ U + x))
     return h, h
 
 

@@ -27,8 +27,10 @@ from minigrad import nn, optim
 # ## From products of Jacobians to exponents
 #
 # Two states that start a little apart, $\delta_0$, are $\delta_T = J_T \cdots J_1 \delta_0$ apart
-# after T steps. The product overflows or underflows long before its growth rate has settled. QR
-# keeps it in hand: carry an orthonormal frame $Q$ along and read the growth off the triangle,
+# after T steps. (Differences, which go forward, stand to the right of $J$ as columns; gradients,
+# which come back, to its left as rows.) The product overflows or underflows long before its growth
+# rate has settled. QR keeps it in hand: carry an orthonormal frame $Q$ along and read the growth
+# off the triangle,
 #
 # $$ J_t Q_{t-1} = Q_t R_t \qquad \lambda_i = \frac1T \sum_t \log |(R_t)_{ii}| $$
 #
@@ -43,27 +45,28 @@ for _ in range(500):
 print("by QR:", logs.round(3), " exact:", np.log([2.0, 0.9, 0.25]).round(3))
 assert np.allclose(logs, np.log([2.0, 0.9, 0.25]), atol=0.01)
 
-W = np.diag([2.0, 0.9, 0.25])
-found = mg.flow.lyapunov(lambda h, x: (h @ W, h), mg.tensor(np.zeros((1, 3))), steps=500)
+U = np.diag([2.0, 0.9, 0.25])
+found = mg.flow.lyapunov(lambda h, x: (h @ U, h), mg.tensor(np.zeros((1, 3))), steps=500)
 assert np.allclose(found.exponents, np.log([2.0, 0.9, 0.25]), atol=0.01)
 
 # %% [markdown]
 # ## The edge of chaos
 #
-# The network of Sompolinsky, Crisanti and Sommers (1988): $h_{t+1} = g\, W \tanh(h_t)$, with random
-# $W_{ij} \sim N(0, 1/N)$ and a gain $g$. Below $g = 1$ it falls silent. Above, it never
+# The network of Sompolinsky, Crisanti and Sommers (1988): $h_{t+1} = g \tanh(h_t)\, U$, with random
+# $U_{ij} \sim N(0, 1/N)$ and a gain $g$. Below $g = 1$ it falls silent. Above, it never
 # rests again: neighbouring states part at the rate of the largest exponent.
 
 # %%
 N, STEPS = 100, 400
 rng = np.random.default_rng(0)
-W = rng.standard_normal((N, N)) / np.sqrt(N)
+W = rng.standard_normal((N, N)) / np.sqrt(N)  # as `weight_hh` has it: U transposed
+U = W.T
 start = mg.tensor(rng.standard_normal((1, N)))
 largest = {}
 for g in (0.5, 0.9, 1.0, 1.1, 1.5, 2.0, 3.0):
 
     def step(h, x, g=g):
-        h = g * (mg.tanh(h) @ W.T)
+        h = g * (mg.tanh(h) @ U)
         return h, h
 
     spectrum = mg.flow.lyapunov(step, start, steps=STEPS, k=1)
@@ -84,7 +87,7 @@ assert largest[3.0] > 0.2
 
 # %%
 def chaotic(h, x):
-    h = 3.0 * (mg.tanh(h) @ W.T)
+    h = 3.0 * (mg.tanh(h) @ U)
     return h, h
 
 
@@ -101,7 +104,7 @@ except mg.flow.plots.PlotError as missing:
 # %% [markdown]
 # ## It is the rate of the gradient
 #
-# $\partial L/\partial h_t$ is multiplied by the *transposed* Jacobians, in the other order. The
+# A difference goes forward as $J_t \delta$, the gradient comes back as $g J_t$. The
 # same product, the same singular values: $|\partial L / \partial h_t|$ goes like $e^{\lambda_1 (T
 # - t)}$.
 

@@ -95,22 +95,23 @@ for scale in (0.5, 2.0):
 # %% [markdown]
 # ## The LSTM
 #
-# *Concat the hidden state of the previous step and the input:* $W \cdot [h_{t-1}, x_t]$ is the same
-# as $W_x x_t + W_h h_{t-1}$, with the two halves of $W$ side by side. The six equations:
+# *Concat the hidden state of the previous step and the input:* $W \cdot [h_{t-1}, x_t]$ of the
+# notes is $x_t W + h_{t-1} U$ of these pages, with $U$ on top of $W$ in one matrix. The six
+# equations:
 
 # %%
 cell = nn.LSTMCell(I, H, dtype=np.float64, generator=rng)
 h, c, x = rng.standard_normal((B, H)), rng.standard_normal((B, H)), xs[0]
-W = np.concatenate([cell.weight_hh.numpy(), cell.weight_ih.numpy()], axis=1)  # (4H, H + I)
-W_i, W_f, W_C, W_o = np.split(W, 4)
+stacked = np.concatenate([cell.weight_hh.numpy().T, cell.weight_ih.numpy().T])  # (H + I, 4H)
+W_i, W_f, W_C, W_o = np.split(stacked, 4, axis=1)
 b_i, b_f, b_C, b_o = np.split(cell.bias_ih.numpy() + cell.bias_hh.numpy(), 4)
 both = np.concatenate([h, x], axis=1)
 
-f = sigmoid(both @ W_f.T + b_f)
-i = sigmoid(both @ W_i.T + b_i)
-candidate = np.tanh(both @ W_C.T + b_C)
+f = sigmoid(both @ W_f + b_f)
+i = sigmoid(both @ W_i + b_i)
+candidate = np.tanh(both @ W_C + b_C)
 new_c = f * c + i * candidate
-o = sigmoid(both @ W_o.T + b_o)
+o = sigmoid(both @ W_o + b_o)
 new_h = o * np.tanh(new_c)
 
 (h_1, c_1), _ = cell(nn.LSTMState(mg.tensor(h), mg.tensor(c)), mg.tensor(x))
@@ -173,10 +174,11 @@ assert min(told[10]) > 0.1  # and of long ago there is something in both
 # %%
 gru = nn.GRUCell(I, H, bias=False, reset_after=False, update="write", dtype=np.float64,
                  generator=rng)  # fmt: skip
-W_r, W_z, W_n = np.split(np.concatenate([gru.weight_hh.numpy(), gru.weight_ih.numpy()], axis=1), 3)
-z = sigmoid(both @ W_z.T)
-r = sigmoid(both @ W_r.T)
-proposal = np.tanh(np.concatenate([r * h, x], axis=1) @ W_n.T)
+stacked = np.concatenate([gru.weight_hh.numpy().T, gru.weight_ih.numpy().T])  # (H + I, 3H)
+W_r, W_z, W_n = np.split(stacked, 3, axis=1)
+z = sigmoid(both @ W_z)
+r = sigmoid(both @ W_r)
+proposal = np.tanh(np.concatenate([r * h, x], axis=1) @ W_n)
 new_h = (1 - z) * h + z * proposal
 assert np.allclose(gru(mg.tensor(h), mg.tensor(x))[0].numpy(), new_h, rtol=1e-13)
 weights = {c: sum(p.size for p in getattr(nn, c)(I, H).parameters()) for c in ("GRU", "LSTM")}
@@ -192,7 +194,7 @@ assert 4 * weights["GRU"] == 3 * weights["LSTM"]
 for gate, value in (("z", 0.99), ("z", 0.01)):
     kept = (1 - value) * h
     print(f"{gate} = {value}: {np.linalg.norm(kept) / np.linalg.norm(h):.0%} of h is passed along")
-forgotten = np.tanh(np.concatenate([0 * h, x], axis=1) @ W_n.T)  # r = 0
+forgotten = np.tanh(np.concatenate([0 * h, x], axis=1) @ W_n)  # r = 0
 mixed = 0.99 * h + 0.01 * forgotten  # z = 0.01
 print(f"z = 0.01 and r = 0: the state moves by {np.abs(mixed - h).max():.3f} at most")
 assert np.abs(mixed - h).max() < 0.05

@@ -16,6 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # these modules, under any current folder
 
 import execute
+import pagemap
+import slides
 import stage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -68,6 +70,9 @@ def build(args: argparse.Namespace) -> int:
             return 1
     for page, notebook in notebooks.items():
         stage.write(source / "tutorials" / f"{page.stem}.ipynb", execute.to_text(notebook))
+    mapped = pagemap.read(ROOT)
+    pagemap.fill(source / "tutorials", mapped)
+    slides.write(notebooks, mapped, source / "_static" / "slides")
 
     from sphinx.cmd.build import main as sphinx
 
