@@ -44,7 +44,7 @@ def test_the_cell_of_your_own_runs_compiled(
     run(examples()[1])
     shown = capsys.readouterr().out
     assert "scan of leakycell: 100 steps of 16 rows" in shown
-    assert "gradient of W (32 x 32): one product over 1600 rows" in shown
+    assert "gradient of U (32 x 32): one product over 1600 rows" in shown
     assert (tmp_path / "leaky.svg").read_text(encoding="utf-8").count("<svg") == 1
 
 

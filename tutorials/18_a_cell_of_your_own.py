@@ -31,15 +31,15 @@ rng = np.random.default_rng(0)
 # The leaky RNN: every unit keeps a share $k$ of its state and takes the rest from a tanh RNN. The
 # shares are learned.
 #
-# $$ h_t = k \odot h_{t-1} + (1 - k) \odot \tanh(x_t U + h_{t-1} W + b) \qquad k = \sigma(a) $$
+# $$ h_t = k \odot h_{t-1} + (1 - k) \odot \tanh(x_t W + h_{t-1} U + b) \qquad k = \sigma(a) $$
 
 
 # %%
 class LeakyCell(mg.nn.Module):
     def __init__(self, inputs, hidden):
         self.a = mg.nn.Parameter(np.full(hidden, 2.0))
-        self.U = mg.nn.Parameter(rng.standard_normal((inputs, hidden)) * 0.3)
-        self.W = mg.nn.Parameter(rng.standard_normal((hidden, hidden)) * 0.1)
+        self.W = mg.nn.Parameter(rng.standard_normal((inputs, hidden)) * 0.3)
+        self.U = mg.nn.Parameter(rng.standard_normal((hidden, hidden)) * 0.1)
         self.b = mg.nn.Parameter(np.zeros(hidden))
 
     def init_state(self, batch):
@@ -47,7 +47,7 @@ class LeakyCell(mg.nn.Module):
 
     def forward(self, h, x):
         k = mg.sigmoid(self.a)
-        n = mg.tap("n", mg.tanh(x @ self.U + h @ self.W + self.b))
+        n = mg.tap("n", mg.tanh(x @ self.W + h @ self.U + self.b))
         h = mg.tap("h", k * h + (1.0 - k) * n)
         return h, h
 
@@ -108,10 +108,10 @@ assert len([v for v in result.program.body if v.op.name == "matmul"]) == 2
 # %% [markdown]
 # `carry` is the state, `%0`. Two things are there that the loop will not do step by step:
 #
-# * `x @ U` needs no state. It will be **hoisted**: done for a chunk of steps by one product of many
+# * `x @ W` needs no state. It will be **hoisted**: done for a chunk of steps by one product of many
 #   rows, ahead of them.
 # * $k = \sigma(a)$ and $1 - k$ need weights alone. They are computed once, ahead of the loop, and
-#   enter the step as weights, like `W`.
+#   enter the step as weights, like `U`.
 #
 # ## The Program of BPTT
 #
@@ -130,7 +130,7 @@ assert "sech2" in [v.op.name for v in back.body]
 # Read it as the chain rule. It carries `dL/dh` from step $t$ to $t - 1$; what comes in beside it
 # is `dL/dy` and what the forward step kept: what goes into the tanh. From it come $n$ once more,
 # and the slope, `sech2`. It equals $1 - n^2$, which would be 0 as soon as $n$ rounds to 1, and a
-# small gradient would look like none. Lines `after the loop` are sums over time: $dL/dW = \sum_t
+# small gradient would look like none. Lines `after the loop` are sums over time: $dL/dU = \sum_t
 # h_{t-1}^\top \delta_t$ is one product over all $T B$ rows, not 100 small ones. That is called
 # **sinking**.
 #
@@ -194,20 +194,20 @@ print(f"{slow / fast:.0f} times as fast")
 # %% [markdown]
 # ## Gradients at every step
 #
-# The BPTT loop holds $dL/dh_t$ for every $t$ anyway. `record=` keeps its norm. With $W = 0$ we know
+# The BPTT loop holds $dL/dh_t$ for every $t$ anyway. `record=` keeps its norm. With $U = 0$ we know
 # what it must be: $h_{t-1}$ reaches $h_t$ through $k$ alone, so each step back multiplies the
 # gradient by $k = \sigma(2) = 0.88$.
 
 # %%
-W = cell.W.numpy().copy()
-cell.W.data = np.zeros_like(W)
+U = cell.U.numpy().copy()
+cell.U.data = np.zeros_like(U)
 _, result = gradients("fused", record=["h"])
 norms = result.record.norms["h"]  # |dL/dh_t| for every t
 k = 1 / (1 + np.exp(-2.0))
 assert round(k, 2) == 0.88
 print(f"|dL/dh_t| shrinks by {norms[-2] / norms[-1]:.6f} a step; sigmoid(2) = {k:.6f}")
 assert np.allclose(norms, norms[-1] * k ** np.arange(T - 1, -1, -1), rtol=1e-12)
-cell.W.data = W
+cell.U.data = U
 
 # %% [markdown]
 # ## Truncated BPTT, and checkpoints
