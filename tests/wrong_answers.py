@@ -150,10 +150,10 @@ WRONG: dict[str, list[tuple[int, str, str]]] = {
     ],
     "18": [
         (1, "64", "floats for each row and step: you have 64, the check finds 32"),
-        (2, "lambda h, x: (0.1 * ((x + h) @ cell.W),) * 2", "nothing of it can be hoisted"),
-        (2, "lambda h, x: (x @ cell.W,) * 2", "the states"),
-        (3, "lambda h, x: (mg.tanh(x + h @ cell.W),) * 2", "dL/dh_0 after 1 steps"),
-        (3, "lambda h, x: (h + 0.0 * (x @ cell.W),) * 2", "W has no gradient"),
+        (2, "lambda h, x: (0.1 * ((x + h) @ cell.U),) * 2", "nothing of it can be hoisted"),
+        (2, "lambda h, x: (x @ cell.U,) * 2", "the states"),
+        (3, "lambda h, x: (mg.tanh(x + h @ cell.U),) * 2", "dL/dh_0 after 1 steps"),
+        (3, "lambda h, x: (h + 0.0 * (x @ cell.U),) * 2", "U has no gradient"),
     ],
     "19": [
         (1, "mg.tanh", "its values: at"),

@@ -320,7 +320,7 @@ assert how.split()[0] == "reused"
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Which values of a plain RNN, $h_t = \tanh(x_t + h_{t-1} W)$ with H = 32 units, does BPTT
+# **1.** Which values of a plain RNN, $h_t = \tanh(x_t + h_{t-1} U)$ with H = 32 units, does BPTT
 # store beside the states, which are results anyway? Guess the number of floats for each row and
 # step.
 
@@ -337,7 +337,7 @@ def of(step, inputs):
 
 @exercise("a number of floats")
 def check_1(guess):
-    stored = of(lambda h, x: (mg.tanh(x + h @ cell.W),) * 2, ones).explain().kept_floats
+    stored = of(lambda h, x: (mg.tanh(x + h @ cell.U),) * 2, ones).explain().kept_floats
     close(guess, stored, "floats for each row and step")
     return "One for each unit: what goes into the tanh. 1 - h^2 would be 0 where h rounds to 1."
 
@@ -346,15 +346,15 @@ def check_1(guess):
 check_1(...)
 
 # %% [markdown]
-# **2.** In `(h + x) @ W` the product needs the state, so it stays inside the loop. Write the same
+# **2.** In `(h + x) @ U` the product needs the state, so it stays inside the loop. Write the same
 # step so that more of it can be hoisted: hand in `step(h, x)` that computes the same numbers, from
-# `cell.W`, with x as wide as h.
+# `cell.U`, with x as wide as h.
 
 
 # %% Check 2
 @exercise("a function (h, x) -> (h, h)")
 def check_2(step):
-    before, after = (of(f, ones) for f in (lambda h, x: (0.1 * ((h + x) @ cell.W),) * 2, step))
+    before, after = (of(f, ones) for f in (lambda h, x: (0.1 * ((h + x) @ cell.U),) * 2, step))
     close(after.ys, before.ys, "the states", rtol=1e-9)
     assert "hoisted" not in str(before.explain())
     assert "hoisted" in str(after.explain()), (
@@ -368,9 +368,9 @@ check_2(...)
 
 # %% [markdown]
 # **3.** Write a cell that forgets nothing: hand in `step(h, x)` whose value depends on
-# $h_{t-1} W$ (with `cell.W`), and whose gradient neither vanishes nor explodes, exactly: of any
+# $h_{t-1} U$ (with `cell.U`), and whose gradient neither vanishes nor explodes, exactly: of any
 # loss that reads the last state, $\partial L/\partial h_0$ *equals* $\partial L/\partial h_T$,
-# after 1 step as after 100. The gradient of W may not be 0.
+# after 1 step as after 100. The gradient of U may not be 0.
 
 
 # %% Check 3
@@ -380,15 +380,15 @@ def check_3(step):
     towards = rng.standard_normal((B, H))
     for steps in (1, 10, T):
         final, _ = mg.scan(step, h_0, 0.1 * ones[:steps])
-        g_0, g_W = mg.grad(mg.sum(final * towards), [h_0, cell.W])
+        g_0, g_W = mg.grad(mg.sum(final * towards), [h_0, cell.U])
         close(g_0, towards, f"dL/dh_0 after {steps} steps, beside dL/dh_T", rtol=1e-9)
-        assert np.abs(g_W.numpy()).max() > 0, "W has no gradient: nothing would be learned."
+        assert np.abs(g_W.numpy()).max() > 0, "U has no gradient: nothing would be learned."
     by_W = mg.scan(step, h_0, ones)[0].numpy()
-    cell.W.data, kept = 2.0 * cell.W.numpy(), cell.W.numpy().copy()
+    cell.U.data, kept = 2.0 * cell.U.numpy(), cell.U.numpy().copy()
     doubled = mg.scan(step, h_0, ones)[0].numpy()
-    cell.W.data = kept
-    assert np.abs(by_W - doubled).max() > 1e-6, "another W gives the same states."
-    return "W is learned, but only from what it does at once: nobody tells it of later."
+    cell.U.data = kept
+    assert np.abs(by_W - doubled).max() > 1e-6, "another U gives the same states."
+    return "U is learned, but only from what it does at once: nobody tells it of later."
 
 
 # %%
@@ -402,14 +402,14 @@ check_3(...)
 check_1(32)
 
 # %% Solution 2
-# (h + x) W = h W + x W. The second needs no state, and is done for a chunk of steps at once.
-check_2(lambda h, x: (0.1 * (h @ cell.W + x @ cell.W),) * 2)
+# (h + x) U = h U + x U. The second needs no state, and is done for a chunk of steps at once.
+check_2(lambda h, x: (0.1 * (h @ cell.U + x @ cell.U),) * 2)
 
 # %% Solution 3
-# h goes straight on, and the path through W is cut: dL/dh_{t-1} passes along the sum alone. In the
+# h goes straight on, and the path through U is cut: dL/dh_{t-1} passes along the sum alone. In the
 # backward program no product is left inside the loop, only that of dL/dW after it.
-check_3(lambda h, x: (h + mg.tanh(x + h.detach() @ cell.W),) * 2)
-detached = of(lambda h, x: (h + mg.tanh(x + h.detach() @ cell.W),) * 2, 0.1 * ones)
+check_3(lambda h, x: (h + mg.tanh(x + h.detach() @ cell.U),) * 2)
+detached = of(lambda h, x: (h + mg.tanh(x + h.detach() @ cell.U),) * 2, 0.1 * ones)
 products = [v for v in detached.explain().backward_program.body if v.op.name == "matmul"]
 print("products in the backward step:", ", ".join(f"{v!r} {v.stage} the loop" for v in products))
 assert [v.stage for v in products] == ["after"]
