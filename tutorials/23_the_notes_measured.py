@@ -279,7 +279,7 @@ assert np.allclose(kept, h)
 # ## Sources
 #
 # The notes are those that this project grew from; of their kind, A. Karpathy, ["The unreasonable
-# effectiveness of recurrent neural networks"](http://karpathy.github.io/2015/05/21/rnn-effectiveness/)
+# effectiveness of recurrent neural networks"](https://karpathy.github.io/2015/05/21/rnn-effectiveness/)
 # (2015), and C. Olah, ["Understanding LSTM
 # networks"](https://colah.github.io/posts/2015-08-Understanding-LSTMs/) (2015), are the best. The
 # equations: tutorials 08 and 09.

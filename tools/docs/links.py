@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 LEADS = {"href", "src", "xlink:href", "poster", "data"}
 FILES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tutorials/README.md")
 MARKDOWN = re.compile(r"\]\(([^()\s]+)\)")
-CODE = re.compile(r"^( *)(```|~~~).*?^\1\2$|^(?: {4}|\t).*$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+BLOCKS = re.compile(r"^( *)(```|~~~).*?^\1\2$|^(?: {4}|\t)[^\n]*$", re.DOTALL | re.MULTILINE)
+CODE = re.compile(r"`[^`\n]*`")
 
 
 class Page(HTMLParser):
@@ -52,7 +53,7 @@ def of_markdown(root: Path) -> list[str]:
     return [
         f"{name}: {address}: {why}"
         for name in FILES
-        for address in MARKDOWN.findall(CODE.sub("", (root / name).read_text(encoding="utf-8")))
+        for address in MARKDOWN.findall(CODE.sub("", _text(root / name)))
         if (why := _broken(root / name, address, root, _headings))
     ]
 
@@ -75,8 +76,12 @@ def _broken(page: Path, address: str, root: Path, ids_of) -> str:
     return ""
 
 
+def _text(path: Path) -> str:
+    """Markdown without blocks of code."""
+    return BLOCKS.sub("", path.read_text(encoding="utf-8"))
+
+
 def _headings(path: Path) -> set[str]:
     """The anchors that a Markdown file's headings get: small letters, a hyphen for a space."""
-    text = CODE.sub("", path.read_text(encoding="utf-8"))
-    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", _text(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
