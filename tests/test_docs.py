@@ -342,15 +342,17 @@ def test_every_page_can_be_read_in_a_browser_and_is_found_by_search(
         driver.get("about:blank")
         driver.get_log("performance")
         for number, page in enumerate(pages):
-            tab.emulate(1280, dark=number % 2 == 0)
-            driver.get(page.as_uri())
             for width, dark in ((1280, number % 2 == 0), (390, number % 2 == 1)):
                 tab.emulate(width, dark=dark)
+                driver.get(page.as_uri())
                 theme = tab.js("return document.documentElement.dataset.theme")
                 assert theme == ("dark" if dark else "light"), page.name
                 wide = tab.js("return document.documentElement.scrollWidth - innerWidth")
                 assert wide <= 0, (page.name, width)
                 assert tab.js(PALE) == [], (page.name, theme)
+        tab.js("document.querySelector('article p, article h1').style.color = '#bbb'")
+        tab.js("document.querySelector('article').style.background = '#fff'")
+        assert tab.js(PALE) != []  # it sees what is pale
         driver.get((site / "search.html").as_uri() + "?q=vanishing")
         tab.until(lambda: tab.js("return document.querySelectorAll('ul.search li').length") > 3)
         asked = tab.requests()
