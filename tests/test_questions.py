@@ -30,7 +30,7 @@ def outputs(text: str, folder: Path) -> list[str]:
         capture_output=True, text=True, cwd=folder, env=environment, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout.removesuffix("\n").split(f"{MARK}\n")
+    return done.stdout.split(f"{MARK}\n")
 
 
 @pytest.mark.slow
