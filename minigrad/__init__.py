@@ -116,7 +116,7 @@ from .random import seed
 from .tape import Node, Tape, detect_anomaly, listen, no_grad, scope, tap
 from .tensors import Tensor, tensor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DTypeError",

@@ -6,7 +6,7 @@ import doctest
 import importlib
 import importlib.util
 import inspect
-import json
+import os
 import re
 import subprocess
 import sys
@@ -33,8 +33,8 @@ def load(name: str) -> ModuleType:
     return module
 
 
-docstrings, execute, mathml = load("docstrings"), load("execute"), load("mathml")
-publicnames, stage = load("publicnames"), load("stage")
+docstrings, execute, links = load("docstrings"), load("execute"), load("links")
+mathml, publicnames, stage = load("mathml"), load("publicnames"), load("stage")
 
 
 # -- what the site must name ---------------------------------------------------------------------
@@ -102,6 +102,43 @@ def test_every_command_and_option_is_in_the_command_line_reference() -> None:
         assert f"\n## minigrad {name}\n" in text
         for option in re.findall(r"^  (--[\w-]+)", parser.format_help(), re.MULTILINE):
             assert f"`{option}" in text or f", {option}" in text
+
+
+def test_links_between_the_files_that_are_read_in_the_repository_lead_somewhere() -> None:
+    assert links.of_markdown(ROOT) == []
+
+
+def test_a_link_that_leads_nowhere_is_named_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top">A</h1><a href="b.html#there">b</a> <a href="#top">up</a>\n'
+        '<a href="b.html#gone">b</a><img src="c.png"><a href="https://a.org/x">x</a>\n'
+        '<a href="../d.html">d</a><a href="http://a.org">h</a><a href="mailto:a@b.org">m</a>',
+        encoding="utf-8",
+    )
+    (tmp_path / "b.html").write_text('<a name="there"></a>', encoding="utf-8")
+    assert links.of_site(tmp_path) == [
+        "a.html:2: b.html#gone: there is no such place on that page",
+        "a.html:2: c.png: there is no such file",
+        "a.html:3: ../d.html: leads out of the site",
+        "a.html:3: http://a.org: expected https",
+    ]
+
+
+def test_a_heading_is_found_by_the_anchor_that_its_words_give(tmp_path: Path) -> None:
+    for name in links.FILES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("# My `LSTM`, v. 2\n", encoding="utf-8")
+    text = "[a](CHANGELOG.md#my-lstm-v-2) [b](#none)\n\n    [c](code.md)\n\n`[d](e.md)`\n"
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    assert links.of_markdown(tmp_path) == ["README.md: #none: there is no such place on that page"]
+
+
+def test_tutorials_are_chosen_by_number() -> None:
+    pages = stage.tutorials(ROOT)
+    assert stage.chosen(pages, None) == pages
+    assert [page.name[:2] for page in stage.chosen(pages, ["05", "01"])] == ["05", "01"]
+    with pytest.raises(stage.StageError, match=r"no tutorial '99'; there are 01, 02, "):
+        stage.chosen(pages, ["05", "99"])
 
 
 def test_a_section_of_the_readme_ends_at_the_next_heading_not_at_a_comment_in_code() -> None:
@@ -302,50 +339,105 @@ def test_no_page_keeps_its_pictures_from_those_who_read_it_as_a_notebook() -> No
 # -- all of it -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (extra: docs)")
-def test_the_site_builds_without_warnings_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one that $MINIGRAD_SITE names, as CI has built it; else one that is built here."""
+    if built := os.environ.get("MINIGRAD_SITE"):
+        return Path(built)
+    folder = tmp_path_factory.mktemp("docs")
     command = [sys.executable, str(TOOLS / "build.py"), "--no-run"]
-    folders = ["--out", str(tmp_path / "site"), "--work", str(tmp_path / "work")]
+    folders = ["--out", str(folder / "site"), "--work", str(folder / "work")]
     done = subprocess.run([*command, *folders], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    static = tmp_path / "site" / "_static"  # templates of the theme, no pages
-    pages = [p for p in (tmp_path / "site").rglob("*.html") if static not in p.parents]
+    return folder / "site"
+
+
+def pages_of(site: Path) -> list[Path]:
+    static = site / "_static"  # templates of the theme, no pages
+    return [page for page in sorted(site.rglob("*.html")) if static not in page.parents]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (extra: docs)")
+def test_the_site_builds_without_warnings_and_asks_nothing_of_the_network(site: Path) -> None:
+    pages = pages_of(site)
     assert {"scan.html", "08_the_lstm.html", "commandline.html"} <= {page.name for page in pages}
     loaded = re.compile(r"""<(?:script|img|link|iframe)[^>]*(?:src|href)=["'](?:https?:)?//""")
     for page in pages:
         assert loaded.findall(page.read_text(encoding="utf-8")) == [], page.name
-    look(tmp_path / "site", pages, tmp_path / "profile")
 
 
-def look(site: Path, pages: list[Path], profile: Path) -> None:
-    """Every page in a browser, if there is one: from its file, on a phone, half of them dark."""
-    if explorer_browser.missing():
-        return
-    driver = explorer_browser.start(profile)
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (extra: docs)")
+def test_every_notebook_of_the_site_is_a_valid_one_that_shows_no_syntax_of_sphinx(
+    site: Path,
+) -> None:
+    import nbformat
+
+    notebooks = sorted((site / "_downloads").rglob("*.ipynb"))
+    assert len(notebooks) == len(stage.tutorials(ROOT))
+    for path in notebooks:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        assert notebook.metadata.kernelspec.name == "python3"
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        assert re.findall(r"\{\w+\}`|^:::|^```\{", text, re.MULTILINE) == [], path.name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (extra: docs)")
+def test_every_page_can_be_read_in_a_browser_and_is_found_by_search(
+    site: Path, tmp_path: Path
+) -> None:
+    """From its file, at 1280 and 390 pixels, light and dark."""
+    if why := explorer_browser.missing():
+        pytest.skip(why)
+    driver = explorer_browser.start(tmp_path)
+    pages = pages_of(site)
     try:
         tab = explorer_browser.Tab(driver, site)
         driver.get("about:blank")
         driver.get_log("performance")
         for number, page in enumerate(pages):
-            tab.emulate(390, dark=number % 2 == 1)
-            driver.get(page.as_uri())
-            assert tab.js("return document.documentElement.scrollWidth - innerWidth") <= 0, (
-                page.name
-            )
+            for width, dark in ((1280, number % 2 == 0), (390, number % 2 == 1)):
+                tab.emulate(width, dark=dark)
+                driver.get(page.as_uri())
+                theme = tab.js("return document.documentElement.dataset.theme")
+                assert theme == ("dark" if dark else "light"), page.name
+                wide = tab.js("return document.documentElement.scrollWidth - innerWidth")
+                assert wide <= 0, (page.name, width)
+                assert tab.js(PALE) == [], (page.name, theme)
+        tab.js("document.querySelector('article p, article h1').style.color = '#bbb'")
+        tab.js("document.querySelector('article').style.background = '#fff'")
+        assert tab.js(PALE) != []  # it sees what is pale
         driver.get((site / "search.html").as_uri() + "?q=vanishing")
         tab.until(lambda: tab.js("return document.querySelectorAll('ul.search li').length") > 3)
-        events = [json.loads(e["message"])["message"] for e in driver.get_log("performance")]
-        asked = [
-            e["params"]["request"]["url"]
-            for e in events
-            if e["method"] == "Network.requestWillBeSent"
-        ]
+        asked = tab.requests()
         assert len(asked) > len(pages)
         assert [url for url in asked if not url.startswith(("file:", "data:", "chrome:"))] == []
         assert [e for e in driver.get_log("browser") if e["level"] == "SEVERE"] == []
     finally:
         driver.quit()
+
+
+PALE = """  // text of an article whose contrast with what is behind it is below 3 (WCAG 2, 1.4.3)
+const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= 0.03928 ? v / 12.92
+    : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const parts = c => (c.match(/[\\d.]+/g) || []).map(Number);
+const behind = e => { for (; e; e = e.parentElement) {
+    const c = parts(getComputedStyle(e).backgroundColor);
+    if (c.length === 3 || c[3] === 1) return c.slice(0, 3); } return [255, 255, 255]; };
+const found = new Set();
+const texts = 'article :is(p, li, dt, dd, td, th, h1, h2, h3, pre span, code)';
+for (const e of document.querySelectorAll(texts)) {
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
+    if (e.closest('svg, .cell_output')) continue;
+    const a = light(parts(getComputedStyle(e).color).slice(0, 3)), b = light(behind(e));
+    if ((Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 3)
+        found.add(`${e.className}: ${e.textContent.slice(0, 40)}`);
+}
+return [...found].slice(0, 5);
+"""
 
 
 def test_a_folder_that_is_no_site_is_never_replaced(tmp_path: Path) -> None:

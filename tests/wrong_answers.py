@@ -31,26 +31,6 @@ WRONG: dict[str, list[tuple[int, str, str]]] = {
         (3, "lambda slope_at, theta, n: theta", "with 2 weights 1 of the distance is left"),
         (3, "lambda slope_at, theta, n: heavy_ball(slope_at, theta, 200)", "200 slopes; 120 are"),
     ],
-    "03": [
-        (1, "lambda z, y: slope_by_scores(z, y) * len(y)", r"z \(3, 5\), y .* you have"),
-        (1, "lambda z, y: slope_by_scores(z, (y + 1) % z.shape[1])", r"z \(1, 2\), y \[\d\]: at "),
-        (
-            1,
-            "lambda z, y: (np.exp(z) / np.exp(z).sum(1, keepdims=True) - np.eye(len(z.T))[y])"
-            " / len(y)",
-            "scores 1000 and 0, .* you have nan",
-        ),
-        (2, "lambda xs: 2 * limit_of(xs)", "0.98 of that already diverges"),
-        (2, "lambda xs: limit_of(xs) / 2", "1.02 of that still comes down"),
-        (2, "lambda xs: -1.0", "a rate is positive"),
-        (3, "lambda slope_at, theta, updates: heavy_ball(slope_at, theta, 200)", "200 slopes; 120"),
-        (
-            3,
-            "lambda slope_at, theta, updates: "
-            "[theta := theta - 2 / 101 * slope_at(theta) for _ in range(updates)][-1]",
-            "with 2 weights 0.09. of the distance is left",
-        ),
-    ],
     "04": [
         (1, "lambda length: (1348, 1348)", "weights of the MLP at length 1"),
         (2, "lambda counts: 0 * counts[0]", r"right in 2\d%; chance is 25%"),

@@ -158,9 +158,10 @@ class Labelling(NamedTuple):
 
 
 def ctc_greedy(log_probs: Any, input_lengths: Any = None, blank: int = 0) -> list[Labelling]:
-    """The labelling of the most probable path of each row; log_p is that path's.
+    """(T, B, C) -> the labelling of the most probable path of each row, argmax_c at every t.
 
-    Not always the most probable labelling, which may have many paths: `ctc_beam` sums over them.
+    log_p is that path's. Not always the most probable labelling, which may have many paths:
+    `ctc_beam` sums over them.
 
     >>> ctc_greedy(np.log([[[0.1, 0.9]], [[0.2, 0.8]], [[0.7, 0.3]]]))[0].labels
     [1]
@@ -176,7 +177,9 @@ def ctc_greedy(log_probs: Any, input_lengths: Any = None, blank: int = 0) -> lis
 def ctc_beam(
     log_probs: Any, input_lengths: Any = None, blank: int = 0, width: int = 16, best: int = 1
 ) -> list[list[Labelling]]:
-    """The `best` most probable labellings of each row, by a search over prefixes (Hannun 2014).
+    """(T, B, C) -> the `best` most probable labellings of each row: a search over prefixes.
+
+    Hannun 2014.
 
     width: prefixes that are kept after every frame. log_p is the sum over the paths that were kept:
     a lower bound, exact when width is at least the number of prefixes.

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 
 def constant_(p: Parameter, value: float = 0.0) -> None:
-    """Every element is `value`."""
+    """w = value, every element of a parameter of any shape."""
     p.data = np.full(p.shape, checks.number("constant_: value", value))
 
 
 def uniform_(p: Parameter, bound: float, generator: np.random.Generator | None = None) -> None:
-    """Uniform in (-bound, bound); torch.nn's recurrent layers use bound = 1 / sqrt(H)."""
+    """w ~ U(-bound, bound), of any shape; torch.nn's recurrent layers use bound = 1 / sqrt(H)."""
     checks.at_least_0("uniform_: bound", bound)
     p.data = default_generator(generator).uniform(-bound, bound, p.shape)
 
 
 def normal_(p: Parameter, std: float = 1.0, generator: np.random.Generator | None = None) -> None:
-    """Normal with mean 0."""
+    """w ~ N(0, std^2), of any shape."""
     checks.at_least_0("normal_: std", std)
     p.data = default_generator(generator).normal(0.0, std, p.shape)
 
@@ -47,7 +47,7 @@ def normal_(p: Parameter, std: float = 1.0, generator: np.random.Generator | Non
 def xavier_uniform_(
     p: Parameter, gain: float = 1.0, gates: int = 1, generator: np.random.Generator | None = None
 ) -> None:
-    """Uniform with variance gain^2 * 2 / (fan_in + fan_out), for tanh and sigmoid (Glorot 2010)."""
+    """Uniform, var w = 2 gain^2 / (O + I), w (gates * O, I), for tanh (Glorot, Bengio 2010)."""
     rows, columns = _matrix(p, gates)
     uniform_(p, checks.number("init: gain", gain) * math.sqrt(6.0 / (rows + columns)), generator)
 
@@ -55,7 +55,7 @@ def xavier_uniform_(
 def xavier_normal_(
     p: Parameter, gain: float = 1.0, gates: int = 1, generator: np.random.Generator | None = None
 ) -> None:
-    """Normal with variance gain^2 * 2 / (fan_in + fan_out) (Glorot and Bengio 2010)."""
+    """Normal, var w = 2 gain^2 / (O + I), w (gates * O, I) (Glorot and Bengio 2010)."""
     rows, columns = _matrix(p, gates)
     normal_(p, checks.number("init: gain", gain) * math.sqrt(2.0 / (rows + columns)), generator)
 
@@ -66,7 +66,7 @@ def he_uniform_(
     gates: int = 1,
     generator: np.random.Generator | None = None,
 ) -> None:
-    """Uniform with variance gain^2 / fan_in; the default gain is relu's (He et al. 2015)."""
+    """Uniform, var w = gain^2 / I, w (gates * O, I); by default relu's gain (He et al. 2015)."""
     _, columns = _matrix(p, gates)
     uniform_(p, checks.number("init: gain", gain) * math.sqrt(3.0 / columns), generator)
 
@@ -77,7 +77,7 @@ def he_normal_(
     gates: int = 1,
     generator: np.random.Generator | None = None,
 ) -> None:
-    """Normal with variance gain^2 / fan_in; the default gain is relu's (He et al. 2015)."""
+    """Normal, var w = gain^2 / I, w (gates * O, I); by default relu's gain (He et al. 2015)."""
     _, columns = _matrix(p, gates)
     normal_(p, checks.number("init: gain", gain) / math.sqrt(columns), generator)
 
@@ -85,7 +85,7 @@ def he_normal_(
 def orthogonal_(
     p: Parameter, gain: float = 1.0, gates: int = 1, generator: np.random.Generator | None = None
 ) -> None:
-    """Each gate's matrix W has W W^T = gain^2 I (or W^T W, if it is tall) (Saxe et al. 2014)."""
+    """W W^T = gain^2 I (W^T W, if tall) of each gate, w (gates * O, I) (Saxe et al. 2014)."""
     rows, columns = _matrix(p, gates)
     draw = default_generator(generator)
     blocks = []
@@ -99,14 +99,14 @@ def orthogonal_(
 def identity_(
     p: Parameter, scale: float = 1.0, gates: int = 1, generator: np.random.Generator | None = None
 ) -> None:
-    """Each gate's matrix is scale * I; with relu and zero biases, the IRNN (Le et al. 2015)."""
+    """W = scale * I of each gate, w (gates * O, I); with relu and no biases the IRNN (Le 2015)."""
     rows, columns = _matrix(p, gates)
     checks.number("identity_: scale", scale)
     p.data = np.tile(scale * np.eye(rows, columns), (gates, 1))
 
 
 def each_gate_(module: Module, name: str, fill: Callable[..., None], **options: Any) -> None:
-    """Fills the parameter `name` of every cell in `module`, each gate's matrix by itself.
+    """W_g ~ fill for each gate g of the parameter `name`, (gates * H, ...), of every cell.
 
     module: a cell, a recurrent layer (all its layers and directions), or a network of such.
     name: "weight_ih" or "weight_hh", as the cell calls it.
@@ -118,7 +118,7 @@ def each_gate_(module: Module, name: str, fill: Callable[..., None], **options: 
 
 
 def forget_bias_(module: Module, value: float = 1.0) -> None:
-    """Starts every LSTM cell in `module` with forget gates at sigmoid(value) (Jozefowicz 2015).
+    """b_f = value, (H,), so that f = sigmoid(value) at first, of every LSTM cell (Jozefowicz 2015).
 
     There are two biases and they add up: the forget part of bias_ih becomes `value` and that of
     bias_hh 0. Raises ValueError if there is no cell with biases and a gate f that keeps the state.
@@ -128,7 +128,7 @@ def forget_bias_(module: Module, value: float = 1.0) -> None:
 
 
 def chrono_(module: Module, t_max: float, generator: np.random.Generator | None = None) -> None:
-    """Starts gates so that memories last from 1 to t_max steps (Tallec and Ollivier 2018).
+    """b_f = ln u, (H,): memories that last from 1 to t_max steps (Tallec and Ollivier 2018).
 
     LSTM: b_f = ln u, b_i = -b_f. GRU: b_z = ln u where z keeps the state, -ln u where it writes.
     Other cells alike, by what `cell.keeps` says of their gates. u is uniform in (1, t_max - 1) for

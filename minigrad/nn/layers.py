@@ -194,7 +194,7 @@ class LayerNorm(Module):
 class Dropout(Module):
     """y = x * m / (1 - p) in training, with m = 0 at probability p for each element; y = x in eval.
 
-    generator: where the masks come from; `mg.seed`'s generator by default.
+    x: of any shape. generator: where the masks come from; `mg.seed`'s generator by default.
 
     >>> float(Dropout(0.5).eval()(np.ones(2)).numpy().sum())
     2.0

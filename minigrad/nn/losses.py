@@ -82,7 +82,7 @@ def nll_loss(
 ) -> Tensor:
     """-log_probabilities[target]: cross_entropy(x, t) = nll_loss(log_softmax(x), t).
 
-    Arguments and errors as in cross_entropy; its targets are integers.
+    (..., C) and integers (...). Arguments and errors as in cross_entropy.
     """
     log_probabilities = as_tensor(log_probabilities, "nll_loss")
     index, kept = _targets(log_probabilities, targets, ignore_index)
@@ -114,7 +114,7 @@ def _weights(who: str, weight: Any, x: Tensor) -> Tensor:
 
 
 def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """(prediction - target)^2.
+    """(prediction - target)^2 of two arrays of one shape -> their mean.
 
     Raises ShapeError unless the shapes are equal: a silent broadcast would be another loss.
 
@@ -125,14 +125,17 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 
 def mae_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """|prediction - target|, also called L1; its gradient at 0 is 0. Errors as in mse_loss."""
+    """|prediction - target| of two arrays of one shape -> their mean; also called L1.
+
+    Its gradient at 0 is 0. Errors as in mse_loss.
+    """
     return _reduce(ops.abs(_difference("mae_loss", prediction, target)), "mae_loss", reduction)
 
 
 def huber_loss(prediction: Any, target: Any, delta: float = 1.0, reduction: str = "mean") -> Tensor:
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), of d = prediction - target.
 
-    Errors as in mse_loss; ValueError unless delta > 0.
+    prediction, target: of one shape. Errors as in mse_loss; ValueError unless delta > 0.
     """
     checks.number("huber_loss: delta", delta, 0.0, bounds="()")
     d = _difference("huber_loss", prediction, target)
@@ -145,7 +148,8 @@ def bce_with_logits(
 ) -> Tensor:
     """-(w y ln p + (1 - y) ln(1 - p)), p = sigmoid(logits) and y the target, from 0 to 1.
 
-    pos_weight: w, what a positive counts: a number, or what broadcasts against the logits. 1: None.
+    logits, target: of one shape. pos_weight: w, what a positive counts: a number, or what
+    broadcasts against the logits. 1: None.
 
     Computed as y softplus(-x) + (1 - y) softplus(x), which neither overflows nor loses small
     losses: softplus(x) - x y would be the difference of two large numbers for y = 1.

@@ -22,7 +22,7 @@ def sample(
     top_k: int | None = None,
     generator: np.random.Generator | None = None,
 ) -> Array:
-    """Classes drawn from softmax(logits / temperature), (...,) for logits (..., C).
+    """logits (..., C) -> classes (...,) drawn from softmax(logits / temperature).
 
     temperature: 0 takes the largest; below 1 is bolder, above 1 more varied. top_k: only the k
     largest can be drawn (ties with the k-th too). generator: `mg.seed`'s by default.

@@ -102,7 +102,7 @@ def std(x, axis=None, keepdims=False, ddof=0):
 
 @_method
 def split(x, sections, axis=0):
-    """x cut along `axis` into `sections` equal parts (an int) or before each index (a list).
+    """(B, 4 H) -> four of (B, H): x cut along `axis` into equal parts, or before each index.
 
     Raises ShapeError if the axis does not divide evenly.
     """
@@ -159,7 +159,7 @@ def flatten(x, start=0, end=-1):
 
 @_method
 def clone(x):
-    """The same values in memory of their own; the gradient comes back unchanged."""
+    """y = x in memory of its own; the gradient comes back unchanged."""
     return as_array(x).copy()
 
 
@@ -208,13 +208,13 @@ def norm(x, p=2, axis=None, keepdims=False):
 
 @_reduction
 def any(x, axis=None, keepdims=False):
-    """y: is any element of x, a mask or numbers, not 0 over `axis`?  A mask."""
+    """y = (some element of x over `axis` is not 0), a mask."""
     return greater(sum(not_equal(as_array(x), 0), axis, keepdims), 0)
 
 
 @_reduction
 def all(x, axis=None, keepdims=False):
-    """y: is no element of x, a mask or numbers, 0 over `axis`?  A mask."""
+    """y = (no element of x over `axis` is 0), a mask."""
     return equal(sum(equal(as_array(x), 0), axis, keepdims), 0)
 
 
@@ -230,7 +230,7 @@ def round(x, decimals=0):
 
 
 def repeat(x, repeats, axis=None):
-    """Each element of x `repeats` times along `axis`, as in NumPy; None: of x.flatten().
+    """(T, H) -> (T * repeats, H) for axis 0, each element in turn; None: of x.flatten().
 
     repeats: one number, or one for each element. torch's t.repeat is tile.
     """
@@ -263,7 +263,7 @@ METHODS["repeat"] = _repeat
 
 @_method
 def tile(x, reps):
-    """The whole of x `reps` times, one number or one for each axis, as in NumPy."""
+    """(T, H) -> (T, H * reps), the whole of x in turn; reps: a number, or one for each axis."""
     x = as_array(x)
     try:
         reps = tuple(map(operator.index, np.ravel(reps).tolist()))

@@ -33,7 +33,7 @@ def _ints(values, what):
     errors=[(sample((3, 4), shape=(5, 2)), "12 elements")],
 )
 def reshape(x, shape):
-    """The same values in another shape; one size may be -1."""
+    """(T, B, H) -> (T * B, H) for the shape (-1, H): the same values in another shape."""
     return x.reshape(shape)
 
 
@@ -56,7 +56,7 @@ def _(shapes, shape):
     errors=[(sample((3, 4), axes=(0, 0)), "no order")],
 )
 def transpose(x, axes=None):
-    """Axes in another order; None reverses them."""
+    """(T, B, H) -> (B, T, H) for axes (1, 0, 2); None reverses the axes."""
     return x.transpose(axes)
 
 
@@ -78,7 +78,7 @@ def _(shapes, axes):
     errors=[(sample((3, 4), axis1=0, axis2=2), "out of range")],
 )
 def swapaxes(x, axis1, axis2):
-    """Two axes exchanged."""
+    """(T, B, H) -> (B, T, H) for axes 0 and 1."""
     return x.swapaxes(axis1, axis2)
 
 
@@ -93,7 +93,7 @@ def _(shapes, axis1, axis2):
     errors=[(sample((3,), axis=3), "out of range")],
 )
 def expand_dims(x, axis):
-    """A new axis of size 1 at `axis`."""
+    """(T, H) -> (T, 1, H) for axis 1: a new axis of size 1."""
     return np.expand_dims(x, axis)
 
 
@@ -107,7 +107,7 @@ def _(shapes, axis):
     errors=[(sample((2, 3), axis=0), "size 2, expected 1")],
 )
 def squeeze(x, axis=None):
-    """Axes of size 1 dropped: those named, or all."""
+    """(T, 1, H) -> (T, H): axes of size 1 dropped, those named or all."""
     return np.squeeze(x, axis)
 
 
@@ -132,7 +132,7 @@ def _(shapes, axis):
     errors=[(sample((3,), shape=(4,)), "does not broadcast")],
 )
 def broadcast_to(x, shape):
-    """x repeated along new axes and axes of size 1, without copying."""
+    """(H,) -> (B, H): x repeated along new axes and axes of size 1, without copying."""
     # What np.broadcast_to does, less the dozen Python calls it makes on the way there.
     at = np.nditer([x], ["multi_index", "refs_ok", "zerosize_ok"], itershape=shape, order="C")
     return at.itviews[0]
@@ -160,7 +160,7 @@ def _(shapes, shape):
     ],
 )
 def concatenate(arrays, axis=0):
-    """Arrays joined along an axis they have."""
+    """(B, H), (B, I) -> (B, H + I) for axis 1: arrays joined along an axis they have."""
     return np.concatenate(arrays, axis)
 
 
@@ -184,7 +184,7 @@ def _(shapes, axis):
     errors=[(sample((2, 3), (3, 2)), "expected one shape")],
 )
 def stack(arrays, axis=0):
-    """Arrays of one shape joined along a new axis."""
+    """T arrays (B, H) -> (T, B, H) for axis 0: joined along a new axis."""
     return np.stack(arrays, axis)
 
 
@@ -203,7 +203,7 @@ def _(shapes, axis):
     errors=[(sample((3, 4), axis=2), "out of range")],
 )
 def flip(x, axis=None):
-    """The order reversed along `axis` (an int, several, or None for all)."""
+    """y_t = x_{T-1-t} along `axis` (an int, several, or None for all)."""
     return np.flip(x, axis)
 
 
@@ -219,7 +219,7 @@ def _(shapes, axis):
     errors=[(sample((3, 4), shift=0.5, axis=0), "expected integers")],
 )
 def roll(x, shift, axis):
-    """Values moved by `shift` places along `axis`, the last coming back in front."""
+    """y_t = x_{(t - shift) mod T} along `axis`: what leaves at the end comes back in front."""
     return np.roll(x, shift, axis)
 
 
@@ -241,7 +241,10 @@ def _(shapes, shift, axis):
     ],
 )
 def pad(x, pad_width, value=0.0):
-    """`value` around x; pad_width is ((before, after), ...) an axis, or one pair, or one int."""
+    """(T,) -> (before + T + after,) with `value` around x.
+
+    pad_width: ((before, after), ...), a pair for each axis, or one pair, or one int.
+    """
     if x.dtype.kind != "f" and not (math.isfinite(value) and x.dtype.type(value) == value):
         raise DTypeError(f"pad: {describe(x)} cannot hold value={value}; pad x.astype(np.float64).")
     return np.pad(x, pad_width, constant_values=value) if pad_width else x.copy()
@@ -269,7 +272,7 @@ def _(shapes, pad_width, value):
 
 @view(samples=[sample((3, 4), dtype=np.float64), sample((2,), dtype="float64")])
 def astype(x, dtype):
-    """The same values in another dtype; the gradient comes back in x's."""
+    """y = x in another dtype; the gradient comes back in that of x."""
     return x.astype(dtype)
 
 

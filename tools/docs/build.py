@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # these modules, under any current folder
 
 import execute
+import links
 import pagemap
 import slides
 import stage
@@ -40,6 +41,9 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
         "--no-run", action="store_true", help="do not run the tutorials: pages without outputs"
     )
     parser.add_argument(
+        "--only", nargs="+", metavar="NN", help="run these tutorials; the others have no outputs"
+    )
+    parser.add_argument(
         "--keep", action="store_true", help="keep outputs that another state of minigrad gave"
     )
     parser.add_argument(
@@ -60,14 +64,12 @@ def build(args: argparse.Namespace) -> int:
         return 2
     source = work / "source"
     pages = stage.stage(ROOT, source)
-    if args.no_run:
-        notebooks = {page: execute.read(page) for page in pages}
-    else:
-        notebooks, failures = execute.run_all(pages, work / "outputs", ROOT, args.jobs, args.keep)
-        for failure in failures:
-            print(f"docs: {failure}", file=sys.stderr)
-        if failures:
-            return 1
+    notebooks = {page: execute.read(page) for page in pages}
+    chosen = [] if args.no_run else stage.chosen(pages, args.only)
+    ran, failures = execute.run_all(chosen, work / "outputs", ROOT, args.jobs, args.keep)
+    if failed(failures):
+        return 1
+    notebooks |= ran
     for page, notebook in notebooks.items():
         stage.write(source / "tutorials" / f"{page.stem}.ipynb", execute.to_text(notebook))
     mapped = pagemap.read(ROOT)
@@ -85,14 +87,22 @@ def build(args: argparse.Namespace) -> int:
             "-d", str(work / "doctrees"), str(source), str(made),
         ]
     )  # fmt: skip
-    if status == 0:
-        if out.exists():
-            shutil.rmtree(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made, out)
-        took = time.monotonic() - started
-        print(f"docs: {len(pages)} tutorials, in {took:.0f} s: {out / 'index.html'}")
-    return status
+    if status or failed(links.of_site(made)):
+        return 1
+    if out.exists():
+        shutil.rmtree(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, out)
+    took = time.monotonic() - started
+    print(f"docs: {len(pages)} tutorials, in {took:.0f} s: {out / 'index.html'}")
+    return 0
+
+
+def failed(reasons: list[str]) -> bool:
+    """Whether there are any, each told in a line."""
+    for reason in reasons:
+        print(f"docs: {reason}", file=sys.stderr)
+    return bool(reasons)
 
 
 def main() -> int:

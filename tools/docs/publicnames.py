@@ -18,19 +18,41 @@ OWN = {"scan", "unroll"}
 DIRECTIVE = re.compile(r"^\.\. (auto\w+|py:\w+|currentmodule):: *(\S+)", re.MULTILINE)
 
 
-def documented(folder: Path = API) -> dict[str, Path]:
-    """Full name -> the page that has its entry."""
-    found: dict[str, Path] = {}
-    for page in sorted(folder.glob("*.rst")):
-        module = ""
-        for kind, name in DIRECTIVE.findall(page.read_text(encoding="utf-8")):
+def entries(page: Path) -> list[tuple[str, str]]:
+    """(full name, what stands below its directive) of a page; first ("", what comes before)."""
+    found, module, lines = [("", "")], "", page.read_text(encoding="utf-8").splitlines(True)
+    for line in lines:
+        if match := DIRECTIVE.match(line):
+            kind, name = match.groups()
             if kind == "currentmodule":
                 module = name
-            elif kind == "automodule":
-                found[name] = page
             else:
-                found[f"{module}.{name}"] = page
+                found.append((name if kind == "automodule" else f"{module}.{name}", ""))
+        else:
+            name, text = found[-1]
+            found[-1] = name, text + line
     return found
+
+
+def documented(folder: Path = API) -> dict[str, Path]:
+    """Full name -> the page that has its entry."""
+    pages = sorted(folder.glob("*.rst"))
+    return {name: page for page in pages for name, _ in entries(page) if name}
+
+
+def examples(folder: Path = API) -> dict[str, tuple[Path, str]]:
+    """Full name -> its page and what stands there below its directive, where that has examples."""
+    return {
+        name: (page, text)
+        for page in sorted(folder.glob("*.rst"))
+        for name, text in entries(page)
+        if name and ">>>" in text
+    }
+
+
+def beginning(page: Path) -> str:
+    """What stands before a page's first entry: the beginning of its examples."""
+    return entries(page)[0][1]
 
 
 def public() -> list[str]:

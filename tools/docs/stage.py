@@ -59,6 +59,16 @@ def tutorials(root: Path) -> list[Path]:
     return sorted((root / "tutorials").glob("[0-9]*.py"))
 
 
+def chosen(pages: list[Path], numbers: list[str] | None) -> list[Path]:
+    """The tutorials of these numbers, or all. Raises StageError for a number that none has."""
+    if numbers is None:
+        return pages
+    known = {page.name[:2]: page for page in pages}
+    if unknown := [number for number in numbers if number not in known]:
+        raise StageError(f"there is no tutorial {unknown[0]!r}; there are {', '.join(known)}.")
+    return [known[number] for number in numbers]
+
+
 def title(page: Path) -> str:
     """'08 The LSTM, gate by gate': the first heading of a tutorial."""
     found = re.search(r"^# # (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)

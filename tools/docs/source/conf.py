@@ -48,7 +48,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_search_summary = False  # it fetches pages, which browsers refuse from a file
 html_show_sphinx = False
-html_sidebars = {"index": [], "commandline": [], "benchmarks": [], "where": [], "changelog": []}
+html_sidebars = {"*": []}  # a page at the top has nothing beside it
 html_theme_options = {
     "logo": {"text": "minigrad"},
     "navbar_end": ["theme-switcher"],
