@@ -1,34 +1,38 @@
-"""ONNX, out: a chain of layers as one .onnx file that onnxruntime runs.
+"""ONNX, out: what a model computes, as one .onnx file that onnxruntime runs.
 
-A recurrent layer becomes one node RNN, LSTM or GRU for each of its layers; what minigrad does at
-the edges (layouts, merging the directions, stacking the states) becomes Transpose, Reshape, Add,
-Mul, Gather and Concat around them. https://onnx.ai/onnx/operators has the operators.
+The model runs on an example and what it does is noted (`onnx_trace.py`), at several sizes where
+axes are to change (`onnx_sizes.py`). A recurrent layer becomes one node RNN, LSTM or GRU for each of
+its layers, any other cell over time a Scan (`onnx_recurrent.py`), every other op what
+`onnx_ops.py` says. https://onnx.ai/onnx/operators has the operators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import nn, ops
+from .. import nn
+from ..errors import describe
 from ..nn.module import Module
+from ..nn.states import stacked
+from ..tape import no_grad, scope, state
+from ..tensors import Tensor, wrap
+from ..tree import leaves, map_leaves, named_leaves, rebuild
 from ..untrusted import read_bytes
-from .base import Array, ConversionError, check_alike, named, need, only_over, version, write_whole
-from .gates import PEEPHOLES, kind_of, reorder, to_onnx, weights_of
+from .base import Array, ConversionError, named, need, only_over, version, write_whole
+from .onnx_noted import Noted, memory_of
+from .onnx_ops import write
+from .onnx_recurrent import loop, whole
+from .onnx_sizes import computed, runs_at
+from .onnx_trace import Graph, Node, Trace
 
 OPSET, IR_VERSION = 17, 8  # LayerNormalization came with 17; an onnxruntime of 2022 reads both
 PRODUCER = "minigrad"
-FUNCTIONS: dict[Any, tuple[str, dict[str, Any]]] = {
-    ops.tanh: ("Tanh", {}),
-    ops.relu: ("Relu", {}),
-    ops.sigmoid: ("Sigmoid", {}),
-    ops.softmax: ("Softmax", {"axis": -1}),
-    ops.log_softmax: ("LogSoftmax", {"axis": -1}),
-}
-LAYERS = "RNN, LSTM, GRU, PeepholeLSTMCell in a Recurrent, Linear, Embedding, LayerNorm, Dropout"
+Axes = Mapping[str, Sequence[str | None]]
 
 
 def export_onnx(
@@ -36,39 +40,69 @@ def export_onnx(
     model: Module | Sequence[Any],
     lengths: bool = False,
     states: bool = False,
+    *,
+    inputs: Any = None,
+    axes: Axes | None = None,
+    unroll: bool = False,
 ) -> Path:
     """Writes a model as it computes in eval mode, atomically.
 
-    model: a layer, or layers one after the other: a Chain, an nn.Sequential or a list of layers and
-        of mg.tanh, relu, sigmoid, softmax and log_softmax.
-    The file has the input `x`, (T, B, features), (B, T, features) where the first recurrent layer
-    is batch_first, (B, features) without one, or integers without the features for an Embedding;
-    and the output `y`, what `Chain` gives.
+    model: any Module whose forward is made of minigrad's ops, with an example of its `inputs`: one
+        array or Tensor, a tuple of what forward takes, or a dict by the names of its arguments.
+        Arrays, and those in tuples and dicts (a state), become inputs of the file, called as
+        forward calls them (`x`, `state.h`); numbers, texts and None stay as they are.
+    axes: name of an input -> names of its axes that may have another size in the file, from the
+        first: {"x": ("T", "B"), "lengths": ("B",)}, None for one that is fixed. Axes of one name
+        have one size. The model then runs at several sizes, and what differs has to be a function
+        of them. All others have the size of the example.
+    The outputs are `y`, or `y[0]`, `y[1].h` or the keys of what forward returns.
+    A cell over time that ONNX has no operator for becomes a Scan; unroll=True writes its steps one
+    after the other, for a runtime without Scan, and then T is fixed.
+
+    Without `inputs`, model: a layer, or layers one after the other, a Chain, an nn.Sequential or a
+    list of layers and of functions such as mg.tanh. Then the file has the input `x`, (T, B,
+    features), (B, T, features) where the first recurrent layer is batch_first, (B, features)
+    without one, or integers without the features for an Embedding; and the output `y`, what `Chain`
+    gives; T and B may change.
     lengths=True: an input `lengths` (B,), int32. states=True: for the recurrent layer at index i
     of the chain inputs `i.h_0` and, of an LSTM, `i.c_0`, (layers*directions, B, H). Its final
     states are always there, as the outputs `i.h_n` and `i.c_n`.
-    Raises ConversionError for what ONNX has no operator for, with the reason; FormatError where
-    `path` is a file that minigrad has not written.
+    Raises ConversionError, with the line, for what ONNX has no operator for, and where Python reads
+    a value of an input (`item()`, `if`); FormatError where `path` is a file that minigrad has not
+    written.
 
     >>> import tempfile
     >>> from .onnx_import import import_onnx
+    >>> class Last(nn.Module):
+    ...     def __init__(self):
+    ...         self.gru, self.head = nn.GRU(3, 4), nn.Linear(4, 2)
+    ...     def forward(self, x, lengths):
+    ...         return self.head(self.gru(x, None, lengths)[1][-1])
+    >>> example = {"x": np.ones((5, 2, 3), np.float32), "lengths": np.array([5, 3])}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = export_onnx(Path(folder) / "rnn.onnx", nn.RNN(3, 4))
-    ...     import_onnx(file).outputs
-    ['y', '0.h_n']
+    ...     axes = {"x": ("T", "B"), "lengths": ("B",)}
+    ...     file = export_onnx(Path(folder) / "last.onnx", Last(), inputs=example, axes=axes)
+    ...     import_onnx(file)(np.ones((9, 1, 3), np.float32), np.array([7]))["y"].shape
+    (1, 2)
     """
     onnx = need("onnx", "onnx", "ONNX files")
     path = Path(path)
     if path.exists():
         only_over(path, _ours(onnx, path), "ONNX file")
-    if isinstance(model, nn.Sequential):
-        layers: list[Any] = list(model.functions)
+    if inputs is None:
+        if axes is not None:
+            raise ConversionError("export_onnx: axes= names the axes of inputs=, an example.")
+        run, example, axes = _chain(model, lengths, states)
     else:
-        layers = [model] if isinstance(model, Module) else list(model)
-    if not layers:
-        raise ConversionError("export_onnx: the model has no layer.")
-    graph = _Graph(onnx, layers, lengths, states)
-    made = graph.build()
+        if not isinstance(model, Module):
+            raise ConversionError("export_onnx: inputs= is an example for a Module; got layers.")
+        if lengths or states:
+            raise ConversionError(
+                "export_onnx: lengths and states are for a chain of layers; with inputs= they are "
+                "among the inputs."
+            )
+        run, example = _called(model, inputs)
+    made = _File(onnx, model, run, example, axes or {}, unroll).build()
     try:
         onnx.checker.check_model(made, full_check=True)
         return write_whole(path, made.SerializeToString(deterministic=True))
@@ -76,225 +110,332 @@ def export_onnx(
         raise ConversionError(f"export_onnx: {error}") from None
 
 
-class _Graph:
-    """The nodes so far, and the name of the value that the next layer reads."""
+# -- what runs, and on which example ---------------------------------------------------------------
 
-    def __init__(self, onnx: Any, layers: list[Any], lengths: bool, states: bool):
-        self.onnx, self.layers = onnx, layers
-        self.lengths, self.states = lengths, states
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Array] = {}
-        self.inputs: list[Any] = []
-        self.outputs: list[tuple[str, list[Any]]] = []
-        self.at = ""  # the name of the layer that is being written, for its nodes
-        dtypes = {p.dtype for m in layers if isinstance(m, Module) for p in m.parameters()}
-        if len(dtypes) > 1:
-            raise ConversionError("export_onnx: the layers have different dtypes; use model.to().")
-        self.dtype = dtypes.pop() if dtypes else np.dtype(np.float32)
+
+def _called(model: Module, inputs: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """A function of named arguments, and an example of them."""
+    if isinstance(inputs, Mapping):
+        return lambda **given: model(**given), dict(inputs)
+    given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+    names = []
+    for name, p in inspect.signature(model.forward).parameters.items():
+        more = len(given) - len(names) if p.kind is p.VAR_POSITIONAL else 1
+        names += [f"{name}{i}" for i in range(more)] if more != 1 else [name]
+    if len(names) < len(given):
+        raise ConversionError(
+            f"export_onnx: inputs= has {len(given)} values, and the forward of "
+            f"{type(model).__name__} takes {', '.join(names) or 'nothing'}."
+        )
+    return lambda **named: model(*named.values()), dict(zip(names, given, strict=False))
+
+
+def _chain(model: Any, lengths: bool, states: bool) -> tuple[Any, dict[str, Any], Axes]:
+    """Layers one after the other: a function of named arguments, an example, names of its axes."""
+    if isinstance(model, nn.Sequential):
+        layers: list[Any] = list(model.functions)
+    else:
+        layers = [model] if isinstance(model, Module) else list(model)
+    if not layers:
+        raise ConversionError("export_onnx: the model has no layer.")
+    for i, layer in enumerate(layers):
+        if not callable(layer):
+            raise ConversionError(f"export_onnx: at {i} is {layer!r}; expected a layer.")
+        if isinstance(layer, Module) and not isinstance(layer, _LAYERS):
+            raise ConversionError(
+                f"export_onnx: {named(str(i), layer)} has a forward of its own: give an example, "
+                f"export_onnx(path, model, inputs=(x, ...), axes={{'x': ('T', 'B')}})."
+            )
+    recurrent = {i: layer for i, layer in enumerate(layers) if isinstance(layer, nn.Recurrent)}
+    if not recurrent and (lengths or states):
+        raise ConversionError("export_onnx: lengths and states are for recurrent layers.")
+    if len({layer.batch_first for layer in recurrent.values()}) > 1:
+        raise ConversionError("export_onnx: some layers are batch_first and some are not.")
+    first = any(layer.batch_first for layer in recurrent.values())
+    batch, names = 2, (["B", "T"] if first else ["T", "B"]) if recurrent else ["B"]
+    shape = [batch if name == "B" else 3 for name in names]
+    dtype = _dtype(layers)
+    if isinstance(layers[0], nn.Embedding):
+        x = np.resize(np.arange(layers[0].num_embeddings), shape)
+    else:
+        x = np.resize(np.linspace(-1, 1, 7).astype(dtype), (*shape, *_features(layers)))
+    example: dict[str, Any] = {"x": x}
+    axes: dict[str, Sequence[str | None]] = {"x": names}
+    if lengths:
+        example["lengths"], axes["lengths"] = np.array([3, 2], np.int32), ["B"]
+    for i, layer in recurrent.items() if states else ():
+        zeros = stacked([cell.init_state(batch) for cell in layer.cells])
+        for name, zero in named_leaves(zeros):
+            example[f"{i}.{name or 'h'}_0"] = zero
+            axes[f"{i}.{name or 'h'}_0"] = [None, "B"] if zero.ndim == 3 else ["B"]
+
+    def run(x: Any, lengths: Any = None, **given: Any) -> dict[str, Any]:
+        found = {"y": x}
+        for i, layer in enumerate(layers):
+            own = f"{i}."
+            with scope(str(i)):
+                if i not in recurrent:
+                    x = _unnamed(layer)(x) if isinstance(layer, Module) else layer(x)
+                    continue
+                parts = [v for name, v in given.items() if name.startswith(own)]
+                zeros = stacked([cell.init_state(1) for cell in layer.cells])
+                initial = rebuild(zeros, parts) if parts else None
+                x, final, *_ = _unnamed(layer)(x, initial, lengths)
+                found |= {f"{own}{n or 'h'}_n": leaf for n, leaf in named_leaves(final)}
+        return found | {"y": x}
+
+    return run, example, axes
+
+
+_LAYERS = (nn.Recurrent, nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout)
+
+
+def _dtype(layers: list[Any]) -> np.dtype:
+    dtypes = {p.dtype for m in layers if isinstance(m, Module) for p in m.parameters()}
+    if len(dtypes) > 1:
+        raise ConversionError("export_onnx: the layers have different dtypes; use model.to().")
+    return dtypes.pop() if dtypes else np.dtype(np.float32)
+
+
+def _features(layers: list[Any]) -> tuple[int, ...]:
+    """The axes of x behind time and batch, as the first layer says that knows."""
+    for layer in layers:
+        for name in ("input_size", "in_features"):
+            if hasattr(layer, name):
+                return (getattr(layer, name),)
+        if isinstance(layer, nn.LayerNorm):
+            return layer.normalized_shape
+    raise ConversionError(
+        "export_onnx: no layer says how many features x has: give an example, inputs=x."
+    )
+
+
+def _unnamed(layer: Module) -> Callable[..., Any]:
+    """The layer, called in the scope that is open."""
+
+    def call(*args: Any) -> Any:
+        name, layer.scope_name = layer.scope_name, ""
+        try:
+            return layer(*args)
+        finally:
+            layer.scope_name = name
+
+    return call
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+class _File:
+    """A model, traced and written. axes: input -> names of its axes."""
+
+    def __init__(
+        self, onnx: Any, model: Any, run: Any, example: dict[str, Any], axes: Axes, unroll: bool
+    ):
+        self.onnx, self.run, self.unroll = onnx, run, unroll
+        modules = [model] if isinstance(model, Module) else list(model)
+        self.parameters = [
+            (f"{i}.{name}" if modules != [model] else name, p._data)
+            for i, m in enumerate(modules)
+            if isinstance(m, Module)
+            for name, p in m.named_parameters()
+        ]
+        self.modules = [m for top in modules if isinstance(top, Module) for m in top.modules()]
+        self.example = {key: _listed(tree) for key, tree in example.items()}
+        self.inputs = {
+            name: value
+            for key, tree in self.example.items()
+            for name, value in _leaves_of(key, tree)
+        }
+        if not self.inputs:
+            raise ConversionError("export_onnx: among the inputs is no array and no Tensor.")
+        self.axes = self.named_axes(axes)
+
+    def named_axes(self, axes: Axes) -> dict[tuple[str, int], str]:
+        """(input, axis) -> its name."""
+        found: dict[tuple[str, int], str] = {}
+        sizes: dict[str, int] = {}
+        for name, given in axes.items():
+            if name not in self.inputs:
+                raise ConversionError(
+                    f"export_onnx: axes={{{name!r}: ...}}: the inputs are {', '.join(self.inputs)}."
+                )
+            shape = self.inputs[name].shape
+            pairs = given.items() if isinstance(given, Mapping) else enumerate(given)
+            for axis, label in pairs:
+                if label is None:
+                    continue
+                if not isinstance(label, str) or not 0 <= axis < len(shape) or not shape[axis]:
+                    raise ConversionError(
+                        f"export_onnx: axes={{{name!r}: {given!r}}} for {describe(self.inputs[name])};"
+                        f" expected a name or None for its axes, none of them empty."
+                    )
+                if sizes.setdefault(label, shape[axis]) != shape[axis]:
+                    raise ConversionError(
+                        f"export_onnx: the axis {label!r} has {sizes[label]} elements, and "
+                        f"{shape[axis]} in {name}; axes of one name have one size."
+                    )
+                found[name, axis] = label
+        self.sizes = sizes
+        return found
 
     def build(self) -> Any:
+        runs = runs_at(self.sizes)
+        training = [(m, m.training) for m in self.modules]
+        for m in self.modules:
+            m.name_members()
+            m.training = False
+        try:
+            traces = [self.traced(k, run) for k, run in enumerate(runs)]
+        finally:
+            for m, mode in training:
+                m.training = mode
+        places = {label: place for place, label in reversed(self.axes.items())}
+        head = computed(traces, runs, places)
+        first = traces[0]
+        first.graphs[0].nodes[:0] = head
+        return self.written(first)
+
+    def traced(self, k: int, sizes: dict[str, int]) -> Trace:
+        """The trace of the k-th run, with values and sizes of its own."""
+        t = Trace(self.parameters, write, whole, loop(self.unroll))
+        held: dict[str, Any] = {}
+        for key, tree in self.example.items():
+            parts = []
+            for name, value in _leaves_of(key, tree):
+                array = t.given(self.varied(name, memory_of(value), sizes, k), name)
+                of_tape = isinstance(value, Tensor)
+                parts.append(wrap(array, None, False) if of_tape else array.view(Noted))
+            taken = iter(parts)
+            held[key] = map_leaves(lambda v: next(taken) if _is_array(v) else v, tree)
+        before = state.switch(jit=t)
+        try:
+            with no_grad():
+                result = self.run(**held)
+                for name, leaf in _outputs(result):
+                    name += "_out" if name in self.inputs else ""
+                    t.node("Identity", [t.name(leaf)])
+                    array = memory_of(leaf)
+                    t.graphs[0].nodes[-1].outputs[:] = [name]
+                    t.graphs[0].outputs.append((name, array.dtype, array.ndim))
+        except Exception as error:
+            if sizes and k:
+                ran = ", ".join(f"{n} = {s}" for n, s in sizes.items())
+                error.add_note(f"export_onnx ran the model with {ran}: axes= says these may change")
+            raise
+        finally:
+            state.switch(**before)
+        return t
+
+    def varied(self, name: str, array: Array, sizes: dict[str, int], k: int) -> Array:
+        """The example with other sizes, by repeating it, and (k > 0) other values in its range."""
+        for axis in range(array.ndim):
+            if (name, axis) in self.axes:
+                n = sizes[self.axes[name, axis]]
+                array = np.take(array, np.arange(n) % array.shape[axis], axis)
+        array = np.array(array, order="C")
+        if k and array.size:
+            array = np.roll(array, k).reshape(array.shape)
+            if array.dtype.kind == "f":
+                array *= np.array(1 - 0.03 * k, array.dtype)
+        return array
+
+    def written(self, t: Trace) -> Any:
         helper = self.onnx.helper
-        recurrent = [layer for layer in self.layers if isinstance(layer, nn.Recurrent)]
-        if not recurrent and (self.lengths or self.states):
-            raise ConversionError("export_onnx: lengths and states are for recurrent layers.")
-        for layer in recurrent[1:]:
-            if layer.batch_first != recurrent[0].batch_first:
-                raise ConversionError("export_onnx: some layers are batch_first and some are not.")
-        first = bool(recurrent) and recurrent[0].batch_first
-        axes: list[Any] = ["B", "T"] if first else ["T", "B"]
-        if not recurrent:
-            axes = ["B"]
-        x, rank = "x", len(axes)
-        if isinstance(self.layers[0], nn.Embedding):
-            self.input("x", axes, np.int64)
-        else:
-            first_layer = self.layers[0]
-            features = getattr(first_layer, "input_size", getattr(first_layer, "in_features", None))
-            self.input("x", [*axes, features], self.dtype)
-            rank += 1
-        if self.lengths:
-            self.input("lengths", ["B"], np.int32)
-        for i, layer in enumerate(self.layers):
-            self.at = str(i)
-            if isinstance(layer, nn.Recurrent):
-                x = self.recurrent(i, layer, x)
-                rank = 3 if layer.return_sequences else 2
-            else:
-                x = self.plain(i, layer, x)
-                rank += isinstance(layer, nn.Embedding)
-        self.node("Identity", [x], output="y")
-        self.outputs.insert(0, ("y", [None] * rank))
-        values = [
-            helper.make_tensor_value_info(name, self.kind(self.dtype), shape)
-            for name, shape in self.outputs
-        ]
+        graph = t.graphs[0]
+        values = []
+        for name, value in self.inputs.items():
+            array = memory_of(value)
+            shape = [self.axes.get((name, i), n) for i, n in enumerate(array.shape)]
+            values.append(helper.make_tensor_value_info(name, self.kind(array.dtype), shape))
         constants = [
             self.onnx.numpy_helper.from_array(np.array(w, order="C"), name)
-            for name, w in self.constants.items()
+            for name, w in self.used(t).items()
         ]
-        graph = helper.make_graph(self.nodes, "chain", self.inputs, values, constants)
+        made = helper.make_graph(
+            [self.node(n) for n in graph.nodes], "model", values, self.infos(graph.outputs), constants
+        )
         return helper.make_model(
-            graph,
+            made,
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name=PRODUCER,
             producer_version=version(),
         )
 
-    # -- pieces ------------------------------------------------------------------------------------
+    def used(self, t: Trace) -> dict[str, Array]:
+        """The constants that nodes read; equal integers and numbers are one."""
+        first: dict[Any, str] = {}
+        same: dict[str, str] = {}
+        for name, w in t.constants.items():
+            if w.dtype.kind != "f" or not w.ndim:
+                same[name] = first.setdefault((w.dtype.str, w.shape, w.tobytes()), name)
+        read = _renamed(t.graphs[0], same)
+        return {name: w for name, w in t.constants.items() if name in read}
 
     def kind(self, dtype: Any) -> int:
         return int(self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
-    def input(self, name: str, shape: list[Any], dtype: Any) -> str:
-        kind = self.kind(dtype)
-        self.inputs.append(self.onnx.helper.make_tensor_value_info(name, kind, shape))
-        return name
+    def infos(self, values: Sequence[tuple[str, Any, int]]) -> list[Any]:
+        return [
+            self.onnx.helper.make_tensor_value_info(name, self.kind(dtype), [None] * rank)
+            for name, dtype, rank in values
+        ]
 
-    def constant(self, name: str, value: Any) -> str:
-        name = f"{self.at}.{name}"
-        self.constants[name] = np.asarray(value)
-        return name
+    def node(self, n: Node) -> Any:
+        attributes = {
+            key: self.kind(v) if isinstance(v, np.dtype) else v for key, v in n.attributes.items()
+        }
+        if n.body is not None:
+            nodes = [self.node(inner) for inner in n.body.nodes]
+            ends = self.infos(n.body.inputs), self.infos(n.body.outputs)
+            attributes["body"] = self.onnx.helper.make_graph(nodes, f"{n.name}.step", *ends)
+        return self.onnx.helper.make_node(n.op, n.inputs, n.outputs, name=n.name, **attributes)
 
-    def integers(self, *values: int) -> str:
-        return self.constant("integers_" + "_".join(map(str, values)), np.array(values, np.int64))
 
-    def node(self, op: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
-        """Adds a node with one output; returns its name."""
-        name = f"{self.at}.{op}.{len(self.nodes)}"
-        output = output or name
-        self.nodes.append(self.onnx.helper.make_node(op, inputs, [output], name=name, **attributes))
-        return output
+def _renamed(graph: Graph, same: dict[str, str]) -> set[str]:
+    """Renames what nodes read; returns all of it."""
+    read: set[str] = set()
+    for node in graph.nodes:
+        node.inputs = [same.get(v, v) for v in node.inputs]
+        read |= {*node.inputs, *(_renamed(node.body, same) if node.body else ())}
+    return read
 
-    # -- layers ------------------------------------------------------------------------------------
 
-    def plain(self, i: int, layer: Any, x: str) -> str:
-        """A layer without a state. Softmax and the like act on the last axis, as in minigrad."""
-        if not isinstance(layer, Module):
-            if layer not in FUNCTIONS:
-                raise ConversionError(
-                    f"export_onnx: at {i} is {layer!r}; functions can be mg.tanh, relu, sigmoid, "
-                    f"softmax and log_softmax."
-                )
-            op, attributes = FUNCTIONS[layer]
-            return self.node(op, [x], **attributes)
-        if type(layer) is nn.Linear:
-            x = self.node("MatMul", [x, self.constant("weight", layer.weight.numpy().T)])
-            if layer.bias is None:
-                return x
-            return self.node("Add", [x, self.constant("bias", layer.bias.numpy())])
-        if type(layer) is nn.Embedding:
-            return self.node("Gather", [self.constant("weight", layer.weight.numpy()), x], axis=0)
-        if type(layer) is nn.Dropout:
-            return x
-        if type(layer) is nn.LayerNorm:
-            shape = layer.normalized_shape
-            names = [x]
-            for name, empty in (("weight", np.ones), ("bias", np.zeros)):
-                held = getattr(layer, name)
-                value = empty(shape, self.dtype) if held is None else held.numpy()
-                names.append(self.constant(name, value))
-            options: dict[str, Any] = dict(axis=-len(shape), epsilon=float(layer.eps))
-            return self.node("LayerNormalization", names, **options)
-        raise ConversionError(
-            f"export_onnx: {named(str(i), layer)} is no layer that is exported; expected {LAYERS} "
-            f"and functions such as mg.tanh."
-        )
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (Tensor, np.ndarray))
 
-    def recurrent(self, i: int, layer: Any, x: str) -> str:
-        kinds = [self.kind_of(named(f"{i}", layer), cell) for cell in layer.cells]
-        check_alike(f"export_onnx: {named(str(i), layer)}", layer)
-        if layer.batch_first:
-            x = self.node("Transpose", [x], perm=[1, 0, 2])
-        parts = ("h", "c") if kinds[0] == "LSTM" else ("h",)
-        D = layer.num_directions
-        finals: dict[str, list[str]] = {part: [] for part in parts}
-        initial = {}
-        for part in parts if self.states else ():
-            shape = [len(layer.cells), "B", layer.cells[0].hidden_size]
-            initial[part] = self.input(f"{i}.{part}_0", shape, self.dtype)
-        Y = Y_h = ""
-        for level in range(layer.num_layers):
-            self.at = f"{i}.l{level}"
-            if level:
-                x = self.merged(Y, "concat", D, 1)
-            cells = layer.cells[D * level : D * (level + 1)]
-            start = [
-                self.sliced(name, D * level, D * (level + 1)) if layer.num_layers > 1 else name
-                for name in initial.values()
-            ]
-            Y, Y_h, *rest = self.recurrent_node(kinds[0], cells, x, start)
-            for part, name in zip(parts, [Y_h, *rest], strict=True):
-                finals[part].append(name)
-        self.at = f"{i}"
-        for part, names in finals.items():
-            op, axis = ("Concat", {"axis": 0}) if len(names) > 1 else ("Identity", {})
-            self.node(op, names, output=f"{i}.{part}_n", **axis)
-            shape = [len(layer.cells), "B", layer.cells[0].hidden_size]
-            self.outputs.append((f"{i}.{part}_n", shape))
-        if not layer.return_sequences:  # after the last real step, and of the reverse after step 0
-            return self.merged(Y_h, layer.merge, D, 0)
-        y = self.merged(Y, layer.merge, D, 1)
-        return self.node("Transpose", [y], perm=[1, 0, 2]) if layer.batch_first else y
 
-    def kind_of(self, what: str, cell: Any) -> str:
-        kind = "LSTM" if type(cell) is nn.PeepholeLSTMCell else kind_of(cell)
-        if kind is None:
+def _listed(value: Any) -> Any:
+    """A list of numbers as an array: tokens, lengths."""
+    numbers = isinstance(value, list) and not any(map(_is_array, leaves(value)))
+    return np.asarray(value) if numbers and leaves(value) else value
+
+
+def _leaves_of(key: str, tree: Any) -> list[tuple[str, Any]]:
+    """The arrays and Tensors of an argument, by the names that they have in the file."""
+    found = []
+    for name, value in named_leaves(tree):
+        if _is_array(value):
+            dot = "" if not name or name.startswith("[") else "."
+            found.append((f"{key}{dot}{name}", value))
+    return found
+
+
+def _outputs(result: Any) -> list[tuple[str, Any]]:
+    """What forward returned, by the names that it has in the file."""
+    parts = result.items() if type(result) is dict else [("", result)]
+    found = []
+    for name, leaf in (pair for key, part in parts for pair in named_leaves(part, key)):
+        if not _is_array(leaf):
             raise ConversionError(
-                f"export_onnx: {what}: ONNX has no operator for {type(cell).__name__}; it has RNN, "
-                f"LSTM (peepholes too) and GRU."
+                f"export_onnx: the model returns {describe(leaf)}{' as ' + name if name else ''}; "
+                f"expected Tensors."
             )
-        if getattr(cell, "weight_hr", None) is not None:
-            raise ConversionError(
-                f"export_onnx: {what}: ONNX's LSTM has no projection (proj_size)."
-            )
-        return kind
-
-    def recurrent_node(self, kind: str, cells: list[Any], x: str, start: list[str]) -> list[str]:
-        """The node itself: the names of Y (T, D, B, H), Y_h and of an LSTM Y_c (D, B, H)."""
-        arrays = to_onnx(kind, [weights_of(cell) for cell in cells])
-        names = [self.constant(n, w) for n, w in zip(("W", "R", "B"), arrays)]
-        names += [""] * (3 - len(names))
-        inputs = [x, *names, "lengths" if self.lengths else "", *start]
-        options: dict[str, Any] = dict(hidden_size=cells[0].hidden_size)
-        options["direction"] = "bidirectional" if len(cells) == 2 else "forward"
-        if kind == "RNN":
-            activations = {"tanh": "Tanh", "relu": "Relu"}
-            options["activations"] = [activations[cell.nonlinearity] for cell in cells]
-        if kind == "GRU":
-            after = {cell.reset_after for cell in cells}
-            if len(after) > 1:
-                raise ConversionError("export_onnx: the GRU's directions reset differently.")
-            options["linear_before_reset"] = int(after.pop())
-        if isinstance(cells[0], nn.PeepholeLSTMCell):
-            order = PEEPHOLES["minigrad"], PEEPHOLES["onnx"]
-            P = [reorder(cell.weight_peephole.numpy().ravel(), *order) for cell in cells]
-            inputs += [""] * (7 - len(inputs)) + [self.constant("P", np.stack(P))]
-        while inputs[-1] == "":
-            inputs.pop()
-        name = f"{self.at}.{kind}"
-        outputs = [f"{name}.{y}" for y in ("Y", "Y_h", *(["Y_c"] if kind == "LSTM" else []))]
-        made = self.onnx.helper.make_node(kind, inputs, outputs, name=name, **options)
-        self.nodes.append(made)
-        return outputs
-
-    def sliced(self, x: str, start: int, end: int) -> str:
-        return self.node("Slice", [x, self.integers(start), self.integers(end), self.integers(0)])
-
-    def merged(self, Y: str, merge: str, directions: int, axis: int) -> str:
-        """The axis of directions merged as minigrad does, step by step in the same order."""
-        if directions == 1:
-            return self.node("Squeeze", [Y, self.integers(axis)])
-        first, second = (
-            self.node("Gather", [Y, self.constant(f"direction_{d}", np.array(d))], axis=axis)
-            for d in (0, 1)
-        )
-        if merge == "concat":
-            return self.node("Concat", [first, second], axis=-1)
-        y = self.node("Mul" if merge == "mul" else "Add", [first, second])
-        if merge == "mean":
-            y = self.node("Mul", [y, self.constant("half", np.array(0.5, self.dtype))])
-        return y
+        found.append((f"y{name}" if not name or name.startswith("[") else name, leaf))
+    if not found:
+        raise ConversionError("export_onnx: the model returns no Tensor.")
+    return found
 
 
 def _ours(onnx: Any, path: Path) -> bool:

@@ -1,0 +1,115 @@
+"""x[index] as nodes of ONNX: Slice, Gather, Squeeze, Unsqueeze, and GatherND where there are several
+arrays of indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .base import Array
+from .onnx_noted import memory_of
+from .onnx_trace import Trace
+
+_ALL = slice(None)
+_FAR = np.iinfo(np.int64).max
+
+
+def getitem(
+    t: Trace, inputs: Sequence[str], params: dict[str, Any], arrays: Sequence[Array], y: Array
+) -> str:
+    """x[index], with NumPy's meaning."""
+    x, rank = inputs[0], arrays[0].ndim
+    parts, new = _parts(t, params["index"], rank)
+    if any(isinstance(p, slice) and p != _ALL for p in parts):
+        x = _sliced(t, x, parts)
+    several = sum(isinstance(p, np.ndarray) for p in parts)
+    if not several:
+        gone = [i for i, p in enumerate(parts) if isinstance(p, int)]
+        for axis in reversed(gone):
+            place = t.constant(np.array(parts[axis], np.int64))
+            x = t.node("Gather", [x, place], axis=axis)
+    elif several == 1 and not any(isinstance(p, int) for p in parts):
+        axis = next(i for i, p in enumerate(parts) if isinstance(p, np.ndarray))
+        x = t.node("Gather", [x, place(t, parts[axis])], axis=axis)
+    else:
+        x = _together(t, x, parts)
+    if new:
+        return t.node("Unsqueeze", [x, t.integers(*new)])
+    plain = all(isinstance(p, slice) and p == _ALL for p in parts)
+    return t.node("Identity", [x]) if plain else x
+
+
+def _parts(t: Trace, index: Any, rank: int) -> tuple[list[Any], list[int]]:
+    """What is asked of each axis of x, an int, a slice or an array of integers; and which axes of
+    the result are new.
+    """
+    given = list(index) if isinstance(index, tuple) else [index]
+    expanded: list[Any] = []
+    for part in given:
+        array = part if isinstance(part, (np.ndarray, list)) else None
+        if array is not None and np.asarray(array).dtype.kind == "b":
+            expanded += np.nonzero(np.asarray(array))  # of a constant: others were refused
+        elif array is not None or isinstance(part, np.integer):
+            expanded.append(np.asarray(array) if array is not None else int(part))
+        else:
+            expanded.append(part)
+    taken = sum(p is not None and p is not ... for p in expanded)
+    if not any(p is ... for p in expanded):
+        expanded.append(...)
+    at = next(i for i, p in enumerate(expanded) if p is ...)
+    expanded[at : at + 1] = [_ALL] * (rank - taken)
+    arrays = any(isinstance(p, np.ndarray) for p in expanded)
+    if arrays and any(p is None for p in expanded):
+        t.refuse("x[...] with an array of indices and a new axis: first the one, then the other")
+    new, place = [], 0
+    for part in expanded:
+        if part is None:
+            new.append(place)
+        place += part is None or isinstance(part, slice)
+    return [p for p in expanded if p is not None], new
+
+
+def _sliced(t: Trace, x: str, parts: list[Any]) -> str:
+    starts, ends, axes, steps = [], [], [], []
+    for axis, part in enumerate(parts):
+        if isinstance(part, slice) and part != _ALL:
+            step = 1 if part.step is None else int(part.step)
+            first, last = (0, _FAR) if step > 0 else (_FAR, -_FAR)
+            starts.append(first if part.start is None else int(part.start))
+            ends.append(last if part.stop is None else int(part.stop))
+            axes.append(axis)
+            steps.append(step)
+    return t.node("Slice", [x, *(t.integers(*each) for each in (starts, ends, axes, steps))])
+
+
+def place(t: Trace, indices: Any) -> str:
+    """Integers as int64, which all operators take."""
+    name = t.name(indices)
+    if memory_of(indices).dtype == np.int64:
+        return name
+    return t.node("Cast", [name], to=np.dtype(np.int64))
+
+
+def _together(t: Trace, x: str, parts: list[Any]) -> str:
+    """Several arrays of indices, or one beside an int: they broadcast, and each place is one."""
+    at = [i for i, p in enumerate(parts) if not isinstance(p, slice)]
+    rest = [i for i in range(len(parts)) if i not in at]
+    x = t.node("Transpose", [x], perm=at + rest)
+    indices = [np.asarray(parts[i]) for i in at]
+    shape = np.broadcast_shapes(*(p.shape for p in indices))
+    wide = []
+    for part in indices:
+        name = place(t, part)
+        if part.shape != shape:
+            name = t.node("Expand", [name, t.integers(*shape)])
+        wide.append(t.node("Unsqueeze", [name, t.integers(len(shape))]))
+    x = t.node("GatherND", [x, t.node("Concat", wide, axis=-1)])
+    first = at[0]
+    if at != list(range(first, first + len(at))) or not first:
+        return x  # apart, they come first in NumPy
+    n = len(shape)  # moved behind the axes that lie before them
+    order = [*range(n, n + first), *range(n), *range(n + first, n + len(rest))]
+    return t.node("Transpose", [x], perm=order)
