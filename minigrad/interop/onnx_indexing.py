@@ -29,8 +29,7 @@ def getitem(
     if not several:
         gone = [i for i, p in enumerate(parts) if isinstance(p, int)]
         for axis in reversed(gone):
-            place = t.constant(np.array(parts[axis], np.int64))
-            x = t.node("Gather", [x, place], axis=axis)
+            x = t.node("Gather", [x, t.constant(np.array(parts[axis]))], axis=axis)
     elif several == 1 and not any(isinstance(p, int) for p in parts):
         axis = next(i for i, p in enumerate(parts) if isinstance(p, np.ndarray))
         x = t.node("Gather", [x, place(t, parts[axis])], axis=axis)
@@ -64,11 +63,11 @@ def _parts(t: Trace, index: Any, rank: int) -> tuple[list[Any], list[int]]:
     arrays = any(isinstance(p, np.ndarray) for p in expanded)
     if arrays and any(p is None for p in expanded):
         t.refuse("x[...] with an array of indices and a new axis: first the one, then the other")
-    new, place = [], 0
+    new, before = [], 0
     for part in expanded:
         if part is None:
-            new.append(place)
-        place += part is None or isinstance(part, slice)
+            new.append(before)
+        before += part is None or isinstance(part, slice)
     return [p for p in expanded if p is not None], new
 
 

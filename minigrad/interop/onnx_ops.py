@@ -108,6 +108,7 @@ def write(
 
 
 def _elementwise(t: Trace, op: Op, inputs: Names, arrays: Sequence[Array]) -> str:
+    inputs, arrays = _alike(t, op, inputs, arrays)
     if arrays[-1].dtype.kind != "f" and getattr(op, "integers", None) is not None:
         if op.name in ("floor", "round"):
             return t.node("Identity", inputs)
@@ -145,6 +146,20 @@ def _elementwise(t: Trace, op: Op, inputs: Names, arrays: Sequence[Array]) -> st
     result = body if isinstance(body, expr.Expr) else expr.constant(body)
     made = name(result)
     return t.node("Identity", [made]) if result.fn in ("input", "const") else made
+
+
+def _alike(
+    t: Trace, op: Op, inputs: Names, arrays: Sequence[Array]
+) -> tuple[list[str], list[Array]]:
+    """The inputs in one dtype, as NumPy has it where masks, integers and floats meet."""
+    numbers = [a for n, a in zip(op.inputs, arrays, strict=True) if n not in op.bools]
+    dtype = np.result_type(*numbers) if numbers else np.dtype(bool)
+    made, seen = [], []
+    for n, name, a in zip(op.inputs, inputs, arrays, strict=True):
+        a_type = np.dtype(bool) if n in op.bools else dtype
+        made.append(name if a.dtype == a_type else t.node("Cast", [name], to=a_type))
+        seen.append(a.astype(a_type, copy=False))
+    return made, seen
 
 
 def _remainder(t: Trace, inputs: Names, dtype: Any) -> str:
