@@ -89,8 +89,8 @@ def check_mask(who: str, lengths: Any, mask: Any, time: int, batch: int) -> np.n
             f"mask are np.arange({time})[:, None] < lengths."
         )
     lengths = check_lengths(who, lengths, time, batch, least=0)
-    mask: np.ndarray = np.arange(time)[:, None] < lengths
-    return mask
+    before: np.ndarray = np.arange(time)[:, None] < lengths
+    return before
 
 
 def check_resets(

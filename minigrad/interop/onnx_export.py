@@ -1,29 +1,27 @@
 """ONNX, out: what a model computes, as one .onnx file that onnxruntime runs.
 
 The model runs on an example and what it does is noted (`onnx_trace.py`), at several sizes where
-axes are to change (`onnx_sizes.py`). A recurrent layer becomes one node RNN, LSTM or GRU for each of
-its layers, any other cell over time a Scan (`onnx_recurrent.py`), every other op what
+axes are to change (`onnx_sizes.py`). A recurrent layer becomes one node RNN, LSTM or GRU for each
+of its layers, any other cell over time a Scan (`onnx_recurrent.py`), every other op what
 `onnx_ops.py` says. https://onnx.ai/onnx/operators has the operators.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import nn
 from ..errors import describe
 from ..nn.module import Module
-from ..nn.states import stacked
-from ..tape import no_grad, scope, state
+from ..tape import no_grad, state
 from ..tensors import Tensor, wrap
-from ..tree import leaves, map_leaves, named_leaves, rebuild
+from ..tree import leaves, named_leaves, rebuild
 from ..untrusted import read_bytes
-from .base import Array, ConversionError, named, need, only_over, version, write_whole
+from .base import Array, ConversionError, need, only_over, version, write_whole
+from .onnx_examples import Axes, called, chain, is_array, leaves_of, listed
 from .onnx_noted import Noted, memory_of
 from .onnx_ops import write
 from .onnx_recurrent import loop, whole
@@ -32,7 +30,6 @@ from .onnx_trace import Graph, Node, Trace
 
 OPSET, IR_VERSION = 17, 8  # LayerNormalization came with 17; an onnxruntime of 2022 reads both
 PRODUCER = "minigrad"
-Axes = Mapping[str, Sequence[str | None]]
 
 
 def export_onnx(
@@ -92,7 +89,7 @@ def export_onnx(
     if inputs is None:
         if axes is not None:
             raise ConversionError("export_onnx: axes= names the axes of inputs=, an example.")
-        run, example, axes = _chain(model, lengths, states)
+        run, example, axes = chain(model, lengths, states)
     else:
         if not isinstance(model, Module):
             raise ConversionError("export_onnx: inputs= is an example for a Module; got layers.")
@@ -101,126 +98,13 @@ def export_onnx(
                 "export_onnx: lengths and states are for a chain of layers; with inputs= they are "
                 "among the inputs."
             )
-        run, example = _called(model, inputs)
+        run, example = called(model, inputs)
     made = _File(onnx, model, run, example, axes or {}, unroll).build()
     try:
         onnx.checker.check_model(made, full_check=True)
         return write_whole(path, made.SerializeToString(deterministic=True))
     except ValueError as error:  # protobuf's limit of 2 GiB
         raise ConversionError(f"export_onnx: {error}") from None
-
-
-# -- what runs, and on which example ---------------------------------------------------------------
-
-
-def _called(model: Module, inputs: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """A function of named arguments, and an example of them."""
-    if isinstance(inputs, Mapping):
-        return lambda **given: model(**given), dict(inputs)
-    given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
-    names = []
-    for name, p in inspect.signature(model.forward).parameters.items():
-        more = len(given) - len(names) if p.kind is p.VAR_POSITIONAL else 1
-        names += [f"{name}{i}" for i in range(more)] if more != 1 else [name]
-    if len(names) < len(given):
-        raise ConversionError(
-            f"export_onnx: inputs= has {len(given)} values, and the forward of "
-            f"{type(model).__name__} takes {', '.join(names) or 'nothing'}."
-        )
-    return lambda **named: model(*named.values()), dict(zip(names, given, strict=False))
-
-
-def _chain(model: Any, lengths: bool, states: bool) -> tuple[Any, dict[str, Any], Axes]:
-    """Layers one after the other: a function of named arguments, an example, names of its axes."""
-    if isinstance(model, nn.Sequential):
-        layers: list[Any] = list(model.functions)
-    else:
-        layers = [model] if isinstance(model, Module) else list(model)
-    if not layers:
-        raise ConversionError("export_onnx: the model has no layer.")
-    for i, layer in enumerate(layers):
-        if not callable(layer):
-            raise ConversionError(f"export_onnx: at {i} is {layer!r}; expected a layer.")
-        if isinstance(layer, Module) and not isinstance(layer, _LAYERS):
-            raise ConversionError(
-                f"export_onnx: {named(str(i), layer)} has a forward of its own: give an example, "
-                f"export_onnx(path, model, inputs=(x, ...), axes={{'x': ('T', 'B')}})."
-            )
-    recurrent = {i: layer for i, layer in enumerate(layers) if isinstance(layer, nn.Recurrent)}
-    if not recurrent and (lengths or states):
-        raise ConversionError("export_onnx: lengths and states are for recurrent layers.")
-    if len({layer.batch_first for layer in recurrent.values()}) > 1:
-        raise ConversionError("export_onnx: some layers are batch_first and some are not.")
-    first = any(layer.batch_first for layer in recurrent.values())
-    batch, names = 2, (["B", "T"] if first else ["T", "B"]) if recurrent else ["B"]
-    shape = [batch if name == "B" else 3 for name in names]
-    dtype = _dtype(layers)
-    if isinstance(layers[0], nn.Embedding):
-        x = np.resize(np.arange(layers[0].num_embeddings), shape)
-    else:
-        x = np.resize(np.linspace(-1, 1, 7).astype(dtype), (*shape, *_features(layers)))
-    example: dict[str, Any] = {"x": x}
-    axes: dict[str, Sequence[str | None]] = {"x": names}
-    if lengths:
-        example["lengths"], axes["lengths"] = np.array([3, 2], np.int32), ["B"]
-    for i, layer in recurrent.items() if states else ():
-        zeros = stacked([cell.init_state(batch) for cell in layer.cells])
-        for name, zero in named_leaves(zeros):
-            example[f"{i}.{name or 'h'}_0"] = zero
-            axes[f"{i}.{name or 'h'}_0"] = [None, "B"] if zero.ndim == 3 else ["B"]
-
-    def run(x: Any, lengths: Any = None, **given: Any) -> dict[str, Any]:
-        found = {"y": x}
-        for i, layer in enumerate(layers):
-            own = f"{i}."
-            with scope(str(i)):
-                if i not in recurrent:
-                    x = _unnamed(layer)(x) if isinstance(layer, Module) else layer(x)
-                    continue
-                parts = [v for name, v in given.items() if name.startswith(own)]
-                zeros = stacked([cell.init_state(1) for cell in layer.cells])
-                initial = rebuild(zeros, parts) if parts else None
-                x, final, *_ = _unnamed(layer)(x, initial, lengths)
-                found |= {f"{own}{n or 'h'}_n": leaf for n, leaf in named_leaves(final)}
-        return found | {"y": x}
-
-    return run, example, axes
-
-
-_LAYERS = (nn.Recurrent, nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout)
-
-
-def _dtype(layers: list[Any]) -> np.dtype:
-    dtypes = {p.dtype for m in layers if isinstance(m, Module) for p in m.parameters()}
-    if len(dtypes) > 1:
-        raise ConversionError("export_onnx: the layers have different dtypes; use model.to().")
-    return dtypes.pop() if dtypes else np.dtype(np.float32)
-
-
-def _features(layers: list[Any]) -> tuple[int, ...]:
-    """The axes of x behind time and batch, as the first layer says that knows."""
-    for layer in layers:
-        for name in ("input_size", "in_features"):
-            if hasattr(layer, name):
-                return (getattr(layer, name),)
-        if isinstance(layer, nn.LayerNorm):
-            return layer.normalized_shape
-    raise ConversionError(
-        "export_onnx: no layer says how many features x has: give an example, inputs=x."
-    )
-
-
-def _unnamed(layer: Module) -> Callable[..., Any]:
-    """The layer, called in the scope that is open."""
-
-    def call(*args: Any) -> Any:
-        name, layer.scope_name = layer.scope_name, ""
-        try:
-            return layer(*args)
-        finally:
-            layer.scope_name = name
-
-    return call
 
 
 # -- the file --------------------------------------------------------------------------------------
@@ -241,11 +125,11 @@ class _File:
             for name, p in m.named_parameters()
         ]
         self.modules = [m for top in modules if isinstance(top, Module) for m in top.modules()]
-        self.example = {key: _listed(tree) for key, tree in example.items()}
+        self.example = {key: listed(tree) for key, tree in example.items()}
         self.inputs = {
             name: value
             for key, tree in self.example.items()
-            for name, value in _leaves_of(key, tree)
+            for name, value in leaves_of(key, tree)
         }
         if not self.inputs:
             raise ConversionError("export_onnx: among the inputs is no array and no Tensor.")
@@ -267,8 +151,8 @@ class _File:
                     continue
                 if not isinstance(label, str) or not 0 <= axis < len(shape) or not shape[axis]:
                     raise ConversionError(
-                        f"export_onnx: axes={{{name!r}: {given!r}}} for {describe(self.inputs[name])};"
-                        f" expected a name or None for its axes, none of them empty."
+                        f"export_onnx: axes={{{name!r}: {given!r}}} for {list(shape)}; expected a "
+                        f"name or None for each axis, none of them empty."
                     )
                 if sizes.setdefault(label, shape[axis]) != shape[axis]:
                     raise ConversionError(
@@ -302,12 +186,12 @@ class _File:
         held: dict[str, Any] = {}
         for key, tree in self.example.items():
             parts = []
-            for name, value in _leaves_of(key, tree):
+            for name, value in leaves_of(key, tree):
                 array = t.given(self.varied(name, memory_of(value), sizes, k), name)
                 of_tape = isinstance(value, Tensor)
                 parts.append(wrap(array, None, False) if of_tape else array.view(Noted))
-            taken = iter(parts)
-            held[key] = map_leaves(lambda v: next(taken) if _is_array(v) else v, tree)
+            filled = [parts.pop(0) if is_array(v) else v for v in leaves(tree)]
+            held[key] = rebuild(tree, filled)
         before = state.switch(jit=t)
         try:
             with no_grad():
@@ -338,6 +222,9 @@ class _File:
             array = np.roll(array, k).reshape(array.shape)
             if array.dtype.kind == "f":
                 array *= np.array(1 - 0.03 * k, array.dtype)
+            elif array.dtype.kind in "iu":
+                least = array.min()
+                array = least + (array - least + k) % (array.max() - least + 1)
         return array
 
     def written(self, t: Trace) -> Any:
@@ -352,9 +239,8 @@ class _File:
             self.onnx.numpy_helper.from_array(np.array(w, order="C"), name)
             for name, w in self.used(t).items()
         ]
-        made = helper.make_graph(
-            [self.node(n) for n in graph.nodes], "model", values, self.infos(graph.outputs), constants
-        )
+        nodes, outputs = [self.node(n) for n in graph.nodes], self.infos(graph.outputs)
+        made = helper.make_graph(nodes, "model", values, outputs, constants)
         return helper.make_model(
             made,
             opset_imports=[helper.make_opsetid("", OPSET)],
@@ -402,32 +288,12 @@ def _renamed(graph: Graph, same: dict[str, str]) -> set[str]:
     return read
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray))
-
-
-def _listed(value: Any) -> Any:
-    """A list of numbers as an array: tokens, lengths."""
-    numbers = isinstance(value, list) and not any(map(_is_array, leaves(value)))
-    return np.asarray(value) if numbers and leaves(value) else value
-
-
-def _leaves_of(key: str, tree: Any) -> list[tuple[str, Any]]:
-    """The arrays and Tensors of an argument, by the names that they have in the file."""
-    found = []
-    for name, value in named_leaves(tree):
-        if _is_array(value):
-            dot = "" if not name or name.startswith("[") else "."
-            found.append((f"{key}{dot}{name}", value))
-    return found
-
-
 def _outputs(result: Any) -> list[tuple[str, Any]]:
     """What forward returned, by the names that it has in the file."""
     parts = result.items() if type(result) is dict else [("", result)]
     found = []
     for name, leaf in (pair for key, part in parts for pair in named_leaves(part, key)):
-        if not _is_array(leaf):
+        if not is_array(leaf):
             raise ConversionError(
                 f"export_onnx: the model returns {describe(leaf)}{' as ' + name if name else ''}; "
                 f"expected Tensors."

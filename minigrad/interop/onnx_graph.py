@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-from functools import partial
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from ..errors import MinigradError
 from ..nn.module import Module, Parameter
 from ..untrusted import cause, memory_share
 from .base import Array, ConversionError
-from .onnx_loops import OnnxScan
 from .onnx_layers import LAYER_NODES, OnnxRecurrent
+from .onnx_loops import OnnxScan
 from .onnx_nodes import NODES
 from .onnx_quantized import QUANTIZED
 from .onnx_tensors import array_of
@@ -110,7 +109,8 @@ class GraphReader:
         outer, self.steps = self.steps, []
         inner = self.read(graph, constants, prefix, scope)
         steps, self.steps, self.scope = self.steps, outer, scope
-        inputs, outputs = ([prefix + v.name for v in values] for values in (graph.input, graph.output))
+        inputs = [prefix + v.name for v in graph.input]
+        outputs = [prefix + v.name for v in graph.output]
         own = {*inputs, *(v for step in steps for v in step.outputs), ""}
         read = dict.fromkeys(v for step in steps for v in step.inputs)
         for value, full in zip(graph.output, outputs, strict=True):
@@ -118,9 +118,8 @@ class GraphReader:
                 self.constants[full] = inner[value.name]
                 read[full] = None
         captured = [v for v in read if v not in own]
-        function = OnnxScan(
-            what, partial(run_steps, steps), modules_of(steps), inputs, outputs, captured, attributes
-        )  # fmt: skip
+        run, layers = functools.partial(run_steps, steps), modules_of(steps)
+        function = OnnxScan(what, run, layers, inputs, outputs, captured, attributes)
         if len(node.input) != len(inputs) or len(node.output) > len(outputs):
             raise ConversionError(
                 f"import_onnx: {what} has {len(node.input)} inputs, and its graph {len(inputs)}."

@@ -21,8 +21,8 @@ class OnnxScan(Module):
     """A node Scan: (states, sequences, values around it) -> (final states, ys).
 
     run: its steps. inputs, outputs: of its graph, of which the first `states` are the state;
-    captured: the values around it that the graph reads. back: for each sequence, and each y,
-    whether it runs from the last step to the first; axes: which of its axes is time.
+    captured: the values around it that the graph reads. xs, ys: for each sequence whether it runs
+    from the last step to the first, and which of its axes is time.
     layers: the modules in it, by the names of their nodes. mode: as in nn.Recurrent; it is compiled
     where all states are floats (B, ...) and all sequences floats or masks (T, B, ...).
     """
@@ -47,26 +47,19 @@ class OnnxScan(Module):
                 f"import_onnx: {what}: its graph has {len(inputs)} inputs and {len(outputs)} "
                 f"outputs, and {n} sequences."
             )
-        self.back, self.axes = [
-            [self.given(attributes, f"scan_{name}_{which}", m) for name, m in (("input", n), ("output", k))]
-            for which in ("directions", "axes")
-        ]  # fmt: skip
-
-    def given(self, attributes: dict[str, Any], name: str, n: int) -> list[int]:
-        values = [int(v) for v in attributes.get(name, [0] * n)]
-        if len(values) != n:
-            raise ConversionError(f"import_onnx: {self.what} has {name}={values} for {n}.")
-        return values
+        self.xs = _ways(what, attributes, "input", n)
+        self.ys = _ways(what, attributes, "output", k)
 
     def forward(self, *values: Any) -> tuple[Any, ...]:
         n = len(self.inputs)
         around = dict(zip(self.captured, values[n:], strict=True))
         state = tuple(map(_value, values[: self.states]))
-        reverse = all(self.back[0]) and all(self.back[1])
-        xs = tuple(
+        reverse = all(back for back, _ in (*self.xs, *self.ys))
+        given = zip(values[self.states : n], self.xs, strict=True)
+        xs = tuple([
             _turned(np.moveaxis(_value(x), axis, 0), back and not reverse)
-            for x, back, axis in zip(values[self.states : n], *[b[0] for b in (self.back, self.axes)])
-        )  # fmt: skip
+            for x, (back, axis) in given
+        ])  # fmt: skip
 
         def cell(state: Any, x: Any) -> tuple[Any, Any]:
             held = self.run(around | dict(zip(self.inputs, (*state, *x), strict=True)))
@@ -80,14 +73,22 @@ class OnnxScan(Module):
             final, ys = scan(cell, state, tuple(masks), None, reverse, self.mode)
         else:
             final, ys = _step_by_step(cell, state, xs, reverse)
-        turned = (
+        turned = [
             np.moveaxis(_turned(y, back and not reverse), 0, axis)
-            for y, back, axis in zip(ys, *[b[1] for b in (self.back, self.axes)])
-        )
+            for y, (back, axis) in zip(ys, self.ys, strict=True)
+        ]
         return (*final, *turned)
 
     def describe(self) -> str:
         return f"{self.states} states, {len(self.inputs) - self.states} sequences"
+
+
+def _ways(what: str, attributes: dict[str, Any], kind: str, n: int) -> list[tuple[bool, int]]:
+    """(whether it runs backwards, its axis of time) for each of the inputs, or the outputs."""
+    given = [attributes.get(f"scan_{kind}_{name}", [0] * n) for name in ("directions", "axes")]
+    if any(len(values) != n for values in given):
+        raise ConversionError(f"import_onnx: {what} has {n} sequences as {kind}s, and other axes.")
+    return [(bool(back), int(axis)) for back, axis in zip(*given, strict=True)]
 
 
 def _value(value: Any) -> Any:

@@ -19,7 +19,7 @@ class Noted(np.ndarray):
     """
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        rule = numpy_rules.ufunc_rule(ufunc, method)
+        rule: Any = numpy_rules.ufunc_rule(ufunc, method)
         if rule is None or "out" in kwargs:
             _refuse(f"np.{ufunc.__name__}")
         result = rule(*with_tensors(list(inputs)), **kwargs)
@@ -28,7 +28,7 @@ class Noted(np.ndarray):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function in (np.shape, np.ndim, np.size):
             return super().__array_function__(function, types, args, kwargs)
-        own = getattr(ops, function.__name__, None)
+        own: Any = getattr(ops, function.__name__, None)
         if not callable(own):
             _refuse(f"np.{function.__name__}")
         return as_noted(own(*with_tensors(list(args)), **with_tensors(kwargs)))
@@ -40,7 +40,7 @@ class Noted(np.ndarray):
         return (self[i] for i in range(len(self)))
 
     @property
-    def T(self) -> Any:  # noqa: N802
+    def T(self) -> Any:
         return as_noted(ops.transpose(as_tensor(self)))
 
     def copy(self, order: Any = "C") -> Any:
@@ -87,6 +87,7 @@ def memory_of(value: Any) -> Any:
 
 
 def as_tensor(value: Noted) -> Tensor:
+    """The same memory as a Tensor."""
     return wrap(memory_of(value), None, False)
 
 

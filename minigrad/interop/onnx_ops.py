@@ -17,11 +17,9 @@ import numpy as np
 from .. import expr
 from ..op import Op
 from .base import Array
-from .onnx_indexing import getitem
 from .onnx_trace import Trace
+from .onnx_views import VIEWS, Names, Writer
 
-Names = Sequence[str]
-Writer = Callable[[Trace, Names, dict[str, Any], Sequence[Array], Array], str]
 SAME = {"relu": "Relu", "softplus": "Softplus", "round": "Round"}  # one node for a longer body
 PASSES = ("scale_gradient", "shift_gradient", "clip_gradient", "clamp_gradient")
 SCALARS = {
@@ -33,10 +31,11 @@ SCALARS = {
     "pow": "Pow",
 }  # fmt: skip
 # What ONNX has no operator for, as expressions of what it has.
-_FORMULAS: dict[str, Callable[..., expr.Expr]] = {}
+_FORMULAS: dict[str, Callable[..., Any]] = {}
+_call: Any = expr.call
 
 
-def _formula(function: Callable[..., expr.Expr]) -> None:
+def _formula(function: Callable[..., Any]) -> None:
     _FORMULAS[function.__name__.strip("_")] = function
 
 
@@ -48,43 +47,43 @@ def _ne(a: Any, b: Any) -> Any:
 @_formula
 def _expm1(x: Any) -> Any:
     """(u - 1) x / ln u with u = e^x: the errors of u and ln u cancel (Kahan)."""
-    u = expr.call("exp", x)
-    near = (u - 1.0) * x / expr.call("log", u)
-    far = expr.call("select", expr.call("abs", x) < 1.0, near, u - 1.0)
-    return expr.call("select", u == 1.0, x, far)
+    u = _call("exp", x)
+    near = (u - 1.0) * x / _call("log", u)
+    far = _call("select", _call("abs", x) < 1.0, near, u - 1.0)
+    return _call("select", u == 1.0, x, far)
 
 
 @_formula
 def _log1p(x: Any) -> Any:
     """ln(u) x / (u - 1) with u = 1 + x, likewise."""
     u = x + 1.0
-    far = expr.call("select", u < math.inf, expr.call("log", u) * x / (u - 1.0), u)
-    return expr.call("select", u == 1.0, x, far)
+    far = _call("select", u < math.inf, _call("log", u) * x / (u - 1.0), u)
+    return _call("select", u == 1.0, x, far)
 
 
 @_formula
 def _sech2(x: Any) -> Any:
-    return expr.call("sigmoid", x * 2.0) * expr.call("sigmoid", x * -2.0) * 4.0
+    return _call("sigmoid", x * 2.0) * _call("sigmoid", x * -2.0) * 4.0
 
 
 @_formula
 def _sigmoid_slope(x: Any) -> Any:
-    return expr.call("sigmoid", x) * expr.call("sigmoid", -x)
+    return _call("sigmoid", x) * _call("sigmoid", -x)
 
 
 @_formula
 def _gauss(x: Any) -> Any:
-    return expr.call("exp", -(x * x))
+    return _call("exp", -(x * x))
 
 
 @_formula
 def _bell(x: Any) -> Any:
-    return expr.call("exp", x * x * -0.5)
+    return _call("exp", x * x * -0.5)
 
 
 @_formula
 def _ndtr(x: Any) -> Any:
-    return (expr.call("erf", x * math.sqrt(0.5)) + 1.0) * 0.5
+    return (_call("erf", x * math.sqrt(0.5)) + 1.0) * 0.5
 
 
 def write(
@@ -255,96 +254,16 @@ def _logsumexp(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> s
     return t.node("ReduceLogSumExp", inputs, axes=axes, keepdims=keep)
 
 
-# -- views -----------------------------------------------------------------------------------------
-
-
-def _shaped(op: str) -> Writer:
-    def write(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-        return t.node(op, [*inputs, t.integers(*params["shape"])])
-
-    return write
-
-
-def _transpose(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    return t.node("Transpose", inputs, perm=list(params["axes"]))
-
-
-def _swapaxes(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    order, (i, j) = list(range(y.ndim)), (params["axis1"], params["axis2"])
-    order[i], order[j] = j, i
-    return t.node("Transpose", inputs, perm=order)
-
-
-def _expand_dims(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    return t.node("Unsqueeze", [*inputs, t.integers(params["axis"])])
-
-
-def _squeeze(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    if not params["axis"]:
-        return t.node("Identity", inputs)
-    return t.node("Squeeze", [*inputs, t.integers(*params["axis"])])
-
-
-def _concatenate(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    return t.node("Concat", inputs, axis=params["axis"])
-
-
-def _stack(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    axis = params["axis"]
-    return t.node("Concat", [t.node("Unsqueeze", [x, t.integers(axis)]) for x in inputs], axis=axis)
-
-
-def _flip(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    index = [slice(None)] * y.ndim
-    for axis in params["axis"]:
-        index[axis] = slice(None, None, -1)
-    return getitem(t, inputs, {"index": tuple(index)}, arrays, y)
-
-
-def _roll(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    axis, n = params["axis"], max(y.shape[params["axis"]], 1)
-    lead, cut = (slice(None),) * axis, n - params["shift"] % n
-    parts = [(*lead, slice(cut, None)), (*lead, slice(0, cut))]
-    return t.node("Concat", [getitem(t, inputs, {"index": p}, arrays, y) for p in parts], axis=axis)
-
-
-def _pad(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    if not y.ndim:
-        return t.node("Identity", inputs)
-    widths = params["pad_width"]
-    pads = t.integers(*(a for a, _ in widths), *(b for _, b in widths))
-    return t.node("Pad", [*inputs, pads, t.constant(np.array(params["value"], y.dtype))])
-
-
-def _astype(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-    if arrays[0].dtype == y.dtype:
-        return t.node("Identity", inputs)
-    return t.node("Cast", inputs, to=y.dtype)
-
-
-WRITERS: dict[str, Writer] = {
+WRITERS: dict[str, Writer] = VIEWS | {
     "argmax": _place("ArgMax"),
     "argmin": _place("ArgMin"),
-    "astype": _astype,
-    "broadcast_to": _shaped("Expand"),
-    "concatenate": _concatenate,
     "cumsum": _cumsum,
-    "expand_dims": _expand_dims,
-    "flip": _flip,
-    "getitem": getitem,
     "linear": _linear,
     "log_softmax": _probabilities("LogSoftmax"),
     "logsumexp": _logsumexp,
     "matmul": _matmul,
     "max": _extremum("ReduceMax"),
     "min": _extremum("ReduceMin"),
-    "pad": _pad,
-    "reshape": _shaped("Reshape"),
-    "roll": _roll,
     "softmax": _probabilities("Softmax"),
-    "squeeze": _squeeze,
-    "stack": _stack,
     "sum": _sum,
-    "swapaxes": _swapaxes,
-    "transpose": _transpose,
 }

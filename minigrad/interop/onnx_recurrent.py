@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import nn, ops
+from .. import nn
 from ..compile.padding import Episodic, Padded
 from ..compile.result import ScanResult
 from ..compile.unrolling import (
@@ -28,9 +28,9 @@ from ..tape import scope, state
 from ..tensors import Tensor, as_tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from .gates import PEEPHOLES, kind_of, reorder, to_onnx, weights_of
-from .onnx_indexing import place
 from .onnx_noted import memory_of
 from .onnx_trace import Graph, Trace
+from .onnx_views import place
 
 _CALL = inspect.signature(nn.Recurrent.forward)
 
@@ -54,11 +54,10 @@ def whole(t: Trace, module: Any, args: Any, kwargs: Any) -> Any:
         return _run(t, module, _first_step(module, x, initial, lengths), write)
     if kwargs or len(args) != 1 or not hasattr(args[0], "dtype"):
         return None
-    if type(module) is nn.LayerNorm:
-        return _run(t, module, partial(module.forward, *_plain(args)), lambda: [_norm(t, module, *args)])
-    if type(module) is nn.Embedding:
-        return _run(t, module, partial(module.forward, *_plain(args)), lambda: [_rows(t, module, *args)])
-    return None
+    if (written := _WRITTEN.get(type(module))) is None:
+        return None
+    compute = partial(module.forward, *_plain(args))
+    return _run(t, module, compute, lambda: [written(t, module, args[0])])
 
 
 def _run(t: Trace, module: Any, compute: Any, write: Any) -> Any:
@@ -108,6 +107,9 @@ def _norm(t: Trace, module: nn.LayerNorm, x: Any) -> str:
         names.append(t.constant(empty(shape, dtype)) if held is None else t.name(held))
     axis = -len(module.normalized_shape)
     return t.node("LayerNormalization", names, axis=axis, epsilon=float(module.eps))
+
+
+_WRITTEN: dict[type, Any] = {nn.Embedding: _rows, nn.LayerNorm: _norm}
 
 
 # -- a cell over time ------------------------------------------------------------------------------

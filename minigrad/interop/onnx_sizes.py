@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,17 +27,23 @@ _MOST = 64  # integers that are fitted one by one
 
 
 def runs_at(sizes: dict[str, int]) -> list[dict[str, int]]:
-    """The sizes to run at: those of the example and some that are larger, no two axes growing
-    alike; each is at least 2, as with a single element less may be done than with several.
+    """The sizes to run at: the corners of a box at those of the example, where functions that are
+    linear in each size are told apart, and two places further out, where they have to hold.
+
+    Each is at least 2, as with a single element less may be done than with several.
     """
     if not sizes:
-        return [{}, {}]
+        return [{}, {}]  # twice, with other values
     first = {name: max(n, 2) for name, n in sizes.items()}
-    more = len(sizes) + 1
-    return [first] + [
-        {name: n + (k * (i + 1) + 1) % (more + 1) for i, (name, n) in enumerate(first.items())}
-        for k in range(more)
+    corners = [
+        {name: n + step for (name, n), step in zip(first.items(), steps, strict=True)}
+        for steps in product((0, 1), repeat=len(first))
     ]
+    further = [
+        {name: n + 3 + i for i, (name, n) in enumerate(first.items())},
+        {name: n + min(n, 64) + 5 - i % 3 for i, (name, n) in enumerate(first.items())},
+    ]
+    return corners + further
 
 
 def computed(traces: list[Trace], runs: Runs, places: dict[str, tuple[str, int]]) -> list[Node]:
@@ -78,9 +84,9 @@ def _refuse_other(node: Node, other: Node | None) -> NoReturn:
     before = "nothing" if other is None else f"{other.op} of {other.where}"
     raise ConversionError(
         f"export_onnx: {node.where}: at another size or with other values {node.op} ran where "
-        f"{before} had run: a loop or a branch that Python decides about. Write a loop over time by "
-        f"nn.Recurrent or mg.scan, a choice by mg.where; or leave the axis out of axes=, and its "
-        f"size is fixed."
+        f"{before} had run: a loop or a branch that Python decides about. Write a loop over time "
+        f"by nn.Recurrent or mg.scan, a choice by mg.where; or leave the axis out of axes=, and "
+        f"its size is fixed."
     )
 
 
@@ -107,10 +113,10 @@ class _Head:
     def compute(self, name: str, arrays: list[Array]) -> None:
         """The nodes of one constant, of which there are these at the sizes of the runs."""
         a, where = arrays[0], self.trace.where.get(name, "")
-        what = f"export_onnx: {where}: a constant {describe(a)} is another"
+        what = f"export_onnx: {where}: a constant {describe(a)}"
         if not self.places:
             raise ConversionError(
-                f"{what} with other values of the inputs: Python or NumPy computed it of one. "
+                f"{what} changes with the values of the inputs: Python or NumPy computed it. "
                 f"Compute it by mg's functions."
             )
         if len({x.ndim for x in arrays}) == 1:
@@ -120,10 +126,10 @@ class _Head:
                 return
         sizes = ", ".join(f"{n} = {run}" for n, run in self.runs[-1].items())
         raise ConversionError(
-            f"{what}, {describe(arrays[-1])}, at {sizes} and with other values of the inputs: no "
-            f"simple function of these sizes (c n + d, zeros, a range), or Python or NumPy computed "
-            f"it of a value. Compute it by mg's functions; or leave the axis out of axes=, and its "
-            f"size is fixed."
+            f"{what} is {describe(arrays[-1])} at {sizes} and with other values of the inputs: it "
+            f"is no simple function of the sizes (sums of products, one number everywhere, a "
+            f"range), or Python or NumPy computed it of a value. Compute it by mg's functions; or "
+            f"leave the axis out of axes=, and its size is fixed."
         )
 
     def small(self, arrays: list[Array]) -> str:
@@ -204,20 +210,38 @@ class _Head:
             return self.constant(np.array(column[0], dtype))
         if not np.array_equal(column, np.round(column)):
             return self.power(column, dtype)
-        for n in range(1, len(self.places) + 1):
-            for names in combinations(self.places, n):
-                product = self.products(names)
-                line = _line(product, column)
-                if line is not None:
-                    return self.cast(self.line(self.product(names), *line), dtype)
-        sizes = np.array([[run[name] for name in self.places] + [1] for run in self.runs])
-        weights = np.round(np.linalg.lstsq(sizes, column, rcond=None)[0]).astype(np.int64)
-        if not np.array_equal(sizes @ weights, column):
+        terms = self.terms(column)
+        if terms is None:
             return ""
-        total = self.constant(np.array(weights[-1], np.int64))
-        for name, c in zip(self.places, weights[:-1], strict=True):
-            total = self.node("Add", [total, self.line(self.product((name,)), int(c), 0)])
+        parts = [self.times(names, c) for names, c in terms.items() if c]
+        total = parts[0]
+        for part in parts[1:]:
+            total = self.node("Add", [total, part])
         return self.cast(total, dtype)
+
+    def terms(self, column: Array) -> dict[tuple[str, ...], int] | None:
+        """Products of sizes -> integers: the sum that has these values in the runs."""
+        places = tuple(self.places)
+        sets = [names for n in range(len(places) + 1) for names in combinations(places, n)]
+        first = self.runs[0]
+        rows = [
+            [math.prod(run[n] - first[n] for n in names) for names in sets] for run in self.runs
+        ]
+        found: Any = np.linalg.lstsq(np.array(rows), column.astype(float), rcond=None)[0]
+        from_first = dict(zip(sets, (int(c) for c in np.round(found)), strict=True))
+        terms = {  # of the sizes themselves, where those are of their distance from the first run
+            names: sum(
+                c * math.prod(-first[n] for n in more if n not in names)
+                for more, c in from_first.items()
+                if set(names) <= set(more)
+            )
+            for names in sets
+        }
+        values = [
+            sum(c * math.prod(run[n] for n in names) for names, c in terms.items())
+            for run in self.runs
+        ]
+        return terms if values == [int(v) for v in column] else None
 
     def power(self, column: Array, dtype: np.dtype) -> str:
         """c n^e of a product n of sizes: what a mean divides by, the root in an attention."""
@@ -236,10 +260,12 @@ class _Head:
     def cast(self, value: str, dtype: np.dtype) -> str:
         return value if dtype == np.int64 else self.node("Cast", [value], to=dtype)
 
-    def line(self, n: str, c: int, d: int) -> str:
-        """c n + d."""
-        n = n if c == 1 else self.node("Mul", [n, self.constant(np.array(c, np.int64))])
-        return n if d == 0 else self.node("Add", [n, self.constant(np.array(d, np.int64))])
+    def times(self, names: tuple[str, ...], c: int) -> str:
+        """c times a product of sizes."""
+        if not names or c != 1:
+            factor = self.constant(np.array(c, np.int64))
+            return self.node("Mul", [self.product(names), factor]) if names else factor
+        return self.product(names)
 
     def products(self, names: Sequence[str]) -> list[int]:
         return [math.prod(run[name] for name in names) for run in self.runs]
@@ -255,16 +281,3 @@ class _Head:
                 size = self.node("Mul", [self.product(names[:-1]), size])
             self.numbers[names] = size
         return self.numbers[names]
-
-
-def _line(n: Sequence[int], values: Array) -> tuple[int, int] | None:
-    """(c, d) with values = c n + d, both integers."""
-    other = next((i for i, v in enumerate(n) if v != n[0]), 0)
-    if not other:
-        return None
-    c, rest = divmod(int(values[other] - values[0]), n[other] - n[0])
-    d = int(values[0]) - c * n[0]
-    fits = not rest and all(c * m + d == v for m, v in zip(n, values, strict=True))
-    return (c, d) if fits else None
-
-

@@ -158,7 +158,8 @@ class Trace:
     ) -> list[str]:
         """Adds a node with outputs called <name>.<output>; returns their names."""
         read = [*inputs, *(_outside(body) if body else ())]
-        depth = len(self.graphs) - 1 if here else max((self.depth.get(v, 0) for v in read), default=0)
+        needed = max((self.depth.get(v, 0) for v in read), default=0)
+        depth = len(self.graphs) - 1 if here else needed
         at = ".".join([*(p for p in state.scope.split("/") if p), op])
         count = self.names[at] = self.names.get(at, -1) + 1
         name = f"{at}.{count}" if count else at
@@ -271,7 +272,8 @@ class Trace:
         self.refuse("t[...] = value: build a new tensor by mg.where or mg.concatenate")
 
     def no_forward(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self.refuse("it trains: a gradient, or a step of an optimiser, is no part of a forward pass")
+        """What belongs to training."""
+        self.refuse("a gradient, or a step of an optimiser, is no part of a forward pass")
 
     sets_gradient = reads_gradient = calls = assigned = added_at = pulled = no_forward
     as_rules_see = no_forward

@@ -1,10 +1,8 @@
-"""x[index] as nodes of ONNX: Slice, Gather, Squeeze, Unsqueeze, and GatherND where there are several
-arrays of indices.
-"""
+"""Ops that move values, as nodes of ONNX: x[index], shapes, joining, cutting."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,8 @@ from .base import Array
 from .onnx_noted import memory_of
 from .onnx_trace import Trace
 
+Names = Sequence[str]
+Writer = Callable[[Trace, Names, dict[str, Any], Sequence[Array], Array], str]
 _ALL = slice(None)
 _FAR = np.iinfo(np.int64).max
 
@@ -112,3 +112,87 @@ def _together(t: Trace, x: str, parts: list[Any]) -> str:
     n = len(shape)  # moved behind the axes that lie before them
     order = [*range(n, n + first), *range(n), *range(n + first, n + len(rest))]
     return t.node("Transpose", [x], perm=order)
+
+
+# -- shapes, joining, cutting -----------------------------------------------------------------------
+
+
+def _shaped(op: str) -> Writer:
+    def write(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+        return t.node(op, [*inputs, t.integers(*params["shape"])])
+
+    return write
+
+
+def _transpose(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    return t.node("Transpose", inputs, perm=list(params["axes"]))
+
+
+def _swapaxes(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    order, (i, j) = list(range(y.ndim)), (params["axis1"], params["axis2"])
+    order[i], order[j] = j, i
+    return t.node("Transpose", inputs, perm=order)
+
+
+def _expand_dims(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    return t.node("Unsqueeze", [*inputs, t.integers(params["axis"])])
+
+
+def _squeeze(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    if not params["axis"]:
+        return t.node("Identity", inputs)
+    return t.node("Squeeze", [*inputs, t.integers(*params["axis"])])
+
+
+def _concatenate(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    return t.node("Concat", inputs, axis=params["axis"])
+
+
+def _stack(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    axis = params["axis"]
+    return t.node("Concat", [t.node("Unsqueeze", [x, t.integers(axis)]) for x in inputs], axis=axis)
+
+
+def _flip(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    index = [slice(None)] * y.ndim
+    for axis in params["axis"]:
+        index[axis] = slice(None, None, -1)
+    return getitem(t, inputs, {"index": tuple(index)}, arrays, y)
+
+
+def _roll(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    axis, n = params["axis"], max(y.shape[params["axis"]], 1)
+    lead, cut = (slice(None),) * axis, n - params["shift"] % n
+    parts = [(*lead, slice(cut, None)), (*lead, slice(0, cut))]
+    return t.node("Concat", [getitem(t, inputs, {"index": p}, arrays, y) for p in parts], axis=axis)
+
+
+def _pad(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    if not y.ndim:
+        return t.node("Identity", inputs)
+    widths = params["pad_width"]
+    pads = t.integers(*(a for a, _ in widths), *(b for _, b in widths))
+    return t.node("Pad", [*inputs, pads, t.constant(np.array(params["value"], y.dtype))])
+
+
+def _astype(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
+    if arrays[0].dtype == y.dtype:
+        return t.node("Identity", inputs)
+    return t.node("Cast", inputs, to=y.dtype)
+
+
+VIEWS: dict[str, Writer] = {
+    "astype": _astype,
+    "broadcast_to": _shaped("Expand"),
+    "concatenate": _concatenate,
+    "expand_dims": _expand_dims,
+    "flip": _flip,
+    "getitem": getitem,
+    "pad": _pad,
+    "reshape": _shaped("Reshape"),
+    "roll": _roll,
+    "squeeze": _squeeze,
+    "stack": _stack,
+    "swapaxes": _swapaxes,
+    "transpose": _transpose,
+}
