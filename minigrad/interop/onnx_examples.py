@@ -47,11 +47,13 @@ def chain(model: Any, lengths: bool, states: bool) -> tuple[Any, dict[str, Any],
     for i, layer in enumerate(layers):
         if not callable(layer):
             raise ConversionError(f"export_onnx: at {i} is {layer!r}; expected a layer.")
-        if isinstance(layer, Module) and not isinstance(layer, _LAYERS):
-            raise ConversionError(
-                f"export_onnx: {named(str(i), layer)} has a forward of its own: give an example, "
-                f"export_onnx(path, model, inputs=(x, ...), axes={{'x': ('T', 'B')}})."
-            )
+    i, first_one = next(((i, m) for i, m in enumerate(layers) if isinstance(m, Module)), (0, None))
+    if not isinstance(first_one, _LAYERS):
+        what = "no layer" if first_one is None else named(str(i), first_one)
+        raise ConversionError(
+            f"export_onnx: {what} does not say what x is: give an example, "
+            f"export_onnx(path, model, inputs=(x, ...), axes={{'x': ('T', 'B')}})."
+        )
     recurrent = {i: layer for i, layer in enumerate(layers) if isinstance(layer, nn.Recurrent)}
     if not recurrent and (lengths or states):
         raise ConversionError("export_onnx: lengths and states are for recurrent layers.")
@@ -93,7 +95,7 @@ def chain(model: Any, lengths: bool, states: bool) -> tuple[Any, dict[str, Any],
     return run, example, axes
 
 
-_LAYERS = (nn.Recurrent, nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout)
+_LAYERS = (nn.Recurrent, nn.Linear, nn.Embedding, nn.LayerNorm)
 
 
 def _dtype(layers: list[Any]) -> np.dtype:
@@ -111,9 +113,7 @@ def _features(layers: list[Any]) -> tuple[int, ...]:
                 return (getattr(layer, name),)
         if isinstance(layer, nn.LayerNorm):
             return layer.normalized_shape
-    raise ConversionError(
-        "export_onnx: no layer says how many features x has: give an example, inputs=x."
-    )
+    return ()
 
 
 def _unnamed(layer: Module) -> Callable[..., Any]:

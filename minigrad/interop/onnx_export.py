@@ -22,7 +22,7 @@ from ..tree import leaves, named_leaves, rebuild
 from ..untrusted import read_bytes
 from .base import Array, ConversionError, need, only_over, version, write_whole
 from .onnx_examples import Axes, called, chain, is_array, leaves_of, listed
-from .onnx_noted import Noted, memory_of
+from .onnx_noted import memory_of, noted
 from .onnx_ops import write
 from .onnx_recurrent import loop, whole
 from .onnx_sizes import computed, runs_at
@@ -83,6 +83,10 @@ def export_onnx(
     (1, 2)
     """
     onnx = need("onnx", "onnx", "ONNX files")
+    if isinstance(path, Module) or not isinstance(lengths, bool):
+        raise ConversionError(
+            "export_onnx: expected export_onnx(path, model), and an example as inputs=(x, ...)."
+        )
     path = Path(path)
     if path.exists():
         only_over(path, _ours(onnx, path), "ONNX file")
@@ -134,6 +138,7 @@ class _File:
         if not self.inputs:
             raise ConversionError("export_onnx: among the inputs is no array and no Tensor.")
         self.axes = self.named_axes(axes)
+        self.layouts: dict[Any, list[Array]] = {}
 
     def named_axes(self, axes: Axes) -> dict[tuple[str, int], str]:
         """(input, axis) -> its name."""
@@ -182,14 +187,14 @@ class _File:
 
     def traced(self, k: int, sizes: dict[str, int]) -> Trace:
         """The trace of the k-th run, with values and sizes of its own."""
-        t = Trace(self.parameters, write, whole, loop(self.unroll))
+        t = Trace(self.parameters, write, whole, loop(self.unroll), self.layouts)
         held: dict[str, Any] = {}
         for key, tree in self.example.items():
             parts = []
             for name, value in leaves_of(key, tree):
                 array = t.given(self.varied(name, memory_of(value), sizes, k), name)
                 of_tape = isinstance(value, Tensor)
-                parts.append(wrap(array, None, False) if of_tape else array.view(Noted))
+                parts.append(wrap(array, None, False) if of_tape else noted(array))
             filled = [parts.pop(0) if is_array(v) else v for v in leaves(tree)]
             held[key] = rebuild(tree, filled)
         before = state.switch(jit=t)

@@ -91,11 +91,18 @@ def as_tensor(value: Noted) -> Tensor:
     return wrap(memory_of(value), None, False)
 
 
+def noted(array: np.ndarray) -> Noted:
+    """A view that NumPy does not write through: what was noted stays so."""
+    view = memory_of(array).view()
+    view.flags.writeable = False
+    return view.view(Noted)
+
+
 def as_noted(value: Any) -> Any:
     """Results as arrays again."""
     if isinstance(value, (tuple, list)):
         return type(value)(map(as_noted, value))
-    return np.ndarray.view(value._data, Noted) if isinstance(value, Tensor) else value
+    return noted(value._data) if isinstance(value, Tensor) else value
 
 
 def with_tensors(value: Any) -> Any:

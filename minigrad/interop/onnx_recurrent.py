@@ -285,7 +285,10 @@ class _Layer:
         t, kind = self.t, _kind(cells[0])
         assert kind is not None
         at = ".".join(p for p in state.scope.split("/") if p)
-        arrays = to_onnx(kind, [weights_of(cell) for cell in cells])
+        key = tuple(map(id, cells))
+        if key not in t.layouts:
+            t.layouts[key] = to_onnx(kind, [weights_of(cell) for cell in cells])
+        arrays = t.layouts[key]
         names = [t.constant(w, f"{at}.{n}") for n, w in zip(("W", "R", "B"), arrays)]
         names += [""] * (3 - len(names))
         inputs = [x, *names, self.lengths, *start]

@@ -24,7 +24,7 @@ from ..op import Op
 from ..tape import state
 from ..tensors import Tensor, apply, wrap
 from .base import Array, ConversionError
-from .onnx_noted import Noted, as_noted, memory_of, with_tensors
+from .onnx_noted import Noted, as_noted, memory_of, noted, with_tensors
 
 
 @dataclass
@@ -53,8 +53,9 @@ class Trace:
     """What `state.jit` is while a model is exported.
 
     write: (trace, op, names of its inputs, params, arrays, y) -> the name of y; call: (trace,
-    module, args, kwargs) -> the result of a module that is written whole, or None; loop: (trace,
-    cell, init, xs, reverse) -> (final, ys). parameters: array -> its name in the file.
+    module, args, kwargs) -> the result of a module that is written whole, or None; loop: the same
+    for a call of scan. parameters: (name in the file, array). layouts: weights as ONNX lays them
+    out, by their cells; all traces of a model share them.
     """
 
     def __init__(
@@ -63,8 +64,9 @@ class Trace:
         write: Callable[..., str],
         call: Callable[..., Any],
         loop: Callable[..., Any],
+        layouts: dict[Any, list[Array]],
     ):
-        self.write, self.call, self.loop = write, call, loop
+        self.write, self.call, self.loop, self.layouts = write, call, loop, layouts
         self.graphs = [Graph()]  # the file's, and those of the loops that are open
         self.constants: dict[str, Array] = {}
         self.where: dict[str, str] = {}  # a constant -> the line that uses it
@@ -107,7 +109,7 @@ class Trace:
         if key in self.weights:
             name = self.weights[key]
             self.constants[name] = array
-        elif key in self.fixed:
+        elif key in self.fixed and np.array_equal(self.constants[self.fixed[key]], array):
             return self.fixed[key]
         else:
             name = self.constant(array.copy())
@@ -239,7 +241,7 @@ class Trace:
         """What is no part of the tape: Noted where it depends on an input."""
         array = value._data if is_tensor(value) else value
         if isinstance(array, np.ndarray) and self.depends(array):
-            return np.ndarray.view(array, Noted)
+            return noted(array)
         return np.asarray(values(value))
 
     def read_by_ops(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def _together(t: Trace, x: str, parts: list[Any]) -> str:
     return t.node("Transpose", [x], perm=order)
 
 
-# -- shapes, joining, cutting -----------------------------------------------------------------------
+# -- shapes, joining, cutting ----------------------------------------------------------------------
 
 
 def _shaped(op: str) -> Writer:
