@@ -26,8 +26,8 @@ def called(model: Module, inputs: Any) -> tuple[Callable[..., Any], dict[str, An
     given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
     names: list[str] = []
     for name, p in inspect.signature(model.forward).parameters.items():
-        more = len(given) - len(names) if p.kind is p.VAR_POSITIONAL else 1
-        names += [f"{name}{i}" for i in range(more)] if more != 1 else [name]
+        more = range(len(given) - len(names))
+        names += [f"{name}{i}" for i in more] if p.kind is p.VAR_POSITIONAL else [name]
     if len(names) < len(given):
         raise ConversionError(
             f"export_onnx: inputs= has {len(given)} values, and the forward of "

@@ -22,8 +22,9 @@ class Noted(np.ndarray):
         rule: Any = numpy_rules.ufunc_rule(ufunc, method)
         if rule is None or "out" in kwargs:
             _refuse(f"np.{ufunc.__name__}")
-        result = rule(*with_tensors(list(inputs)), **kwargs)
-        return result if any(map(is_tensor, inputs)) else as_noted(result)
+        if any(map(is_tensor, inputs)):
+            return rule(*with_tensors(list(inputs)), **kwargs)
+        return _as_numpy(getattr(ufunc, method), rule, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function in (np.shape, np.ndim, np.size):
@@ -31,7 +32,7 @@ class Noted(np.ndarray):
         own: Any = getattr(ops, function.__name__, None)
         if not callable(own):
             _refuse(f"np.{function.__name__}")
-        return as_noted(own(*with_tensors(list(args)), **with_tensors(kwargs)))
+        return _as_numpy(function, own, args, kwargs)
 
     def __getitem__(self, index: Any) -> Any:
         return as_noted(as_tensor(self)[index])
@@ -54,9 +55,38 @@ def _method(name: str) -> Callable[..., Any]:
     def method(self: Noted, *args: Any, **kwargs: Any) -> Any:
         if not hasattr(Tensor, name):
             _refuse(f".{name}()")
-        return as_noted(getattr(as_tensor(self), name)(*args, **kwargs))
+        return _as_numpy(getattr(np.ndarray, name), getattr(Tensor, name), (self, *args), kwargs)
 
     return method
+
+
+def _as_numpy(theirs: Any, own: Any, args: Any, kwargs: Any) -> Any:
+    """own(...), with the dtype that NumPy's function gives: it counts integers and float64 in."""
+    expected = theirs(*_plainly(list(args)), **_plainly(kwargs))
+    dtype = getattr(expected, "dtype", None)
+    if dtype is not None and dtype.kind == "f":
+        args = [_wide(a, dtype) for a in args]
+    found = own(*with_tensors(list(args)), **with_tensors(kwargs))
+    if isinstance(found, Tensor) and dtype is not None:
+        if found.shape != np.shape(expected):
+            _refuse(f"{getattr(theirs, '__name__', theirs)} in this form")
+        found = found if found.dtype == dtype else ops.astype(found, dtype)
+    return as_noted(found)
+
+
+def _wide(value: Any, dtype: Any) -> Any:
+    """A float that NumPy would widen before it computes."""
+    narrow = isinstance(value, Noted) and value.dtype.kind == "f" and value.dtype != dtype
+    return as_noted(ops.astype(as_tensor(value), dtype)) if narrow else value
+
+
+def _plainly(value: Any) -> Any:
+    """Plain arrays for Noted ones."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_plainly, value))
+    if isinstance(value, dict):
+        return {key: _plainly(v) for key, v in value.items()}
+    return memory_of(value) if isinstance(value, Noted) else value
 
 
 def _no_read(name: str) -> Callable[..., Any]:

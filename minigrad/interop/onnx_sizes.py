@@ -244,9 +244,14 @@ class _Head:
         return terms if values == [int(v) for v in column] else None
 
     def power(self, column: Array, dtype: np.dtype) -> str:
-        """c n^e of a product n of sizes: what a mean divides by, the root in an attention."""
+        """c n^e of a product n of sizes, the root in an attention, or a sum of products over n."""
         for n in range(1, len(self.places) + 1):
             for names in combinations(self.places, n):
+                over = column * np.array(self.products(names))
+                if np.allclose(over, np.round(over), rtol=1e-6, atol=0):
+                    above = self.number(np.round(over), dtype)
+                    if above:
+                        return self.node("Div", [above, self.cast(self.product(names), dtype)])
                 for e, nodes in _POWERS:
                     c = column / np.array(self.products(names), np.float64) ** e
                     if np.allclose(c, c[0], rtol=1e-6, atol=0):

@@ -24,7 +24,7 @@ from ..op import Op
 from ..tape import state
 from ..tensors import Tensor, apply, wrap
 from .base import Array, ConversionError
-from .onnx_noted import Noted, as_noted, memory_of, noted, with_tensors
+from .onnx_noted import as_noted, memory_of, noted, with_tensors
 
 
 @dataclass
@@ -250,8 +250,9 @@ class Trace:
 
     def on_arrays(self, op: Op, inputs: Sequence[Any], params: dict[str, Any]) -> Any:
         """op(*arrays)."""
-        if any(isinstance(a, Noted) for a in (*inputs, *arrays_in(params))):
-            return as_noted(apply(op, with_tensors(list(inputs)), params))
+        if any(map(self.depends, (*arrays_in(list(inputs)), *arrays_in(params)))):
+            given = [noted(a) if isinstance(a, np.ndarray) else a for a in inputs]
+            return as_noted(apply(op, with_tensors(given), params))
         arrays, _ = op.arrays(inputs)
         return op.forward(arrays, op.prepared(arrays, params))
 
