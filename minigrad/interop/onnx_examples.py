@@ -49,9 +49,9 @@ def chain(model: Any, lengths: bool, states: bool) -> tuple[Any, dict[str, Any],
             raise ConversionError(f"export_onnx: at {i} is {layer!r}; expected a layer.")
     i, first_one = next(((i, m) for i, m in enumerate(layers) if isinstance(m, Module)), (0, None))
     if not isinstance(first_one, _LAYERS):
-        what = "no layer" if first_one is None else named(str(i), first_one)
+        what = "no layer says" if first_one is None else f"{named(str(i), first_one)} does not say"
         raise ConversionError(
-            f"export_onnx: {what} does not say what x is: give an example, "
+            f"export_onnx: {what} what x is: give an example, "
             f"export_onnx(path, model, inputs=(x, ...), axes={{'x': ('T', 'B')}})."
         )
     recurrent = {i: layer for i, layer in enumerate(layers) if isinstance(layer, nn.Recurrent)}

@@ -184,7 +184,7 @@ class GraphReader:
         elif layer is not None:  # one input, the others are its weights
             function, inputs = layer, inputs[:1]
         if function is None:
-            supported = ", ".join(sorted({*NODES, *LAYER_NODES, "Constant"}))
+            supported = ", ".join(sorted({*NODES, *LAYER_NODES, "Constant", "Scan"}))
             raise ConversionError(
                 f"import_onnx: {what} is not supported; supported are {supported}. "
                 f'import_onnx(..., only="recurrent") takes the recurrent nodes alone.'

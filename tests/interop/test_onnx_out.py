@@ -16,7 +16,7 @@ from minigrad.tree import leaves
 
 onnx = pytest.importorskip("onnx", reason="writes ONNX files")
 runtime = pytest.importorskip("onnxruntime", reason="computes the values")
-SIZES = [{"T": 5, "B": 2}, {"T": 9, "B": 3}, {"T": 1, "B": 1}]
+SIZES = [{"T": 9, "B": 3}, {"T": 1, "B": 1}]
 
 
 def run(file: Path, feed: dict[str, Any]) -> list[np.ndarray]:
@@ -148,6 +148,12 @@ def states(m: Any, x: Any) -> Any:
     return m.rnn(x)
 
 
+def mixed() -> nn.Recurrent:
+    """An LSTM on a GRU: what a cell_factory may give and no layer of another library is."""
+    cells = iter([nn.GRUCell(3, 2), nn.LSTMCell(2, 4)])
+    return nn.Recurrent(lambda size: next(cells), 3, num_layers=2, **TAPE)
+
+
 X, TOKENS, LENGTHS = floats(5, 2, 3), np.arange(10).reshape(5, 2), np.array([5, 3])
 AXES: dict[str, Any] = {"x": ("T", "B")}
 BOTH: dict[str, Any] = {**AXES, "lengths": ("B",)}
@@ -178,6 +184,7 @@ def made(name: str) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
             Of(states, rnn=nn.LSTM(3, 4, proj_size=2, return_states=True, **both)), {"x": X},
         ),
         "sizes": (Of(states, rnn=nn.GRU(3, [4, 5], **both)), {"x": X}),
+        "mixed": (Of(states, rnn=mixed()), {"x": X}),
         "blocks": (
             nn.Sequential(nn.Linear(3, 4), mg.tanh, Of(lambda m, x: x * 2), nn.LayerNorm(4)),
             {"x": X},
@@ -187,8 +194,8 @@ def made(name: str) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     return model, example, BOTH if "lengths" in example else AXES
 
 
-MODELS = ["pooled", "attending", "tied", "masked", "shapes", "looped", "scanned", "states"]
-MODELS += ["sizes", "blocks"]
+MODELS = ["looped", "blocks", "pooled", "attending", "tied", "masked", "shapes", "scanned"]
+MODELS += ["states", "sizes", "mixed"]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -204,8 +211,7 @@ def test_a_model_with_a_forward_of_its_own_is_what_onnxruntime_computes(
     assert len(onnx.load(fixed).graph.node) <= len(onnx.load(file).graph.node)
 
 
-ZOO = ["MinGRUCell", "LayerNormLSTMCell", "LRUCell", "SLSTMCell", "ZoneoutLSTMCell", "CfCCell"]
-ZOO += ["IndRNNCell", "CoupledLSTMCell", "CoRNNCell", "LEMCell", "UnitaryCell", "JordanCell"]
+ZOO = ["MinGRUCell", "LayerNormLSTMCell", "LRUCell", "SLSTMCell", "ZoneoutLSTMCell", "JordanCell"]
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -366,7 +372,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "branch of NumPy": (lambda m, x: x * 2 if x.sum() > 0 else x, r"bool\(\) of what depends"),
     "number": (lambda m, x: x * mg.tensor(x).sum().item(), r"t.item\(\) of float32"),
     "copied": (lambda m, x: mg.tanh(np.asarray(x) * 2), "Python or NumPy computed it"),
-    "cut": (lambda m, x: mg.tanh(np.asarray(x)[0]), "which NumPy cut out unseen"),
+    "cut": (lambda m, x: mg.tensor(np.asarray(x)[0]), "which NumPy cut out unseen"),
     "sorted": (lambda m, x: np.sort(x), "np.sort of what depends on an input"),
     "loop": (
         lambda m, x: mg.stack([m.c(m.c.init_state(x.shape[1]), v)[1] for v in x]),
