@@ -97,6 +97,8 @@ class GraphReader:
         for step in self.steps[first:]:
             self.bind(step, constants, scope)
             step.outputs = [scope.get(v, v) for v in step.outputs]
+        if outer is not None:  # a file has one room, however many graphs it has
+            outer.room = min(outer.room, constants.room)
         return constants
 
     def loop(self, name: str, node: Any, constants: Constants) -> None:
