@@ -11,6 +11,7 @@ from .. import ops
 from ..compile.scanning import scan
 from ..nn.module import Module
 from ..nn.recurrent import DEFAULT_MODE
+from ..tape import tap
 from ..tensors import Tensor, as_tensor
 from .base import ConversionError
 
@@ -24,7 +25,8 @@ class OnnxScan(Module):
     captured: the values around it that the graph reads. xs, ys: for each sequence whether it runs
     from the last step to the first, and which of its axes is time.
     layers: the modules in it, by the names of their nodes. mode: as in nn.Recurrent; it is compiled
-    where all states are floats (B, ...) and all sequences floats or masks (T, B, ...).
+    where all states are floats (B, ...) and all sequences floats or masks (T, B, ...), and its
+    states are recorded then, as h, or h0, h1, ...
     """
 
     def __init__(
@@ -66,11 +68,16 @@ class OnnxScan(Module):
             found = tuple(held[name] for name in self.outputs)
             return found[: self.states], found[self.states :]
 
+        def tapped(state: Any, x: Any) -> tuple[Any, Any]:
+            new, y = cell(state, x)
+            names = [f"h{k}" if len(new) > 1 else "h" for k in range(len(new))]
+            return tuple(map(tap, names, new)), y
+
         if not len(xs[0]):
             raise ConversionError(f"OnnxModel: {self.what} runs over a sequence without a step.")
         if _compiles(state, xs):
             masks = [x if isinstance(x, Tensor) else as_tensor(x) for x in xs]
-            final, ys = scan(cell, state, tuple(masks), None, reverse, self.mode)
+            final, ys = scan(tapped, state, tuple(masks), None, reverse, self.mode)
         else:
             final, ys = _step_by_step(cell, state, xs, reverse)
         turned = [

@@ -223,7 +223,7 @@ class _Layer:
                     name = self.merged(Y, "concat", 1)
                 cells = layer.cells[D * level : D * (level + 1)]
                 Y, *rest = self.node(cells, name, starts[level] if starts else [])
-                Y_h, finals = rest[0], [*finals, rest]
+                Y_h, finals = rest[0], [*finals, self.kept(rest, starts, level)]
         if layer.return_sequences:
             y = self.merged(Y, layer.merge, 1)
             if not batched:
@@ -234,6 +234,16 @@ class _Layer:
             y = self.merged(Y_h, layer.merge, 0)
             y = y if batched else t.node("Squeeze", [y, t.integers(0)])
         return [y, *self.ends(finals, batched)]
+
+    def kept(self, finals: list[str], starts: list[list[str]], level: int) -> list[str]:
+        """The final states, of a row without a step its initial one; onnxruntime's is zero."""
+        if not self.lengths or not starts:
+            return finals
+        t = self.t
+        real = t.node("Greater", [self.lengths, t.constant(np.array(0, np.int32))])
+        real = t.node("Unsqueeze", [real, t.integers(0, 2)])
+        pairs = zip(finals, starts[level], strict=True)
+        return [t.node("Where", [real, final, start]) for final, start in pairs]
 
     def alike(self) -> bool:
         """Whether the states of all cells are stacked."""

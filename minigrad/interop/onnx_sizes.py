@@ -117,7 +117,7 @@ class _Head:
         if not self.places:
             raise ConversionError(
                 f"{what} changes with the values of the inputs: Python or NumPy computed it. "
-                f"Compute it by mg's functions."
+                f"Compute it by mg's functions (mg.take(table, x) for table[x])."
             )
         if len({x.ndim for x in arrays}) == 1:
             made = self.small(arrays) or self.filled(arrays) or self.counted(arrays)
@@ -128,8 +128,9 @@ class _Head:
         raise ConversionError(
             f"{what} is {describe(arrays[-1])} at {sizes} and with other values of the inputs: it "
             f"is no simple function of the sizes (sums of products, one number everywhere, a "
-            f"range), or Python or NumPy computed it of a value. Compute it by mg's functions; or "
-            f"leave the axis out of axes=, and its size is fixed."
+            f"range), or Python or NumPy computed it of a value. Compute it by mg's functions "
+            f"(mg.take(table, x) for table[x]); or leave the axis out of axes=, and its size is "
+            f"fixed."
         )
 
     def small(self, arrays: list[Array]) -> str:
