@@ -119,7 +119,7 @@ def _together(t: Trace, x: str, parts: list[Any]) -> str:
 
 def _shaped(op: str) -> Writer:
     def write(t: Trace, inputs: Names, params: Any, arrays: Any, y: Array) -> str:
-        empty = {"allowzero": 1} if op == "Reshape" and 0 in params["shape"] else {}
+        empty: dict[str, Any] = {"allowzero": 1} if op == "Reshape" and 0 in params["shape"] else {}
         return t.node(op, [*inputs, t.integers(*params["shape"])], **empty)
 
     return write
