@@ -144,11 +144,10 @@ def check_lengths(who: str, lengths: Any, time: int, batch: int, least: int = 1)
         )
     if array.dtype.kind not in "iu":
         raise DTypeError(f"{who}: lengths are numbers of steps, integers; got {describe(array)}.")
-    check = partial(_check_steps, who, time, least)
     if switches.jit is not None:
-        switches.jit.checks(who, array, check)
+        switches.jit.checks(who, array, partial(_check_steps, who, time, least))
     else:
-        check(array)
+        _check_steps(who, time, least, array)
     return array
 
 

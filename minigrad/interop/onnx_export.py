@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import describe
 from ..nn.module import Module
-from ..tape import no_grad, state
+from ..tape import state
 from ..tensors import Tensor, wrap
 from ..tree import leaves, named_leaves, rebuild
 from ..untrusted import read_bytes
@@ -49,9 +49,10 @@ def export_onnx(
         Arrays, and those in tuples and dicts (a state), become inputs of the file, called as
         forward calls them (`x`, `state.h`); numbers, texts and None stay as they are.
     axes: name of an input -> names of its axes that may have another size in the file, from the
-        first: {"x": ("T", "B"), "lengths": ("B",)}, None for one that is fixed. Axes of one name
-        have one size. The model then runs at several sizes, and what differs has to be a function
-        of them. All others have the size of the example.
+        first: {"x": ("T", "B"), "lengths": ("B",)}, None for one that is fixed, or as in torch.onnx
+        {"x": {0: "T", 1: "B"}}. Axes of one name have one size. The model then runs at several
+        sizes, and what differs has to be a function of them: that is checked at these sizes, not
+        at all. Axes without a name have the size of the example.
     The outputs are `y`, or `y[0]`, `y[1].h` or the keys of what forward returns.
     A cell over time that ONNX has no operator for becomes a Scan; unroll=True writes its steps one
     after the other, for a runtime without Scan, and then T is fixed.
@@ -199,14 +200,13 @@ class _File:
             held[key] = rebuild(tree, filled)
         before = state.switch(jit=t)
         try:
-            with no_grad():
-                result = self.run(**held)
-                for name, leaf in _outputs(result):
-                    name += "_out" if name in self.inputs else ""
-                    t.node("Identity", [t.name(leaf)])
-                    array = memory_of(leaf)
-                    t.graphs[0].nodes[-1].outputs[:] = [name]
-                    t.graphs[0].outputs.append((name, array.dtype, array.ndim))
+            for name, leaf in _outputs(self.run(**held)):
+                t.node("Identity", [t.name(leaf)])
+                while name in t.depth or name in t.constants:
+                    name += "_out"
+                array = memory_of(leaf)
+                t.graphs[0].nodes[-1].outputs[:] = [name]
+                t.graphs[0].outputs.append((name, array.dtype, array.ndim))
         except Exception as error:
             if sizes and k:
                 ran = ", ".join(f"{n} = {s}" for n, s in sizes.items())
@@ -228,8 +228,9 @@ class _File:
             if array.dtype.kind == "f":
                 array *= np.array(1 - 0.03 * k, array.dtype)
             elif array.dtype.kind in "iu":
-                least = array.min()
-                array = least + (array - least + k) % (array.max() - least + 1)
+                least, most = int(array.min()), int(array.max())
+                moved = (array.astype(np.int64) - least + k) % (most - least + 1)
+                array = (least + moved).astype(array.dtype)
         return array
 
     def written(self, t: Trace) -> Any:

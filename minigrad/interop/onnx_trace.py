@@ -108,8 +108,10 @@ class Trace:
             )
         if key in self.weights:
             name = self.weights[key]
+            while name in self.depth:  # an input is called so
+                name = self.weights[key] = f"{name}_"
             self.constants[name] = array
-        elif key in self.fixed and np.array_equal(self.constants[self.fixed[key]], array):
+        elif key in self.fixed and self.holds(self.fixed[key], array):
             return self.fixed[key]
         else:
             name = self.constant(array.copy())
@@ -122,10 +124,16 @@ class Trace:
         """A constant of its own; the runs at other sizes may have another in its place."""
         value = np.asarray(value)
         name = name or f"constant_{len(self.constants)}"
-        while name in self.constants and not np.array_equal(self.constants[name], value):
+        while name in self.depth or (name in self.constants and not self.holds(name, value)):
             name += "_"
         self.constants[name], self.where[name] = value, line()
         return name
+
+    def holds(self, name: str, value: Array) -> bool:
+        """Whether the constant of this name has the bits of the value."""
+        held = self.constants[name]
+        alike = held.shape == value.shape and held.dtype == value.dtype
+        return held is value or (alike and held.tobytes() == value.tobytes())
 
     def integers(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))

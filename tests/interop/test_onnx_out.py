@@ -116,7 +116,7 @@ def shapes(m: Any, x: Any) -> Any:
         "some": x[:, [0, -1]], "turned": mg.flip(x, 0)[1:], "rolled": mg.roll(x, 2, 0),
         "joined": mg.stack([parts[0], parts[0] * (x[..., :1] > 0)], axis=1),
         "many": mg.tile(x, (2, 1, 1)), "steps": x[..., 0] + np.arange(T)[:, None],
-        "sum": mg.cumsum(x, 0), "best": x.argmax(0), "wide": x.astype(np.float64),
+        "sum": mg.cumsum(x, 0), "best": x.argmax(0), "wide": x.astype(np.float64), "nan": mg.where(x > 0, x, np.nan),
         "picked": x[:, 0, [1, 0]], "apart": x[0, :, np.array([2, 1])],
     }  # fmt: skip
 
@@ -245,6 +245,33 @@ def test_a_row_without_a_step_keeps_its_state(tmp_path: Path) -> None:
     found = run(file, {"x": X, "lengths": lengths, "0.h_0": h, "0.c_0": c})
     for mine, theirs in zip((y, *finals), found, strict=True):
         np.testing.assert_allclose(mine.numpy(), theirs, rtol=1e-5, atol=2e-6)
+
+
+def test_inputs_and_outputs_keep_their_names_beside_parameters(tmp_path: Path) -> None:
+    model = Of(
+        lambda m, **given: {"y": given["bias"] @ m.weight + m.bias, "weight": given["y"] * 2}
+    )
+    model.weight, model.bias = (nn.Parameter(floats(*s), np.float32) for s in ((3, 3), (3,)))
+    feed = {"bias": X[0], "y": floats(1, 1)}
+    example = {name: mg.tensor(a) for name, a in feed.items()}
+    file = interop.export_onnx(tmp_path / "a.onnx", model, inputs=example)
+    graph = onnx.load(file).graph
+    assert [v.name for v in graph.input] == ["bias", "y"]
+    assert [v.name for v in graph.output] == ["y_out", "weight_out"]
+    expected = [X[0] @ model.weight.numpy() + model.bias.numpy(), feed["y"] * 2]
+    for mine, theirs in zip(expected, run(file, feed), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_that_is_added_to_in_place_is_a_new_tensor(tmp_path: Path) -> None:
+    def summed(m: Any, x: Any) -> Any:
+        total = mg.tensor(np.zeros(3, np.float32))
+        for row in x[:3]:
+            total += mg.sum(row, axis=0)
+        return total
+
+    file = interop.export_onnx(tmp_path / "a.onnx", Of(summed), inputs={"x": mg.tensor(X)})
+    np.testing.assert_allclose(run(file, {"x": X})[0], X[:3].sum((0, 1)), rtol=1e-5, atol=1e-6)
 
 
 def test_states_go_in_and_out_as_trees(tmp_path: Path) -> None:
