@@ -138,11 +138,6 @@ class Trace:
     def integers(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 
-    def is_known(self, value: Any) -> bool:
-        """Whether it depends on an input or on a parameter."""
-        key = _key(memory_of(value))
-        return key in self.known or key in self.weights
-
     def depends(self, value: Any) -> bool:
         """Whether it depends on an input."""
         return id(versions.owner(memory_of(value))) in self.of_inputs
@@ -171,8 +166,11 @@ class Trace:
         needed = max((self.depth.get(v, 0) for v in read), default=0)
         depth = len(self.graphs) - 1 if here else needed
         at = ".".join([*(p for p in state.scope.split("/") if p), op])
-        count = self.names[at] = self.names.get(at, -1) + 1
+        count = self.names.get(at, 0)
         name = f"{at}.{count}" if count else at
+        while name in self.depth:  # an input is called so
+            name += "_"
+        self.names[at] = count + 1
         made = [f"{name}.{output}" if output else name for output in outputs]
         self.depth |= dict.fromkeys(made, depth)
         made_node = Node(op, name, list(inputs), made, attributes, line(), body)
@@ -202,11 +200,9 @@ class Trace:
     def op(
         self, op: Op, args: Sequence[Any], params: dict[str, Any], arrays: Sequence[Array], y: Array
     ) -> None:
-        """An op ran on `arrays`."""
+        """An op ran on `arrays`: on constants, too, as their sizes may change."""
         inside = list(arrays_in(params))
         self.alive += [y, *arrays]
-        if not any(self.is_known(a) or self.depends(a) for a in (*arrays, *inside)):
-            return  # a constant, as Python made it
         if _key(y) in self.known:
             return  # the very same view
         if any(a.dtype.kind == "b" and self.depends(a) for a in inside):

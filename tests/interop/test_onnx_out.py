@@ -116,7 +116,9 @@ def shapes(m: Any, x: Any) -> Any:
         "some": x[:, [0, -1]], "turned": mg.flip(x, 0)[1:], "rolled": mg.roll(x, 2, 0),
         "joined": mg.stack([parts[0], parts[0] * (x[..., :1] > 0)], axis=1),
         "many": mg.tile(x, (2, 1, 1)), "steps": x[..., 0] + np.arange(T)[:, None],
-        "sum": mg.cumsum(x, 0), "best": x.argmax(0), "wide": x.astype(np.float64), "nan": mg.where(x > 0, x, np.nan),
+        "sum": mg.cumsum(x, 0), "best": x.argmax(0), "wide": x.astype(np.float64),
+        "nan": mg.where(x > 0, x, np.nan),
+        "waves": mg.sin(mg.tensor(np.arange(T, dtype=np.float32)) * 0.1)[:, None, None] + x,
         "picked": x[:, 0, [1, 0]], "apart": x[0, :, np.array([2, 1])],
     }  # fmt: skip
 
