@@ -97,7 +97,10 @@ def export_onnx(
         run, example, axes = chain(model, lengths, states)
     else:
         if not isinstance(model, Module):
-            raise ConversionError("export_onnx: inputs= is an example for a Module; got layers.")
+            raise ConversionError(
+                "export_onnx: inputs= is an example for one Module; got layers. Make them an "
+                "nn.Sequential."
+            )
         if lengths or states:
             raise ConversionError(
                 "export_onnx: lengths and states are for a chain of layers; with inputs= they are "
