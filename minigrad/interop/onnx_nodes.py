@@ -71,10 +71,10 @@ def take(x: Any, indices: Any, axis: int = 0) -> Any:
 
 
 def take_places(x: Any, indices: Any, batch_dims: int = 0) -> Any:
-    """GatherND: the last axis of the indices says where, along the first axes of x."""
-    if batch_dims:
-        raise ConversionError(f"import_onnx: GatherND with batch_dims={batch_dims}; expected 0.")
-    return x[tuple(np.moveaxis(np.asarray(indices), -1, 0))]
+    """GatherND: the last axis of the indices says where, along the axes behind the first few."""
+    places = np.moveaxis(np.asarray(indices), -1, 0)
+    grid = np.ogrid[tuple(slice(n) for n in places.shape[1:])] if batch_dims else ()
+    return x[(*grid[:batch_dims], *places)]
 
 
 def chosen(x: Any, indices: Any, axis: int = 0) -> Any:
