@@ -159,6 +159,7 @@ def mixed() -> nn.Recurrent:
 X, TOKENS, LENGTHS = floats(5, 2, 3), np.arange(10).reshape(5, 2), np.array([5, 3])
 AXES: dict[str, Any] = {"x": ("T", "B")}
 BOTH: dict[str, Any] = {**AXES, "lengths": ("B",)}
+NAMED: dict[str, Any] = {**BOTH, "begins": ("T", "B")}
 
 
 def made(name: str) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
@@ -187,17 +188,21 @@ def made(name: str) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
         ),
         "sizes": (Of(states, rnn=nn.GRU(3, [4, 5], **both)), {"x": X}),
         "mixed": (Of(states, rnn=mixed()), {"x": X}),
+        "episodes": (
+            Of(lambda m, x, begins: m.rnn(x, resets=begins), rnn=nn.LSTM(3, 4, **both)),
+            {"x": X, "begins": X[..., 0] > 0},
+        ),
         "blocks": (
             nn.Sequential(nn.Linear(3, 4), mg.tanh, Of(lambda m, x: x * 2), nn.LayerNorm(4)),
             {"x": X},
         ),
     }  # fmt: skip
     model, example = models[name]
-    return model, example, BOTH if "lengths" in example else AXES
+    return model, example, {key: NAMED[key] for key in example}
 
 
 MODELS = ["looped", "blocks", "pooled", "attending", "tied", "masked", "shapes", "scanned"]
-MODELS += ["states", "sizes", "mixed"]
+MODELS += ["states", "sizes", "mixed", "episodes"]
 
 
 @pytest.mark.parametrize("name", MODELS)
