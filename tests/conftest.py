@@ -122,6 +122,7 @@ FILES = {
     "test_nested.py": 3,
     "test_one_profile.py": 3,
     "test_onnx_files.py": 32,
+    "test_onnx_out.py": 80,
     "test_own_ops.py": 2,
     "test_pairs.py": 8,
     "test_plots.py": 2,

@@ -123,3 +123,12 @@ def test_random_programs(seed: int) -> None:
 
 def _grad(p: Any) -> Any:
     return np.zeros(0) if p.grad is None else p.grad.numpy()
+
+
+def test_one_hot_of_an_argument_is_made_anew_at_every_call() -> None:
+    step = mg.jit(lambda tokens: mg.add(mg.one_hot(tokens, 4), 1.0))
+    for tokens in ([0, 3], [1, 1], [2, 0], [3, 2]):
+        found = step(np.array(tokens))
+        np.testing.assert_array_equal(np.asarray(found), 1 + np.eye(4)[tokens])
+    with pytest.raises(mg.ShapeError, match="one_hot: indices reach from 0 to 4, n is 4"):
+        step(np.array([0, 4]))

@@ -100,6 +100,10 @@ def scan(
     >>> ys.tolist(), result.record.norms["h"].tolist()  # dh_T/dh_t = w^(T - t)
     ([[[1.0]], [[0.5]], [[0.25]]], [0.25, 0.5, 1.0])
     """
+    if switches.jit is not None:
+        taken = switches.jit.scan(cell, init, xs, lengths, reverse, mask, resets)
+        if taken is not None:
+            return taken
     ragged = lengths is not None or mask is not None
     plain = resets is None and truncate is None and checkpoint is None and not record
     plain = plain and not (ragged and switches.jit is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from .. import ops
 from ..border import plain
 from ..errors import DTypeError, ShapeError, describe
 from ..tape import scope
+from ..tape import state as switches
 from ..tensors import Tensor
 from ..tree import leaves, map_leaves, named_leaves, structure
 
@@ -87,7 +89,8 @@ def check_mask(who: str, lengths: Any, mask: Any, time: int, batch: int) -> np.n
             f"mask are np.arange({time})[:, None] < lengths."
         )
     lengths = check_lengths(who, lengths, time, batch, least=0)
-    return np.asarray(np.arange(time)[:, None] < lengths)
+    before: np.ndarray = np.arange(time)[:, None] < lengths
+    return before
 
 
 def check_resets(
@@ -141,13 +144,20 @@ def check_lengths(who: str, lengths: Any, time: int, batch: int, least: int = 1)
         )
     if array.dtype.kind not in "iu":
         raise DTypeError(f"{who}: lengths are numbers of steps, integers; got {describe(array)}.")
+    if switches.jit is not None:
+        switches.jit.checks(who, array, partial(_check_steps, who, time, least))
+    else:
+        _check_steps(who, time, least, array)
+    return array
+
+
+def _check_steps(who: str, time: int, least: int, array: np.ndarray) -> None:
     for row in np.flatnonzero((array < least) | (array > time)):
         empty = " (leave empty rows out of the batch)" if least else ""
         raise ShapeError(
             f"{who}: lengths[{row}] is {array[row]}, and the input has {time} steps; expected "
             f"{least} to {time}{empty}."
         )
-    return array
 
 
 def sizes(who: str, xs: Any) -> tuple[int, int]:

@@ -9,6 +9,7 @@
     interop.load_keras_weights(model, "tagger.weights.h5")
     interop.import_keras("tagger.keras")(words)
     interop.export_onnx("tagger.onnx", interop.Chain(embed, lstm, head), lengths=True)
+    interop.export_onnx("reader.onnx", model, inputs=(words,), axes={"words": ("T", "B")})
     interop.import_onnx("tagger.onnx")(x=words, lengths=lengths)["y"]
     interop.import_onnx("detector.onnx", only="recurrent").layers  # of a net with convolutions
 
@@ -17,7 +18,7 @@ What becomes what, in both directions:
     minigrad                     torch.nn             Keras 3                    ONNX
     RNN (tanh, relu)             RNN                  SimpleRNN                  RNN
     LSTM                         LSTM                 LSTM                       LSTM
-    LSTM, proj_size              LSTM                 refused                    refused
+    LSTM, proj_size              LSTM                 refused                    Scan
     GRU                          GRU                  GRU                        GRU, linear_before_
     GRU, reset_after=False       refused              GRU(reset_after=False)     reset 1, or 0
     GRU, update="write"          rows of z negated    rows of z negated          rows of z negated
@@ -25,8 +26,9 @@ What becomes what, in both directions:
     merge "sum", "mean", "mul"   refused              merge_mode sum, ave, mul   Add, Mul
     num_layers                   the same             one layer each             one node each
     PeepholeLSTMCell             refused              refused                    LSTM with P
-    CoupledLSTMCell              refused              refused                    input_forget, read
-    other cells of the zoo       refused              refused                    refused
+    CoupledLSTMCell              refused              refused                    Scan; input_forget
+    any other cell, mg.scan      refused              refused                    Scan, or unrolled
+    any Module, any op           -                    -                          nodes, by tracing
     Linear                       Linear               Dense                      MatMul, Add; Gemm
     Embedding                    Embedding            Embedding                  Gather
     LayerNorm                    LayerNorm            refused                    LayerNormalization
@@ -44,6 +46,10 @@ Exact means: the same function, and weights that come back with the same bits. W
 one bias for minigrad's two, it is their sum; that comes back as one bias and zeros. How far results
 agree is then a matter of each library's sums: 1e-6 in float32 (tests/interop measures it).
 gates.py is the one table of gate orders and layouts that everything here uses.
+
+An .onnx file is written of any forward pass that is made of minigrad's ops, by running it on an
+example; what Python or NumPy would compute of a value is refused with its line. A loss is not
+written.
 
 An .onnx file may be of any opset from 7 on. What it computes of its weights alone is computed once,
 as it is read; a weight that several nodes read is one Parameter; halves become float32; and 8-bit

@@ -49,13 +49,6 @@ def of_numbers(function: Function, *known: str) -> Factory:
     return simple(lambda *xs, **options: function(*map(data, xs), **options), *known)
 
 
-def flat(function: Function) -> Factory:
-    """Of a Tensor a Tensor, with slopes of zero."""
-    return simple(
-        lambda x: as_tensor(function(x.numpy())) if isinstance(x, Tensor) else function(x)
-    )
-
-
 def many(tensors: Function, arrays: Function) -> Factory:
     """Of any number of values, from the left: Tensors if one is a Tensor."""
 
@@ -65,6 +58,11 @@ def many(tensors: Function, arrays: Function) -> Factory:
         return functools.reduce(arrays, values)
 
     return simple(function)
+
+
+def either(tensors: Function, arrays: Function) -> Factory:
+    """Of one value, a Tensor or an array."""
+    return simple(lambda x: (tensors if isinstance(x, Tensor) else arrays)(x))
 
 
 def quotient(a: Any, b: Any) -> Any:
@@ -77,6 +75,9 @@ def quotient(a: Any, b: Any) -> Any:
 
 def remainder(a: Any, b: Any, fmod: int = 0) -> Any:
     """Mod: with the sign of b, or of a with fmod."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        a, b = as_tensor(a), as_tensor(b)
+        return ops.sign(a) * ops.remainder(ops.abs(a), ops.abs(b)) if fmod else ops.remainder(a, b)
     return (np.fmod if fmod else np.mod)(a, b)
 
 
@@ -103,8 +104,8 @@ def clip(x: Any, low: Any = None, high: Any = None) -> Any:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, else b."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return ops.where(np.asarray(condition), as_tensor(a), as_tensor(b))
+    if any(isinstance(v, Tensor) for v in (condition, a, b)):
+        return ops.where(as_tensor(condition), as_tensor(a), as_tensor(b))
     return np.where(condition, a, b)
 
 
@@ -131,7 +132,7 @@ def selu(x: Any, alpha: float = SELU[0], gamma: float = SELU[1]) -> Any:
 def prelu(x: Any, slope: Any) -> Any:
     """x, or slope x below 0."""
     x = as_tensor(x)
-    return ops.where(x.numpy() > 0, x, x * as_tensor(slope))
+    return ops.where(ops.greater(x, 0.0), x, x * as_tensor(slope))
 
 
 def softmax(function: Function) -> Factory:
@@ -212,31 +213,31 @@ def layer_norm(
 FUNCTIONS: dict[str, Factory] = {
     "Abs": simple(lambda x: ops.abs(x) if isinstance(x, Tensor) else np.abs(x)),
     "Add": many(ops.add, np.add),
-    "And": of_numbers(np.logical_and),
+    "And": many(ops.logical_and, np.logical_and),
     "ArgMax": extreme(np.argmax),
     "ArgMin": extreme(np.argmin),
-    "Ceil": flat(np.ceil),
+    "Ceil": either(lambda x: -ops.floor(-x), np.ceil),
     "Clip": simple(clip),
     "Cos": of_floats(ops.cos),
     "CumSum": simple(cumsum),
     "Div": many(ops.divide, quotient),
     "Elu": of_floats(lambda x, alpha=1.0: ops.elu(x, alpha), "alpha"),
-    "Equal": of_numbers(np.equal),
+    "Equal": many(ops.equal, np.equal),
     "Erf": of_floats(ops.erf),
     "Exp": of_floats(ops.exp),
-    "Floor": flat(np.floor),
+    "Floor": either(ops.floor, np.floor),
     "Gelu": of_floats(gelu, "approximate"),
     "Gemm": simple(gemm, "alpha", "beta", "transA", "transB"),
-    "Greater": of_numbers(np.greater),
-    "GreaterOrEqual": of_numbers(np.greater_equal),
+    "Greater": many(ops.greater, np.greater),
+    "GreaterOrEqual": many(ops.greater_equal, np.greater_equal),
     "HardSigmoid": of_floats(hard_sigmoid, "alpha", "beta"),
     "HardSwish": of_floats(lambda x: x * hard_sigmoid(x, 1 / 6)),
     "IsInf": of_numbers(np.isinf),
     "IsNaN": of_numbers(np.isnan),
     "LayerNormalization": simple(layer_norm, "axis", "epsilon", "stash_type"),
     "LeakyRelu": of_floats(lambda x, alpha=0.01: ops.leaky_relu(x, alpha), "alpha"),
-    "Less": of_numbers(np.less),
-    "LessOrEqual": of_numbers(np.less_equal),
+    "Less": many(ops.less, np.less),
+    "LessOrEqual": many(ops.less_equal, np.less_equal),
     "Log": of_floats(ops.log),
     "LogSoftmax": softmax(ops.log_softmax),
     "MatMul": many(ops.matmul, np.matmul),
@@ -244,11 +245,11 @@ FUNCTIONS: dict[str, Factory] = {
     "Mean": simple(lambda *xs: functools.reduce(ops.add, map(as_tensor, xs)) / len(xs)),
     "Min": many(ops.minimum, np.minimum),
     "Mish": of_floats(lambda x: x * ops.tanh(ops.softplus(x))),
-    "Mod": of_numbers(remainder, "fmod"),
+    "Mod": simple(remainder, "fmod"),
     "Mul": many(ops.multiply, np.multiply),
     "Neg": simple(lambda x: -x),
-    "Not": of_numbers(np.logical_not),
-    "Or": of_numbers(np.logical_or),
+    "Not": either(ops.logical_not, np.logical_not),
+    "Or": many(ops.logical_or, np.logical_or),
     "PRelu": simple(prelu),
     "Pow": simple(power),
     "Reciprocal": of_floats(lambda x: 1.0 / x),
@@ -261,10 +262,10 @@ FUNCTIONS: dict[str, Factory] = {
     "ReduceSum": reduce(ops.sum, np.sum),
     "ReduceSumSquare": reduce(lambda x, **options: ops.sum(ops.square(x), **options)),
     "Relu": of_floats(ops.relu),
-    "Round": flat(np.round),
+    "Round": either(ops.nearest, np.round),
     "Selu": of_floats(selu, "alpha", "gamma"),
     "Sigmoid": of_floats(ops.sigmoid),
-    "Sign": flat(np.sign),
+    "Sign": either(ops.sign, np.sign),
     "Sin": of_floats(ops.sin),
     "Softmax": softmax(ops.softmax),
     "Softplus": of_floats(ops.softplus),
@@ -275,5 +276,5 @@ FUNCTIONS: dict[str, Factory] = {
     "Swish": of_floats(lambda x, alpha=1.0: x * ops.sigmoid(x * alpha), "alpha"),
     "Tanh": of_floats(ops.tanh),
     "Where": simple(where),
-    "Xor": of_numbers(np.logical_xor),
+    "Xor": many(ops.not_equal, np.logical_xor),
 }

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from .. import nn, ops
+from ..errors import MinigradError
 from ..nn.module import Module, Parameter
-from ..untrusted import memory_share
+from ..untrusted import cause, memory_share
 from .base import Array, ConversionError
 from .onnx_layers import LAYER_NODES, OnnxRecurrent
+from .onnx_loops import OnnxScan
 from .onnx_nodes import NODES
 from .onnx_quantized import QUANTIZED
 from .onnx_tensors import array_of
@@ -54,9 +56,18 @@ class GraphReader:
         self.layers: dict[tuple[Any, ...], Module] = {}
         self.names: set[str] = set()
         self.bytes = 0
+        self.scope: dict[str, str] = {}  # the names of values of the graph that is read
 
-    def read(self, graph: Any, outer: Constants | None = None, prefix: str = "") -> Constants:
-        """Adds the graph's nodes; returns its constants."""
+    def read(
+        self,
+        graph: Any,
+        outer: Constants | None = None,
+        prefix: str = "",
+        around: dict[str, str] | None = None,
+    ) -> Constants:
+        """Adds the graph's nodes; returns its constants. around: the names of values of the graphs
+        that hold it, where these are others than in the file.
+        """
         initializers = {w.name: array_of(self.onnx, w) for w in graph.initializer}
         if len(initializers) != len(graph.initializer):
             raise ConversionError("import_onnx: two initializers have the same name.")
@@ -69,6 +80,7 @@ class GraphReader:
             readers[value.name].append(None)
         local = {v.name for v in graph.input} | {y for node in graph.node for y in node.output}
         scope = {v: prefix + v for v in local | set(initializers) if prefix and v}
+        scope = self.scope = (around or {}) | scope
         merged: set[str] = set()
         first = len(self.steps)
         for i, node in enumerate(graph.node):
@@ -81,10 +93,42 @@ class GraphReader:
                 if not self.only:
                     raise
                 self.left.append(str(error).removeprefix("import_onnx: "))
+            self.scope = scope
         for step in self.steps[first:]:
             self.bind(step, constants, scope)
             step.outputs = [scope.get(v, v) for v in step.outputs]
+        if outer is not None:  # a file has one room, however many graphs it has
+            outer.room = min(outer.room, constants.room)
         return constants
+
+    def loop(self, name: str, node: Any, constants: Constants) -> None:
+        """Adds a node Scan, with the steps of its graph."""
+        attributes = {a.name: self.attribute(a) for a in node.attribute if not a.g.node}
+        graph = next((a.g for a in node.attribute if a.name == "body"), None)
+        what, prefix, scope = f"node {name!r} (Scan)", f"{name}/", self.scope
+        if graph is None or "num_scan_inputs" not in attributes:
+            raise ConversionError(f"import_onnx: {what} needs a body and num_scan_inputs.")
+        outer, self.steps = self.steps, []
+        inner = self.read(graph, constants, prefix, scope)
+        steps, self.steps, self.scope = self.steps, outer, scope
+        inputs = [prefix + v.name for v in graph.input]
+        outputs = [prefix + v.name for v in graph.output]
+        own = {*inputs, *(v for step in steps for v in step.outputs), ""}
+        read = dict.fromkeys(v for step in steps for v in step.inputs)
+        for value, full in zip(graph.output, outputs, strict=True):
+            if full not in own and value.name in inner:  # a constant, or what it was folded to
+                self.constants[full] = inner[value.name]
+                read[full] = None
+        captured = [v for v in read if v not in own]
+        run, layers = functools.partial(run_steps, steps), modules_of(steps)
+        function = OnnxScan(what, run, layers, inputs, outputs, captured, attributes)
+        if len(node.input) != len(inputs) or len(node.output) > len(outputs):
+            raise ConversionError(
+                f"import_onnx: {what} has {len(node.input)} inputs, and its graph {len(inputs)}."
+            )
+        back = {full: raw for raw, full in scope.items()}  # `bind` maps names of the file
+        taken = [*node.input, *(back.get(v, v) for v in captured)]
+        self.steps.append(Step(name, "Scan", taken, list(node.output), function))
 
     def name(self, name: str, i: int) -> str:
         if identifier(name) in self.names:  # ONNX asks for no distinct names
@@ -98,6 +142,9 @@ class GraphReader:
         """
         op, what = node.op_type, f"node {name!r} ({node.op_type})"
         inputs, outputs = list(node.input), list(node.output)
+        if op == "Scan" and not self.only and node.domain in ("", "ai.onnx"):
+            self.loop(name, node, constants)
+            return []
         held = [a for a in node.attribute if a.g.node or a.graphs]
         if held and self.only:
             for a in held:
@@ -139,7 +186,7 @@ class GraphReader:
         elif layer is not None:  # one input, the others are its weights
             function, inputs = layer, inputs[:1]
         if function is None:
-            supported = ", ".join(sorted({*NODES, *LAYER_NODES, "Constant"}))
+            supported = ", ".join(sorted({*NODES, *LAYER_NODES, "Constant", "Scan"}))
             raise ConversionError(
                 f"import_onnx: {what} is not supported; supported are {supported}. "
                 f'import_onnx(..., only="recurrent") takes the recurrent nodes alone.'
@@ -220,6 +267,32 @@ class GraphReader:
         if isinstance(value, (list, tuple)):
             return [text.decode() if isinstance(text, bytes) else text for text in value]
         return value
+
+
+def run_steps(steps: list[Step], held: dict[str, Any]) -> dict[str, Any]:
+    """The values that are there, and those that the steps compute of them."""
+    for step in steps:
+        try:
+            results = step.function(*(held[name] for name in step.inputs))
+        except MinigradError as error:
+            error.add_note(f"in node {step.name!r} ({step.op})")
+            raise
+        except Exception as error:
+            what = f"node {step.name!r} ({step.op})"
+            raise ConversionError(f"OnnxModel: {what} cannot run: {cause(error)}.") from error
+        results = results if isinstance(results, tuple) else (results,)
+        held |= {name: r for name, r in zip(step.outputs, results) if name}
+    return held
+
+
+def modules_of(steps: list[Step]) -> dict[str, Module]:
+    """The modules among the steps, each once, by the names of their nodes."""
+    found: dict[str, Module] = {}
+    for step in steps:
+        layer = step.function
+        if isinstance(layer, Module) and all(layer is not m for m in found.values()):
+            found[identifier(step.name)] = layer
+    return found
 
 
 def from_zero(n: int, indices: Any) -> Array:

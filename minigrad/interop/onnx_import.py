@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MinigradError, ShapeError
+from ..errors import ShapeError
 from ..nn.module import Module
 from ..tensors import Tensor, as_tensor
 from ..untrusted import cause, read_bytes, reading
 from .base import ConversionError, FormatError, need
-from .onnx_graph import RECURRENT, GraphReader, identifier
+from .onnx_graph import RECURRENT, GraphReader, modules_of, run_steps
 from .onnx_tensors import check_inside, load_external
 
 OPSET = 13, 17  # what the nodes here are written for, and what an older file is converted to
@@ -37,11 +37,7 @@ class OnnxModel(Module):
         self.inputs, self.outputs, self.steps = inputs, outputs, reader.steps
         self.constants, self.weights = reader.constants, reader.weights
         self.merged, self.left = reader.shared.merged, reader.left
-        self.layers: dict[str, Module] = {}
-        for step in self.steps:
-            layer = step.function
-            if isinstance(layer, Module) and all(layer is not m for m in self.layers.values()):
-                self.layers[identifier(step.name)] = layer
+        self.layers = modules_of(self.steps)
 
     def forward(self, *values: Any, **named: Any) -> dict[str, Any]:
         if len(values) > len(self.inputs):
@@ -50,19 +46,8 @@ class OnnxModel(Module):
         if set(given) != set(self.inputs):
             raise ShapeError(f"OnnxModel: expected inputs {self.inputs}, got {list(given)}.")
         held: dict[str, Any] = {name: _value(value) for name, value in given.items()}
-        held = self.constants | self.weights | held | {"": None}
-        for step in self.steps:
-            try:
-                results = step.function(*(held[name] for name in step.inputs))
-            except MinigradError as error:
-                error.add_note(f"in node {step.name!r} ({step.op})")
-                raise
-            except Exception as error:
-                what = f"node {step.name!r} ({step.op})"
-                raise ConversionError(f"OnnxModel: {what} cannot run: {cause(error)}.") from error
-            results = results if isinstance(results, tuple) else (results,)
-            held |= {name: r for name, r in zip(step.outputs, results) if name}
-        return {name: held[name] for name in self.outputs}
+        held = run_steps(self.steps, self.constants | self.weights | held | {"": None})
+        return {name: _result(held[name]) for name in self.outputs}
 
     def describe(self) -> str:
         return f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
@@ -168,6 +153,11 @@ def _check_computed(inputs: list[str], outputs: list[str], reader: GraphReader) 
         known.update(step.outputs)
     if missing := [name for name in outputs if name not in known or not name]:
         raise ConversionError(f"import_onnx: the output {missing[0]!r} is computed by no node.")
+
+
+def _result(value: Any) -> Any:
+    """A mask as an array, as every other is that is no float."""
+    return value.numpy() if isinstance(value, Tensor) and value.dtype.kind == "b" else value
 
 
 def _value(value: Any) -> Any:

@@ -66,7 +66,15 @@ def concat(*xs: Any, axis: int = 0) -> Any:
 
 def take(x: Any, indices: Any, axis: int = 0) -> Any:
     """Gather from what is computed; a constant matrix is an Embedding."""
-    return x[(slice(None),) * (axis % x.ndim) + (np.asarray(indices),)]
+    places = np.asarray(indices)
+    return x[(slice(None),) * (axis % x.ndim) + (places if places.ndim else int(places),)]
+
+
+def take_places(x: Any, indices: Any, batch_dims: int = 0) -> Any:
+    """GatherND: the last axis of the indices says where, along the axes behind the first few."""
+    places = np.moveaxis(np.asarray(indices), -1, 0)
+    grid = np.ogrid[tuple(slice(n) for n in places.shape[1:])] if batch_dims else ()
+    return x[(*grid[:batch_dims], *places)]
 
 
 def chosen(x: Any, indices: Any, axis: int = 0) -> Any:
@@ -229,6 +237,7 @@ NODES: dict[str, Factory] = FUNCTIONS | {
     "Expand": simple(expand),
     "Flatten": simple(flatten, "axis"),
     "Gather": simple(take, "axis"),
+    "GatherND": simple(take_places, "batch_dims"),
     "GatherElements": simple(chosen, "axis"),
     "Identity": simple(lambda x: x),
     "OneHot": simple(one_hot, "axis"),

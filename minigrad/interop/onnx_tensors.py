@@ -109,9 +109,10 @@ def check_inside(graph: Any, path: str, graphs: bool) -> None:
                         f"{path}: the constant {tensor.name!r} of node {node.name!r} lies in "
                         f"another file; only initializers may."
                     )
-            for inner in (attribute.g, *attribute.graphs) if graphs else ():
+            looked_into = graphs or node.op_type == "Scan"
+            for inner in (attribute.g, *attribute.graphs) if looked_into else ():
                 check_inside(inner, path, graphs)
-            if (attribute.g.node or attribute.graphs) and not graphs:
+            if (attribute.g.node or attribute.graphs) and not looked_into:
                 raise ConversionError(
                     f"import_onnx: node {node.name!r} ({node.op_type}) holds a graph of its own; "
                     f'not supported. import_onnx(..., only="recurrent") looks into it.'

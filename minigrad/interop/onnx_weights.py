@@ -40,7 +40,8 @@ class Constants(dict[str, Array]):
         self.sources: dict[str, Places] = dict(outer.sources) if outer else {}
         self.sources |= {n: frozenset([n]) for n, w in initializers.items() if w.dtype.kind == "f"}
         # Slices, joined, with an axis more, joined again: torch copies a weight four times.
-        self.room = 8 * sum(w.size for w in initializers.values()) + ROOM
+        self.room = 8 * sum(w.size for w in initializers.values())
+        self.room += ROOM if outer is None else outer.room
 
     def fold(self, op: str, function: Function, attributes: dict[str, Any], node: Any) -> bool:
         """Adds the outputs of a node if all its inputs are constants, and says whether it did.

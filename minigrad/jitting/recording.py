@@ -102,10 +102,16 @@ class Recording:
         """The memory of an argument."""
         self._root(buffer, "argument", which)
 
-    def entered(self, module: Any) -> None:
-        """A module is called: its mode, and that of what it holds, decides what runs."""
+    def entered(self, module: Any, args: Any, kwargs: Any) -> None:
+        """A module is called: its mode, and that of what it holds, decides what runs.
+
+        Another who stands here may return the result, and then forward is not called.
+        """
         if id(module) not in self.modules:
             self.modules |= {id(m): (m, settings(m)) for m in module.modules()}
+
+    def scan(self, *args: Any) -> None:
+        """scan is called: it runs as it does; see `entered`."""
 
     def made(self, t: Tensor) -> None:
         """A Tensor came out of an op."""

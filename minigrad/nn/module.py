@@ -67,7 +67,9 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if switches.jit is not None:
-            switches.jit.entered(self)
+            taken = switches.jit.entered(self, args, kwargs)
+            if taken is not None:
+                return taken
         if switches.listeners or switches.tape is not None:
             return self._watched(args, kwargs)
         if not self.scope_name:

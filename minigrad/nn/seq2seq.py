@@ -105,7 +105,7 @@ class EncoderDecoder(Module):
         h = ops.tanh(self.bridge(ops.concatenate([h_n[0], h_n[1]], axis=-1)))
         state = LSTMState(h, self.decoder.zeros(h.shape[0], h.shape[1]))
         memory = ops.swapaxes(ys, 0, 1)
-        return Encoded(memory, None if lengths is None else np.array(plain(lengths)), state)
+        return Encoded(memory, None if lengths is None else plain(lengths).copy(), state)
 
     def _decode(self, encoded: Encoded, target: Any, record: Any = None) -> tuple[Tensor, Any]:
         self._attend(encoded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from ..errors import DTypeError, ShapeError, describe
 from ..kernels import index as kernels
 from ..kinds import view
 from ..op import sample
+from ..switches import state
+from .compare import equal
+from .view import astype, expand_dims
 
 
 def as_array(x):
@@ -171,8 +175,15 @@ def one_hot(indices, n, dtype=np.float32):
     if index.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: expected integers, got {describe(index)}.")
     n = operator.index(n)
-    if index.size and (index.min() < 0 or index.max() >= n):
-        raise ShapeError(f"one_hot: indices reach from {index.min()} to {index.max()}, n is {n}.")
+    if state.jit is not None:  # they may be others at the next call
+        state.jit.checks("one_hot", index, partial(_check_below, n))
+        return astype(equal(expand_dims(index, -1), np.arange(n)), dtype)
+    _check_below(n, index)
     y = np.zeros((*index.shape, n), dtype)
     np.put_along_axis(y, index[..., None], 1, axis=-1)
     return y
+
+
+def _check_below(n, index):
+    if index.size and (index.min() < 0 or index.max() >= n):
+        raise ShapeError(f"one_hot: indices reach from {index.min()} to {index.max()}, n is {n}.")

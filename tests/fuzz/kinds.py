@@ -107,7 +107,8 @@ def make_onnx(folder: Path) -> list[Path]:
     lstm = nn.LSTM(3, 2, bidirectional=True, generator=generator())
     chain = [nn.Embedding(5, 3), lstm, nn.LayerNorm(4), nn.Linear(4, 2)]
     files = [interop.export_onnx(folder / "a.onnx", chain, lengths=True)]
-    for layer in (nn.GRU(2, 2, batch_first=True), nn.RNN(2, 3, num_layers=2)):
+    scan = nn.Recurrent(lambda n: nn.MinGRUCell(n, 2), 2, bidirectional=True)
+    for layer in (nn.GRU(2, 2, batch_first=True), nn.RNN(2, 3, num_layers=2), scan):
         files.append(interop.export_onnx(folder / f"{type(layer).__name__}.onnx", layer))
     return files
 
