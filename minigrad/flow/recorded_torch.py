@@ -18,6 +18,7 @@ from typing import Any
 from ..errors import FlowError
 from ..interop.recording_torch import Capture
 from . import probes
+from .layerflow import LayerFlow
 from .recording import Recording
 from .rerunning import Rerun
 from .tapped_torch import Taps
@@ -46,7 +47,18 @@ class TorchRecording(Recording):
         self._capture, self.taps = Capture(models, twins, more, memory), Taps(self.states, more)
         return self._capture
 
+    @property
+    def layers(self) -> dict[str, LayerFlow]:
+        """path -> LayerFlow, in order of computation."""
+        self._notice()
+        return super().layers
+
+    def _notice(self) -> None:
+        if self._capture is not None and self._capture.news():
+            self._stale, self._layers = True, None
+
     def _settle(self) -> None:
+        self._notice()
         if self._stale and self._capture is not None:
             self._stale = False
             self._begin_anew()
