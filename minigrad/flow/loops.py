@@ -30,7 +30,7 @@ from .steps import unheard
 
 Array = np.ndarray
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-ROUNDING = 100  # of these, by which two libraries' gradients of a step may differ
+ROUNDING = 16  # of these; RNN, LSTM and GRU of 3 to 512 units differed from PyTorch's by up to 5
 
 
 def outside(
@@ -68,9 +68,7 @@ def outside(
     return [_left(arrays, *of_leaf) for of_leaf in parts], said
 
 
-def _back(
-    new: list[Tensor], arrived: list[Array], before: list[Tensor], began: int
-) -> list[Array]:
+def _back(new: list[Tensor], arrived: list[Array], before: list[Tensor], began: int) -> list[Array]:
     """The gradients of the states before some steps, of all that arrived at those after them.
 
     What arrived by way of another leaf of the same state is taken out of `arrived`, in place.

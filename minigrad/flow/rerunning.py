@@ -45,6 +45,7 @@ class Rerun:
         self._gave: dict[int, dict[int, Tensor]] = {}  # id of a call -> leaf -> what came out
         self._by_hand: dict[int, Run] = {}  # id of a layer -> its loop
         self._inner = _read_inside(calls)
+        self._differs: dict[int, str] = {}  # id of a loop -> what is to be said of its steps
         self._listener = _Listener(recording)
         with _alone(self._listener):
             for call in calls:
@@ -65,10 +66,13 @@ class Rerun:
         self._gave[id(call)] = gave
         pairs = [(t, g) for t, g in seeds if t.requires_grad]
         if pairs:
-            wanted = [t for t in (*given[0], *module.parameters()) if t.requires_grad]
+            x, init = given  # what is behind them has had its gradient from PyTorch already
+            ends = (x, *(init or ()), *module.parameters())
+            wanted = [t for t in ends if t.requires_grad]
             outputs, arrived = map(list, zip(*pairs, strict=True))
             walk(outputs, arrived, wanted, retain_graph=True, create_graph=False, stop=True)
-        if said := difference(call, arrays, final):
+        steps = self._differs.get(id(call))
+        if said := steps or difference(call, arrays, final):
             self._gap(said)
         for i, run in enumerate(self.recording._runs[first:]):
             states = arrays.after_steps[-1] or []
@@ -99,9 +103,7 @@ class Rerun:
         state = first if init is None else rebuild(first, init)
         came: list[Array] = []
         if call.gradients or call.layer.kind == OWN:
-            came, said = outside(call, arrays, cell, x, leaves(state))
-            if said:
-                self._gap(said)
+            came, self._differs[id(call)] = outside(call, arrays, cell, x, leaves(state))
         if any(g[:-1].any() for g in came[1:]):
             self._inner.add(id(call))
         both = id(call) in self._inner
@@ -129,7 +131,7 @@ class Rerun:
         states = []
         for leaf, s in enumerate(arrays.init):
             of_leaf = [(None, w) for (i, _), w in ways.items() if i == leaf + 1]
-            states.append(self._linked(s, of_leaf, arrays.state_back))
+            states.append(self._linked(s, of_leaf, arrays.state_back, state=True))
         return x, states
 
     def _known(self, call: Call, way: Way) -> bool:
@@ -164,12 +166,16 @@ class Rerun:
         value: Array,
         ways: Sequence[tuple[int | None, Way]],
         outside: Callable[[Array], Array],
+        state: bool = False,
     ) -> Tensor:
-        """A value with its ways, of the whole or of its steps, to what calls gave."""
+        """A value with its ways, of the whole or of its steps, to what calls gave.
+
+        state: it is a first state, that goes on with the last one of a loop, not with its output.
+        """
         sources: dict[tuple[int, int], Tensor] = {}
         for _, way in ways:
             for end in way.ends:
-                key = self._key(end)
+                key = self._key(end, state)
                 sources[key] = self._gave[key[0]][key[1]]
         if not any(t.requires_grad for t in sources.values()):
             return wrap(value, None, False)
@@ -178,7 +184,7 @@ class Rerun:
             found = {key: np.zeros(t.shape, t.dtype) for key, t in sources.items()}
             for t, way in ways:
                 for end, part in self._pulled(way, outside(g if t is None else g[t])):
-                    key = self._key(end)
+                    key = self._key(end, state)
                     into = found[key] if end.t is None or key[1] < 0 else found[key][end.t]
                     into += part
             return list(found.values())
@@ -192,9 +198,12 @@ class Rerun:
                 arrays = self._arrays[id(end.call())]
                 yield end, arrays.outer(part) if end.leaf == 0 else arrays.state(part)
 
-    def _key(self, end: End) -> tuple[int, int]:
+    def _key(self, end: End, state: bool) -> tuple[int, int]:
         call = end.call()
-        return id(call), self._place(call, end.leaf) if call.layer.cell else end.leaf
+        if not call.layer.cell:
+            return id(call), end.leaf
+        last = state and end.t == len(call.xs) - 1
+        return id(call), -end.leaf if last else self._place(call, end.leaf)
 
     # -- a loop that does something to the state between two steps
 
@@ -208,7 +217,7 @@ class Rerun:
         run = self._by_hand[layer]
         t = max((len(series) for series in run.series.values()), default=0)
         for i, states in enumerate(call.states):
-            for leaf, (s, _) in enumerate(states):
+            for leaf, (s, *_) in enumerate(states):
                 step = Step(arrays.state(arrays.of(s)), "", call.wants)
                 if (g := call.gradients.get((leaf + 1, i))) is not None:
                     step.add_gradient(arrays.state(arrays.of(g)))

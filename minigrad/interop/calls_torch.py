@@ -38,9 +38,9 @@ class Call:
     are those of the last state; of a loop 1, 2 are those of the state after a step, all that came
     there together. ways: (0, step) or (leaf, None) -> where that part of the input came from.
     packed: of a PackedSequence, how its rows lie. drawn: the generator's state before the masks
-    between layers were drawn. states: the last state, or that after each step of a loop, with the
-    versions it had. open: whether those of a loop are still the tensors of the graph, which keep
-    their .grad.
+    between layers were drawn. states: the last state, or that after each step of a loop, each leaf
+    with the version that it had, and the node that made it. open: whether those of a loop are still
+    the tensors of the graph, which keep their .grad. marked: how many are marked on the graph.
     """
 
     layer: Layer
@@ -50,12 +50,14 @@ class Call:
     init: list[Any] | None
     packed: tuple[Any, ...] | None = None
     drawn: Any = None
-    states: list[list[tuple[Any, int]]] = field(default_factory=list)
+    states: list[list[tuple[Any, int, Any]]] = field(default_factory=list)
     gradients: dict[Place, Any] = field(default_factory=dict)
     ways: dict[Place, Way] = field(default_factory=dict)
     versions: list[int] = field(default_factory=list)  # of the weights of a cell
     open: bool = False
+    marked: int = 0
     step_bytes: int = 0  # of a loop
+    lowered: str = ""  # what autocast computed in
     tag: Any = None  # what is on its states
 
     def __post_init__(self) -> None:
@@ -72,7 +74,7 @@ class Call:
     def state_after(self, step: int) -> list[Any] | None:
         """The leaves of a state; None where somebody has written into them since."""
         parts = self.states[step]
-        return [s for s, _ in parts] if all(version(s) == n for s, n in parts) else None
+        return [s for s, *_ in parts] if all(version(s) == n for s, n, _ in parts) else None
 
 
 def made_with(torch: Any, module: Any) -> tuple[str, bool, dict[str, Any]]:
@@ -103,7 +105,7 @@ def weights_of(layer: Layer, cell: Any) -> list[tuple[str, Any]]:
     if layer.kind == OWN:
         return list(cell.named_parameters())
     # parametrised weights are computed when they are read: not to be drawn or iterated once more
-    computed = getattr(cell, "parametrizations", None)
+    computed: Any = getattr(cell, "parametrizations", None)
     training = computed is not None and computed.training
     if training:
         computed.eval()

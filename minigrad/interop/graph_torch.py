@@ -7,6 +7,8 @@ to (nothing is copied or computed), and the node, which would hold all that lies
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -114,12 +116,6 @@ def mark(key: object, node: Any, nr: int, end: End) -> None:
         written[key] = {nr: end}
 
 
-def marked(key: object, tensor: Any) -> End | None:
-    """What is written there on the node that made a tensor."""
-    written: dict[int, End] = tensor.grad_fn.metadata.get(key, _NOTHING)
-    return written.get(tensor.output_nr)
-
-
 def behind_views(tensor: Any) -> tuple[Any, Any]:
     """(what a tensor is a view of, a gradient there -> that of the tensor): itself, None, if none.
 
@@ -142,14 +138,18 @@ def behind_views(tensor: Any) -> tuple[Any, Any]:
 def spent(node: Any) -> bool:
     """Whether backward has freed what a node, or those right behind it, had kept."""
     for one in [node, *(below for below, _ in node.next_functions if below is not None)]:
-        for name in dir(one):
-            if name.startswith("_saved_"):
-                try:
-                    if hasattr(getattr(one, name), "is_floating_point"):
-                        return False
-                except RuntimeError:  # as torch says then
-                    return True
+        for name in _saved(type(one)):
+            try:
+                if hasattr(getattr(one, name), "is_floating_point"):
+                    return False
+            except RuntimeError:  # as torch says then
+                return True
     return False
+
+
+@cache
+def _saved(kind: Hashable) -> list[str]:
+    return [name for name in dir(kind) if name.startswith("_saved_")]
 
 
 def way_to(key: object, tensor: Any) -> Way | None:

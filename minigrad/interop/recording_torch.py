@@ -38,10 +38,9 @@ from .calls_torch import (
     versions,
     weights_of,
 )
-from .graph_torch import End, behind_views, mark, marked, spent, way_to
+from .graph_torch import End, behind_views, mark, spent, way_to
 
-
-OPEN = 2  # loops of a cell whose states may be held
+OPEN = 3  # loops of a cell whose states may be held
 
 
 class _Of:
@@ -95,10 +94,8 @@ class Capture:
             )
             layer = Layer(name, *made, twin=self.twins.get(id(module)))
             self._layers[id(module)] = layer
-            left = partial(self._safely, layer, self._cell_left if layer.cell else self._left)
-            self._handles.append(
-                module.register_forward_hook(left, prepend=True, with_kwargs=True)
-            )
+            left = self._safely(layer, self._cell_left if layer.cell else self._left)
+            self._handles.append(module.register_forward_hook(left, prepend=True, with_kwargs=True))
             if layer.options.get("dropout") and layer.options["num_layers"] > 1:
                 self._handles.append(module.register_forward_pre_hook(self._enters))
         if "torch._dynamo" in sys.modules and hasattr(self.torch.compiler, "set_stance"):
@@ -146,13 +143,16 @@ class Capture:
                     seen.add(id(module))
                     yield name, module
 
-    def _safely(self, layer: Layer, hook: Callable[..., Any], *given: Any) -> Any:
+    def _safely(self, layer: Layer, hook: Callable[..., None]) -> Callable[..., None]:
         """What goes wrong here is said, and does not disturb the model."""
-        try:
-            return hook(layer, *given)
-        except Exception as error:
-            self._gap(f"{layer.name}: a call could not be recorded ({error})")
-            return None
+
+        def hears(module: Any, args: Any, kwargs: Any, given: Any) -> None:
+            try:
+                hook(layer, module, args, kwargs, given)
+            except Exception as error:
+                self._gap(f"{layer.name}: a call could not be recorded ({error})")
+
+        return hears
 
     def _gap(self, text: str) -> None:
         self.gaps[text] = None
@@ -179,7 +179,7 @@ class Capture:
         call.xs.append(copied(x))
         for leaf, t in enumerate([out, *parts(final)]):
             self._gives(call, leaf, t)
-        call.states = [[(s.detach(), version(s)) for s in parts(final)]]
+        call.states = [[(s.detach(), version(s), None) for s in parts(final)]]
         self._heard(call)
 
     # -- cells in loops
@@ -195,12 +195,12 @@ class Capture:
         if x.requires_grad:
             self._reads(call, 0, t, x)
         call.xs.append(copied(x))
-        for leaf, s in enumerate(states, 1):
-            if s.requires_grad and (made_by := s.grad_fn) is not None:
-                mark(self._key, made_by, s.output_nr, End(call.ref, leaf, t))
+        for s in states:
+            made_by = s.grad_fn
+            if made_by is not None:
                 s.retain_grad()
-            s._minigrad = call.tag
-            kept.append((s, version(s)))
+            kept.append((s, version(s), made_by))
+        states[0]._minigrad = call.tag
         call.states.append(kept)
         if begins:
             self._heard(call)
@@ -218,7 +218,7 @@ class Capture:
         call = None if tag is None else tag.call()
         if call is None or call.layer is not layer or not call.open or len(before) != len(after):
             return None
-        for s, new, (own, number) in zip(before, after, call.states[-1], strict=True):
+        for s, new, (own, number, _) in zip(before, after, call.states[-1], strict=True):
             if s is not own or version(s) != number or s.requires_grad != new.requires_grad:
                 return None
         first = call.xs[0]
@@ -243,54 +243,75 @@ class Capture:
 
     def _look(self, call: Call) -> bool:
         """Takes over what came to the states of an open loop; says whether any of it was new."""
-        found = False
+        known, found = call.gradients, False
         for t, states in enumerate(call.states if call.open else ()):
-            for leaf, (s, number) in enumerate(states, 1):
-                if s.grad_fn is None:
+            for leaf, (s, number, made_by) in enumerate(states, 1):
+                if made_by is None:
                     continue
                 if s._backward_hooks:
                     self._gap(
                         f"{call.layer.name}: hooks of yours on its states may change gradients on "
                         f"their way; what they change counts as coming from outside of the loop"
                     )
-                if s._version != number and marked(self._key, s) != End(call.ref, leaf, t):
+                if s._version != number and s.grad_fn is not made_by:
                     call.layer.joined = False  # edited in place, and its gradient is one after it
                 g = s.grad
-                if g is not None and call.gradients.get((leaf, t)) is not g:
-                    if self._tells(call, g):
-                        call.gradients[leaf, t], found = g, True
+                if g is not None and known.get((leaf, t)) is not g and self._tells(call, g):
+                    known[leaf, t], found = g, True
         return found
+
+    def _mark(self) -> None:
+        """The states of open loops are marked on the graph, as somebody is going to look there."""
+        for call in self.calls:
+            if call.open:
+                for t in range(call.marked, len(call.states)):
+                    for leaf, (s, _, made_by) in enumerate(call.states[t], 1):
+                        if made_by is not None:
+                            mark(self._key, made_by, s.output_nr, End(call.ref, leaf, t))
+                call.marked = len(call.states)
 
     def _let_go(self, call: Call) -> None:
         """Holds the states of a loop no longer; what may still come to them is heard by hooks."""
         if not call.open:
             return
         self._look(call)
-        call.open = False
-        nodes = [s.grad_fn for s, _ in call.states[0] if s.grad_fn is not None]
+        nodes = [made_by for *_, made_by in call.states[0] if made_by is not None]
         later = bool(nodes) and not all(map(spent, nodes))
+        if later:
+            self._mark()
+        call.open = False
         for t, states in enumerate(call.states):
-            for leaf, (s, number) in enumerate(states):
-                if later and s.grad_fn is not None:
-                    s.grad_fn.register_prehook(
+            for leaf, (s, number, made_by) in enumerate(states):
+                if later and made_by is not None:
+                    made_by.register_prehook(
                         partial(self._arrived, call, leaf + 1, t, s.output_nr, None)
                     )
-                states[leaf] = s.detach(), number
-        call.gradients = {place: g.detach() for place, g in call.gradients.items()}
+                states[leaf] = s.detach(), number, None
+        for place, g in call.gradients.items():
+            if g.requires_grad:
+                call.gradients[place] = g.detach()
 
     def news(self) -> bool:
         """Whether more has come to loops than was read."""
-        return any([self._look(call) for call in self.calls])
+        return sum(map(self._look, self.calls)) > 0  # all of them are looked at
 
     # -- what both do
 
     def _call(self, layer: Layer, named: Any, wants: bool, state: Any) -> Call:
-        weights = {name: self._copied(p) for name, p in named if p is not None}
+        named = [(name, p) for name, p in named if p is not None]
+        weights = {name: self._copied(p) for name, p in named}
         init = None if state is None else [copied(s) for s in parts(state)]
-        call = Call(layer, weights, wants, [], init)
+        call = Call(layer, weights, wants, [], init, lowered=self._lowered([p for _, p in named]))
         for leaf, s in enumerate(parts(state)):
             self._reads(call, leaf + 1, None, s)
         return call
+
+    def _lowered(self, weight: Any) -> str:
+        """What autocast computes in where it is on."""
+        on = weight.dtype == self.torch.float32 and self.torch.is_autocast_enabled(
+            weight.device.type
+        )
+        return str(self.torch.get_autocast_dtype(weight.device.type)) if on else ""
 
     def _heard(self, call: Call) -> None:
         self.calls.append(call)
@@ -303,7 +324,10 @@ class Capture:
 
     def _reads(self, call: Call, leaf: int, t: int | None, tensor: Any) -> None:
         self._check(tensor)
-        if tensor.requires_grad and (way := way_to(self._key, tensor)) is not None:
+        if not tensor.requires_grad:
+            return
+        self._mark()
+        if (way := way_to(self._key, tensor)) is not None:
             call.ways[leaf, t] = way
 
     def _gives(self, call: Call, leaf: int, tensor: Any) -> None:
@@ -334,7 +358,7 @@ class Capture:
         """Whether a gradient is one that can be kept; what else it is, is said."""
         try:
             self._check(g)
-            g.detach()
+            g.data_ptr()
         except (TypeError, RuntimeError):
             self._gap(f"{call.layer.name}: gradients by vmap (is_grads_batched) are left out")
             return False

@@ -52,7 +52,7 @@ class Arrays:
     def __init__(self, call: Call):
         self.call, self.layer = call, call.layer
         x = call.xs[0]
-        ran_in = call.states[-1][0][0].dtype if call.states else x.dtype  # autocast: not that of x
+        ran_in = call.lowered or call.states[-1][0][0].dtype
         self.precision = str(ran_in).removeprefix("torch.")
         self.dtype = np.dtype(np.float64 if self.precision == "float64" else np.float32)
         self.single = call.packed is None and x.ndim == (1 if self.layer.cell else 2)
