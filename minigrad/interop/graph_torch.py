@@ -7,8 +7,6 @@ to (nothing is copied or computed), and the node, which would hold all that lies
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -29,6 +27,7 @@ class End(NamedTuple):
     t: int | None = None
 
 
+_SAVED: dict[str, list[str]] = {}  # kind of node -> the names of what it keeps
 _NOTHING: dict[int, End] = {}  # written on nodes that have no call behind them
 
 
@@ -138,18 +137,15 @@ def behind_views(tensor: Any) -> tuple[Any, Any]:
 def spent(node: Any) -> bool:
     """Whether backward has freed what a node, or those right behind it, had kept."""
     for one in [node, *(below for below, _ in node.next_functions if below is not None)]:
-        for name in _saved(type(one)):
+        if (kind := one.name()) not in _SAVED:
+            _SAVED[kind] = [name for name in dir(one) if name.startswith("_saved_")]
+        for name in _SAVED[kind]:
             try:
                 if hasattr(getattr(one, name), "is_floating_point"):
                     return False
             except RuntimeError:  # as torch says then
                 return True
     return False
-
-
-@cache
-def _saved(kind: Hashable) -> list[str]:
-    return [name for name in dir(kind) if name.startswith("_saved_")]
 
 
 def way_to(key: object, tensor: Any) -> Way | None:
