@@ -206,6 +206,7 @@ class Capture:
             self._heard(call)
         else:
             self._bytes += call.step_bytes
+            self.changed()
 
     def _goes_on(
         self, layer: Layer, module: Any, x: Any, before: list[Any], after: list[Any]
@@ -306,12 +307,12 @@ class Capture:
             self._reads(call, leaf + 1, None, s)
         return call
 
-    def _lowered(self, weight: Any) -> str:
+    def _lowered(self, weights: list[Any]) -> str:
         """What autocast computes in where it is on."""
-        on = weight.dtype == self.torch.float32 and self.torch.is_autocast_enabled(
-            weight.device.type
-        )
-        return str(self.torch.get_autocast_dtype(weight.device.type)) if on else ""
+        torch = self.torch
+        device = weights[0].device.type if weights else "cpu"
+        on = torch.is_autocast_enabled(device) and all(p.dtype == torch.float32 for p in weights)
+        return str(torch.get_autocast_dtype(device)) if on else ""
 
     def _heard(self, call: Call) -> None:
         self.calls.append(call)

@@ -314,7 +314,7 @@ def test_a_loop_under_autocast_is_said_to_be_widened_and_its_numbers_are_torchs(
     (said,) = rec.missing
     assert said.startswith("lstmcell ran in bfloat16 and is run again in float32")
     want = [float(h.grad.float().norm()) for h in hs]
-    assert np.allclose(rec["lstmcell"].norms["h"], want, rtol=1e-2)
+    assert np.allclose(rec["lstmcell"].norms["h"], want, rtol=3e-2)
 
 
 def test_inference_mode_and_empty_batches_leave_the_rest_readable() -> None:
