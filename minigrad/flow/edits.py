@@ -145,7 +145,7 @@ def as_indices(what: str, given: Any) -> Any:
     if given is None or isinstance(given, slice):
         return given
     try:
-        if isinstance(given, (str, bytes)):
+        if isinstance(given, (str, bytes, bool, np.bool_)):  # True would be number 1
             raise TypeError
         array = np.asarray(list(given) if isinstance(given, Iterable) else operator.index(given))
         if array.ndim > 1 or (array.size and array.dtype.kind not in "iub"):

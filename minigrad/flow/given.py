@@ -17,6 +17,7 @@ from ..tensors import Tensor, as_tensor, wrap
 from ..tree import leaves, map_leaves, named_leaves, structure
 from .probes import STATES, _Listener
 from .recording import Recording
+from .steps import first_state
 from .verdict import Thresholds
 
 Array = np.ndarray
@@ -72,7 +73,7 @@ def replay(
     """
     xs = map_leaves(lambda x: leaf(x, True), xs)
     if init is None:
-        init = _first_state(cell, xs)
+        init = first_state("replay", cell, np.shape(leaves(xs)[0])[1])
     if not any(x.requires_grad for x in leaves(xs)):  # then something else has to ask for one
         init = map_leaves(lambda s: leaf(s, True), init)
     init = map_leaves(lambda s: leaf(s, False), init)
@@ -160,13 +161,3 @@ def leaf(value: Any, wants: bool) -> Tensor:
     """A leaf of the same values; wants: whether to ask for its gradient, if it holds floats."""
     t = as_tensor(value)
     return wrap(t._data, None, t.dtype.kind == "f" and (wants or t.requires_grad))
-
-
-def _first_state(cell: Any, xs: Any) -> Any:
-    make = getattr(cell, "init_state", None)
-    if make is None:
-        raise FlowError(
-            f"replay: {type(cell).__name__} has no init_state(batch); pass init, the first state, "
-            f"a tree of arrays (B, ...)."
-        )
-    return make(np.shape(leaves(xs)[0])[1])

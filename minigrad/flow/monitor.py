@@ -105,7 +105,7 @@ class Monitor:
                 f"Monitor: {type(module).__name__} has no parameters, so there is nothing to watch."
             )
         self.every, self.flow = int(every), flow
-        self._gates = measuring.gates_of(module)
+        self._gates = self._watched.gates
         self.states, self.thresholds = states, thresholds or Thresholds()
         self.history = History(keep=int(keep))
         shapes = {name: list(p.shape) for name, p in self.parameters.items()}

@@ -103,16 +103,20 @@ class OneStep:
 
 
 def pulled(
-    pairs: Iterable[tuple[Tensor, Array]], wanted: Sequence[Tensor], began: int
+    pairs: Iterable[tuple[Tensor, Array]],
+    wanted: Sequence[Tensor],
+    began: int,
+    again: bool = False,
 ) -> dict[int, Array]:
     """id of a wanted Tensor -> the gradient that arrived there, from (output, its gradient).
 
-    Nothing behind what the computation read, which began then, is visited.
+    Nothing behind what the computation read, which began then, is visited. again: whether that is
+    to be walked once more.
     """
     outputs, arriving = map(list, zip(*pairs, strict=True))
     outer = closed_over(outputs, set(map(id, wanted)), began)
     wanted = [*wanted, *(t if isinstance(t, Tensor) else wrap(_EMPTY, t, True) for t in outer)]
-    known = walk(outputs, arriving, wanted, retain_graph=False, create_graph=False, stop=True)
+    known = walk(outputs, arriving, wanted, retain_graph=again, create_graph=False, stop=True)
     return {id(t): g for t, g in zip(wanted, known, strict=True) if g is not None}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..errors import FlowError
 from ..interop.recording_jax import JaxCell
 from .given import replay
@@ -42,7 +44,8 @@ def record_jax(
     name: the path in the recording. reverse: as in lax.scan. thresholds: as in `record`.
 
     The gradient of a state is what comes to it from later steps, and from a y that is the state as
-    it stands. Another y that the same step computes from it is part of the step.
+    it stands. Another y that the same step computes from it is part of the step, which `missing`
+    says.
     Step for step the values and the derivatives are those that JAX computes, so no cell has to be
     written twice; everything that works on a Recording works on it, at the pace of a loop on the
     tape. A cell of minigrad with the same weights is faster: see `replay`.
@@ -63,7 +66,16 @@ def record_jax(
         found = jax.tree.leaves(tree, is_leaf=lambda leaf: leaf is None)
         return tuple(g if g is None or g.dtype.kind == "f" else None for g in found)
 
-    return replay(
-        cell, cell.xs, cell.init, flat(grad_ys), flat(grad_final), reverse=reverse, name=name,
-        mode="tape", states=tuple(cell.names), thresholds=thresholds,
+    ys, lasts = flat(grad_ys), flat(grad_final)
+    found = replay(
+        cell, cell.xs, cell.init, ys, lasts, reverse=reverse, name=name, mode="tape",
+        states=tuple(cell.names), thresholds=thresholds,
     )  # fmt: skip
+    read = [j for j, g in enumerate(ys or ()) if g is not None and np.any(g)]
+    if any(j not in cell.aliases for j in read):
+        found.gaps.append(
+            "the loss reads a y that is no state as it stands: what that brings to the state of "
+            "its own step counts as part of the step, and is not in |dL/d(state)|; let the step "
+            "give the state, and compute from it outside of the scan"
+        )
+    return found

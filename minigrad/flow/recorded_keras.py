@@ -61,7 +61,8 @@ def record_keras(
     the direction. What is read runs again in minigrad, from the same weights; `missing` says where
     its outputs differ from those of Keras, and which layers have no cell here. A layer that reads
     another's outputs as they are lies on one time axis with it. What else stands between two layers
-    is not followed: each is an axis of its own then, judged by what arrives at its own outputs.
+    is not followed, as `missing` says: each is an axis of its own then, judged by what arrives at
+    its own outputs.
 
     Raises FlowError if no recurrent layer ran, or none has a cell here; ConversionError for what is
     no model of Keras and for a backend without gradients; MissingPackageError without Keras.
@@ -80,6 +81,12 @@ def record_keras(
         for run in reversed(runs):
             if run is not None:
                 run.back()
+    gaps += [
+        f"{ran.name}: what it reads was not followed back; if that was made from what another "
+        f"recurrent layer gave, the two are judged apart"
+        for ran in known
+        if not ran.followed
+    ]
     recording.gaps += gaps + [text for run in runs if run is not None for text in run.differs()]
     return recording
 

@@ -18,6 +18,7 @@ from typing import Any
 from ..errors import FlowError
 from ..interop.recording_torch import Capture
 from . import probes
+from .layerflow import LayerFlow
 from .recording import Recording
 from .rerunning import Rerun
 from .tapped_torch import Taps
@@ -46,7 +47,18 @@ class TorchRecording(Recording):
         self._capture, self.taps = Capture(models, twins, more, memory), Taps(self.states, more)
         return self._capture
 
+    @property
+    def layers(self) -> dict[str, LayerFlow]:
+        """path -> LayerFlow, in order of computation."""
+        self._notice()
+        return super().layers
+
+    def _notice(self) -> None:
+        if self._capture is not None and self._capture.news():
+            self._stale, self._layers = True, None
+
     def _settle(self) -> None:
+        self._notice()
         if self._stale and self._capture is not None:
             self._stale = False
             self._begin_anew()
@@ -98,7 +110,8 @@ class record_torch:
     models: modules of torch.nn; of several the names begin with their classes. Every nn.RNN,
         nn.LSTM and nn.GRU in them is heard (stacked, bidirectional, projected, packed), and every
         nn.RNNCell, LSTMCell and GRUCell that runs in a loop. Nothing of a model is changed; the
-        hooks are removed at the end. A model under torch.compile runs without it in the block.
+        hooks are removed at the end. The states of such loops keep their .grad, as after
+        retain_grad(). A model under torch.compile runs without it in the block.
     twins: module -> a cell of minigrad that is the same, for cells of your own: one is called as
         torch's cells are, cell(x, state) -> state, the other as here, cell(state, x) -> (state, y).
         Parameters have the same names. At every step the twin is checked against what ran.
@@ -106,8 +119,10 @@ class record_torch:
 
     Everything that works on a Recording works on this one: norms, cuts, weights by lag, Jacobians,
     verdicts, drawings. What is read is computed by minigrad's own layers, from copies of the
-    weights as they were; their last states are compared with PyTorch's, and `missing` says where
-    they differ, and what else could not be recorded or told.
+    weights as they were; their last states, and each step of a loop, are compared with PyTorch's,
+    and `missing` says where they differ, and what else could not be recorded or told. In a loop,
+    what the loss reads of a step is what neither came within the step nor by the next one; less
+    than 4e-6 (float32) of what does is rounding, and counts as nothing.
 
     Raises FlowError for what is no module of torch, and inside another record_torch().
     MissingPackageError where torch is not installed.

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..backward import walk
 from ..compile.scanning import scan
-from ..interop.calls_torch import Call
+from ..interop.calls_torch import OWN, Call
 from ..interop.foreign import elsewhere
 from ..interop.graph_torch import End, Way
 from ..interop.twins_torch import Arrays, Drawn, twin
@@ -25,8 +25,9 @@ from ..tape import no_grad, scope
 from ..tape import state as switches
 from ..tensors import Tensor, wrap
 from ..tree import leaves, rebuild
-from .comparing import check_twin, difference
+from .comparing import difference
 from .heard import Run
+from .loops import outside
 from .probes import _Listener
 from .recording import Recording
 from .taps import Step
@@ -44,6 +45,7 @@ class Rerun:
         self._gave: dict[int, dict[int, Tensor]] = {}  # id of a call -> leaf -> what came out
         self._by_hand: dict[int, Run] = {}  # id of a layer -> its loop
         self._inner = _read_inside(calls)
+        self._differs: dict[int, str] = {}  # id of a loop -> what is to be said of its steps
         self._listener = _Listener(recording)
         with _alone(self._listener):
             for call in calls:
@@ -64,13 +66,16 @@ class Rerun:
         self._gave[id(call)] = gave
         pairs = [(t, g) for t, g in seeds if t.requires_grad]
         if pairs:
-            wanted = [t for t in (*given[0], *module.parameters()) if t.requires_grad]
+            x, init = given  # what is behind them has had its gradient from PyTorch already
+            ends = (x, *(init or ()), *module.parameters())
+            wanted = [t for t in ends if t.requires_grad]
             outputs, arrived = map(list, zip(*pairs, strict=True))
             walk(outputs, arrived, wanted, retain_graph=True, create_graph=False, stop=True)
-        if said := difference(call, arrays, final):
+        steps = self._differs.get(id(call))
+        if said := steps or difference(call, arrays, final):
             self._gap(said)
         for i, run in enumerate(self.recording._runs[first:]):
-            states = arrays.finals or []
+            states = arrays.after_steps[-1] or []
             own = states if call.layer.cell else [s[i] for s in states]
             self.recording._wires.ended(run, own)
 
@@ -87,29 +92,28 @@ class Rerun:
             state = init[0] if len(init) == 1 else tuple(init)
         out, final = module(x, state, arrays.lengths)
         gave = dict(enumerate([out, *leaves(final)]))
-        seeds = [(gave[leaf], g) for leaf, g in arrays.gradients().items()]
+        seeds = [(gave[leaf], g) for leaf, g in arrays.gradients.items()]
         return gave, leaves(final), seeds
 
     def _loop(
         self, call: Call, arrays: Arrays, cell: Any, x: Tensor, init: list[Tensor] | None
     ) -> Any:
         """All steps of a cell in one scan, whose output is h_t, or, where c_t was read, both."""
-        both = id(call) in self._inner
         first = cell.init_state(x.shape[1])
         state = first if init is None else rebuild(first, init)
-        if call.states:
-            check_twin(call, arrays, cell, x, leaves(state))
+        came: list[Array] = []
+        if call.gradients or call.layer.kind == OWN:
+            came, self._differs[id(call)] = outside(call, arrays, cell, x, leaves(state))
+        if any(g[:-1].any() for g in came[1:]):
+            self._inner.add(id(call))
+        both = id(call) in self._inner
         with self._listener.entered(cell, call.layer.name) as name, scope(name):
             final, ys = scan(_Both(cell) if both else cell, state, x)
         gave = {leaf + 1: t for leaf, t in enumerate(leaves(ys))}
         gave |= {-leaf - 1: t for leaf, t in enumerate(leaves(final))}
-        sums: dict[int, Array] = {}
-        for (leaf, step), part in call.gradients.items():
-            place = self._place(call, leaf)
-            g = sums.setdefault(place, np.zeros(gave[place].shape, arrays.dtype))
-            g = g[step] if place > 0 else g
-            g += arrays.state(arrays.of(part))
-        return gave, leaves(final), [(gave[place], g) for place, g in sums.items()]
+        places = {self._place(call, leaf): g for leaf, g in enumerate(came, 1)}
+        seeds = [(gave[i], g if i > 0 else g[-1]) for i, g in places.items() if g.any()]
+        return gave, leaves(final), seeds
 
     def _place(self, call: Call, leaf: int) -> int:
         """Which result of a loop a leaf of the state is: of its outputs, or (< 0) the last one."""
@@ -127,7 +131,7 @@ class Rerun:
         states = []
         for leaf, s in enumerate(arrays.init):
             of_leaf = [(None, w) for (i, _), w in ways.items() if i == leaf + 1]
-            states.append(self._linked(s, of_leaf, arrays.state_back))
+            states.append(self._linked(s, of_leaf, arrays.state_back, state=True))
         return x, states
 
     def _known(self, call: Call, way: Way) -> bool:
@@ -162,12 +166,16 @@ class Rerun:
         value: Array,
         ways: Sequence[tuple[int | None, Way]],
         outside: Callable[[Array], Array],
+        state: bool = False,
     ) -> Tensor:
-        """A value with its ways, of the whole or of its steps, to what calls gave."""
+        """A value with its ways, of the whole or of its steps, to what calls gave.
+
+        state: it is a first state, that goes on with the last one of a loop, not with its output.
+        """
         sources: dict[tuple[int, int], Tensor] = {}
         for _, way in ways:
             for end in way.ends:
-                key = self._key(end)
+                key = self._key(end, state)
                 sources[key] = self._gave[key[0]][key[1]]
         if not any(t.requires_grad for t in sources.values()):
             return wrap(value, None, False)
@@ -176,7 +184,7 @@ class Rerun:
             found = {key: np.zeros(t.shape, t.dtype) for key, t in sources.items()}
             for t, way in ways:
                 for end, part in self._pulled(way, outside(g if t is None else g[t])):
-                    key = self._key(end)
+                    key = self._key(end, state)
                     into = found[key] if end.t is None or key[1] < 0 else found[key][end.t]
                     into += part
             return list(found.values())
@@ -190,14 +198,17 @@ class Rerun:
                 arrays = self._arrays[id(end.call())]
                 yield end, arrays.outer(part) if end.leaf == 0 else arrays.state(part)
 
-    def _key(self, end: End) -> tuple[int, int]:
+    def _key(self, end: End, state: bool) -> tuple[int, int]:
         call = end.call()
-        return id(call), self._place(call, end.leaf) if call.layer.cell else end.leaf
+        if not call.layer.cell:
+            return id(call), end.leaf
+        last = state and end.t == len(call.xs) - 1
+        return id(call), -end.leaf if last else self._place(call, end.leaf)
 
     # -- a loop that does something to the state between two steps
 
     def _step_by_hand(self, call: Call, arrays: Arrays) -> None:
-        """One more step of a loop of which only the states and their gradients are known."""
+        """More steps of a loop of which only the states and their gradients are known."""
         name, layer = call.layer.name, id(call.layer)
         if layer not in self._by_hand or not any(leaf for leaf, _ in call.ways):
             run = self.recording._begin(name, None, name)
@@ -205,14 +216,15 @@ class Rerun:
             self._by_hand[layer] = run
         run = self._by_hand[layer]
         t = max((len(series) for series in run.series.values()), default=0)
-        for leaf, (s, _) in enumerate(call.finals):
-            step = Step(arrays.state(arrays.of(s)), "", call.wants)
-            if (g := call.gradients.get((leaf + 1, 0))) is not None:
-                step.add_gradient(arrays.state(arrays.of(g)))
-            run.series.setdefault(("", "hc"[leaf]), {})[t] = step
+        for i, states in enumerate(call.states):
+            for leaf, (s, *_) in enumerate(states):
+                step = Step(arrays.state(arrays.of(s)), "", call.wants)
+                if (g := call.gradients.get((leaf + 1, i))) is not None:
+                    step.add_gradient(arrays.state(arrays.of(g)))
+                run.series.setdefault(("", "hc"[leaf]), {})[t + i] = step
         self._gap(
-            f"{name}: something is done to its state between two steps, so what each step carries "
-            f"cannot be told; mark your states with mg.flow.tap_torch"
+            f"{name}: something is done to its state between two steps, or in place, so what each "
+            f"step carries cannot be told; mark your states with mg.flow.tap_torch"
         )
 
     def _gap(self, text: str) -> None:
@@ -239,7 +251,6 @@ def _read_inside(calls: list[Call]) -> set[int]:
     """The loops of which other leaves of the state than h were read before the last step."""
     ends = [end for call in calls for way in call.ways.values() for end in way.ends]
     read = [(end.call(), end.leaf, end.t) for end in ends]
-    read += [(call, leaf, t) for call in calls for leaf, t in call.gradients]
     return {
         id(call)
         for call, leaf, t in read

@@ -70,7 +70,7 @@ class Trajectory:
             lengths = check_lengths(who, lengths, self.steps, self.rows)
         self.lengths = lengths
         if init is None:
-            init = self._first_state()
+            init = first_state(who, cell, self.rows)
         self.init = map_leaves(as_tensor, init)
         self._check_state()
         self.order = np.arange(self.steps)[:: -1 if reverse else 1]
@@ -99,15 +99,6 @@ class Trajectory:
             )
         first = leaves(init)
         return int(steps), (np.shape(first[0]) or (1,))[0] if first else 1
-
-    def _first_state(self) -> Any:
-        make = getattr(self.cell, "init_state", None)
-        if make is None:
-            raise FlowError(
-                f"{self.who}: {type(self.cell).__name__} has no init_state(batch); pass init, the "
-                f"first state, a tree of Tensors (B, ...)."
-            )
-        return make(self.rows)
 
     def _check_state(self) -> None:
         named = list(named_leaves(self.init))
@@ -255,6 +246,17 @@ def _constant(array: Array) -> Tensor:
 
 def _leaf(array: Array) -> Tensor:
     return wrap(np.ascontiguousarray(array), None, True)
+
+
+def first_state(who: str, cell: Any, rows: int) -> Any:
+    """What a cell begins with. Raises FlowError where it does not tell."""
+    make = getattr(cell, "init_state", None)
+    if make is None:
+        raise FlowError(
+            f"{who}: {type(cell).__name__} has no init_state(batch); pass init, the first state, a "
+            f"tree of arrays (B, ...)."
+        )
+    return make(rows)
 
 
 @contextmanager

@@ -35,11 +35,12 @@ class Call:
 
     xs: what was read, one tensor, or one for each step. init: the leaves of the first state, None
     where none was given. gradients: (leaf, step) -> dL/d(what it gave): leaf 0 is the output, 1, 2
-    are those of the last state; of a loop 1, 2 are those of the state after a step. ways: (0, step)
-    or (leaf, None) -> where that part of the input came from. packed: of a PackedSequence, how its
-    rows lie. drawn: the generator's state before the masks between layers were drawn. finals: the
-    last state, with the versions it had. states: of a cell with a twin of the user's, those after
-    every step.
+    are those of the last state; of a loop 1, 2 are those of the state after a step, all that came
+    there together. ways: (0, step) or (leaf, None) -> where that part of the input came from.
+    packed: of a PackedSequence, how its rows lie. drawn: the generator's state before the masks
+    between layers were drawn. states: the last state, or that after each step of a loop, each leaf
+    with the version that it had, and the node that made it. open: whether those of a loop are still
+    the tensors of the graph, which keep their .grad. marked: how many are marked on the graph.
     """
 
     layer: Layer
@@ -49,24 +50,31 @@ class Call:
     init: list[Any] | None
     packed: tuple[Any, ...] | None = None
     drawn: Any = None
-    finals: list[tuple[Any, int]] = field(default_factory=list)
+    states: list[list[tuple[Any, int, Any]]] = field(default_factory=list)
     gradients: dict[Place, Any] = field(default_factory=dict)
     ways: dict[Place, Way] = field(default_factory=dict)
     versions: list[int] = field(default_factory=list)  # of the weights of a cell
-    states: list[list[Any]] = field(default_factory=list)
+    open: bool = False
+    marked: int = 0
+    step_bytes: int = 0  # of a loop
+    lowered: str = ""  # what autocast computed in
+    tag: Any = None  # what is on its states
 
     def __post_init__(self) -> None:
         self.ref = weakref.ref(self)  # what is written on the graph does not hold it
 
     @property
     def nbytes(self) -> int:
-        held = [*self.xs, *(self.init or ()), *self.gradients.values()]
-        return sum(map(nbytes, held)) + sum(way.nbytes for way in self.ways.values())
+        held = self.xs[:1] + (self.init or []) + list(self.gradients.values())
+        if self.step_bytes:  # a loop
+            held = self.init or []
+        ways = sum(way.nbytes for way in self.ways.values())
+        return sum(map(nbytes, held)) + ways + self.step_bytes * len(self.states)
 
-    @property
-    def stands(self) -> bool:
-        """Whether nobody has written into the last state since."""
-        return all(t._version == version for t, version in self.finals)
+    def state_after(self, step: int) -> list[Any] | None:
+        """The leaves of a state; None where somebody has written into them since."""
+        parts = self.states[step]
+        return [s for s, *_ in parts] if all(version(s) == n for s, n, _ in parts) else None
 
 
 def made_with(torch: Any, module: Any) -> tuple[str, bool, dict[str, Any]]:
@@ -96,14 +104,26 @@ def weights_of(layer: Layer, cell: Any) -> list[tuple[str, Any]]:
     """The weights of a cell by name."""
     if layer.kind == OWN:
         return list(cell.named_parameters())
-    found = ((name, getattr(cell, name, None)) for name in CELL_WEIGHTS)
+    # parametrised weights are computed when they are read: not to be drawn or iterated once more
+    computed: Any = getattr(cell, "parametrizations", None)
+    training = computed is not None and computed.training
+    if training:
+        computed.eval()
+    found = [(name, getattr(cell, name, None)) for name in CELL_WEIGHTS]
+    if training:
+        computed.train()
     return [(name, p) for name, p in found if p is not None]
+
+
+def version(t: Any) -> int:
+    """How often a tensor was edited in place; 0 where torch does not count, in inference mode."""
+    return 0 if t.is_inference() else t._version
 
 
 def versions(cell: Any) -> list[int]:
     """How often each weight of a cell was edited."""
     own = cell.parameters() if cell._modules else cell._parameters.values()
-    return [p._version for p in own if p is not None]
+    return [version(p) for p in own if p is not None]
 
 
 def parts(state: Any) -> list[Any]:

@@ -27,6 +27,7 @@ class End(NamedTuple):
     t: int | None = None
 
 
+_SAVED: dict[str, list[str]] = {}  # kind of node -> the names of what it keeps
 _NOTHING: dict[int, End] = {}  # written on nodes that have no call behind them
 
 
@@ -105,14 +106,46 @@ class Way:
         return [None if part is None else part.numpy() for part in found]
 
 
-def mark(key: object, tensor: Any, end: End) -> None:
-    """Writes on the graph, for whoever has the key, that a call gave this tensor."""
-    written = tensor.grad_fn.metadata
-    known = written.get(key)
-    if known is None:
-        written[key] = {tensor.output_nr: end}
+def mark(key: object, node: Any, nr: int, end: End) -> None:
+    """Writes on the graph, for whoever has the key, that a call gave this output of a node."""
+    written = node.metadata
+    if known := written.get(key):
+        known[nr] = end
     else:
-        known[tensor.output_nr] = end
+        written[key] = {nr: end}
+
+
+def behind_views(tensor: Any) -> tuple[Any, Any]:
+    """(what a tensor is a view of, a gradient there -> that of the tensor): itself, None, if none.
+
+    Where a view is edited in place, its node is passed by afterwards; that of the whole is not.
+    """
+    whole = tensor._base if tensor._is_view() else None
+    if whole is None or whole.grad_fn is None or whole.numel() != tensor.numel():
+        return tensor, None
+    size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
+    offset -= whole.storage_offset()
+    shape, order = whole.size(), whole.stride()
+
+    def back(g: Any) -> Any:
+        laid = g.new_empty_strided(shape, order).copy_(g)
+        return laid.as_strided(size, stride, offset)
+
+    return whole, back
+
+
+def spent(node: Any) -> bool:
+    """Whether backward has freed what a node, or those right behind it, had kept."""
+    for one in [node, *(below for below, _ in node.next_functions if below is not None)]:
+        if (kind := one.name()) not in _SAVED:
+            _SAVED[kind] = [name for name in dir(one) if name.startswith("_saved_")]
+        for name in _SAVED[kind]:
+            try:
+                if hasattr(getattr(one, name), "is_floating_point"):
+                    return False
+            except RuntimeError:  # as torch says then
+                return True
+    return False
 
 
 def way_to(key: object, tensor: Any) -> Way | None:

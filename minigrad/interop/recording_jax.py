@@ -62,7 +62,7 @@ class JaxCell:
         self.weights = [wrap(a, None, a.dtype.kind == "f") for a in self._leaves(params)]
         for name, w in zip(self._names(params), self.weights, strict=True):
             w.name = name
-        self._aliases: dict[int, int] = {}  # leaf of y -> the leaf of the new state that it is
+        self.aliases: dict[int, int] = {}  # leaf of y -> the leaf of the new state that it is
         self._forward = jax.jit(self._flat)
         self._back = jax.jit(self._vjp, static_argnums=(1, 3))
 
@@ -83,7 +83,7 @@ class JaxCell:
         n = len(state)
         new = tuple(tap(name, t) for name, t in zip(self.names, made[:n], strict=True))
         ys = enumerate(made[n:])
-        return new, tuple(new[self._aliases[j]] if j in self._aliases else t for j, t in ys)
+        return new, tuple(new[self.aliases[j]] if j in self.aliases else t for j, t in ys)
 
     def _flat(self, *arrays: Any) -> list[Any]:
         """The leaves of the new carry and of y."""
@@ -97,7 +97,7 @@ class JaxCell:
         for j, t in enumerate(ys):
             for i, s in enumerate(new):
                 if s is t:
-                    self._aliases[j] = i
+                    self.aliases[j] = i
         return [*new, *ys]
 
     def _vjp(self, arrays: Any, needs: tuple[int, ...], given: Any, at: tuple[int, ...]) -> Any:

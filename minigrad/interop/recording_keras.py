@@ -57,6 +57,7 @@ class Ran:
     grad_final: list[Any] = field(default_factory=list)
     reads: Source | None = None
     begins: list[Source | None] = field(default_factory=list)
+    followed: bool = True
 
 
 @dataclass
@@ -152,11 +153,12 @@ def record(
         )
 
     runs: list[_Run] = []
+    known = [(v, v.value) for v in model.variables]  # regularizers ask the scope for them
 
     def function(mark: Mark) -> tuple[Any, Any]:
         run = _Run(keras, mark)
         runs.append(run)
-        with keras.StatelessScope(), _heard(keras, model, run):
+        with keras.StatelessScope(state_mapping=known), _heard(keras, model, run):
             value = _loss(keras, model, loss, x, y, model(x, training=training))
         return value, [[c.sequences, c.states, c.mask, c.given] for c in run.calls]
 
@@ -164,14 +166,18 @@ def record(
     rest = iter(arrived)
     counted: dict[str, int] = {}
     result = []
-    for call, known in zip(runs[-1].calls, values, strict=True):
+    origins: set[int] = set()  # what layers before have read and is no output of theirs
+    for call, read in zip(runs[-1].calls, values, strict=True):
         name = named[id(call.layer)]
         counted[name] = counted.get(name, 0) + 1
         path = name if counted[name] == 1 else f"{name}#{counted[name]}"
         own = [_array(keras, next(rest)) for _ in call.given]
-        read = keras.tree.map_structure(lambda t: _array(keras, t), known)
+        read = keras.tree.map_structure(lambda t: _array(keras, t), read)
         twin = twin_of(keras, call.layer, name, training, cells)
         result.append(_as_ran(path, call, read, own, twin))
+        if call.reads is None:
+            result[-1].followed = not origins or id(call.sequences) in origins
+            origins.add(id(call.sequences))
     return result
 
 

@@ -17,7 +17,7 @@ class Stack(Module):
     """Cells one on the other in one loop; the state is the tuple of theirs."""
 
     def __init__(self, cells: list[Any]):
-        self.cells = cells
+        self.cells, self.output_size = cells, cells[-1].output_size
 
     def forward(self, states: Any, x: Any) -> tuple[Any, Any]:
         new = []

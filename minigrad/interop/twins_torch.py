@@ -52,7 +52,7 @@ class Arrays:
     def __init__(self, call: Call):
         self.call, self.layer = call, call.layer
         x = call.xs[0]
-        ran_in = call.finals[0][0].dtype if call.finals else x.dtype  # under autocast not that of x
+        ran_in = call.lowered or call.states[-1][0][0].dtype
         self.precision = str(ran_in).removeprefix("torch.")
         self.dtype = np.dtype(np.float64 if self.precision == "float64" else np.float32)
         self.single = call.packed is None and x.ndim == (1 if self.layer.cell else 2)
@@ -83,11 +83,22 @@ class Arrays:
         return [self.state(self.of(s)) for s in self.call.init]
 
     @property
-    def finals(self) -> list[Array] | None:
-        """Those of the last state; None if somebody has written into it since."""
-        if not self.call.stands:
-            return None
-        return [self.state(self.of(s)) for s, _ in self.call.finals]
+    def after_steps(self) -> list[list[Array] | None]:
+        """The state after each step of a loop, or the last one of a layer; None for one that
+        somebody has written into since.
+        """
+        found = []
+        for i in range(len(self.call.states)):
+            parts = self.call.state_after(i)
+            found.append(None if parts is None else [self.state(self.of(s)) for s in parts])
+        return found
+
+    def totals(self, like: list[Array]) -> list[Array]:
+        """Of each leaf of a loop's state the gradient at every step, 0 where none came."""
+        found = [np.zeros_like(s) for s in like]
+        for (leaf, t), g in self.call.gradients.items():
+            found[leaf - 1][t] = self.state(self.of(g))
+        return found
 
     def of(self, t: Any) -> Array:
         """A tensor as an array of the twin's precision."""
@@ -119,13 +130,13 @@ class Arrays:
             return x[:, 0]
         return x.swapaxes(0, 1) if self.front else x
 
-    def gradients(self, t: int | None = None) -> Mapping[int, Array]:
-        """leaf -> the gradient that came to it (at a step of a loop), shaped as the twin's is."""
+    @property
+    def gradients(self) -> Mapping[int, Array]:
+        """leaf of what a layer gave -> the gradient that came to it, shaped as the twin's is."""
         found = {}
-        for (leaf, step), g in self.call.gradients.items():
-            if step == t:
-                array = self.of(g)
-                found[leaf] = self.outer(array) if leaf == 0 else self.state(array)
+        for (leaf, _), g in self.call.gradients.items():
+            array = self.of(g)
+            found[leaf] = self.outer(array) if leaf == 0 else self.state(array)
         return found
 
     def masks(self) -> list[Array]:

@@ -13,6 +13,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.interop.twins_keras import Stack
 from minigrad.tree import leaves, rebuild
 
 F64: dict[str, Any] = {"dtype": np.float64}
@@ -53,23 +54,6 @@ class TwoStates(OneState):
 
     def init_state(self, batch: int) -> Any:
         return super().init_state(batch), super().init_state(batch)
-
-
-class Stack(nn.Module):
-    """Cells one on the other inside one loop; the state is the tuple of theirs."""
-
-    def __init__(self, cells: list[Any]):
-        self.cells, self.output_size = cells, cells[-1].output_size
-
-    def forward(self, states: Any, x: Any) -> tuple[Any, Any]:
-        new = []
-        for cell, state in zip(self.cells, states, strict=True):
-            state, x = cell(state, x)
-            new.append(state)
-        return tuple(new), x
-
-    def init_state(self, batch: int) -> Any:
-        return tuple(cell.init_state(batch) for cell in self.cells)
 
 
 def ones(units: int) -> nn.Parameter:

@@ -118,6 +118,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"scale": 0.0, "steps": [True]}, mg.ShapeError, "mask"),
     ({"scale": 0.0, "steps": 1.5}, TypeError, "a number, a slice"),
     ({"scale": 0.0, "steps": "1"}, TypeError, "a number, a slice"),
+    ({"scale": 0.0, "rows": True}, TypeError, "a number, a slice"),
     ({"scale": 0.0, "layer": 1}, FlowError, "a Module or a path"),
     ({"scale": 0.0, "layer": "lstm#2"}, FlowError, "one call of a layer"),
     ({"scale": 0.0, "layer": mg.nn.RNN(1, 1)}, FlowError, "in this RNN"),

@@ -171,7 +171,8 @@ def test_the_gradient_of_every_state_is_that_of_the_unrolled_model(
         x, y = data(rng, model)
         rec = mg.flow.record_keras(model, x, y, square)
         same(rec, Unrolled(model).gradients(x, None, y, square))
-        assert rec.missing == []
+        assert len(rec.missing) == (case == "between")
+        assert all("rnn: what it reads was not followed back" in said for said in rec.missing)
         assert all(cut.verdict.kind != "none" for cut in rec.cuts)
         assert str(rec)
 
@@ -302,7 +303,7 @@ def test_a_cell_of_ones_own_needs_its_twin_and_a_wrong_twin_is_told(
 
 
 def test_the_compiled_loss_is_used_and_a_new_model_is_built(rng: np.random.Generator) -> None:
-    model = keras.Sequential([L.SimpleRNN(H)])
+    model = keras.Sequential([L.SimpleRNN(H, kernel_regularizer="l2")])
     x, y = rng.normal(size=(B, T, I)), rng.normal(size=(B, H))
     with pytest.raises(ConversionError, match="was not compiled with a loss; pass loss"):
         mg.flow.record_keras(model, x, y)

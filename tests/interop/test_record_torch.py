@@ -691,5 +691,10 @@ def test_a_monitor_watches_a_model_of_torch() -> None:
     for name, p in model.named_parameters():
         moved = (p.detach() - before[name]).norm() / p.detach().norm()
         assert np.isclose(last.parameters[name].update, float(moved), rtol=1e-4)
+        gates = {"lower": "ifgo", "upper": "rzn"}[name.split(".")[0]]
+        told = last.parameters[name].gates
+        assert list(told) == list(gates)
+        for gate, part in zip(gates, p.detach().chunk(len(gates)), strict=True):
+            assert np.isclose(told[gate].weight, float(part.norm()), rtol=1e-5)
     assert norm > 1e-3
     assert "lower/l0/fwd" in monitor.report()

@@ -149,7 +149,13 @@ def quotient(times: dict[str, Timing], above: str, below: str) -> tuple[float, s
 
 
 def cost(
-    group: str, name: str, times: dict[str, Timing], dear: str, plain: str, unit: str, limit: float
+    group: str,
+    name: str,
+    times: dict[str, Timing],
+    dear: str,
+    plain: str,
+    unit: str,
+    limit: float | None,
 ) -> Row:
     """How many times the plain one's time the dear one takes."""
     value, note = quotient(times, dear, plain)

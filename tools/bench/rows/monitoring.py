@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from harness import PEERS, BenchError, Options, Row, Timing, must_agree, run_process
 from peers.inputs import Sizes
-from sequences import QUICK_SIZES, SIZES, quotient
+from sequences import QUICK_SIZES, SIZES, cost
 
 DEFAULT = 0  # the Monitor's own `every`
 SCRIPT = str(PEERS / "monitoring.py")
@@ -32,14 +32,6 @@ def row(options: Options, reads: str, every: int, limit: float | None) -> Row:
         raise BenchError(f"monitoring: {seen} steps were measured, not {options.rounds + 2}")
     times = {name: Timing(samples) for name, samples in answer["seconds"].items()}
     what = "the last step" if reads == "last" else "all steps"
-    value, note = quotient(times, "watched", "plain")
-    return Row(
-        "monitoring",
-        f"every={answer['every']}, a loss of {what} {tuple(size)}",
-        value,
-        "x without",
-        times["watched"].ratio(times["plain"]).spread(),
-        limit=None if options.quick else limit,
-        peers={f"{name} ms": timing.median * 1e3 for name, timing in times.items()},
-        note=note,
-    )
+    name = f"every={answer['every']}, a loss of {what} {tuple(size)}"
+    limit = None if options.quick else limit
+    return cost("monitoring", name, times, "watched", "plain", "x without", limit)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from harness import PEERS, Options, Row, Timing, must_agree, run_process
 from peers.inputs import Sizes
-from sequences import LARGE, QUICK_SIZES, quotient
+from sequences import LARGE, QUICK_SIZES, cost
 
 LIMIT = 1.1
 
@@ -21,26 +21,18 @@ def rows(options: Options) -> Iterator[Row]:
         return
     sizes = QUICK_SIZES if options.quick else LARGE
     for size in sizes:
-        yield row(options, options.torch, "layer", size, LIMIT)
-    yield row(options, options.torch, "stack", sizes[0], LIMIT)
-    yield row(options, options.torch, "cell", sizes[-1], None)  # a dozen Python calls a step
+        yield row(options, options.torch, "layer", size)
+    yield row(options, options.torch, "stack", sizes[0])
+    yield row(options, options.torch, "cell", sizes[-1])
 
 
-def row(options: Options, python: str, what: str, size: Sizes, limit: float | None) -> Row:
+def row(options: Options, python: str, what: str, size: Sizes) -> Row:
     command = [python, str(PEERS / "recording_torch.py"), what]
     _, output = run_process([*command, *map(str, (options.rounds, *size))], threads=2)
     answer = json.loads(output)
     squares = ({"gradients": np.asarray(answer[name])} for name in ("recorded", "plain"))
     must_agree("gradients while recording", *squares, tolerance=1e-12)
     times = {name: Timing(samples) for name, samples in answer["seconds"].items()}
-    value, note = quotient(times, "recorded", "plain")
-    return Row(
-        "record_torch",
-        f"{what} {tuple(size)}",
-        value,
-        "x without",
-        times["recorded"].ratio(times["plain"]).spread(),
-        limit=None if options.quick else limit,
-        peers={f"{name} ms": timing.median * 1e3 for name, timing in times.items()},
-        note=note,
-    )
+    limit = None if options.quick else LIMIT
+    name = f"{what} {tuple(size)}"
+    return cost("record_torch", name, times, "recorded", "plain", "x without", limit)
