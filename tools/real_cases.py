@@ -107,7 +107,9 @@ def onnx_layers(path: Path) -> Found:
         ours = layer(feeds["X"], None, feeds["h"], feeds.get("c"))
         pairs += [(a.numpy(), b) for a, b in zip(ours, theirs, strict=True)]
     kinds = [type(step.function.layer).__name__ for step in taken.steps]
-    return Found(f"layers: {', '.join(f'{kinds.count(k)} {k}' for k in dict.fromkeys(kinds))}", pairs)
+    return Found(
+        f"layers: {', '.join(f'{kinds.count(k)} {k}' for k in dict.fromkeys(kinds))}", pairs
+    )
 
 
 def recurrent_nodes(graph: Any, outer: dict[str, Any] | None = None) -> Iterator[tuple[Any, Any]]:
@@ -141,7 +143,9 @@ def alone(model: Any, node: Any, givers: dict[str, Any], feeds: dict[str, Array]
     need(own.input)
     nodes = [g for g in needed.values() if isinstance(g, NodeProto)]
     weights = [g for g in needed.values() if not isinstance(g, NodeProto)]
-    typed = functools.partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=None)
+    typed = functools.partial(
+        helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=None
+    )
     graph = helper.make_graph(
         [*nodes, own], "alone", [*map(typed, feeds)], [*map(typed, own.output)], weights
     )
@@ -285,7 +289,9 @@ class Seq2Seq(nn.Module):
 
     def __init__(self) -> None:
         def part(symbols: int) -> Any:
-            return nn.ModuleDict({"embedding": nn.Embedding(symbols, 40), "rnn": nn.LSTM(40, 256, 2)})
+            return nn.ModuleDict(
+                {"embedding": nn.Embedding(symbols, 40), "rnn": nn.LSTM(40, 256, 2)}
+            )
 
         self.encoder, self.decoder = part(41), part(33)
         self.decoder["fc_out"] = nn.Linear(256, 33)
@@ -329,7 +335,9 @@ def g2p_fa(path: Path) -> Found:
     ours = Seq2Seq()
     interop.load_torch(ours, path)
     sounds = indices(33, 8, 3)
-    found = torch_pair(ours, lambda words, _: whole(words, _torch(sounds), 1)[1:], indices(41, 9, 3), sounds[:-1])
+    found = torch_pair(
+        ours, lambda words, _: whole(words, _torch(sounds), 1)[1:], indices(41, 9, 3), sounds[:-1]
+    )
     return found
 
 
@@ -360,7 +368,9 @@ def arabic_morph_segmenter(path: Path) -> Found:
     rename = {"embedding": "embed", "lstm": "rnn", "classifier": "head"}
     interop.load_torch(ours, path, rename=rename, strict=False, entry="model_state_dict")
     return torch_pair(
-        ours, lambda x: theirs.classifier(theirs.lstm(theirs.embedding(x))[0]), indices(words, 3, 20)
+        ours,
+        lambda x: theirs.classifier(theirs.lstm(theirs.embedding(x))[0]),
+        indices(words, 3, 20),
     )
 
 
@@ -406,10 +416,14 @@ def g2p_en(path: Path) -> Found:
     x = values(3, 9, state["enc_w_ih"].shape[1])
     pairs = []
     for part in ("enc", "dec"):
-        ours = nn.GRU(*state[f"{part}_w_ih"].shape[1:], state[f"{part}_w_hh"].shape[1], batch_first=True)
+        ours = nn.GRU(
+            *state[f"{part}_w_ih"].shape[1:], state[f"{part}_w_hh"].shape[1], batch_first=True
+        )
         names = dict(w_ih="weight_ih_l0", w_hh="weight_hh_l0", b_ih="bias_ih_l0", b_hh="bias_hh_l0")
         interop.load_torch(ours, {new: state[f"{part}_{old}"] for old, new in names.items()})
-        pairs.append((ours(x)[0].numpy(), theirs.gru(x, 9, *(state[f"{part}_{old}"] for old in names))))
+        pairs.append(
+            (ours(x)[0].numpy(), theirs.gru(x, 9, *(state[f"{part}_{old}"] for old in names)))
+        )
     return Found("weights", pairs)
 
 
@@ -507,7 +521,7 @@ CASES = [
     Case("device-power-forecast-mcp", "0.1.3", POWER, "2-layer BiLSTM", ORT,
          whole_onnx({"input": values(3, 288, 21)})),
     Case("dksplit", "1.0.2", "dksplit/models/dksplit-int8.onnx", "3 BiLSTM in 8 bits", ORT,
-         onnx_layers, within=0.1),
+         whole_onnx({"chars": indices(38, 3, 20)}, dequantize=True), within=0.1),
     Case("ddddocr", "1.6.1", "ddddocr/common.onnx", "convolutions, BiLSTM", ORT, onnx_layers),
     Case("ddddocr", "1.6.1", "ddddocr/common_old.onnx", "convolutions, BiLSTM in 8 bits", ORT,
          onnx_layers, within=0.1),

@@ -191,7 +191,9 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("words", nargs="*", metavar="WORD", help="of packages' names")
     parser.add_argument("--write", action="store_true", help="write the page of the docs")
     options = parser.parse_args(argv)

@@ -193,6 +193,11 @@ class _Builder:
         if cls in OPERATIONS and is_operation(whole):
             return KerasOperation(OPERATIONS[cls])
         arrays = weights.take(what, cls, config) if isinstance(weights, Row) else weights.of(key)
+        if not arrays and cls in (*RECURRENT, "Dense", "Embedding"):
+            raise ConversionError(
+                f"import_keras: {what}: the file has no weights called {key!r}; it has those of "
+                f"{', '.join(weights.layers)}."
+            )
         if cls in RECURRENT:
             self._note_dropouts(name, config)
             found = recurrent_layer(what, cls, config, arrays, self.version, self.tf)

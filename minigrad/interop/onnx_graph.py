@@ -16,11 +16,12 @@ from ..nn.module import Module, Parameter
 from ..untrusted import memory_share
 from .base import Array, ConversionError
 from .onnx_layers import LAYER_NODES, OnnxRecurrent
-from .onnx_nodes import NODES
-from .onnx_quantized import QUANTIZED
+from .onnx_nodes import NODES as PLAIN
+from .onnx_quantized import EXACT, QUANTIZED, ROUNDING, rounding
 from .onnx_tensors import array_of
 from .onnx_weights import Constants, SharedWeights
 
+NODES = PLAIN | EXACT
 RECURRENT = ("RNN", "LSTM", "GRU", *QUANTIZED)
 # Where a float initializer of more than one number is a weight; elsewhere it is a start or a limit.
 TRAINED = ("Add", "Sub", "Mul", "Div", "MatMul", "Gemm", "Gather", "LayerNormalization", "PRelu")
@@ -119,12 +120,14 @@ class GraphReader:
             constants.sources.pop(outputs[0], None)
             return []
         function = NODES[op](what, attributes, len(outputs)) if op in NODES else None
+        if op in ROUNDING:
+            function = rounding(op, what, attributes, self.dequantize)
         if function is not None and constants.fold(op, function, attributes, node):
             return []
         if self.only and op not in RECURRENT:
             self.left.append(what)
             return []
-        if op not in (*RECURRENT, "Split", "Dropout"):
+        if op not in (*RECURRENT, "Split", "Dropout", "DynamicQuantizeLinear"):
             outputs = outputs[:1]  # the mean of a LayerNormalization, say, is not computed
         bias = self.bias_of(node, constants, readers) if op == "MatMul" else None
         weights = [*inputs, bias[0]] if bias else inputs

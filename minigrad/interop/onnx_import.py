@@ -77,8 +77,9 @@ def import_onnx(
     only: "recurrent" takes the nodes RNN, LSTM and GRU of a file whose rest is refused, those in
         the branches of an If too. What they read from the rest are the model's inputs, by the
         names that the file has for it, and all that they give its outputs.
-    dequantize: makes a DynamicQuantizeLSTM an LSTM with the weights that its integers mean. It
-        rounds neither x nor h, so its outputs are not onnxruntime's.
+    dequantize: makes a DynamicQuantizeLSTM an LSTM with the weights that its integers mean, and
+        leaves out what QuantizeLinear and DynamicQuantizeLinear round. The outputs are those of a
+        net that rounds nothing, and not onnxruntime's. Weights of a MatMulInteger stay constants.
     tie_equal: initializers that hold the same numbers, or one the other's transposed, are one
         Parameter, as before an exporter wrote them twice; otherwise only one initializer is.
     Raises ConversionError naming the node, and what is supported, for an operator, an attribute or
