@@ -209,11 +209,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for one in rows:
         if one.error:
             print(f"{one.case.package}, {one.case.file}: {one.error}", file=sys.stderr)
-    if options.write:
+    failed = any(one.error for one in rows)
+    if options.write and not failed:
         PAGE.write_text(page(rows), encoding="utf-8")
     else:
         print(table(rows), end="")
-    return int(any(one.error for one in rows))
+    return int(failed)
 
 
 if __name__ == "__main__":

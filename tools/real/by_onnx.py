@@ -69,8 +69,8 @@ def alone(model: Any, node: Any, givers: dict[str, Any], feeds: dict[str, Array]
 
     own, needed = type(node)(), {}
     own.CopyFrom(node)
-    own.input[:] = ["X", *node.input[1:], *[""] * (7 - len(node.input))]
-    own.input[4:7] = ["", "h", "c" if "c" in feeds else ""]
+    weights = [*node.input[1:4], ""][:3]  # B may be left out
+    own.input[:] = ["X", *weights, "", "h", *(["c", *node.input[7:]] if "c" in feeds else [])]
     own.output[:] = ["Y", "Y_h", "Y_c"][: len(feeds)]
 
     def need(names: Sequence[str]) -> None:
@@ -81,12 +81,12 @@ def alone(model: Any, node: Any, givers: dict[str, Any], feeds: dict[str, Array]
 
     need(own.input)
     nodes = [g for g in needed.values() if isinstance(g, NodeProto)]
-    weights = [g for g in needed.values() if not isinstance(g, NodeProto)]
+    held = [g for g in needed.values() if not isinstance(g, NodeProto)]
     typed = functools.partial(
         helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=None
     )
     graph = helper.make_graph(
-        [*nodes, own], "alone", [*map(typed, feeds)], [*map(typed, own.output)], weights
+        [*nodes, own], "alone", [*map(typed, feeds)], [*map(typed, own.output)], held
     )
     found = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     return found.SerializeToString()
