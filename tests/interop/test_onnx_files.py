@@ -664,3 +664,34 @@ def test_a_product_of_integers_is_one_of_integers(tmp_path: Path, rng: np.random
     file_of(file, [node, H.make_node("Cast", ["p"], ["y"], to=FLOAT)], {"a": a}, ["y"], constants)
     expected = (a.astype(int) - constants["az"][:, None]) @ (b.astype(int) - constants["bz"])
     np.testing.assert_array_equal(interop.import_onnx(file)(a=a)["y"].numpy(), expected)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_what_onnxruntime_quantises_is_read_as_the_net_that_it_approximates(
+    kind: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantization = pytest.importorskip("onnxruntime.quantization", reason="quantises")
+    chain = interop.Chain(nn.Embedding(20, 6), nn.LSTM(6, 8, bidirectional=True), nn.Linear(16, 5))
+    plain, small = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    interop.export_onnx(plain, chain)
+    feed = {
+        runtime.InferenceSession(str(plain)).get_inputs()[0].name: rng.integers(20, size=(7, 3))
+    }
+    if kind == "dynamic":
+        quantization.quantize_dynamic(plain, small, per_channel=True)
+    else:
+
+        class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+            inputs = iter([feed] * 3)
+
+            def get_next(self) -> Any:
+                return next(self.inputs, None)
+
+        quantization.quantize_static(plain, small, Reader())
+    y, *_ = interop.import_onnx(small, dequantize=True)(**feed).values()
+    scale = np.ptp(run(plain, feed)[0])
+    for file in (plain, small):
+        np.testing.assert_allclose(y.numpy(), run(file, feed)[0], atol=0.02 * scale)
