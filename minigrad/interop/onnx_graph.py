@@ -22,6 +22,7 @@ from .onnx_tensors import array_of
 from .onnx_weights import Constants, SharedWeights
 
 NODES = PLAIN | EXACT
+SUPPORTED = {*NODES, *ROUNDING, *LAYER_NODES, "Constant"}
 RECURRENT = ("RNN", "LSTM", "GRU", *QUANTIZED)
 # Where a float initializer of more than one number is a weight; elsewhere it is a start or a limit.
 TRAINED = ("Add", "Sub", "Mul", "Div", "MatMul", "Gemm", "Gather", "LayerNormalization", "PRelu")
@@ -142,7 +143,7 @@ class GraphReader:
         elif layer is not None:  # one input, the others are its weights
             function, inputs = layer, inputs[:1]
         if function is None:
-            supported = ", ".join(sorted({*NODES, *LAYER_NODES, "Constant"}))
+            supported = ", ".join(sorted(SUPPORTED))
             raise ConversionError(
                 f"import_onnx: {what} is not supported; supported are {supported}. "
                 f'import_onnx(..., only="recurrent") takes the recurrent nodes alone.'

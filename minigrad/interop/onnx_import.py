@@ -17,7 +17,7 @@ from ..nn.module import Module
 from ..tensors import Tensor, as_tensor
 from ..untrusted import cause, read_bytes, reading
 from .base import ConversionError, FormatError, need
-from .onnx_graph import RECURRENT, GraphReader, identifier
+from .onnx_graph import RECURRENT, SUPPORTED, GraphReader, identifier
 from .onnx_tensors import check_inside, load_external
 
 OPSET = 13, 17  # what the nodes here are written for, and what an older file is converted to
@@ -143,11 +143,17 @@ def _model(graph: Any, reader: GraphReader) -> OnnxModel:
     if reader.only:
         if not steps:
             told = [text for text in reader.left if any(f"({op})" in text for op in RECURRENT)]
+            others = sorted({node.op_type for node in graph.node} - SUPPORTED)
+            way = (
+                f"of the whole file are not read either: {', '.join(others)}"
+                if others
+                else "so import the whole file, whose nodes are all known"
+            )
             raise ConversionError(
                 f"import_onnx: no node RNN, LSTM or GRU can be taken: {told[0]}"
                 if told
-                else "import_onnx: there is no node RNN, LSTM or GRU. A loop over time that an "
-                "exporter unrolled has none: import the whole file."
+                else "import_onnx: there is no node RNN, LSTM or GRU; a loop over time that an "
+                f"exporter unrolled has none, and {way}."
             )
         outputs = [name for step in steps for name in step.outputs if name]
         read = dict.fromkeys(name for step in steps for name in step.inputs)

@@ -108,7 +108,7 @@ def integer_matmul(a: Any, b: Any, a_zero: Any = None, b_zero: Any = None) -> An
 
 
 def rounding(op: str, what: str, attributes: dict[str, Any], dequantize: bool) -> Any:
-    """The function of a node that rounds to integers. Raises ConversionError unless `dequantize`."""
+    """A node that rounds to integers, as a function. ConversionError unless `dequantize`."""
     if not dequantize:
         raise ConversionError(
             f"import_onnx: {what} rounds to integers; import_onnx(..., dequantize=True) leaves the "

