@@ -56,8 +56,8 @@ def test_what_the_page_says_is_counted_from_its_rows(tool: Any) -> None:
     ]  # fmt: skip
     assert tool.sentences(rows) == (
         "4 files: 1 read whole, the recurrent layers of 1, the weights of 1, 1 refused. Relative "
-        "to the largest output, the largest difference is 1.0e-05 (rnn-of-x), 1.5e-02 (eight-bits) in "
-        "nets of 8 bits, whose rounding is left out.\n"
+        "to the largest output, the largest difference is 1.0e-05 (rnn-of-x), "
+        "1.5e-02 (eight-bits) in nets of 8 bits, whose rounding is left out.\n"
     )
     page = tool.PAGE.read_text("utf-8")
     read = [row[3] for row in cells_of(page)]

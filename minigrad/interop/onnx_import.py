@@ -79,7 +79,8 @@ def import_onnx(
         names that the file has for it, and all that they give its outputs.
     dequantize: makes a DynamicQuantizeLSTM an LSTM with the weights that its integers mean, and
         leaves out what QuantizeLinear and DynamicQuantizeLinear round. The outputs are those of a
-        net that rounds nothing, and not onnxruntime's. Weights of a MatMulInteger stay constants.
+        net that rounds nothing, and not onnxruntime's. Integers that a MatMulInteger or a Gather
+        reads stay constants.
     tie_equal: initializers that hold the same numbers, or one the other's transposed, are one
         Parameter, as before an exporter wrote them twice; otherwise only one initializer is.
     Raises ConversionError naming the node, and what is supported, for an operator, an attribute or
