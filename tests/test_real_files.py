@@ -126,6 +126,7 @@ def test_only_the_whole_table_goes_into_the_docs(
     assert not page.exists()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["torch_lstm.onnx", "torch_gru_dynamo.onnx"])
 def test_a_recurrent_node_is_compared_by_itself_with_what_computes_its_weights(
     tool: Any, name: str
