@@ -146,7 +146,7 @@ def _model(graph: Any, reader: GraphReader) -> OnnxModel:
             told = [text for text in reader.left if any(f"({op})" in text for op in RECURRENT)]
             others = sorted({node.op_type for node in graph.node} - SUPPORTED)
             way = (
-                f"of the whole file are not read either: {', '.join(others)}"
+                f"and the whole file is refused too, for {', '.join(others)}"
                 if others
                 else "so import the whole file, whose nodes are all known"
             )
@@ -154,7 +154,7 @@ def _model(graph: Any, reader: GraphReader) -> OnnxModel:
                 f"import_onnx: no node RNN, LSTM or GRU can be taken: {told[0]}"
                 if told
                 else "import_onnx: there is no node RNN, LSTM or GRU; a loop over time that an "
-                f"exporter unrolled has none, and {way}."
+                f"exporter unrolled has none, {way}."
             )
         outputs = [name for step in steps for name in step.outputs if name]
         read = dict.fromkeys(name for step in steps for name in step.inputs)
