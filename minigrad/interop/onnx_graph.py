@@ -16,12 +16,11 @@ from ..nn.module import Module, Parameter
 from ..untrusted import memory_share
 from .base import Array, ConversionError
 from .onnx_layers import LAYER_NODES, OnnxRecurrent
-from .onnx_nodes import NODES as PLAIN
-from .onnx_quantized import EXACT, QUANTIZED, ROUNDING, rounding
+from .onnx_nodes import NODES
+from .onnx_quantized import QUANTIZED, ROUNDING, rounding
 from .onnx_tensors import array_of
 from .onnx_weights import Constants, SharedWeights
 
-NODES = PLAIN | EXACT
 SUPPORTED = {*NODES, *ROUNDING, *LAYER_NODES, "Constant"}
 RECURRENT = ("RNN", "LSTM", "GRU", *QUANTIZED)
 # Where a float initializer of more than one number is a weight; elsewhere it is a start or a limit.

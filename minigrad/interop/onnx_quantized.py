@@ -122,7 +122,7 @@ ROUNDING: dict[str, Factory] = {
     "DynamicQuantizeLinear": simple(lambda x: (as_tensor(x), np.float32(1), np.uint8(0))),
     "QuantizeLinear": simple(unrounded, "axis"),
 }
-EXACT: dict[str, Factory] = {
+INTEGERS: dict[str, Factory] = {
     "DequantizeLinear": simple(dequantized, "axis"),
     "MatMulInteger": simple(integer_matmul),
 }
