@@ -8,6 +8,7 @@
     interop.load_torch(model, "last.ckpt", prefix="model.")
     interop.load_keras_weights(model, "tagger.weights.h5")
     interop.import_keras("tagger.keras")(words)
+    interop.import_keras("weights.h5", config=keras_model.to_json())
     interop.export_onnx("tagger.onnx", interop.Chain(embed, lstm, head), lengths=True)
     interop.export_onnx("reader.onnx", model, inputs=(words,), axes={"words": ("T", "B")})
     interop.import_onnx("tagger.onnx")(x=words, lengths=lengths)["y"]
@@ -52,8 +53,8 @@ example; what Python or NumPy would compute of a value is refused with its line.
 written.
 
 An .onnx file may be of any opset from 7 on. What it computes of its weights alone is computed once,
-as it is read; a weight that several nodes read is one Parameter; halves become float32; and 8-bit
-weights of onnxruntime's DynamicQuantizeLSTM float32 where `dequantize=True` asks for it.
+as it is read; a weight that several nodes read is one Parameter; halves become float32; and a
+quantised net one that rounds nothing where `dequantize=True` asks for it.
 
 Extras: `pip install "minigrad-bptt[safetensors]"`, `[keras]` (h5py, for Keras's files), `[onnx]`.
 """

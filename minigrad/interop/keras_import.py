@@ -3,6 +3,7 @@
     model = interop.import_keras("tagger.keras")
     y = model(words)                            # what keras_model(words) is
     model.layers["bidirectional"].layer         # an nn.LSTM
+    model = interop.import_keras("weights.h5", config=Path("model.json").read_text())
 
 The structure is the file's: which layer reads which, activations, masks, states. Nothing of it is
 run: a Lambda, a class of somebody's own, or a layer that is not in the list is refused by name.
@@ -17,9 +18,9 @@ import numpy as np
 
 from ..errors import MinigradError
 from ..nn.module import Module
-from ..untrusted import cause
+from ..untrusted import cause, parse_json
 from .base import Array, ConversionError, FormatError
-from .keras_archives import KerasFile, read_keras
+from .keras_archives import KerasFile, read_keras, version_of
 from .keras_graph import (
     MODELS,
     Call,
@@ -44,25 +45,22 @@ class RecurrentLayers(NamedTuple):
     left: list[str]  # a sentence for each layer that was not taken
 
 
-def import_keras(path: str | Path, only: str | None = None) -> Any:
+def import_keras(path: str | Path, only: str | None = None, config: Any = None) -> Any:
     """Reads a .keras archive or a whole .h5 model (Keras 2 and 3) -> KerasModel.
 
     only="recurrent": instead of a model its recurrent layers, name -> KerasRecurrent in `layers`,
         and in `left` a sentence for each layer that was not taken; where the rest is refused.
+    config: the structure, where the file has weights alone: the text of keras_model.to_json().
     Weights keep the file's bits; float16 becomes float32. An LSTM or GRU whose activations are not
     nn's own becomes a Recurrent of KerasLSTMCell or KerasGRUCell. Dropout inside recurrent layers
     is left out and named in `left_out`; BatchNormalization computes as at inference.
-    Raises ConversionError naming the layer for what is not computed here, or a file of weights
-    alone; FormatError for what is no such file.
+    Raises ConversionError naming the layer for what is not computed here, and for a file of weights
+    alone without a `config`, or with that of another model; FormatError for what is no such file.
     """
     if only not in (None, "recurrent"):
         raise ConversionError(f'import_keras: only must be None or "recurrent", got {only!r}.')
-    file = read_keras(path)
-    if not isinstance(file.config, dict):
-        raise ConversionError(
-            f"{path}: this file has weights alone and does not say which layers; make the model "
-            f"with minigrad.nn and use load_keras_weights(model, path)."
-        )
+    file = _structured(path, read_keras(path), config)
+    assert isinstance(file.config, dict)
     builder = _Builder(file, only is not None)
     try:
         name, cls, config = described(file.config, "the model")
@@ -73,11 +71,41 @@ def import_keras(path: str | Path, only: str | None = None) -> Any:
             )
         weights = Weights({k: _widened(v) for k, v in file.layers.items()}, file.by_name)
         model = builder.model(name, cls, config, weights)
+        unread = [name for name in file.layers if name not in weights.read]
+        if unread and config is not None and not only:
+            raise ConversionError(
+                f"{path}: config has no layer for the weights of {', '.join(unread)}."
+            )
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, MinigradError):
             raise
         raise FormatError(f"{path}: its structure is none of Keras ({cause(error)}).") from error
     return RecurrentLayers(builder.taken, builder.left) if only else model.eval()
+
+
+def _structured(path: str | Path, file: KerasFile, config: Any) -> KerasFile:
+    """The file with its structure, its own or the one that is given."""
+    if isinstance(file.config, dict):
+        if config is not None:
+            raise ConversionError(f"{path}: this file has a structure of its own; give no config.")
+        return file
+    if config is None:
+        raise ConversionError(
+            f"{path}: this file has weights alone and does not say which layers; give the "
+            f"structure, config=keras_model.to_json(), or make the model with minigrad.nn and use "
+            f"load_keras_weights(model, path)."
+        )
+    try:
+        found = parse_json(config) if isinstance(config, (str, bytes)) else config
+    except ValueError as error:
+        raise ConversionError(f"import_keras: config is no JSON ({error}).") from None
+    if not isinstance(found, dict) or "class_name" not in found:
+        raise ConversionError(
+            f"import_keras: config is {type(found).__name__}; expected keras_model.to_json()."
+        )
+    version, tf = version_of(found.get("keras_version"))
+    own = (version, tf) if version else (file.version, file.tf)
+    return KerasFile(file.layers, file.by_name, found, *own)
 
 
 def _widened(arrays: list[Array]) -> list[Array]:
@@ -151,7 +179,7 @@ class _Builder:
         except ConversionError as error:
             if not self.recurrent:
                 raise
-            self.left.append(str(error))
+            self.left.append(str(error).removeprefix("import_keras: "))
             return None
 
     def _layer(
@@ -165,6 +193,11 @@ class _Builder:
         if cls in OPERATIONS and is_operation(whole):
             return KerasOperation(OPERATIONS[cls])
         arrays = weights.take(what, cls, config) if isinstance(weights, Row) else weights.of(key)
+        if not arrays and cls in (*RECURRENT, "Dense", "Embedding"):
+            raise ConversionError(
+                f"import_keras: {what}: the file has no weights called {key!r}; it has those of "
+                f"{', '.join(weights.layers)}."
+            )
         if cls in RECURRENT:
             self._note_dropouts(name, config)
             found = recurrent_layer(what, cls, config, arrays, self.version, self.tf)
@@ -173,10 +206,11 @@ class _Builder:
         layer = made(what, cls, config, arrays, self.version)
         if layer is None:
             why = " holds Python code, which is never run" if cls == "Lambda" else " is not read"
-            raise ConversionError(
-                f"import_keras: {what}{why}; read are {', '.join(sorted({*LAYERS, *RECURRENT}))}, "
-                f'TimeDistributed. only="recurrent" takes the recurrent layers alone.'
-            )
+            hint = "" if self.recurrent else (
+                f"; read are {', '.join(sorted({*LAYERS, *RECURRENT}))}, TimeDistributed. "
+                f'only="recurrent" takes the recurrent layers alone'
+            )  # fmt: skip
+            raise ConversionError(f"import_keras: {what}{why}{hint}.")
         return layer
 
     def _inside(

@@ -10,11 +10,17 @@ from .keras_recurrent import RECURRENT
 
 
 class Weights:
-    """Hands out the arrays of the layers, in the order of the structure."""
+    """Hands out the arrays of the layers, in the order of the structure.
 
-    def __init__(self, layers: dict[str, list[Array]], by_name: bool, prefix: str = ""):
+    read: the names in the file of those that were handed out.
+    """
+
+    def __init__(
+        self, layers: dict[str, list[Array]], by_name: bool, prefix: str = "", read: Any = None
+    ):
         self.layers, self.by_name, self.prefix = layers, by_name, prefix
         self.used: dict[str, int] = {}
+        self.read: set[str] = set() if read is None else read
 
     def name(self, cls: str, name: str) -> str:
         """What the file calls a layer: call it once for each, in order."""
@@ -25,13 +31,14 @@ class Weights:
         return f"{self.prefix}{base}_{n}" if n else f"{self.prefix}{base}"
 
     def of(self, key: str) -> list[Array]:
+        self.read.add(key)
         return self.layers.get(key, [])
 
     def inside(self, key: str) -> Weights:
         """Those of a model that is a layer."""
         if self.by_name:
-            return Row(self.layers.get(key, []))
-        return Weights(self.layers, False, f"{key}/")
+            return Row(self.of(key))
+        return Weights(self.layers, False, f"{key}/", self.read)
 
 
 class Row(Weights):

@@ -19,10 +19,11 @@ from .base import Array, ConversionError
 from .onnx_layers import LAYER_NODES, OnnxRecurrent
 from .onnx_loops import OnnxScan
 from .onnx_nodes import NODES
-from .onnx_quantized import QUANTIZED
+from .onnx_quantized import QUANTIZED, ROUNDING, rounding
 from .onnx_tensors import array_of
 from .onnx_weights import Constants, SharedWeights
 
+SUPPORTED = {*NODES, *ROUNDING, *LAYER_NODES, "Constant", "Scan"}
 RECURRENT = ("RNN", "LSTM", "GRU", *QUANTIZED)
 # Where a float initializer of more than one number is a weight; elsewhere it is a start or a limit.
 TRAINED = ("Add", "Sub", "Mul", "Div", "MatMul", "Gemm", "Gather", "LayerNormalization", "PRelu")
@@ -166,12 +167,14 @@ class GraphReader:
             constants.sources.pop(outputs[0], None)
             return []
         function = NODES[op](what, attributes, len(outputs)) if op in NODES else None
+        if op in ROUNDING:
+            function = rounding(op, what, attributes, self.dequantize)
         if function is not None and constants.fold(op, function, attributes, node):
             return []
         if self.only and op not in RECURRENT:
             self.left.append(what)
             return []
-        if op not in (*RECURRENT, "Split", "Dropout"):
+        if op not in (*RECURRENT, "Split", "Dropout", "DynamicQuantizeLinear"):
             outputs = outputs[:1]  # the mean of a LayerNormalization, say, is not computed
         bias = self.bias_of(node, constants, readers) if op == "MatMul" else None
         weights = [*inputs, bias[0]] if bias else inputs
@@ -186,7 +189,7 @@ class GraphReader:
         elif layer is not None:  # one input, the others are its weights
             function, inputs = layer, inputs[:1]
         if function is None:
-            supported = ", ".join(sorted({*NODES, *LAYER_NODES, "Constant", "Scan"}))
+            supported = ", ".join(sorted(SUPPORTED))
             raise ConversionError(
                 f"import_onnx: {what} is not supported; supported are {supported}. "
                 f'import_onnx(..., only="recurrent") takes the recurrent nodes alone.'

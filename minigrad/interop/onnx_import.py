@@ -17,7 +17,7 @@ from ..nn.module import Module
 from ..tensors import Tensor, as_tensor
 from ..untrusted import cause, read_bytes, reading
 from .base import ConversionError, FormatError, need
-from .onnx_graph import RECURRENT, GraphReader, modules_of, run_steps
+from .onnx_graph import RECURRENT, SUPPORTED, GraphReader, modules_of, run_steps
 from .onnx_tensors import check_inside, load_external
 
 OPSET = 13, 17  # what the nodes here are written for, and what an older file is converted to
@@ -62,8 +62,10 @@ def import_onnx(
     only: "recurrent" takes the nodes RNN, LSTM and GRU of a file whose rest is refused, those in
         the branches of an If too. What they read from the rest are the model's inputs, by the
         names that the file has for it, and all that they give its outputs.
-    dequantize: makes a DynamicQuantizeLSTM an LSTM with the weights that its integers mean. It
-        rounds neither x nor h, so its outputs are not onnxruntime's.
+    dequantize: makes a DynamicQuantizeLSTM an LSTM with the weights that its integers mean, and
+        leaves out what QuantizeLinear and DynamicQuantizeLinear round. The outputs are those of a
+        net that rounds nothing, and not onnxruntime's. Integers that a MatMulInteger or a Gather
+        reads stay constants.
     tie_equal: initializers that hold the same numbers, or one the other's transposed, are one
         Parameter, as before an exporter wrote them twice; otherwise only one initializer is.
     Raises ConversionError naming the node, and what is supported, for an operator, an attribute or
@@ -127,11 +129,17 @@ def _model(graph: Any, reader: GraphReader) -> OnnxModel:
     if reader.only:
         if not steps:
             told = [text for text in reader.left if any(f"({op})" in text for op in RECURRENT)]
+            others = sorted({node.op_type for node in graph.node} - SUPPORTED)
+            way = (
+                f"and the whole file is refused too, for {', '.join(others)}"
+                if others
+                else "so import the whole file, whose nodes are all known"
+            )
             raise ConversionError(
                 f"import_onnx: no node RNN, LSTM or GRU can be taken: {told[0]}"
                 if told
-                else "import_onnx: there is no node RNN, LSTM or GRU. A loop over time that an "
-                "exporter unrolled has none: import the whole file."
+                else "import_onnx: there is no node RNN, LSTM or GRU; a loop over time that an "
+                f"exporter unrolled has none, {way}."
             )
         outputs = [name for step in steps for name in step.outputs if name]
         read = dict.fromkeys(name for step in steps for name in step.inputs)

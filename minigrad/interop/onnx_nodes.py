@@ -18,6 +18,7 @@ from .. import ops
 from ..tensors import Tensor, as_tensor
 from .base import ConversionError, need
 from .onnx_functions import FUNCTIONS, Factory, Function, data, simple
+from .onnx_quantized import INTEGERS
 from .onnx_tensors import HALF
 
 MOST_FILLED = 1 << 28  # elements of a constant whose shape is all that a file says of it
@@ -229,7 +230,9 @@ def _cast(what: str, attributes: dict[str, Any], outputs: int) -> Function:
     return cast
 
 
-NODES: dict[str, Factory] = FUNCTIONS | {
+NODES: dict[str, Factory] = {
+    **FUNCTIONS,
+    **INTEGERS,
     "Cast": _cast,
     "Concat": simple(concat, "axis"),
     "ConstantOfShape": simple(filled, "value"),

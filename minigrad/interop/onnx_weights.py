@@ -60,6 +60,8 @@ class Constants(dict[str, Array]):
             return False
         self.room -= size
         sources = frozenset[str]().union(*(self.sources.get(name, ()) for name in node.input))
+        if op == "DequantizeLinear":  # a weight that was stored as integers
+            sources |= frozenset(node.input[:1])
         results = results if isinstance(results, tuple) else (results,)
         for name, result in zip(node.output, results):
             if name:
@@ -81,8 +83,8 @@ def _elements(op: str, attributes: dict[str, Any], values: list[Array | None]) -
     if op == "Gather":
         x, indices = arrays
         return x.size // max(x.shape[attributes.get("axis", 0)], 1) * indices.size
-    if op == "MatMul":
-        a, b = arrays
+    if op in ("MatMul", "MatMulInteger"):
+        a, b = arrays[:2]
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         return math.prod((*batch, *a.shape[-2:-1], *b.shape[-1:]))
     try:

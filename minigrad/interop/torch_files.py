@@ -82,7 +82,10 @@ def _zipped(path: Path, archive: zipfile.ZipFile, size: int) -> Content:
     parts = {part.filename: part for part in archive.infolist()}
     roots = [name[: -len("data.pkl")] for name in parts if name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise FormatError(f"{path}: this is a zip file, but none that torch.save wrote.")
+        npz = "; of NumPy's .npz give dict(numpy.load(path))" * any(
+            n.endswith(".npy") for n in parts
+        )
+        raise FormatError(f"{path}: this is a zip file, but none that torch.save wrote{npz}.")
     (root,) = roots
     if any(name.startswith(f"{root}code/") for name in parts):
         raise FormatError(

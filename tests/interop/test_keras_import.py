@@ -98,6 +98,67 @@ def test_keras_2_and_3_mean_two_functions_by_hard_sigmoid() -> None:
         np.testing.assert_allclose(found, np.clip(slope * x + 0.5, 0, 1), atol=1e-15)
 
 
+# -------------------------------------------------------------------- weights and structure apart
+
+
+def apart(version: int, name: str, folder: Path) -> tuple[Path, str, list[Any], list[Any]]:
+    """A stored model as two files: its weights alone, and the text of its structure; with inputs
+    and outputs.
+    """
+    path, inputs, outputs = stored(version, name, folder)
+    if version == 3:
+        with zipfile.ZipFile(path) as archive:
+            weights = folder / "apart.weights.h5"
+            weights.write_bytes(archive.read("model.weights.h5"))
+            return weights, archive.read("config.json").decode(), inputs, outputs
+    h5py = pytest.importorskip("h5py")
+    weights = folder / "apart.h5"
+    with h5py.File(path) as whole, h5py.File(weights, "w") as alone:
+        for key, value in whole["model_weights"].attrs.items():
+            alone.attrs[key] = value
+        for layer in whole["model_weights"]:
+            whole.copy(f"model_weights/{layer}", alone, layer)
+        return weights, str(whole.attrs["model_config"]), inputs, outputs
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [(2, "cells.h5"), (3, "cells.keras"), (2, "nested.h5"), (3, "nested.keras")],
+)
+def test_weights_alone_are_read_with_the_structure_beside_them(
+    version: int, name: str, tmp_path: Path
+) -> None:
+    weights, config, inputs, outputs = apart(version, name, tmp_path)
+    with pytest.raises(interop.ConversionError, match=r"weights alone .* config=keras_model\.to_j"):
+        interop.import_keras(weights)
+    model = on_the_tape(interop.import_keras(weights, config=config))
+    whole = interop.import_keras(stored(version, name, tmp_path)[0])
+    assert {k: w.tobytes() for k, w in model.state_dict().items()} == {
+        k: w.tobytes() for k, w in whole.state_dict().items()
+    }
+    found = model(*inputs)
+    first = found[0] if isinstance(found, list) else found
+    np.testing.assert_allclose(first.numpy(), outputs[0], rtol=2e-6, atol=2e-6)
+
+
+def test_a_structure_of_another_model_is_refused_with_the_names_of_both(tmp_path: Path) -> None:
+    weights, config, _, _ = apart(2, "masked_stack.h5", tmp_path)
+    other = json.loads(config)
+    last = other["config"]["layers"].pop()["config"]["name"]
+    cut = other["config"]["layers"][-1]["config"]["name"]
+    other["config"] |= {"output_layers": [[cut, 0, 0]]} if "output_layers" in config else {}
+    with pytest.raises(interop.ConversionError, match=f"no layer for the weights of {last}"):
+        interop.import_keras(weights, config=other)
+    for wrong, said in [
+        (config.replace(last, "other"), f"'other'; it has those of .*{last}"), ("{", "no JSON"),
+        ("[]", "is list; expected keras_model"), ({}, "is dict; expected keras_model"),
+    ]:  # fmt: skip
+        with pytest.raises(interop.ConversionError, match=said):
+            interop.import_keras(weights, config=wrong)
+    with pytest.raises(interop.ConversionError, match="structure of its own; give no config"):
+        interop.import_keras(stored(2, "masked_stack.h5", tmp_path)[0], config=config)
+
+
 # -------------------------------------------------------------------------------------- refusals
 
 

@@ -272,7 +272,10 @@ def test_a_weight_that_a_layer_and_a_plain_node_read_is_one(
 REFUSED = {"exclusive", "reverse", "wrap", "edge", "reflect", "training", "positive", "negative"}
 # More outputs than are given, axes without an element, and halves, which are floats here.
 REFUSED |= {"mask", "empty", "normalization", "float16", "bfloat16"}
-FEW = ["Clip", "Gelu", "OneHot", "Pad", "Pow", "ReduceMax", "Slice", "Split", "Where"]
+# Numbers that NumPy lacks, and a scale for each block of an axis.
+REFUSED |= {"e4m3fn", "e5m2", "float4e2m1", "int4", "uint4", "int2", "uint2", "blocked"}
+FEW = ["Clip", "DequantizeLinear", "Gelu", "MatMulInteger", "OneHot", "Pad", "Pow", "ReduceMax",
+       "Slice", "Split", "Where"]  # fmt: skip
 
 
 def standard_cases(op: str) -> list[Any]:
@@ -486,7 +489,12 @@ def test_recurrent_nodes_are_taken_from_a_model_that_is_refused(
     with pytest.raises(interop.ConversionError, match=r"can be taken: node 'clipped'.*clip=0.5"):
         interop.import_onnx(only_clipped, only="recurrent")
     file = file_of(tmp_path / "a.onnx", nodes[2:3], {"x": feed["x"]}, ["z"], {})
-    with pytest.raises(interop.ConversionError, match="there is no node RNN, LSTM or GRU"):
+    with pytest.raises(interop.ConversionError, match=r"no node RNN.*file, whose nodes are all kn"):
+        interop.import_onnx(file, only="recurrent")
+    conv = H.make_node("Conv", ["z", "w"], ["y"])
+    weight = {"w": np.ones((1, 1, 1), np.float32)}
+    file = file_of(tmp_path / "a.onnx", [nodes[2], conv], {"x": feed["x"]}, ["y"], weight)
+    with pytest.raises(interop.ConversionError, match=r"no node RNN.*refused too, for Conv\."):
         interop.import_onnx(file, only="recurrent")
 
 
@@ -566,3 +574,132 @@ def test_a_quantised_lstm_is_one_with_the_weights_that_it_means(
     file = file_of(tmp_path / "a.onnx", [node], feed, ["Y"], constants)
     with pytest.raises(interop.ConversionError, match=r"a scale .* is \[5\]; expected \[2\]"):
         interop.import_onnx(file, dequantize=True)
+
+
+def quantised_net(path: Path, rng: np.random.Generator) -> tuple[Path, dict[str, Any], Any]:
+    """8-bit rows of an embedding, and a product as onnxruntime's quantize_dynamic writes it; and
+    what it is without rounding, in float64.
+    """
+    constants: dict[str, Any] = {
+        "rows": rng.integers(-128, 128, (7, 5), np.int8), "rs": np.float32(0.03), "rz": np.int8(3),
+        "W": rng.integers(0, 256, (5, 3), np.uint8), "Ws": np.float32(0.02),
+        "Wz": rng.integers(0, 256, 3, np.uint8), "b": normal(rng, 3),
+    }  # fmt: skip
+    nodes = [
+        H.make_node("Gather", ["rows", "i"], ["e8"]),
+        H.make_node("DequantizeLinear", ["e8", "rs", "rz"], ["e"]),
+        H.make_node("Add", ["e", "x"], ["h"]),
+        H.make_node("DynamicQuantizeLinear", ["h"], ["h8", "hs", "hz"]),
+        H.make_node("MatMulInteger", ["h8", "W", "hz", "Wz"], ["p"]),
+        H.make_node("Cast", ["p"], ["pf"], to=FLOAT),
+        H.make_node("Mul", ["hs", "Ws"], ["s"]),
+        H.make_node("Mul", ["pf", "s"], ["ps"]),
+        H.make_node("Add", ["ps", "b"], ["y"]),
+    ]
+    feed = {"i": rng.integers(-7, 7, (2, 4)), "x": normal(rng, 2, 4, 5)}
+    c = {name: np.asarray(w, np.float64) for name, w in constants.items()}
+    h = (c["rows"][feed["i"]] - c["rz"]) * c["rs"] + feed["x"]
+    exact = h @ ((c["W"] - c["Wz"]) * c["Ws"]) + c["b"]
+    return file_of(path, nodes, feed, ["y"], constants), feed, exact
+
+
+def test_a_quantised_net_without_its_rounding_is_the_one_that_it_approximates(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    file, feed, exact = quantised_net(tmp_path / "a.onnx", rng)
+    with pytest.raises(interop.ConversionError, match=r"rounds to integers; .*dequantize=True"):
+        interop.import_onnx(file)
+    model = interop.import_onnx(file, dequantize=True)
+    for _ in range(2):
+        x = mg.tensor(feed["x"], requires_grad=True)
+        y = model(feed["i"], x)["y"]
+        np.testing.assert_allclose(y.numpy(), exact, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(y.numpy(), run(file, feed)[0], atol=0.01 * np.ptp(exact))
+        y.sum().backward()
+        assert np.all(np.any(x.grad, axis=-1))  # so the way back goes through what rounds
+        feed = {"i": feed["i"][:1], "x": feed["x"][:1]}
+        exact = exact[:1]
+
+
+@pytest.mark.parametrize(("axis", "dtype"), [(0, np.int8), (1, np.uint8), (-1, np.int32)])
+def test_dequantizing_is_exact_with_a_scale_for_each_place_of_an_axis(
+    axis: int, dtype: Any, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    q = rng.integers(0, 100, (3, 4), dtype)
+    scale = (rng.random(q.shape[axis]) + 0.1).astype(np.float32)
+    zero = (
+        np.zeros(len(scale), dtype)
+        if dtype is np.int32
+        else rng.integers(9, size=len(scale), dtype=dtype)
+    )
+    node = H.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], axis=axis)
+    agrees(file_of(tmp_path / "a.onnx", [node], {"q": q}, ["y"], {"s": scale, "z": zero}), {"q": q})
+    # Quantised before, without rounding: what went in comes out.
+    before = H.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], axis=axis)
+    constants = {"s": scale, "z": np.zeros(len(scale), np.int8)}
+    feed = {"x": normal(rng, 3, 4)}
+    file = file_of(tmp_path / "b.onnx", [before, node], feed, ["y"], constants)
+    found = interop.import_onnx(file, dequantize=True)(**feed)["y"]
+    np.testing.assert_allclose(found.numpy(), feed["x"], rtol=1e-6)
+
+
+def test_a_weight_stored_as_integers_is_a_parameter(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    constants = {"q": rng.integers(-9, 9, (3, 2), np.int8), "s": np.float32(0.5)}
+    nodes = [
+        H.make_node("DequantizeLinear", ["q", "s"], ["W"]),
+        H.make_node("MatMul", ["x", "W"], ["y"]),
+    ]
+    feed = {"x": normal(rng, 4, 3)}
+    model = interop.import_onnx(file_of(tmp_path / "a.onnx", nodes, feed, ["y"], constants))
+    (weight,) = model.parameters()
+    np.testing.assert_array_equal(weight.numpy().T, constants["q"] * 0.5)
+    # The standard's value: onnxruntime rounds x to 8 bits here, as the file does not ask for.
+    expected = feed["x"].astype(float) @ (constants["q"] * 0.5)
+    np.testing.assert_allclose(model(**feed)["y"].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_product_of_integers_is_one_of_integers(tmp_path: Path, rng: np.random.Generator) -> None:
+    a, b = rng.integers(0, 256, (2, 3), np.uint8), rng.integers(-128, 128, (3, 4), np.int8)
+    constants: dict[str, Any] = {"b": b, "az": np.uint8(7), "bz": rng.integers(-9, 9, 4, np.int8)}
+    node = H.make_node("MatMulInteger", ["a", "b", "az", "bz"], ["p"])
+    file = file_of(tmp_path / "a.onnx", [node, H.make_node("Cast", ["p"], ["y"], to=FLOAT)],
+                   {"a": a}, ["y"], constants)  # fmt: skip
+    expected = (a.astype(int) - 7) @ (b.astype(int) - constants["bz"])
+    np.testing.assert_array_equal(interop.import_onnx(file)(a=a)["y"].numpy(), expected)
+    constants["az"] = rng.integers(9, size=2, dtype=np.uint8)  # one for each row
+    file_of(file, [node, H.make_node("Cast", ["p"], ["y"], to=FLOAT)], {"a": a}, ["y"], constants)
+    expected = (a.astype(int) - constants["az"][:, None]) @ (b.astype(int) - constants["bz"])
+    np.testing.assert_array_equal(interop.import_onnx(file)(a=a)["y"].numpy(), expected)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_what_onnxruntime_quantises_is_read_as_the_net_that_it_approximates(
+    kind: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantization = pytest.importorskip("onnxruntime.quantization", reason="quantises")
+    chain = interop.Chain(nn.Embedding(20, 6), nn.LSTM(6, 8, bidirectional=True), nn.Linear(16, 5))
+    plain, small = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    interop.export_onnx(plain, chain)
+    feed = {
+        runtime.InferenceSession(str(plain)).get_inputs()[0].name: rng.integers(20, size=(7, 3))
+    }
+    if kind == "dynamic":
+        quantization.quantize_dynamic(plain, small, per_channel=True)
+    else:
+
+        class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+            inputs = iter([feed] * 3)
+
+            def get_next(self) -> Any:
+                return next(self.inputs, None)
+
+        quantization.quantize_static(plain, small, Reader())
+    y, *_ = interop.import_onnx(small, dequantize=True)(**feed).values()
+    scale = np.ptp(run(plain, feed)[0])
+    for file in (plain, small):
+        np.testing.assert_allclose(y.numpy(), run(file, feed)[0], atol=0.02 * scale)

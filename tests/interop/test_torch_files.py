@@ -213,13 +213,16 @@ def test_the_error_says_which_entry_can_be_read(tmp_path: Path) -> None:
         interop.read_torch_file(path, "x")
 
 
-def test_a_whole_model_and_a_program_are_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_a_whole_model_a_program_and_an_npz_are_refused_with_the_way_out(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.pt", b"c__main__\nNet\n)\x81}b")
     with pytest.raises(interop.FormatError, match=r"'__main__.Net'.*model.state_dict\(\)"):
         interop.load_torch(nn.Linear(1, 1), path)
     path = zipped(tmp_path / "a.pt", b"}", code____main__="")
     with pytest.raises(interop.FormatError, match=r"TorchScript.*torch.jit.load"):
         interop.read_torch_file(path)
+    np.savez(tmp_path / "a.npz", w=np.ones(2))
+    with pytest.raises(interop.FormatError, match=r"give dict\(numpy\.load\(path\)\)"):
+        interop.read_torch_file(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize(
