@@ -1,8 +1,8 @@
 """What each library does with a recurrent net, tried: python tools/features.py [LIBRARY ...].
 
-Runs in an environment that has the libraries (`pip install torch keras jax equinox mygrad tinygrad`
-beside minigrad); one that is missing is said to be. Each function asks one library one question
-of the table in tools/docs/source/features.md, and the answer has to be the one that stands there.
+Runs in an environment that has them (`pip install torch keras jax equinox mygrad tinygrad` beside
+minigrad); of one that is missing nothing is asked. Each function asks one library one question of
+the table in tools/docs/source/features.md, and the answer has to be the one that stands there.
 """
 
 from __future__ import annotations
@@ -154,6 +154,18 @@ def _() -> bool:
     return bool(ys.grad[:-1].any())  # what came through the states is not in it
 
 
+@asked("torch", "... in a loop of one's own", True)
+def _() -> bool:
+    import torch
+
+    cell, hs = torch.nn.GRUCell(I, H), [torch.zeros(B, H)]
+    for x in torch.from_numpy(X):
+        hs.append(cell(x, hs[-1]))
+        hs[-1].retain_grad()
+    hs[-1].sum().backward()
+    return all(bool(h.grad.any()) for h in hs[1:])
+
+
 @asked("torch", "second derivatives", True)
 def _() -> bool:
     import torch
@@ -289,6 +301,17 @@ def _() -> bool:
     return hasattr(layers, "lstm")
 
 
+@asked("mygrad", "... in a loop of one's own", True)
+def _() -> bool:
+    import mygrad
+
+    hs = [mygrad.tensor(X[0])]
+    for x in X:
+        hs.append(mygrad.tanh(hs[-1] + x))
+    hs[-1].sum().backward()
+    return all(bool(h.grad.any()) for h in hs)
+
+
 @asked("mygrad", "second derivatives", False)
 def _() -> bool:
     import mygrad
@@ -327,6 +350,16 @@ def _() -> bool:
             h = (h + Tensor(x)).tanh()
         sizes.append(len(h.uop.toposort()))
     return sizes[0] == sizes[1]
+
+
+@asked("tinygrad", "... in a loop of one's own", True)
+def _() -> bool:
+    from tinygrad import Tensor
+
+    hs = [Tensor(X[0].tolist())]
+    for x in X[:2].tolist():
+        hs.append((hs[-1] + Tensor(x)).tanh())
+    return all(bool(np.any(g.tolist())) for g in hs[-1].square().sum().gradient(*hs))
 
 
 @asked("tinygrad", "second derivatives", True)
