@@ -42,8 +42,8 @@ QUICK: dict[str, tuple[dict[str, Any], Callable[[Any], bool]]] = {
 }
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"ported_{name}", PORTED / f"{name}.py")
+def load(name: str, folder: Path = PORTED) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"ported_{name}", folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -111,3 +111,20 @@ def test_weights_of_the_originals_load_and_give_the_same_numbers() -> None:
     hidden = theirs["rnn"](torch.from_numpy(line))[1][0]
     expected = theirs["h2o"](hidden).log_softmax(1).detach().numpy()
     np.testing.assert_allclose(names(line).numpy(), expected, atol=1e-6)
+
+
+def test_the_table_of_features_has_the_answers_that_the_script_holds_libraries_to() -> None:
+    lines = (PAGE.parent / "features.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line[2:-2].split(" | ")] for line in lines if line[:1] == "|"]
+    columns = ("minigrad", "torch", "keras", "equinox", "mygrad", "tinygrad")
+    asked = load("features", ROOT / "tools").ASKED
+    stated = {
+        (library, row[0]): ["✗✓".index(mark) for mark in re.findall("[✓✗]", cell)]
+        for row in rows
+        for library, cell in zip(columns, row[1:])
+    }
+    held: dict[tuple[str, str], list[int]] = {}
+    for library in columns:
+        for question, answer, _ in asked[library]:
+            held.setdefault((library, question), []).append(int(answer))
+    assert {key: marks for key, marks in stated.items() if marks} == held

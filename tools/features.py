@@ -18,6 +18,15 @@ import numpy as np
 T, B, I, H = 5, 2, 3, 4
 X = np.random.default_rng(0).standard_normal((T, B, I)).astype(np.float32)
 
+# The rows of the table.
+LAYERS = "RNN, LSTM and GRU in layers and directions"
+LOOP = "a cell of one's own as one compiled loop, however long"
+LENGTHS = "rows of different length"
+C = "c of every step from the LSTM layer, in a loss"
+GRADIENT = "gradient at h of every step, with what came through time"  # of the layer; by hand
+SECOND = "second derivatives through the layer"
+HALF = "float16 or bfloat16"
+
 ASKED: dict[str, list[tuple[str, bool, Callable[[], bool]]]] = {}
 
 
@@ -34,14 +43,14 @@ def asked(library: str, question: str, answer: bool) -> Callable[[Any], Any]:
 # -- minigrad
 
 
-@asked("minigrad", "layers and directions", True)
+@asked("minigrad", LAYERS, True)
 def _() -> bool:
     import minigrad as mg
 
     return mg.nn.LSTM(I, H, num_layers=2, bidirectional=True)(X)[0].shape == (T, B, 2 * H)
 
 
-@asked("minigrad", "own cell as one loop", True)
+@asked("minigrad", LOOP, True)
 def _() -> bool:
     import minigrad as mg
 
@@ -51,14 +60,14 @@ def _() -> bool:
     return kernels[0] == kernels[1]
 
 
-@asked("minigrad", "lengths", True)
+@asked("minigrad", LENGTHS, True)
 def _() -> bool:
     import minigrad as mg
 
     return not mg.nn.GRU(I, H)(X, lengths=[2, 5])[0].numpy()[2:, 0].any()
 
 
-@asked("minigrad", "c of all steps", True)
+@asked("minigrad", C, True)
 def _() -> bool:
     import minigrad as mg
 
@@ -66,7 +75,7 @@ def _() -> bool:
     return c.shape == (1, T, B, H) and c.requires_grad
 
 
-@asked("minigrad", "gradient at every step", True)
+@asked("minigrad", GRADIENT, True)
 def _() -> bool:
     import minigrad as mg
 
@@ -75,7 +84,7 @@ def _() -> bool:
     return bool((rec["lstm/l0/fwd"].norms["h"] > 0).all())
 
 
-@asked("minigrad", "second derivatives", True)
+@asked("minigrad", SECOND, True)
 def _() -> bool:
     import minigrad as mg
 
@@ -84,7 +93,7 @@ def _() -> bool:
     return bool(mg.grad((first**2).sum(), x).numpy().any())
 
 
-@asked("minigrad", "half precision", False)
+@asked("minigrad", HALF, False)
 def _() -> bool:
     import minigrad as mg
 
@@ -97,7 +106,7 @@ def _() -> bool:
 # -- PyTorch
 
 
-@asked("torch", "layers and directions", True)
+@asked("torch", LAYERS, True)
 def _() -> bool:
     import torch
 
@@ -105,7 +114,7 @@ def _() -> bool:
     return layer(torch.from_numpy(X))[0].shape == (T, B, 2 * H)
 
 
-@asked("torch", "own cell as one loop", False)
+@asked("torch", LOOP, False)
 def _() -> bool:
     import torch
 
@@ -127,7 +136,7 @@ def _() -> bool:
     return sizes[0] == sizes[1]
 
 
-@asked("torch", "lengths", True)
+@asked("torch", LENGTHS, True)
 def _() -> bool:
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -136,7 +145,7 @@ def _() -> bool:
     return not pad_packed_sequence(torch.nn.GRU(I, H)(packed)[0])[0].detach().numpy()[2:, 0].any()
 
 
-@asked("torch", "c of all steps", False)
+@asked("torch", C, False)
 def _() -> bool:
     import torch
 
@@ -144,7 +153,7 @@ def _() -> bool:
     return c.shape[-3] == T
 
 
-@asked("torch", "gradient at every step", False)
+@asked("torch", GRADIENT, False)
 def _() -> bool:
     import torch
 
@@ -154,7 +163,7 @@ def _() -> bool:
     return bool(ys.grad[:-1].any())  # what came through the states is not in it
 
 
-@asked("torch", "... in a loop of one's own", True)
+@asked("torch", GRADIENT, True)
 def _() -> bool:
     import torch
 
@@ -166,7 +175,7 @@ def _() -> bool:
     return all(bool(h.grad.any()) for h in hs[1:])
 
 
-@asked("torch", "second derivatives", True)
+@asked("torch", SECOND, True)
 def _() -> bool:
     import torch
 
@@ -176,7 +185,7 @@ def _() -> bool:
     return bool(torch.autograd.grad((first**2).sum(), x)[0].any())
 
 
-@asked("torch", "half precision", True)
+@asked("torch", HALF, True)
 def _() -> bool:
     import torch
 
@@ -186,7 +195,7 @@ def _() -> bool:
 # -- Keras, on JAX
 
 
-@asked("keras", "layers and directions", True)
+@asked("keras", LAYERS, True)
 def _() -> bool:
     import keras
 
@@ -194,7 +203,7 @@ def _() -> bool:
     return layer(X).shape == (T, B, 2 * H)
 
 
-@asked("keras", "own cell as one loop", True)
+@asked("keras", LOOP, True)
 def _() -> bool:
     import jax
     import keras
@@ -210,7 +219,7 @@ def _() -> bool:
     return " scan[" in str(jax.make_jaxpr(lambda x: layer(x))(X))
 
 
-@asked("keras", "lengths", True)
+@asked("keras", LENGTHS, True)
 def _() -> bool:
     import keras
 
@@ -219,7 +228,7 @@ def _() -> bool:
     return not np.asarray(layer(X, mask=mask))[0, 1:].any()
 
 
-@asked("keras", "c of all steps", False)
+@asked("keras", C, False)
 def _() -> bool:
     import keras
 
@@ -227,7 +236,7 @@ def _() -> bool:
     return len(c.shape) == 3
 
 
-@asked("keras", "half precision", True)
+@asked("keras", HALF, True)
 def _() -> bool:
     import keras
 
@@ -249,26 +258,26 @@ def _loop(w: Any, x: Any, bumps: Any) -> Any:
     return jax.lax.scan(cell, jax.numpy.zeros((B, I)), (x, bumps))
 
 
-@asked("equinox", "layers and directions", False)
+@asked("equinox", LAYERS, False)
 def _() -> bool:
     import equinox
 
     return any(hasattr(equinox.nn, name) for name in ("RNN", "LSTM", "GRU"))
 
 
-@asked("equinox", "own cell as one loop", True)
+@asked("equinox", LOOP, True)
 def _() -> bool:
     import jax
 
     return str(jax.make_jaxpr(_loop)(np.eye(I), X, 0 * X)).count(" scan[") == 1
 
 
-@asked("equinox", "c of all steps", True)
+@asked("equinox", C, True)
 def _() -> bool:
     return _loop(np.eye(I), X, 0 * X)[1].shape == (T, B, I)
 
 
-@asked("equinox", "gradient at every step", True)
+@asked("equinox", GRADIENT, True)
 def _() -> bool:
     import jax
 
@@ -276,14 +285,14 @@ def _() -> bool:
     return bool((abs(found).sum((1, 2)) > 0).all())
 
 
-@asked("equinox", "second derivatives", True)
+@asked("equinox", SECOND, True)
 def _() -> bool:
     import jax
 
     return bool(jax.hessian(lambda w: _loop(w, X, 0 * X)[0].sum())(np.eye(I)).any())
 
 
-@asked("equinox", "half precision", True)
+@asked("equinox", HALF, True)
 def _() -> bool:
     import jax
 
@@ -293,7 +302,7 @@ def _() -> bool:
 # -- MyGrad
 
 
-@asked("mygrad", "layers and directions", False)
+@asked("mygrad", LAYERS, False)
 def _() -> bool:
     from mygrad.nnet import layers
 
@@ -301,7 +310,7 @@ def _() -> bool:
     return hasattr(layers, "lstm")
 
 
-@asked("mygrad", "... in a loop of one's own", True)
+@asked("mygrad", GRADIENT, True)
 def _() -> bool:
     import mygrad
 
@@ -312,7 +321,7 @@ def _() -> bool:
     return all(bool(h.grad.any()) for h in hs)
 
 
-@asked("mygrad", "second derivatives", False)
+@asked("mygrad", SECOND, False)
 def _() -> bool:
     import mygrad
 
@@ -321,7 +330,7 @@ def _() -> bool:
     return not isinstance(x.grad, np.ndarray)
 
 
-@asked("mygrad", "half precision", True)
+@asked("mygrad", HALF, True)
 def _() -> bool:
     import mygrad
 
@@ -331,7 +340,7 @@ def _() -> bool:
 # -- tinygrad
 
 
-@asked("tinygrad", "layers and directions", False)
+@asked("tinygrad", LAYERS, False)
 def _() -> bool:
     from tinygrad import nn
 
@@ -339,7 +348,7 @@ def _() -> bool:
     return any(hasattr(nn, name) for name in ("RNN", "LSTM", "GRU", "GRUCell"))
 
 
-@asked("tinygrad", "own cell as one loop", False)
+@asked("tinygrad", LOOP, False)
 def _() -> bool:
     from tinygrad import Tensor
 
@@ -352,7 +361,7 @@ def _() -> bool:
     return sizes[0] == sizes[1]
 
 
-@asked("tinygrad", "... in a loop of one's own", True)
+@asked("tinygrad", GRADIENT, True)
 def _() -> bool:
     from tinygrad import Tensor
 
@@ -362,7 +371,7 @@ def _() -> bool:
     return all(bool(np.any(g.tolist())) for g in hs[-1].square().sum().gradient(*hs))
 
 
-@asked("tinygrad", "second derivatives", True)
+@asked("tinygrad", SECOND, True)
 def _() -> bool:
     from tinygrad import Tensor, nn
 
@@ -371,7 +380,7 @@ def _() -> bool:
     return bool(np.any(first.square().sum().gradient(x)[0].tolist()))
 
 
-@asked("tinygrad", "half precision", True)
+@asked("tinygrad", HALF, True)
 def _() -> bool:
     from tinygrad import Tensor, dtypes
 
@@ -393,10 +402,10 @@ def main(wanted: list[str]) -> int:
             try:
                 found = bool(function())
             except ImportError as missing:
-                print(f"  {question:24} not asked: {missing}")
+                print(f"  {question:57} not asked: {missing}")
                 continue
             wrong += found != answer
-            print(f"  {question:24} {'yes' if found else 'no'}" + "  NOT SO" * (found != answer))
+            print(f"  {question:57} {'yes' if found else 'no'}" + "  NOT SO" * (found != answer))
     return wrong
 
 
