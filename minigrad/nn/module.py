@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -121,8 +121,10 @@ class Module:
         edits.count += 1
         super().__setattr__(name, value)
 
-    def __getattr__(self, name: str) -> Any:
-        raise of_module(self, name)
+    if not TYPE_CHECKING:  # where it would allow every name
+
+        def __getattr__(self, name: str) -> Any:
+            raise of_module(self, name)
 
     def _holds_parameter(self, name: str) -> bool:
         return isinstance(vars(self).get(name), Parameter)
