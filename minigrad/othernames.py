@@ -155,11 +155,14 @@ def missing(who: str, name: str, names: Iterable[str], theirs: Mapping[str, str]
 
 
 def of_module(module: Any, name: str) -> AttributeError:
-    """The error for an attribute that a Module does not have."""
-    said = f"{type(module).__name__!r} object has no attribute {name!r}"
-    if name in MODULE:
-        said = missing(type(module).__name__, name, (), MODULE)
-    return AttributeError(said, name=name, obj=module)
+    """The error for an attribute that a Module does not have, or whose property failed."""
+    if name in MODULE and not hasattr(type(module), name):
+        return AttributeError(missing(type(module).__name__, name, (), MODULE))
+    try:
+        object.__getattribute__(module, name)  # Python's own words; a property's, if it is one
+    except AttributeError as error:
+        return error
+    return AttributeError(name)
 
 
 def absent(who: str, names: Iterable[str], theirs: Mapping[str, str]) -> Callable[[str], Any]:

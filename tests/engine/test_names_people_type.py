@@ -173,6 +173,14 @@ def test_a_module_and_the_other_packages_say_it_too() -> None:
         with pytest.raises(mg.DTypeError, match="no devices here"):
             net.to("cuda:0")
     assert getattr(mg.nn.GRU(2, 2), "draw", None) is None
+
+    class Net(mg.nn.Module):
+        @property
+        def width(self) -> Any:
+            return self.heads  # what is missing is heads, and not width
+
+    with pytest.raises(AttributeError, match="'Net' object has no attribute 'heads'"):
+        Net().width  # noqa: B018
     for package, name in (
         (mg.data, "DataLoader"),
         (mg.train, "EarlyStopping"),
