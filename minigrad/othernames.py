@@ -1,4 +1,4 @@
-"""What PyTorch and NumPy call things, and what they are called here.
+"""What PyTorch, Keras and NumPy call things, and what they are called here.
 
 A name that is not ours gives an error that says which is, and so does torch's `dim=`.
 """
@@ -31,6 +31,8 @@ TENSOR = {
     "sort": "np.sort(t.numpy())", "argsort": "np.argsort(t.numpy())", "detach_": "t.detach()",
     "zero_": "t.data[...] = 0.0", "fill_": "t.data[...] = value", "copy_": "t.data[...] = values",
     "add_": "t.data += values", "sub_": "t.data -= values", "mul_": "t.data *= values",
+    "new_zeros": "mg.tensor(np.zeros(shape), t.dtype)", "multinomial": "mg.nn.sample(logits)",
+    "new_ones": "mg.tensor(np.ones(shape), t.dtype)",
 }  # fmt: skip
 
 PACKAGE = {
@@ -56,7 +58,12 @@ PACKAGE = {
     "load": "mg.train.load(path)", "rand": "mg.tensor(np.random.default_rng().random(shape))",
     "randn": "mg.tensor(np.random.default_rng().normal(size=shape))",
     "randint": "mg.tensor(np.random.default_rng().integers(high, size=shape))",
-    "randperm": "np.random.default_rng().permutation(n)",
+    "randperm": "np.random.default_rng().permutation(n)", "Variable": "mg.tensor(data)",
+    "topk": "np.argsort(x.numpy())", "multinomial": "mg.nn.sample(logits)",
+    "is_tensor": "isinstance(x, mg.Tensor)", "functional": "mg.relu: ops are here, losses in mg.nn",
+    "set_default_dtype": "dtype= where layers and tensors are made", "utils": "mg.data.Batches",
+    "set_default_device": "nothing: there are no devices", "onnx": "mg.interop.export_onnx",
+    "accelerator": "nothing: there are no devices", "layers": "mg.nn: the layers are in it",
 } | {
     name: f"mg.tensor(np.{name}(...))"
     for name in (
@@ -71,6 +78,7 @@ OPTIM = {
     "MultiStepLR": "mg.optim.LambdaLR(optimizer, function)",
     "MultiplicativeLR": "mg.optim.LambdaLR(optimizer, function)",
     "LRScheduler": "mg.optim.Schedule",
+    "LBFGS": "mg.optim.Adam(parameters) with a schedule, as mg.optim.OneCycleLR",
 }
 
 NN = {
@@ -87,6 +95,53 @@ NN = {
     "ReLU": "mg.relu", "Tanh": "mg.tanh", "Sigmoid": "mg.sigmoid", "GELU": "mg.gelu",
     "Softmax": "mg.softmax", "LogSoftmax": "mg.log_softmax", "Flatten": "mg.flatten",
     "utils": "mg.optim.clip_grad_norm_(parameters, max_norm)",
+    "pad_sequence": "mg.data.pad(sequences)", "PackedSequence": "lengths= where a layer is called",
+    "Dense": "mg.nn.Linear(inputs, outputs), and the activation as an op behind it",
+    "SimpleRNN": "mg.nn.RNN(inputs, units)", "Bidirectional": "mg.nn.LSTM(..., bidirectional=True)",
+    "Masking": "mask= where a layer is called", "Identity": "a function: lambda x: x",
+    "TimeDistributed": "mg.nn.Linear as it is: it acts on the last axis of (T, B, features)",
+    "Input": "nothing: a forward takes what it is called with",
+} | dict.fromkeys(
+    ("Conv1d", "Conv2d", "BatchNorm1d", "MultiheadAttention", "Transformer"),
+    "nothing: the layers here are recurrent ones and what stands around them",
+)  # fmt: skip
+
+INIT = {
+    "zeros_": "mg.nn.init.constant_(p, 0.0)", "ones_": "mg.nn.init.constant_(p, 1.0)",
+    "eye_": "mg.nn.init.identity_(p)", "kaiming_uniform_": "mg.nn.init.he_uniform_(p)",
+    "kaiming_normal_": "mg.nn.init.he_normal_(p)",
+}  # fmt: skip
+
+DATA = {
+    "DataLoader": "mg.data.Batches(xs, ys, batch=32)",
+    "Dataset": "mg.data.Batches of any object with rows (x, y)",
+    "TensorDataset": "mg.data.Batches(xs, ys)",
+    "random_split": "mg.data.split_at_random(n, shares)",
+    "pad_sequence": "mg.data.pad(sequences)", "pad_sequences": "mg.data.pad(sequences, left=True)",
+    "timeseries_dataset_from_array": "mg.data.forecasting(values, past, ahead)",
+}  # fmt: skip
+
+TRAIN = {
+    "EarlyStopping": "mg.train.fit(..., validate=function, patience=5)",
+    "ModelCheckpoint": "mg.train.fit(..., checkpoint=path)",
+    "Trainer": "mg.train.fit(model, ...)",
+}
+
+MODULE = {
+    "cuda": "nothing: there are no devices", "cpu": "nothing: there are no devices",
+    "float": "module.to(np.float32)", "double": "module.to(np.float64)",
+    "half": "module.to(np.float32): there is no float16", "children": "module.members()",
+    "named_children": "module.members()", "named_modules": "module.modules()",
+    "add_module": "module.name = part", "register_buffer": "module.name = array",
+    "register_parameter": "module.name = mg.nn.Parameter(data)",
+    "requires_grad_": "p.requires_grad_(False) for p in module.parameters()",
+    "flatten_parameters": "nothing: there is nothing to flatten",
+    "fit": "mg.train.fit(module, loss, batches, optimizer)", "compile": "mg.jit(step)",
+    "predict": "module(x) in mg.no_grad()", "evaluate": "your metric of module(x), in mg.no_grad()",
+    "get_weights": "module.state_dict()", "set_weights": "module.load_state_dict(state)",
+    "save": "mg.train.save(path, module.state_dict())",
+    "save_weights": "mg.train.save(path, module.state_dict())",
+    "load_weights": "module.load_state_dict(mg.train.load(path))",
 }  # fmt: skip
 
 _OPTIONS = {"dim": "axis", "keepdim": "keepdims", "dims": "axis"}
@@ -97,6 +152,17 @@ def missing(who: str, name: str, names: Iterable[str], theirs: Mapping[str, str]
     if name in theirs:
         return f"{who}: {name!r} is another library's name; write {theirs[name]}."
     return f"{who}: no op or attribute {name!r}; {suggest(name, names)}".rstrip("; ")
+
+
+def of_module(module: Any, name: str) -> AttributeError:
+    """The error for an attribute that a Module does not have, or whose property failed."""
+    if name in MODULE and not hasattr(type(module), name):
+        return AttributeError(missing(type(module).__name__, name, (), MODULE))
+    try:
+        object.__getattribute__(module, name)  # Python's own words; a property's, if it is one
+    except AttributeError as error:
+        return error
+    return AttributeError(name)
 
 
 def absent(who: str, names: Iterable[str], theirs: Mapping[str, str]) -> Callable[[str], Any]:

@@ -35,6 +35,14 @@ def _operator(op: Op, turned: bool = False) -> Callable[[Any, Any], Tensor]:
     return reflected if turned else operator
 
 
+class _Size(int):
+    """A number, as in NumPy. Scripts for PyTorch call it."""
+
+    def __call__(self, *axis: int) -> int:
+        shape = f"t.shape[{axis[0]}]" if axis else "t.shape"
+        raise TypeError(f"t.size is a number, how many elements there are; write {shape}.")
+
+
 class Tensor:
     """A NumPy array on the tape. `tensor(data)` makes one, operations on Tensors the others.
 
@@ -144,7 +152,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        return self._data.size
+        return _Size(self._data.size)
 
     @property
     def dtype(self) -> np.dtype:

@@ -162,6 +162,18 @@ def test_what_the_pages_ask_of_the_readme_is_there() -> None:
         assert stage.section(readme, name)
 
 
+def test_a_page_shows_a_script_of_the_repository_folded_away() -> None:
+    shown = stage.FROM_FILE.sub(
+        lambda match: stage.script(ROOT, match[1]), "a\n<!-- FILE: tools/size.py -->\nb"
+    )
+    assert shown.startswith(
+        "a\n<details><summary><code>tools/size.py</code></summary>\n\n```python"
+    )
+    assert "BUDGETS = " in shown
+    with pytest.raises(FileNotFoundError):
+        stage.script(ROOT, "no/such.py")
+
+
 # -- docstrings ----------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ What ships with the package, from where and under which licence: sources.py and 
 it. What is read from other packages: external.py. Nothing is read before a loader is called.
 """
 
+from ..othernames import DATA, absent
 from .batches import Batch, Batches, LeftBatch, LeftPadded, Padded, pad
 from .census import Names, names
 from .csvfiles import read_csv
@@ -86,3 +87,5 @@ __all__ = [
     "DataError",
     "MissingDataError",
 ]
+
+__getattr__ = absent("minigrad.data", __all__, DATA)

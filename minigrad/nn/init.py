@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import checks
 from ..errors import ShapeError, describe
+from ..othernames import INIT, absent
 from ..random import default_generator
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def constant_(p: Parameter, value: float = 0.0) -> None:
 
 def uniform_(p: Parameter, bound: float, generator: np.random.Generator | None = None) -> None:
     """w ~ U(-bound, bound), of any shape; torch.nn's recurrent layers use bound = 1 / sqrt(H)."""
-    checks.at_least_0("uniform_: bound", bound)
+    checks.at_least_0("uniform_(p, bound), in (-bound, bound): bound", bound)
     p.data = default_generator(generator).uniform(-bound, bound, p.shape)
 
 
@@ -179,3 +180,7 @@ def _matrix(p: Parameter, gates: int) -> tuple[int, int]:
     if p.ndim != 2 or not p.size or p.shape[0] % gates:
         raise ShapeError(f"init: expected a matrix of {gates} gates stacked, got {describe(p)}.")
     return p.shape[0] // gates, p.shape[1]
+
+
+_NAMES = [name for name in globals() if name.endswith("_") and not name.startswith("_")]
+__getattr__ = absent("minigrad.nn.init", _NAMES, INIT)

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..dtypes import supported
 from ..errors import DTypeError, StateDictError
+from ..othernames import of_module
 from ..switches import edits
 from ..tape import scope
 from ..tape import state as switches
@@ -122,6 +123,11 @@ class Module:
         edits.count += 1
         super().__setattr__(name, value)
 
+    if not TYPE_CHECKING:  # where it would allow every name
+
+        def __getattr__(self, name: str) -> Any:
+            raise of_module(self, name)
+
     def _holds_parameter(self, name: str) -> bool:
         return isinstance(vars(self).get(name), Parameter)
 
@@ -199,6 +205,8 @@ class Module:
 
     def to(self, dtype: Any) -> Module:
         """Makes every parameter float32 or float64 and drops gradients; returns the module."""
+        if str(dtype).partition(":")[0] in ("cpu", "cuda", "mps"):
+            raise DTypeError(f"Module.to: there are no devices here; leave .to({dtype!r}) out.")
         dtype = supported("Module.to", dtype)
         if dtype not in (np.float32, np.float64):
             raise DTypeError(f"Module.to: expected float32 or float64, got {dtype}.")

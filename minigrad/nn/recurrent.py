@@ -22,6 +22,7 @@ from ..compile.schedule import asked_for
 from ..compile.sidebyside import beside
 from ..compile.unrolling import check_mask, check_resets
 from ..errors import DTypeError, ShapeError, describe
+from ..othernames import of_module
 from ..tape import state as switches
 from ..tensors import Tensor, as_tensor
 from ..tree import map_leaves
@@ -388,7 +389,7 @@ class Recurrent(Module):
     def __getattr__(self, name: str) -> Any:
         place = self._cell_named(name)
         if place is None or not hasattr(*place):
-            raise AttributeError(f"{self._who} has no attribute {name!r}")
+            raise of_module(self, name)
         return getattr(*place)
 
     def __setattr__(self, name: str, value: Any) -> None:

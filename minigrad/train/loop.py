@@ -114,7 +114,6 @@ def fit(
         another name, with a LogWarning. generators: of random numbers that the run uses, beside
         minigrad's default one and those the model holds.
     log: a JSONL file, a line for each update and validation. progress: a function of (Run), None
-    log: a JSONL file, a line for each update and validation. progress: a function of (Run), None
         for a bar in a terminal or plain lines in a pipe, False for nothing.
     jit: run loss and gradient under mg.jit, to the same bits. "auto": where that works; else steps
         run plainly, and `plainly` of the result says why.

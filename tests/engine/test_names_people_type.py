@@ -158,6 +158,38 @@ def test_a_name_of_another_library_says_what_is_ours() -> None:
             call()
     with pytest.raises(TypeError, match=r"axis=\.\.\..*t\.tile\(\(2, 1\)\)"):
         t.repeat(2, 1)
+    assert (t.size, t.size * 2) == (X.size, 2 * X.size)
+    for size, shape in ((lambda: t.size(0), r"t\.shape\[0\]"), (lambda: t.size(), r"t\.shape\.")):
+        with pytest.raises(TypeError, match=f"a number.*write {shape}"):
+            size()
+
+
+def test_a_module_and_the_other_packages_say_it_too() -> None:
+    for net in (mg.nn.Sequential(mg.nn.Linear(2, 2)), mg.nn.LSTM(2, 2)):
+        with pytest.raises(AttributeError, match=r"'double' is another.*module\.to\(np\.float64\)"):
+            net.double()
+        with pytest.raises(AttributeError, match="no attribute 'paramters'"):
+            net.paramters  # noqa: B018
+        with pytest.raises(mg.DTypeError, match="no devices here"):
+            net.to("cuda:0")
+    assert getattr(mg.nn.GRU(2, 2), "draw", None) is None
+
+    class Net(mg.nn.Module):
+        @property
+        def width(self) -> Any:
+            return self.heads  # what is missing is heads, and not width
+
+    with pytest.raises(AttributeError, match="'Net' object has no attribute 'heads'"):
+        Net().width  # noqa: B018
+    for package, name in (
+        (mg.data, "DataLoader"),
+        (mg.train, "EarlyStopping"),
+        (mg.nn.init, "ones_"),
+    ):
+        with pytest.raises(AttributeError, match=f"'{name}' is another library's name; write mg"):
+            getattr(package, name)
+    with pytest.raises(ValueError, match=r"in \(-bound, bound\): bound must be >= 0.*got -0\.1"):
+        mg.nn.init.uniform_(mg.nn.Parameter([1.0]), -0.1, 0.1)
 
 
 def test_what_they_are_told_to_write_exists() -> None:
@@ -165,7 +197,14 @@ def test_what_they_are_told_to_write_exists() -> None:
     assert not [n for n in othernames.PACKAGE if n in mg.__all__]
     assert not [n for n in othernames.OPTIM if n in mg.optim.__all__]
     assert not [n for n in othernames.NN if n in mg.nn.__all__]
-    tables = (othernames.TENSOR, othernames.PACKAGE, othernames.OPTIM, othernames.NN)
+    assert not [n for n in othernames.MODULE if hasattr(mg.nn.LSTM(1, 1), n)]
+    assert not [n for n in othernames.INIT if n in vars(mg.nn.init)]
+    assert not [n for n in othernames.DATA if n in mg.data.__all__]
+    assert not [n for n in othernames.TRAIN if n in mg.train.__all__]
+    tables = (
+        othernames.TENSOR, othernames.PACKAGE, othernames.OPTIM, othernames.NN, othernames.MODULE,
+        othernames.INIT, othernames.DATA, othernames.TRAIN,
+    )  # fmt: skip
     for told in (text for table in tables for text in table.values()):
         for owner, path in re.findall(r"\b(mg|np|t)\.([\w.]*\w)", told):
             found: Any = {"mg": mg, "np": np, "t": leaf()}[owner]

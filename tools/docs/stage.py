@@ -5,6 +5,10 @@ from where they are, so that nothing is said twice. A page asks for a section of
 line of its own:
 
     <!-- README: Speed -->
+
+and for a script of the repository, folded away, with
+
+    <!-- FILE: tutorials/ported/names_classifier.py -->
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent / "source"
 FROM_README = re.compile(r"^<!-- README: (.+?) -->$", re.MULTILINE)
+FROM_FILE = re.compile(r"^<!-- FILE: (.+?) -->$", re.MULTILINE)
 TUTORIALS = "<!-- TUTORIALS -->"
 HEAD = re.compile(r"You need ([^.]+)\. Time: (\d+) minutes, and (\d+) for the exercises\.")
 
@@ -38,6 +43,7 @@ def stage(root: Path, target: Path) -> list[Path]:
             continue
         text = path.read_text(encoding="utf-8")
         text = FROM_README.sub(lambda match: section(readme, match[1]), text)
+        text = FROM_FILE.sub(lambda match: script(root, match[1]), text)
         write(copy, text.replace(TUTORIALS, table_of_contents(pages)))
     for name, text in {
         "changelog.md": (root / "CHANGELOG.md").read_text(encoding="utf-8"),
@@ -117,6 +123,13 @@ def section(readme: str, heading: str) -> str:
             return body.replace("\0", "#").strip()
     known = ", ".join(mark.lstrip("# ") for mark in parts[1::2])
     raise StageError(f"README.md has no section {heading!r}; it has {known}.")
+
+
+def script(root: Path, name: str) -> str:
+    """A file's text as code that unfolds on a click."""
+    code = (root / name).read_text(encoding="utf-8").strip()
+    summary = f"<details><summary><code>{name}</code></summary>"
+    return f"{summary}\n\n```python\n{code}\n```\n\n</details>"
 
 
 def outside_code(text: str) -> str:
