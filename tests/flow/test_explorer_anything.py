@@ -58,7 +58,7 @@ def test_a_plant_is_seen_if_the_data_were_not_escaped(
     tab: Tab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guard above would notice: without escaping, the page does not even start."""
-    monkeypatch.setattr(build, "embedded", json.dumps)
+    monkeypatch.setattr(build.pages, "embedded", json.dumps)
     page = explorer.page(network("rnn"), title=PLANT)
     (tab.folder / "bad.html").write_bytes(page.encode("utf-8", "surrogatepass"))
     tab.driver.get((tab.folder / "bad.html").as_uri())
