@@ -253,7 +253,7 @@ def check_2(make_step):
     ours = nn.MinimalGatedCell(I, H, dtype=np.float64, generator=np.random.default_rng(0))
     step = make_step(ours.weight_ih.T, ours.weight_hh.T, ours.bias_ih + ours.bias_hh)
     (last, all_), (true, every) = (
-        mg.scan(f, mg.tensor(np.zeros((B, H))), mg.tensor(xs)) for f in (step, ours)
+        mg.scan(f, mg.tensor(np.zeros((B, H))), mg.tensor(xs), mode="tape") for f in (step, ours)
     )
     close(all_, every, "the states")
     for name in ("weight_ih", "weight_hh", "bias_ih"):
