@@ -128,7 +128,7 @@ print("many-to-many ", x32.shape, "->", tags.shape)
 
 # one-to-many: the vector is the first state, and each output is the next input
 feed = nn.Linear(5, I, generator=rng)
-state, x, produced = mg.tensor(rng.standard_normal((B, H)), dtype=np.float32), None, []
+state, produced = mg.tensor(rng.standard_normal((B, H)), dtype=np.float32), []
 x = mg.tensor(np.zeros((B, I), np.float32))
 for _ in range(4):
     state, y = gru.cells[0](state, x)
