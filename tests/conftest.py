@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 # JIT, in the loops that the compiler writes, all run; compiled, all of conformance do where
 # tools/faults.py plants none.
 THINNED = {
-    "conformance": 36,
+    "conformance": 72,
     "test_zoo.py": 12,
     "test_cells.py": 36,
     "test_cells_fused.py::test_fused_equals_tape_in_float32": 0,
