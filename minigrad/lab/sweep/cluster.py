@@ -176,11 +176,6 @@ class Cluster:
             return
         try:
             self._look_at_workers()
-        except ClusterError:
-            raise
-        except (OSError, TimeoutError):  # the scheduler is lost; `outcomes` says so
-            return
-        with suppress(OSError, TimeoutError):
             free = sum(self._threads.values()) - len(self._futures)
             for run in [waiting.popleft() for _ in range(min(max(free, 0), len(waiting)))]:
                 # Never a key that the scheduler may remember.
@@ -190,6 +185,10 @@ class Cluster:
                 )
                 self._futures[future] = run, deaths
                 future.add_done_callback(self._done.put)
+        except ClusterError:
+            raise
+        except (OSError, TimeoutError):  # the scheduler is lost; `outcomes` says so
+            return
 
 
 def _version() -> str:
