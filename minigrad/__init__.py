@@ -2,14 +2,14 @@
 
     import minigrad as mg
 
-The whole public API is listed here. Importing it compiles nothing.
+The whole public API is listed here. Importing it compiles nothing, and brings the tensors and the
+ops; what stands on them comes when it is first asked for.
 """
 
-from . import data, flow, interop, nn, optim, othernames, train
+from typing import TYPE_CHECKING
+
+from . import othernames
 from .autodiff import grad, hessian, jacobian, jvp, vjp
-from .compile import ScanResult, pure, scan
-from .curvature import empirical_fisher, fisher, ggn, hvp
-from .differences import gradcheck
 from .errors import (
     DeclarationError,
     DTypeError,
@@ -21,7 +21,6 @@ from .errors import (
     StateDictError,
     TraceError,
 )
-from .jitting import jit
 from .kernels.threads import get_num_threads, set_num_threads
 from .ops import (
     abs,
@@ -115,6 +114,13 @@ from .ops import power as pow
 from .random import seed
 from .tape import Node, Tape, detect_anomaly, listen, no_grad, scope, tap
 from .tensors import Tensor, tensor
+
+if TYPE_CHECKING:
+    from . import data, flow, interop, nn, optim, train
+    from .compile import ScanResult, pure, scan
+    from .curvature import empirical_fisher, fisher, ggn, hvp
+    from .differences import gradcheck
+    from .jitting import jit
 
 __version__ = "0.2.0"
 
@@ -250,4 +256,19 @@ __all__ = [
     "__version__",
 ]
 
-__getattr__ = othernames.absent("minigrad", __all__, othernames.PACKAGE)
+_LATER = dict.fromkeys(("data", "flow", "interop", "nn", "optim", "train"), "") | {
+    "ScanResult": "compile",
+    "empirical_fisher": "curvature",
+    "fisher": "curvature",
+    "ggn": "curvature",
+    "gradcheck": "differences",
+    "hvp": "curvature",
+    "jit": "jitting",
+    "pure": "compile",
+    "scan": "compile",
+}
+__getattr__ = othernames.absent("minigrad", __all__, othernames.PACKAGE, later=_LATER)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

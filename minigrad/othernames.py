@@ -5,7 +5,10 @@ A name that is not ours gives an error that says which is, and so does torch's `
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 from .errors import suggest
@@ -165,10 +168,24 @@ def of_module(module: Any, name: str) -> AttributeError:
     return AttributeError(name)
 
 
-def absent(who: str, names: Iterable[str], theirs: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__`."""
+def absent(
+    who: str,
+    names: Iterable[str],
+    theirs: Mapping[str, str],
+    later: Mapping[str, str] = MappingProxyType({}),
+) -> Callable[[str], Any]:
+    """A module's `__getattr__`.
+
+    later: the names that are imported when they are first asked for, each with the submodule that
+    has it; "" says that the name is a submodule itself.
+    """
 
     def __getattr__(name: str) -> Any:
+        if name in later:
+            module = import_module(f"{who}.{later[name] or name}")
+            found = getattr(module, name) if later[name] else module
+            vars(sys.modules[who])[name] = found  # from now on Python finds it by itself
+            return found
         if name.startswith("__"):  # a protocol asking around
             raise AttributeError(f"module {who!r} has no attribute {name!r}")
         raise AttributeError(missing(who, name, names, theirs))

@@ -55,6 +55,30 @@ def test_import_loads_no_compiler_and_compiles_nothing(tmp_path: Path) -> None:
     assert "numpy" in roots
     assert not roots & {"numba", "llvmlite", "graphviz", "torch", "hypothesis", "pytest"}
     assert not cache.exists()
+    upper = "compile data flow interop jitting lab nn optim tasks train".split()
+    assert not {f"minigrad.{name}" for name in upper} & set(modules)
+
+
+LATER = """
+import minigrad as mg
+for name in sorted(mg.__all__):
+    assert name in dir(mg), name
+    first = getattr(mg, name)
+    assert vars(mg)[name] is first is getattr(mg, name), name
+    assert getattr(first, "__module__", "minigrad").startswith("minigrad"), name
+assert mg.jit is __import__("minigrad.jitting", fromlist=["jit"]).jit
+assert mg.flow.record_torch.__name__ == "record_torch"
+"""
+
+
+def test_what_is_imported_when_it_is_asked_for_is_there_and_stays() -> None:
+    run_python(LATER)
+    for alone in (
+        "from minigrad import *",
+        "from minigrad import flow, jit, scan",
+        "import minigrad.nn",
+    ):
+        run_python(alone)
 
 
 def test_import_starts_no_thread_and_prints_nothing() -> None:
@@ -88,7 +112,7 @@ def test_all_lists_every_public_name_once() -> None:
         name
         for name, value in vars(mg).items()
         if not name.startswith("_") and not isinstance(value, ModuleType)
-    }
+    } - {"TYPE_CHECKING"}
     assert sorted(set(mg.__all__)) == sorted(mg.__all__)
     assert public <= set(mg.__all__)
     assert [name for name in mg.__all__ if not hasattr(mg, name)] == []

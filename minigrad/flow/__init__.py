@@ -1,9 +1,7 @@
 """Gradient flow: what a loss sends back to every time step, as numbers, a verdict and drawings."""
 
-from importlib import import_module
-from typing import Any
-
 from ..errors import FlowError
+from ..othernames import absent
 from . import notebook, plots, terminal
 from .credit import Credit
 from .cuts import Cut, Depth
@@ -108,17 +106,11 @@ __all__ = [
     "terminal",
 ]
 
-
-_FOREIGN = {
+# What needs another framework is imported when it is asked for.
+_LATER = {
     "record_jax": "recorded_jax",
     "record_keras": "recorded_keras",
     "record_torch": "recorded_torch",
     "tap_torch": "tapped_torch",
 }
-
-
-def __getattr__(name: str) -> Any:
-    """What needs another framework is imported when it is asked for."""
-    if name not in _FOREIGN:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_FOREIGN[name]}", __name__), name)
+__getattr__ = absent("minigrad.flow", __all__, {}, later=_LATER)

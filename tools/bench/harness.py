@@ -103,11 +103,16 @@ class Timing:
 
 
 def environment(threads: int, **more: str) -> dict[str, str]:
-    """A child's environment: minigrad from this checkout, every thread pool limited."""
+    """A child's environment: minigrad from this checkout, every thread pool limited.
+
+    Python keeps its bytecode, as it does for a user: without it every import compiles the sources.
+    """
     pools = ("OPENBLAS", "OMP", "MKL", "NUMBA", "VECLIB_MAXIMUM")
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     limits = {f"{pool}_NUM_THREADS": str(threads) for pool in pools}
-    return os.environ | limits | {"PYTHONPATH": path, "MINIGRAD_BENCH_THREADS": str(threads)} | more
+    ours = {"PYTHONPATH": path, "MINIGRAD_BENCH_THREADS": str(threads)}
+    theirs = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return theirs | limits | ours | more
 
 
 class Peer:

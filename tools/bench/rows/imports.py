@@ -30,6 +30,6 @@ def rows(options: Options) -> Iterator[Row]:
         ours.median,
         "s",
         ours.spread(),
-        limit=0.35,
+        limit=0.2,
         peers={name: timing.median for name, timing in times.items()},
     )
