@@ -101,7 +101,7 @@ def matmul(args, dims, steps, real):
         wanted, width = up(threads, items), VECTORS * lanes
         # Parts of one row strip pack the same a, parts of one column strip the same b.
         if n >= m:
-            n_parts = least(wanted, up(n, 4 * width))
+            n_parts = least(wanted, up(n, 8 * lanes))
             m_parts = least(up(wanted, n_parts), up(m, ROWS))
         else:
             m_parts = least(wanted, up(m, 4 * ROWS))

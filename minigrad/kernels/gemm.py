@@ -33,6 +33,7 @@ from numba import int64, njit, types
 from minigrad.kernels import host
 from minigrad.kernels.intrinsics import CHECKED, external, inner, prefetch, words
 from minigrad.kernels.microkernel import (
+    ACCUMULATORS,
     LEFT,
     ROWS,
     VECTORS,
@@ -77,8 +78,8 @@ entry = njit(**inner, inline="never" if CHECKED else "always")
 
 
 @entry
-def column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, real):
-    tiles(a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, real)
+def column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead, real):
+    tiles(a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead, real)
 
 
 @entry
@@ -144,7 +145,7 @@ def multiply(
             to = place if direct else own
             run_column(
                 table, left, a_row, a_col, first, row, to, to_row, k, rows, vectors, height,
-                add * direct, real,
+                add * direct, 0, real,
             )  # fmt: skip
             if not direct:
                 run_move(table, place, c_row, c_col, own, to_row, size, rows, columns, add, real)
@@ -168,19 +169,19 @@ def block(d, real):
 
     # A panel is as wide as the registers allow when all rows of c go in one tile.
     across = b_col == size  # rows of b are contiguous
-    vectors = VECTORS
-    if across & (4 * m <= ROWS * VECTORS):
+    vectors, slim = VECTORS, across & (4 * m <= ACCUMULATORS)
+    if slim:
         vectors = 8 if m == 1 else 4
     while (vectors > 1) & (vectors * lanes >= 2 * n):
         vectors //= 2
     width, packed_width = vectors * lanes, least(vectors, VECTORS) * lanes
 
     large, few = m * least(k, most_depth) * size > LARGE, m <= 64
-    far = across & (k * n * size > (FAR if few else LARGE)) & (vectors <= VECTORS)
+    far = across & (k * n * size > (FAR if few else LARGE)) & (not slim)
     flat = a_row == size  # a is k-major: read from afar, its tiles are but pieces of lines
-    wide = (large | far) & (n >= (2 if flat else 8) * width)
+    wide = (large | far) & (n >= (4 if flat else 16) * lanes)
     strip, rest, at_once, height = width, packed_width, m, tallest(a_row)
-    if across & (vectors <= VECTORS) & (n > width):
+    if across & (not slim) & (n > width):
         strip = rest = n // lanes * lanes  # read in place, all panels one after the other
     memory, own = scratch(PANEL_BYTES), scratch(A_BYTES)
     spare = malloc(most_depth * STRIP * size) if wide else int64(0)

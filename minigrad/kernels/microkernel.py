@@ -1,8 +1,9 @@
 """What a matrix product needs of LLVM: its innermost loop, in registers, and views of memory.
 
-    tiles(a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, real)
+    tiles(a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead, real)
         c (+)= a @ b for addresses of a (m, k) of any steps, and of b and c, whose rows are
-        contiguous and `vectors` (1, 2, 4, 8) vectors long. A tile has at most `height` rows
+        contiguous and `vectors` (1, 2, 4, 8) vectors long. A tile has at most `height` rows.
+        Meanwhile what lies `ahead` of b, as many bytes on, is brought near: its next panel
     square(y, x, i, j, add)     y[j : j + 4, i : i + 4] (+)= x[i : i + 4, j : j + 4].T, where rows
                                 of both are contiguous
     vector(y, x, count, real)   one vector from address to address; zeros past `count` numbers
@@ -40,9 +41,15 @@ _I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _POINTER, _VOID = _I8.as_pointer(), ir.VoidType()
 
 WIDTHS = 1, 2, 4, 8  # vectors in a row of a tile
-ROWS = 12 if platform.machine() in ("arm64", "aarch64") or host.vector_bits() == 512 else 6
+WIDE = host.vector_bits() == 512
+# Of 32 registers or of 16: the others hold a row of b and a number of a.
+ACCUMULATORS = 24 if WIDE or platform.machine() in ("arm64", "aarch64") else 12
+ROWS = ACCUMULATORS // 2  # of a tile at most
+# Of a panel: 6 x 4 accumulators want 10 loads for a step of k, 12 x 2 want 14, and as much of b a
+# multiply-add again.
+VECTORS = 4 if WIDE else 2
 LEFT = 2 * ROWS  # with more rows yet to do, the next tile is chosen as if there were so many
-VECTORS = 2  # ROWS x VECTORS accumulators leave registers for a row of b, of 32 or of 16
+LINE = 64  # bytes, of a cache
 
 
 def heights(vectors):
@@ -53,7 +60,7 @@ def heights(vectors):
         4: (1, 2, 3, 4, 6),
         8: (1,),
     }
-    most = ROWS if vectors <= VECTORS else ROWS * VECTORS // vectors
+    most = min(ROWS, ACCUMULATORS // vectors)
     return tuple(rows for rows in wanted[vectors] if rows <= most)
 
 
@@ -273,23 +280,27 @@ def _llvm(module, name, result, *kinds):
 
 
 @intrinsic
-def tiles(typing, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, dtype):
+def tiles(typing, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead, dtype):
     """c (+)= a @ b, see above."""
     number = _element(dtype)
 
     def generate(context, builder, signature, args):
         real = context.get_value_type(number)
-        a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, _ = args
+        a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead, _ = args
+        # A tile brings a line a step of k: all of them the next panel, then it again.
+        brought = builder.mul(k, _I64(LINE))
+        panel = builder.mul(builder.mul(k, vectors), _I64(host.vector_bits() // 8))
         before = builder.block
         loop, after = map(builder.append_basic_block, ("column", "after"))
         impossible, done = map(builder.append_basic_block, ("impossible", "done"))
         builder.branch(loop)
         builder.position_at_end(loop)
-        i = builder.phi(_I64)
+        i, near = builder.phi(_I64), builder.phi(_I64)
         a_at, b_at, c_at = (
             _at(builder, builder.inttoptr(place, _POINTER), offset)
             for place, offset in ((a, builder.mul(i, a_row)), (b, 0), (c, builder.mul(i, c_row)))
         )
+        next_at = _at(builder, b_at, builder.add(ahead, near))
         left = _least(builder, builder.sub(m, i), height)
         cases = builder.switch(builder.add(builder.mul(vectors, _I64(LEFT + 1)), left), impossible)
         builder.position_at_end(done)
@@ -300,7 +311,7 @@ def tiles(typing, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, ad
                 builder.position_at_end(builder.append_basic_block(f"tile_{r}x{v}"))
                 for count in (n for n in range(1, LEFT + 1) if first_height(n, v) == r):
                     cases.add_case(_I64((LEFT + 1) * v + count), builder.block)
-                builder.call(tile, [a_at, a_row, a_col, b_at, b_row, c_at, c_row, k, add])
+                builder.call(tile, [a_at, a_row, a_col, b_at, b_row, c_at, c_row, k, add, next_at])
                 rows.add_incoming(_I64(r), builder.block)
                 builder.branch(done)
         builder.position_at_end(impossible)
@@ -309,23 +320,27 @@ def tiles(typing, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, ad
         following = builder.add(i, rows)
         i.add_incoming(_I64(0), before)
         i.add_incoming(following, done)
+        nearer = builder.add(near, brought)
+        less = builder.icmp_signed("<", nearer, panel)
+        near.add_incoming(_I64(0), before)
+        near.add_incoming(builder.select(less, nearer, _I64(0)), done)
         builder.cbranch(builder.icmp_signed("<", following, m), loop, after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 12, dtype), generate
+    return types.void(*[types.int64] * 13, dtype), generate
 
 
 def _tile(module, real, rows, vectors):
-    """The function of one shape, (a, a_row, a_col, b, b_row, c, c_row, k, add); k >= 1."""
+    """The function of one shape, (a, a_row, a_col, b, b_row, c, c_row, k, add, ahead); k >= 1."""
     bits, lanes = 8 * _size(real), host.lanes(_size(real))
     vector, size = ir.VectorType(real, lanes), lanes * _size(real)
-    kinds = [_POINTER, _I64, _I64, _POINTER, _I64, _POINTER, _I64, _I64, _I64]
+    kinds = [_POINTER, _I64, _I64, _POINTER, _I64, _POINTER, _I64, _I64, _I64, _POINTER]
     function = ir.Function(module, ir.FunctionType(_VOID, kinds), f"tile_{rows}x{vectors}_f{bits}")
     function.linkage = "internal"
     for attribute in ("noinline", "nounwind"):
         function.attributes.add(attribute)
-    a, a_row, a_col, b, b_row, c, c_row, k, add = function.args
+    a, a_row, a_col, b, b_row, c, c_row, k, add, ahead = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     # Fused where the CPU can; it would call a slow library function by the name of llvm.fma.
     fma = _llvm(module, f"fmuladd.v{lanes}f{bits}", vector, vector, vector, vector)
@@ -336,10 +351,13 @@ def _tile(module, real, rows, vectors):
     entry, loop, after = builder.block, *map(builder.append_basic_block, ("loop", "after"))
     builder.branch(loop)
     builder.position_at_end(loop)
-    step = builder.phi(_I64)
+    step, line = builder.phi(_I64), builder.phi(_POINTER)
     places = [builder.phi(_POINTER) for _ in starts]
     totals = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)]
     row_of_b = [_load(builder, _at(builder, places[0], v * size), vector) for v in range(vectors)]
+    # Panels that only L3 holds are awaited otherwise: it took a third of a product with 4 MB of b.
+    bring = _llvm(module, "prefetch.p0", _VOID, _POINTER, _I32, _I32, _I32)
+    builder.call(bring, [line, _I32(0), _I32(2), _I32(1)])  # for reading, into L2, data
     sums = []
     for i in range(rows):
         place = places[1 + i // 4]
@@ -349,7 +367,7 @@ def _tile(module, real, rows, vectors):
             place = _at(builder, place, {1: a_row, 3: thrice}[i % 4])
         number = _splat(builder, _load(builder, place, real), lanes)
         sums.append([builder.call(fma, [number, x, t]) for x, t in zip(row_of_b, totals[i])])
-    following = builder.add(step, _I64(1))
+    following, next_line = builder.add(step, _I64(1)), _at(builder, line, LINE)
     # Without their past hidden, LLVM sees that all places move alike, and makes them one, which
     # steps from each to the next in turn: a chain as long as a tile has rows.
     moved = [
@@ -359,9 +377,9 @@ def _tile(module, real, rows, vectors):
     builder.cbranch(builder.icmp_signed("<", following, k), loop, after)
     zero = ir.Constant(vector, [0.0] * lanes)
     for phi, first, later in zip(
-        [step, *places, *chain(*totals)],
-        [_I64(0), *starts, *[zero] * (rows * vectors)],
-        [following, *moved, *chain(*sums)],
+        [step, line, *places, *chain(*totals)],
+        [_I64(0), ahead, *starts, *[zero] * (rows * vectors)],
+        [following, next_line, *moved, *chain(*sums)],
     ):
         phi.add_incoming(first, entry)
         phi.add_incoming(later, loop)

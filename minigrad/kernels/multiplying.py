@@ -30,8 +30,10 @@ _GEMM_TEXT = """\
 from numba import REAL
 from minigrad.kernels import gemm
 
-def column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add):
-    gemm.column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, REAL)
+def column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead):
+    gemm.column(
+        table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead, REAL
+    )
 
 def move(table, y, y_row, y_col, x, x_row, x_col, rows, columns, add):
     gemm.move(table, y, y_row, y_col, x, x_row, x_col, rows, columns, add, REAL)
@@ -77,7 +79,7 @@ def _words(count: int) -> str:
 
 @cache
 def _gemm(dtype: np.dtype) -> Kernel:
-    entries = {"column": 13, "move": 10, "pack": 9, "multiply": 16}
+    entries = {"column": 14, "move": 10, "pack": 9, "multiply": 16}
     return _built("gemm", _GEMM_TEXT, dtype, **{name: _words(n) for name, n in entries.items()})
 
 

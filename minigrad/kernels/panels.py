@@ -22,14 +22,14 @@ from minigrad.kernels.gemm import (
     run_multiply,
     tallest,
 )
-from minigrad.kernels.microkernel import ROWS, VECTORS, itemsize, least, matrix
+from minigrad.kernels.microkernel import ACCUMULATORS, VECTORS, itemsize, least, matrix
 
 
 def panel_vectors(rows):
     """How many vectors wide panels should be for products with so many rows."""
     if rows == 1:
         return 8
-    return 4 if 4 * rows <= ROWS * VECTORS else VECTORS
+    return 4 if 4 * rows <= ACCUMULATORS else VECTORS
 
 
 @entry
@@ -44,7 +44,7 @@ def multiply_rows(table, a_, a_row, panels, c, c_row, m, k, n, vectors, add, rea
         while more >= width:  # a step of a small batch is over before two calls more are made
             run_column(
                 table, left, a_row, size, panel, row, place, c_row, depth, m, vectors, height, add,
-                real,
+                k * row, real,
             )  # fmt: skip
             panel, place, more = panel + k * row, place + row, more - width
         if more > 0:

@@ -7,6 +7,7 @@ medians and the middle half of the samples.
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -171,8 +172,33 @@ def compare(peers: Sequence[Peer], options: Options) -> dict[str, Timing]:
     samples: dict[str, list[float]] = {peer.name: [] for peer in peers}
     for _ in range(options.rounds):
         for peer in peers:
+            at_rest(peers)
             samples[peer.name].append(peer.ask(time=peer.calls)["seconds"])
     return {name: Timing(values) for name, values in samples.items()}
+
+
+def at_rest(peers: Sequence[Peer], longest: float = 0.5) -> None:
+    """Waits for the threads of every peer to sleep: those of OpenMP spin for up to 0.2 s after a
+    call, on the cores that the next peer is measured on.
+    """
+    end, before = time.perf_counter() + longest, -1.0
+    while time.perf_counter() < end:
+        now = sum(cpu_ticks(peer.process.pid) for peer in peers)
+        if now == before:
+            return
+        before = now
+        time.sleep(0.03)
+
+
+def cpu_ticks(process: int) -> float:
+    """The CPU time of a process so far, in hundredths of a second; where no file says it, NaN."""
+    try:
+        fields = (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        )
+    except OSError:
+        return math.nan
+    return int(fields[11]) + int(fields[12])
 
 
 def run_process(command: Sequence[str], threads: int = 1, **more: str) -> tuple[float, str]:

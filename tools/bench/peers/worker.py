@@ -59,8 +59,8 @@ class _Peer:
     def time(self, calls):
         run = self.run
         # Not timed: threads that slept may wake on one core (two took up to 10 ms to part on a
-        # 2-core machine), and those of the peer before may still spin.
-        for _ in range(calls // 2):
+        # 2-core machine).
+        for _ in range(max(1, calls // 2)):
             run()
         start = perf_counter()
         for _ in range(calls):
