@@ -63,6 +63,7 @@ FAR = 4 << 20  # bytes of b: more comes from RAM, single lines of it slowly
 OWN_ROWS = 4 * ROWS  # what moves at once to a c that is transposed: long runs there
 WIDEST = 8  # vectors of a tile
 PAGE, WAYS = 4096, 8
+TALLEST = ACCUMULATORS // VECTORS  # rows of a whole tile
 AHEAD = 4  # rows of b to prefetch ahead: they lie in pages of their own
 PANEL_BYTES = DEPTH * VECTORS * REGISTER
 OWN_BYTES = OWN_ROWS * WIDEST * REGISTER
@@ -186,6 +187,7 @@ def block(d, real):
     memory, own = scratch(PANEL_BYTES), scratch(A_BYTES)
     spare = malloc(most_depth * STRIP * size) if wide else int64(0)
     wide = spare != 0
+    packs = wide & ((a_col != size) | (height < ROWS))  # else its rows come as fast as they lie
     if wide:
         strip = rest = STRIP // 4 if few else STRIP
         at_once = up(m, up(m, ROWS))
@@ -207,7 +209,7 @@ def block(d, real):
             while i < m:
                 rows = least(at_once, m - i)
                 left, left_row, left_col = address(part(a, i, rows, k0, depth)), a_row, a_col
-                if wide:
+                if packs:
                     tall = up(rows, lanes) * lanes
                     run_pack(table, own, 0, tall, left, a_col, a_row, depth, rows, real)
                     left, left_row, left_col = own, size, tall * size
@@ -227,4 +229,4 @@ def tallest(a_row):
     """Rows of a tile at most: those a page apart fall on the same lines of an L1 cache, which has
     room for WAYS of them.
     """
-    return WAYS if a_row % PAGE == 0 else LEFT
+    return WAYS if TALLEST > WAYS and a_row % PAGE == 0 else LEFT
