@@ -33,7 +33,7 @@ worker.serve({"double": double, "broken": broken, "fatal": fatal})
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.syspath_prepend(BENCH)
-    names = ("harness", "machine", "table", "oracle", "sequences", "training_oracle")
+    names = ("harness", "machine", "table", "page", "oracle", "sequences", "training_oracle")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
@@ -120,6 +120,25 @@ def test_the_table_shows_target_verdict_and_error(bench: SimpleNamespace) -> Non
     assert ["log", "2", "ns", "<=", "1", "MISS"] in lines
     assert ["no", "numpy"] in lines
     assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_a_page_has_the_machine_and_every_row_under_the_title_of_its_group(
+    bench: SimpleNamespace,
+) -> None:
+    row = bench.harness.Row
+    rows = [
+        row("maths", "exp", 0.25, "ns", (0.24, 0.26), 1.0, peers={"numpy": 0.5}),
+        row("maths", "log", 2.0, "ns", limit=1.0, note="unsteady"),
+        row("imports", "stopped", error="no numpy"),
+    ]
+    about = bench.machine.describe(None, None) | {"cpu": "Abacus (wood)", "date": "2026-01-02T03"}
+    text = bench.page.write(rows, about, {"maths": "ns an element", "imports": "import it"})
+    assert "Abacus (wood)" in text
+    assert "torch -, JAX -; 2026-01-02." in text
+    maths, imports = text.partition("### Ns an element")[2].split("### Import it")
+    assert "| exp | 0.25 ns | 0.24 .. 0.26 | numpy 0.5 | <= 1 | met |" in maths
+    assert "| log (unsteady) | 2 ns |  |  | <= 1 | missed |" in maths
+    assert "| stopped (no numpy) |  |  |  |  | failed |" in imports
 
 
 def timing(bench: SimpleNamespace, *seconds: float) -> object:
@@ -220,6 +239,17 @@ def test_the_training_oracle_has_the_gradient_of_its_loss(
             losses.append(oracle.gradient(cell, p | {name: array + eps * way}, tokens)[0])
         slope = (losses[0] - losses[1]) / 2e-6
         assert np.vdot(g[name], way) == pytest.approx(slope, rel=1e-6, abs=1e-9), name
+
+
+def test_the_oracle_counts_the_own_steps_of_a_row_only(bench: SimpleNamespace) -> None:
+    size = bench.sequences.Sizes(3, 5, 2, 4)  # rows of 1, 3 and 5 steps
+    xs, weights = bench.oracle.inputs.sequence("lstm", *size)
+    found = bench.oracle.truth("lstm", size, ragged=True)[0]
+    parts = (
+        bench.oracle.loss("lstm", weights | {"xs": xs[:steps, [row]].astype(float)})
+        for row, steps in enumerate((1, 3, 5))
+    )
+    assert found == pytest.approx(sum(parts), rel=1e-6)
 
 
 def test_losses_of_training_fall_at_the_rate_of_the_first_step(bench: SimpleNamespace) -> None:

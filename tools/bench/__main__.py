@@ -1,6 +1,7 @@
 """Measures minigrad against its targets and its peers.
 
     python tools/bench [group ...] [--quick] [--torch PYTHON] [--jax PYTHON] [--json FILE]
+                       [--page FILE]
 
 Groups; all of them by default:
 
@@ -37,11 +38,14 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 import argparse
 import importlib
 import json
+import re
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import machine
+import page
 import table
 from harness import BenchError, Options, Row
 
@@ -83,6 +87,8 @@ def main() -> int:
         print("A quick run judges results only; its timings say little.")
     if args.json:
         save(args.json, about, options, rows)
+    if args.page:
+        Path(args.page).write_text(page.write(rows, about, titles()), encoding="utf-8")
     failing = {"ERROR"} if options.quick else {"ERROR", "MISS"}
     return int(any(row.verdict in failing for row in rows))
 
@@ -101,6 +107,7 @@ def parse() -> argparse.Namespace:
         what = f"an interpreter that imports {library}"
         parser.add_argument(f"--{library}", metavar="PYTHON", help=what)
     parser.add_argument("--json", metavar="FILE", help="where to write the results")
+    parser.add_argument("--page", metavar="FILE", help="where to write them as a page of the docs")
     args = parser.parse_args()
     if unknown := [group for group in args.groups if group not in GROUPS]:
         parser.error(f"unknown group {unknown[0]!r}; there are {', '.join(GROUPS)}")
@@ -109,6 +116,12 @@ def parse() -> argparse.Namespace:
         if python and machine.version_in(python, library) is None:
             parser.error(f"--{library}: {python} does not import {library}")
     return args
+
+
+def titles() -> dict[str, str]:
+    """What each group measures, as the help says."""
+    found = re.findall(r"^    (\w+)  +(.+)$", __doc__ or "", re.MULTILINE)
+    return {group: what for group, what in found if group in GROUPS}
 
 
 def find(library: str, asked: str | None) -> str | None:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from harness import ROOT
 
+from minigrad.kernels import host
+
 
 def describe(torch: str | None, jax: str | None) -> dict[str, object]:
     """A JSON-ready description of the processor, the system and every library that takes part."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cpu": cpu_name(),
+        "cpu": f"{cpu_name()} ({host.cpu()[0]})",
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,

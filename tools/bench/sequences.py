@@ -33,13 +33,18 @@ class Entry:
     how: dict[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Target:
     """How many times faster than this opponent: at every size, and as their geometric mean."""
 
     opponent: str
     each: float | None
     mean: float | None
+    who: str = "minigrad"
+
+    @property
+    def suffix(self) -> str:
+        return "" if self.who == "minigrad" else f", {self.who}"
 
 
 def sizes(options: Options, of: Sequence[Sizes] = SIZES) -> Sequence[Sizes]:
@@ -47,14 +52,19 @@ def sizes(options: Options, of: Sequence[Sizes] = SIZES) -> Sequence[Sizes]:
 
 
 def enter(
-    stack: ExitStack, options: Options, library: str, label: str = "", **how: Any
+    stack: ExitStack,
+    options: Options,
+    library: str,
+    label: str = "",
+    threads: int = THREADS,
+    **how: Any,
 ) -> list[Entry]:
     """The library's peer; nobody where it has no interpreter."""
     python = {"torch": options.torch, "jax": options.jax}
     if library in python and python[library] is None:
         return []
     where = {"python": python[library]} if library in python else {}
-    peer = stack.enter_context(Peer(library, threads=THREADS, label=label, **where))
+    peer = stack.enter_context(Peer(library, threads=threads, label=label, **where))
     return [Entry(peer, how)]
 
 
@@ -73,7 +83,7 @@ def race(
     for entry in entries:
         how = {"cell": cell} | size._asdict() | entry.how
         got = entry.peer.prepare(case, **how)
-        about = {key: how[key] for key in ("bidirectional", "forward") if key in how}
+        about = {key: how[key] for key in ("bidirectional", "forward", "ragged") if key in how}
         problem = Sizes(*(how[field] for field in Sizes._fields))
         oracle.check(entry.peer.name, got, how["cell"], problem, **about)
     return compare([*beside, *(entry.peer for entry in entries)], options)
@@ -88,19 +98,21 @@ def standings(
     options: Options,
 ) -> Iterator[Row]:
     """How many times faster minigrad is than each opponent, at each size and on average."""
-    ratios: dict[str, list[float]] = {target.opponent: [] for target in targets}
-    extras = {e.peer.name for e in entries} - {"minigrad"} - set(ratios)
+    ratios: dict[Target, list[float]] = {target: [] for target in targets}
+    known = {name for target in targets for name in (target.who, target.opponent)}
+    extras = {e.peer.name for e in entries} - known
     for size in sizes(options):
         times = race(entries, cell, size, options)
         for target in targets:
-            row = ratio(group, f"{what} {tuple(size)}", times, target.opponent, extras)
+            name = f"{what} {tuple(size)}{target.suffix}"
+            row = ratio(group, name, times, target.opponent, extras, target.who)
             row.limit = target.each
             if row.value is not None:
-                ratios[target.opponent].append(row.value)
+                ratios[target].append(row.value)
             yield row
     for target in targets:
-        if found := ratios[target.opponent]:
-            yield mean(group, what, found, target)
+        if found := ratios[target]:
+            yield mean(group, what + target.suffix, found, target)
 
 
 def mean(group: str, what: str, found: Sequence[float], target: Target) -> Row:

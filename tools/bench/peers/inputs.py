@@ -88,6 +88,11 @@ def sequence(cell, batch, steps, inputs, hidden, bidirectional=False):
     return rng.standard_normal((steps, batch, inputs)).astype(np.float32), weights
 
 
+def lengths(batch, steps):
+    """Of rows from 1 step to all: half of the steps on average."""
+    return np.linspace(1, steps, batch).round().astype(np.int64)
+
+
 def characters(cell, batch, steps, hidden):
     """tokens (T + 1, B) and the weights of a character model: embedding, layer, linear.
 

@@ -1,4 +1,6 @@
-"""Cells as a user of minigrad writes them: nothing in them knows that they will be compiled."""
+"""Cells as a user of minigrad writes them: nothing in them knows that they will be compiled. That
+they are pure, their author says.
+"""
 
 import numpy as np
 
@@ -6,6 +8,7 @@ import minigrad as mg
 from minigrad import nn
 
 
+@mg.pure
 class OwnLSTM(nn.Module):
     """The equations of mg.nn.LSTM, written again."""
 
@@ -27,6 +30,7 @@ class OwnLSTM(nn.Module):
         return (h, c), h
 
 
+@mg.pure
 class PeepholeLSTM(OwnLSTM):
     """Gates that see the cell state (Gers, Schraudolph, Schmidhuber 2002)."""
 

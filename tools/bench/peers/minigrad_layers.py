@@ -23,9 +23,12 @@ def make(cell, bidirectional=False, **sizes):
     return net, mg.tensor(xs)
 
 
-def layer(cell, forward=False, record=False, bidirectional=False, **sizes):
+def layer(
+    cell, forward=False, record=False, bidirectional=False, jitted=False, ragged=False, **sizes
+):
     """A training step of a layer, or its forward pass alone; `record` watches the gradient flow."""
     net, xs = make(cell, bidirectional, **sizes)
+    lengths = inputs.lengths(sizes["batch"], sizes["steps"]) if ragged else None
     if forward:
 
         def run():
@@ -39,7 +42,7 @@ def layer(cell, forward=False, record=False, bidirectional=False, **sizes):
     def step():
         net.zero_grad()
         xs.grad = None
-        loss = (net(xs)[0] ** 2).sum()
+        loss = (net(xs, lengths=lengths)[0] ** 2).sum()
         loss.backward()
         return loss
 
@@ -54,4 +57,5 @@ def layer(cell, forward=False, record=False, bidirectional=False, **sizes):
         gradients = {name: p.grad.numpy() for name, p in named}
         return gradients | {"xs": xs.grad.numpy(), "loss": loss.numpy()}
 
+    step = mg.jit(step) if jitted else step
     return recorded if record else step, collect

@@ -1,4 +1,6 @@
-"""What a second direction, a longer sequence and a recording add to a training step of an LSTM."""
+"""What a second direction, a longer sequence and a recording add to a training step of an LSTM, and
+what rows that have ended and a second thread for a single row take from it.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +10,29 @@ from dataclasses import replace
 
 from harness import Options, Row
 from peers.inputs import Sizes
-from sequences import LARGE, cost, enter, race, sizes
+from sequences import LARGE, SIZES, THREADS, cost, enter, race, sizes
 
 SHORT, TIMES = Sizes(16, 100, 64, 64), 16
+ALONE = Sizes(1, 100, 512, 512)  # one row, whose units two threads share
 
 
 def rows(options: Options) -> Iterator[Row]:
     yield from directions(options)
     yield from lengths(options)
     yield recording(options)
+    yield ended(options)
+    yield shared(options)
 
 
 def directions(options: Options) -> Iterator[Row]:
     with ExitStack() as stack:
         entries = enter(stack, options, "minigrad", label="BiLSTM", bidirectional=True)
         entries += enter(stack, options, "minigrad", label="LSTM")
-        for size in sizes(options, LARGE):
+        for size in sizes(options, (*LARGE, SIZES[0], ALONE)):
             times = race(entries, "lstm", size, options)
             name = f"both directions {tuple(size)}"
-            yield cost("costs", name, times, "BiLSTM", "LSTM", "x one", 2.1)
+            limit = 1.2 if size.batch == 1 else 2.1  # one row: a thread for each
+            yield cost("costs", name, times, "BiLSTM", "LSTM", "x one", limit)
 
 
 def lengths(options: Options) -> Iterator[Row]:
@@ -54,3 +60,29 @@ def recording(options: Options) -> Row:
         times = race(entries, "lstm", size, options)
     name = f"with mg.flow.record() {tuple(size)}"
     return cost("costs", name, times, "recorded", "plain", "x without", 1.05)
+
+
+def ended(options: Options) -> Row:
+    """Rows of 1 step to all: of half of the steps on average."""
+    size = sizes(options, LARGE)[0]
+    with ExitStack() as stack:
+        entries = enter(stack, options, "minigrad", label="ragged", ragged=True)
+        entries += enter(stack, options, "minigrad", label="full")
+        times = race(entries, "lstm", size, options)
+    name = f"lengths, half of the steps {tuple(size)}"
+    return cost("costs", name, times, "ragged", "full", "x all", 0.6)
+
+
+def shared(options: Options) -> Row:
+    """How many times faster a single row is on two threads."""
+    size = sizes(options, [ALONE])[0]
+    names = {"one thread": 1, f"{THREADS} threads": THREADS}
+    with ExitStack() as stack:
+        entries = []
+        for name, count in names.items():
+            entries += enter(stack, options, "minigrad", label=name, threads=count)
+        times = race(entries, "lstm", size, options)
+    slow, fast = names
+    name = f"{fast} beside one {tuple(size)}"
+    row = cost("costs", name, times, slow, fast, "x as fast", 1.7)
+    return replace(row, better=">=")

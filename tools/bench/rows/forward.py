@@ -15,6 +15,6 @@ def rows(options: Options) -> Iterator[Row]:
     with ExitStack() as stack:
         entries = enter(stack, options, "minigrad", forward=True)
         entries += enter(stack, options, "torch", forward=True)
-        target = Target("torch", 1.0, None)
+        target = Target("torch", 1.1, None)
         for cell in CELLS:
             yield from standings("forward", cell, cell, entries, [target], options)

@@ -44,7 +44,7 @@ def rows(options: Options) -> Iterator[Row]:
         ours.median,
         f"of {name}",
         ours.spread(),
-        limit=0.70,
+        limit=0.85,
         better=">=",
         peers={who: share.median for who, share in shares.items()},
         note=", ".join(f"{who} {timing.median:.3g} GFLOP/s" for who, timing in speed.items()),
