@@ -171,8 +171,8 @@ def block(d, real):
     # A panel is as wide as the registers allow when all rows of c go in one tile.
     across = b_col == size  # rows of b are contiguous
     vectors, slim = VECTORS, across & (4 * m <= ACCUMULATORS)
-    if slim:
-        vectors = 8 if m == 1 else 4
+    if across & (m <= ROWS):
+        vectors = (8 if m == 1 else 4) if slim else 2
     while (vectors > 1) & (vectors * lanes >= 2 * n):
         vectors //= 2
     width, packed_width = vectors * lanes, least(vectors, VECTORS) * lanes
