@@ -19,7 +19,6 @@ from minigrad.kernels.gemm import (
     THREAD_COUNT,
     WORDS,
     block,
-    entry,
     free,
     malloc,
 )
@@ -31,6 +30,7 @@ from minigrad.kernels.intrinsics import (
     forget_flags,
     inner,
     static,
+    within,
     words,
 )
 from minigrad.kernels.microkernel import (
@@ -50,7 +50,7 @@ BYTES = 8 * WORDS  # of a description
 parallel_for = caller(types.void, types.int64, types.int64, types.int64)
 
 
-@entry
+@within
 def matmul(args, dims, steps, real):
     """An inner loop of NumPy's; called once before with its table and without dims."""
     kept = array(static(), 1, int64)

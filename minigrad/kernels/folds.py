@@ -32,6 +32,7 @@ from minigrad.kernels.intrinsics import (
     select,
     stack,
     wide,
+    within,
 )
 
 CHUNK = 4096  # terms of a partial sum along an axis, in dozens of accumulators at once
@@ -52,7 +53,7 @@ free = external("free", types.void, types.int64)
 parallel_for = caller(types.void, types.int64, types.int64, types.int64)
 
 
-@fold
+@within
 def divided(table_, args, dims, steps, columns, size):
     """Runs a reduction in parts if it is large; whether it did.
 
@@ -101,7 +102,7 @@ def fold_groups(share, job_, groups, columns, width):
     call(share, job_, 0)
 
 
-@fold
+@within
 def own_part(job_, index, own, columns):
     """args, dims and steps of the index-th part of a job, into `own`."""
     job = array(job_, JOB, int64)

@@ -31,7 +31,7 @@ from __future__ import annotations
 from numba import int64, njit, types
 
 from minigrad.kernels import host
-from minigrad.kernels.intrinsics import CHECKED, external, inner, prefetch, words
+from minigrad.kernels.intrinsics import external, inner, prefetch, within, words
 from minigrad.kernels.microkernel import (
     ACCUMULATORS,
     LEFT,
@@ -71,19 +71,17 @@ A_BYTES = DEPTH * max(ROWS * 8, REGISTER)
 
 malloc = external("malloc", types.int64, types.int64)
 free = external("free", types.void, types.int64)
-# Of functions for one C function each: not compiled twice.
-entry = njit(**inner, inline="never" if CHECKED else "always")
 
 
 # The C functions. Their first word is the table; `tiles` has the order of those of `column`.
 
 
-@entry
+@within
 def column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead, real):
     tiles(a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead, real)
 
 
-@entry
+@within
 def move(table, y_, y_row, y_col, x_, x_row, x_col, rows, columns, add, real):
     y = matrix(y_, rows, y_row, columns, y_col, real)
     x = matrix(x_, rows, x_row, columns, x_col, real)
@@ -100,7 +98,7 @@ def move(table, y_, y_row, y_col, x_, x_row, x_col, rows, columns, add, real):
             y[i, j] = y[i, j] + x[i, j] if add else x[i, j]
 
 
-@entry
+@within
 def pack(table, p, step, width, b_, b_row, b_col, k, n, real):
     b = matrix(b_, k, b_row, n, b_col, real)
     size = itemsize(b)
@@ -126,7 +124,7 @@ def pack(table, p, step, width, b_, b_row, b_col, k, n, real):
         p += step
 
 
-@entry
+@within
 def multiply(
     table, a_, a_row, a_col, first, step, row, c_, c_row, c_col, m, k, n, width, height, add, real
 ):
@@ -159,7 +157,7 @@ run_column, run_move = linked(COLUMN, column), linked(MOVE, move)
 run_pack, run_multiply = linked(PACK, pack), linked(MULTIPLY, multiply)
 
 
-@entry
+@within
 def block(d, real):
     table, m, n, k, a_, a_row, a_col, b_, b_row, b_col, c_, c_row, c_col = words(d, WORDS)
     a = matrix(a_, m, a_row, k, a_col, real)

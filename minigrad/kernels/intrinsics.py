@@ -51,6 +51,9 @@ inner: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 PLAIN, CHECKED = mode() == "plain", mode() == "checked"
+# Of a function that a kernel calls in one place: compiled there, not once more by itself, and then
+# again in whatever it is linked to.
+within = njit(**inner, inline="never" if CHECKED else "always")
 _I8, _I32, _I64 = (ir.IntType(size) for size in (8, 32, 64))
 
 

@@ -23,7 +23,7 @@ import math
 from numba import int64, njit
 
 from minigrad.kernels.folds import whole
-from minigrad.kernels.intrinsics import array, inner, largest, plus, select, stack, wide
+from minigrad.kernels.intrinsics import array, inner, largest, plus, select, stack, wide, within
 from minigrad.kernels.vectormath import exp, log1p
 
 CHUNK = 4096  # numbers of a block: in L1, twice
@@ -164,7 +164,7 @@ def add_up(z_, rows, width, sums, dtype):
         sums[row] = whole(total, slip)
 
 
-@rowwise
+@within
 def powers(x, z_, n, width, rows, tops, zeros, dtype):
     """z = e**(x - top), 0 behind each row."""
     fill(x, z_, rows, n, width, dtype)
@@ -176,7 +176,7 @@ def powers(x, z_, n, width, rows, tops, zeros, dtype):
     pad(z_, rows, n, width, zeros, dtype)
 
 
-@rowwise
+@within
 def shifts_of(x, room_, n, rows, tops, shifts, dtype):
     """tops and shifts of some rows of x: ln sum e**x is their sum."""
     width = width_of(n)
@@ -191,7 +191,7 @@ def shifts_of(x, room_, n, rows, tops, shifts, dtype):
 # -- softmax and its kin ---------------------------------------------------------------------------
 
 
-@rowwise
+@within
 def softmax_rows(x, y_, out, n, rows, dtype):
     """out = e**x / sum e**x."""
     wide()
@@ -212,7 +212,7 @@ def softmax_rows(x, y_, out, n, rows, dtype):
         give(z_, to, count, n, width, dtype)
 
 
-@rowwise
+@within
 def log_softmax_rows(x_, y_, out, n, rows, dtype):
     """out = x - ln sum e**x."""
     wide()
@@ -229,7 +229,7 @@ def log_softmax_rows(x_, y_, out, n, rows, dtype):
                 y[i] = (x[i] - top) - shift
 
 
-@rowwise
+@within
 def logsumexp_rows(x, y_, out, n, rows, dtype):
     """out = ln sum e**x, one number a row."""
     wide()
@@ -255,7 +255,7 @@ def place_of_largest(y):
     return select(place < y.size, place, int64(0))
 
 
-@rowwise
+@within
 def softmax_pull_rows(g_, y_, out, n, rows, dtype):
     """out = y (g sum y - sum g y): with the largest, y[k], y[k] sum (g[k] - g) y of the others."""
     wide()
@@ -280,7 +280,7 @@ def softmax_pull_rows(g_, y_, out, n, rows, dtype):
         dx[k] = y[k] * (g[k] * others - weighted)
 
 
-@rowwise
+@within
 def log_softmax_pull_rows(g_, y_, out, n, rows, dtype):
     """out = g sum p - p sum g, p = e**y; at the largest, p[k], both sums are of the others."""
     wide()
@@ -324,7 +324,7 @@ def log_softmax_pull_rows(g_, y_, out, n, rows, dtype):
 # -- cross-entropy ---------------------------------------------------------------------------------
 
 
-@rowwise
+@within
 def loss_count(job_):
     """How many targets are not ignored, and where the first is that names no class (else -1)."""
     job = array(job_, WORDS, int64)
@@ -350,7 +350,7 @@ def counts(target, ignored, classes):
     return (target != ignored) & (target >= 0) & (target < classes)
 
 
-@rowwise
+@within
 def loss_rows(job_, index, dtype):
     """losses = ln sum e**x - x[target] of some rows; 0 where the target is ignored."""
     wide()
@@ -371,7 +371,7 @@ def loss_rows(job_, index, dtype):
                 losses[begin + row] = shifts[row] + (tops[row] - x[row, target])
 
 
-@rowwise
+@within
 def loss_total(job_, dtype):
     """The sum of all losses, or their mean over the targets that are not ignored."""
     wide()
@@ -382,7 +382,7 @@ def loss_total(job_, dtype):
         total[0] = total[0] / dtype(job[KEPT])
 
 
-@rowwise
+@within
 def loss_pull_rows(job_, index, dtype):
     """dx = g (softmax(x) - onehot(target)) of some rows: at the target less the sum of the rest."""
     wide()

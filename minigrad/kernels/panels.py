@@ -17,11 +17,11 @@ from minigrad.kernels.gemm import (
     DEPTH,
     DEPTH_OF_DOUBLES,
     REGISTER,
-    entry,
     run_column,
     run_multiply,
     tallest,
 )
+from minigrad.kernels.intrinsics import within
 from minigrad.kernels.microkernel import ACCUMULATORS, VECTORS, itemsize, least, matrix
 
 
@@ -32,7 +32,7 @@ def panel_vectors(rows):
     return 4 if 4 * rows <= ACCUMULATORS else VECTORS
 
 
-@entry
+@within
 def multiply_rows(table, a_, a_row, panels, c, c_row, m, k, n, vectors, add, real):
     """c (+)= a @ b, b in panels of `vectors` vectors; rows of a and c are contiguous."""
     size = itemsize(matrix(a_, m, a_row, k, 1, real))

@@ -41,7 +41,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minigrad.kernels.host import MOST_THREADS
-from minigrad.kernels.intrinsics import array, call, external, inner, static
+from minigrad.kernels.intrinsics import array, call, external, inner, static, within
 
 # Words that threads write often lie on cache lines of their own.
 LEFT, DONE, SLEEPING = 0, 8, 16
@@ -184,7 +184,7 @@ def patient(spins):
     return spins + 1
 
 
-@njit(**inner)
+@within
 def parallel_for(f, arg, n):
     kept = array(static(), 1, int64)
     if n < 0:
@@ -197,7 +197,7 @@ def parallel_for(f, arg, n):
         alone(f, arg, n)
 
 
-@njit(**inner)
+@within
 def together(p, f, arg, n):
     parts = threads_for(p, n)
     array(arg, 1, int64)[0] = parts
@@ -208,7 +208,7 @@ def together(p, f, arg, n):
         call(f, arg, 0)
 
 
-@njit(**inner)
+@within
 def each(d, i):
     job = array(d + 24 * i, 3, int64)
     call(job[0], job[1], job[2])
@@ -229,19 +229,19 @@ def meet(p, parts, met):
     return met
 
 
-@njit(**inner)
+@within
 def alone(f, arg, n):
     for i in range(n):
         call(f, arg, i)
 
 
-@njit(**inner)
+@within
 def alone_together(f, arg):
     array(arg, 1, int64)[0] = 1
     call(f, arg, 0)
 
 
-@njit(**inner)
+@within
 def hold(p):
     lock(p + 8 * LOCK)
     put(p, STOPPING, 1)
@@ -252,7 +252,7 @@ def hold(p):
     put(p, STOPPING, 0)
 
 
-@njit(**inner)
+@within
 def worker(p):
     mask_signals(SIG_BLOCK, p + 8 * SIGNALS, 0)  # Ctrl-C is for threads that run Python
     while True:
