@@ -207,10 +207,9 @@ def block(d, real):
             while i < m:
                 rows = least(at_once, m - i)
                 left, left_row, left_col = address(part(a, i, rows, k0, depth)), a_row, a_col
-                if packs:
-                    tall = up(rows, lanes) * lanes
-                    run_pack(table, own, 0, tall, left, a_col, a_row, depth, rows, real)
-                    left, left_row, left_col = own, size, tall * size
+                if packs:  # densely, or a vector of it a step of k would take the place of b in L1
+                    run_pack(table, own, 0, rows, left, a_col, a_row, depth, rows, real)
+                    left, left_row, left_col = own, size, rows * size
                 place = address(part(c, i, rows, n0, columns))
                 run_multiply(
                     table, left, left_row, left_col, first, step, row, place, c_row, c_col,
