@@ -183,6 +183,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = {item for item in items if is_left_out(item)}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
+    # First, or one worker ends them while the others have nothing left.
+    items.sort(key=lambda item: "long" not in item.keywords)
 
 
 def thinned(item: pytest.Item) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from numba import int8, int32, int64, njit, types
 
-from minigrad.kernels.intrinsics import array, caller, inner, stack
+from minigrad.kernels.intrinsics import array, caller, inner, stack, within
 
 MOST_OPERANDS = 32
 OWN = MOST_OPERANDS + 1  # words: addresses, and a number of elements
@@ -29,7 +29,7 @@ parallel_for = caller(types.void, *[types.int64] * 3)
 helper = njit(**inner)
 
 
-@helper
+@within
 def direct(word, args, dims, steps, operands):
     """How many elements a loop may run over at once; -1 where that is none of its business.
 
