@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["MINIGRAD_TESTS_WIDE"] = "1"
 
 
-# Of these, each n-th case runs without --wide, of 0 none, and with it the one behind it, too, of 0
+# Of these, each n-th case runs without --wide, of 0 none, and with it three times as many, at most
 # every second: nearly every case compiles kernels of its own, a second each. "file.py" and a folder
 # mean their compiled cases, which run on the tape too; "file.py::test" all of a test's. Without
 # JIT, in the loops that the compiler writes, all run; compiled, all of conformance do where
@@ -90,8 +90,8 @@ THINNED = {
     "test_saving.py::test_what_is_loaded_says_and_shows_what_was_saved": 7,
     "test_explorer_anything.py::test_gradients_of_every_kind_have_a_page": 3,
 }  # fmt: skip
-# The same of all cases of a file, whichever their test. All of them run without JIT, and compiled
-# with MINIGRAD_TESTS_ALL_COMPILED=1.
+# Of all cases of a file, whichever their test, every n-th runs compiled, with --wide the one behind
+# it, too; all of them run without JIT, and compiled with MINIGRAD_TESTS_ALL_COMPILED=1.
 FILES = {
     "test_advice.py": 6,
     "test_build_survival.py": 2,
@@ -168,12 +168,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             each, count = (THINNED | FILES)[key], seen[item.path, key]
             seen[item.path, key] += 1
             if not each or count % each:
-                also = count % each == 1 if each else count % 2 == 0
+                also = count % each == 1 if key in FILES else count % max(each // 3, 2) == 0
                 item.add_marker("wide" if also else "rare")
-        elif "wide" in item.keywords and mode_of(item) == "fused" and not ALL:
-            seen[item.path, "wide"] += 1
-            if seen[item.path, "wide"] % 2:
-                item.add_marker("rare")
     if JIT_DISABLED:
         skip = pytest.mark.skip(reason="checks compiled code; NUMBA_DISABLE_JIT=1")
         for item in items:

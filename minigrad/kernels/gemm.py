@@ -142,6 +142,7 @@ def multiply(
             rows = least(at_once, m - i)
             left, place = address(part(a, i, rows, 0, k)), address(part(c, i, rows, j, columns))
             to = place if direct else own
+            # Nothing is brought from ahead: packed panels are in L2, others no row of lines.
             run_column(
                 table, left, a_row, a_col, first, row, to, to_row, k, rows, vectors, height,
                 add * direct, 0, real,

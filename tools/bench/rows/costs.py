@@ -53,24 +53,26 @@ def lengths(options: Options) -> Iterator[Row]:
 
 
 def recording(options: Options) -> Row:
-    size = sizes(options, LARGE)[0]
-    with ExitStack() as stack:
-        entries = enter(stack, options, "minigrad", label="recorded", record=True)
-        entries += enter(stack, options, "minigrad", label="plain")
-        times = race(entries, "lstm", size, options)
-    name = f"with mg.flow.record() {tuple(size)}"
-    return cost("costs", name, times, "recorded", "plain", "x without", 1.05)
+    return beside_plain(
+        options, "with mg.flow.record()", "recorded", "x without", 1.05, record=True
+    )
 
 
 def ended(options: Options) -> Row:
     """Rows of 1 step to all: of half of the steps on average."""
+    return beside_plain(options, "lengths, half of the steps", "ragged", "x all", 0.6, ragged=True)
+
+
+def beside_plain(
+    options: Options, what: str, label: str, unit: str, limit: float, **how: bool
+) -> Row:
+    """A training step that is run in this way beside one that is not."""
     size = sizes(options, LARGE)[0]
     with ExitStack() as stack:
-        entries = enter(stack, options, "minigrad", label="ragged", ragged=True)
-        entries += enter(stack, options, "minigrad", label="full")
+        entries = enter(stack, options, "minigrad", label=label, **how)
+        entries += enter(stack, options, "minigrad", label="plain")
         times = race(entries, "lstm", size, options)
-    name = f"lengths, half of the steps {tuple(size)}"
-    return cost("costs", name, times, "ragged", "full", "x all", 0.6)
+    return cost("costs", f"{what} {tuple(size)}", times, label, "plain", unit, limit)
 
 
 def shared(options: Options) -> Row:
