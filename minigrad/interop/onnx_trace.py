@@ -260,7 +260,9 @@ class Trace:
         arrays, _ = op.arrays(inputs)
         return op.forward(arrays, op.prepared(arrays, params))
 
-    def checks(self, who: str, array: Array, check: Callable[[Array], None]) -> None:
+    def checks(
+        self, who: str, array: Array, check: Callable[[Array], None], below: int | None = None
+    ) -> None:
         """check(array) raises where values are wrong: of the example they are right."""
         check(memory_of(array))
 

@@ -89,15 +89,17 @@ def memory_of(value: Any) -> Any:
 class Number(float):
     """A float argument, or arithmetic with one: computed anew at every call.
 
-    Its value as a float is that of the first call. `now` computes it from the arguments.
+    Its value as a float is that of the first call. `now` computes it from the arguments; late: and
+    from what the step has computed, so not before it has.
     """
 
     now: Callable[[], float]
+    late: bool
     arrays: dict[Any, Array]
 
-    def __new__(cls, now: Callable[[], float]) -> Number:
+    def __new__(cls, now: Callable[[], float], late: bool = False) -> Number:
         self = super().__new__(cls, now())
-        self.now, self.arrays = now, {}
+        self.now, self.late, self.arrays = now, late, {}
         return self
 
     def array(self, dtype: Any) -> Array:
@@ -121,7 +123,8 @@ def _arithmetic(name: str, turned: bool) -> Any:
         if not all(isinstance(o, (int, float)) for o in others):
             return NotImplemented
         operands = (*others, self) if turned else (self, *others)
-        return Number(lambda: compute(*map(value_of, operands)))
+        late = any(isinstance(o, Number) and o.late for o in operands)
+        return Number(lambda: compute(*map(value_of, operands)), late)
 
     return method
 

@@ -19,6 +19,7 @@ from ..kernels import jit, linear, reduce
 from ..kernels import multiplying as products
 from ..kernels import probabilities as logits
 from ..kernels.elementwise import loop
+from ..kernels.flat import Call, Check
 from ..kernels.work import Work, call
 from ..kinds import FLOATS
 from .arguments import memory_of
@@ -26,7 +27,6 @@ from .fusing import fused
 from .recording import Recording, Step
 
 Array = np.ndarray
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Listed(NamedTuple):
@@ -94,6 +94,8 @@ def calls_of(step: Step) -> list[Call]:
     """The calls that compute the step's outputs from its inputs, in place."""
     if step.calls:
         return step.calls
+    if step.faster is not None and (calls := step.faster()):
+        return calls
     if step.again is not None:
         found = _MADE[step.name](step) if step.name in _MADE else []
         return found or [(step.again, ())]
@@ -192,14 +194,8 @@ def _plain_rows(table: Array, index: Any, rows: Array) -> bool:
 
 def _checked(step: Step, works: list[Work], again: Any) -> list[Call]:
     """Work that begins by counting, in the last word of its job, what is wrong with an index."""
-    count = works[0]
-
-    def check() -> None:
-        if count.job[-1] > 0:
-            again()  # which raises
-
     counted, *others = _calls(step, works)
-    return [counted, (check, ()), *others]
+    return [counted, (Check(works[0].job, 0, again), ()), *others]
 
 
 def _calls(step: Step, works: list[Work], *arrays: Array) -> list[Call]:
@@ -222,15 +218,9 @@ def _cross_entropy(step: Step) -> list[Call]:
         return _calls(step, works)
     losses = y if reduction == "none" else np.empty(targets.shape, x.dtype)
     works = logits.cross_entropy_work(x, targets, ignored, reduction, losses, y)
-    count = works[0]
     counted, *others = _calls(step, works, losses)
     again = partial(_again, step.op, step.inputs, step.params, y)
-
-    def check() -> None:
-        if count.job[-1] >= 0:
-            again()  # which raises
-
-    return [counted, (check, ()), *others]
+    return [counted, (Check(works[0].job, -1, again), ()), *others]
 
 
 def _linear(step: Step) -> list[Call]:

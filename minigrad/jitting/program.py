@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import describe
+from ..kernels.flat import flat
 from ..switches import edits
 from ..tensors import Tensor, wrap
 from .arguments import Number
@@ -24,6 +25,7 @@ class Program:
         recording = run.recording
         self.parts = listed(run.steps[1], run.results)
         self.calls = [call for part in self.parts for call in part.calls]
+        self.run = flat(self.calls)
         self.buffers, self.numbers = run.buffers, recording.numbers
         self.held = [(t, array, t.requires_grad) for t, array in recording.held.values()]
         self.modules, self._edits = run.modules, edits.count
@@ -78,7 +80,7 @@ class Program:
         for leaf, own in self.entries:
             own[...] = leaf._grad._data
         try:
-            for function, arguments in self.calls:
+            for function, arguments in self.run:
                 function(*arguments)
         except BaseException:  # a wrong index, Ctrl-C: no gradient is better than half of one
             for leaf, _, left in self.gradients:

@@ -27,6 +27,7 @@ import numpy as np
 from .. import ops, versions
 from ..border import values
 from ..errors import JitError, describe
+from ..kernels.flat import Update, all_below
 from ..op import Op
 from ..tape import Node, state
 from ..tensors import Tensor, apply, wrap
@@ -44,8 +45,8 @@ class Step:
 
     what: "op", "loop" (of a scan), "update", "copy", "edit", "check", ... name, params: of the op.
     inputs, outputs: arrays. calls: what recomputes the outputs in place, where that is known;
-    again: the same as a function of Python. owner: keeps what calls know by its address. where:
-    the line.
+    again: the same as a function of Python; faster: gives calls that do that, where there are any.
+    owner: keeps what calls know by its address. where: the line.
     """
 
     what: str
@@ -55,6 +56,7 @@ class Step:
     params: dict[str, Any] = field(default_factory=dict)
     op: Op | None = None
     again: Callable[[], Any] | None = None
+    faster: Callable[[], list[Any]] | None = None
     where: str = ""
     owner: Any = None
     calls: list[Any] = field(default_factory=list)
@@ -256,12 +258,20 @@ class Recording:
         self.python("draw", "random numbers", [], [array], lambda: np.copyto(array, make()))
         return array
 
-    def checks(self, who: str, array: Array, check: Callable[[Array], None]) -> None:
-        """check(array) raises where the values of an argument are wrong: at every call."""
+    def checks(
+        self, who: str, array: Array, check: Callable[[Array], None], below: int | None = None
+    ) -> None:
+        """check(array) raises where the values of an argument are wrong: at every call.
+
+        below: n, if right are those in 0 .. n - 1.
+        """
         memory = memory_of(array)
         check(memory)
         if isinstance(array, Argument):
-            self.python("check", f"check of {who}", [memory], [], partial(check, memory))
+            again = partial(check, memory)
+            step = self.python("check", f"check of {who}", [memory], [], again)
+            if below is not None:
+                step.faster = partial(all_below, memory, below, again)
 
     def edits(self, t: Tensor, index: Any, value: Any) -> None:
         """t[index] = value inside no_grad."""
@@ -284,6 +294,10 @@ class Recording:
 
     def number(self, number: Number, array: Array) -> None:
         """A 0-d array that holds a float argument, to be filled at every call."""
+        if number.late:
+            again = lambda: array.__setitem__(..., number.now())  # noqa: E731
+            self.python("number", "a number of the step", [], [array], again)
+            return
         self.numbers.append((number, array))
         self._root(array, "argument", -len(self.numbers))
 
@@ -326,11 +340,15 @@ class Recording:
 
     # -- what is more than an op
 
-    def calls(self, what: str, call: Callable[[], Any], params: Sequence[Tensor]) -> Any:
+    def calls(
+        self, what: str, call: Callable[[], Any], params: Sequence[Tensor],
+        prepared: Callable[[], Sequence[Update]] | None = None,
+    ) -> Any:  # fmt: skip
         """Something of Python that reads and writes parameters and their gradients in place.
 
         what: "optimizer.step", ... call: does it, and does it again in every replay, with the
         gradients that the parameters have here. Returns what it returns, a float as a Number.
+        prepared: with these gradients in place, the kernels of it; none if that cannot be.
         """
         bound = [(p, self._writable(p)) for p in params]
         for p, _ in bound:
@@ -349,8 +367,10 @@ class Recording:
             again()
         finally:
             state.switch(**before)
-        self.python("update", what, arrays, [*arrays, *(p._data for p in params)], again)
-        return Number(lambda: result[0]) if isinstance(result[0], float) else result[0]
+        step = self.python("update", what, arrays, [*arrays, *(p._data for p in params)], again)
+        if prepared is not None:
+            step.faster = partial(_updates, bound, prepared, result)
+        return Number(lambda: result[0], True) if isinstance(result[0], float) else result[0]
 
     def _writable(self, p: Tensor) -> Tensor | None:
         """The gradient of p, in memory that may be written to: one that broadcasts is copied."""
@@ -383,6 +403,37 @@ class Recording:
 
     def refuse(self, what: str) -> NoReturn:
         raise JitError(f"mg.jit: {line()}: the step cannot be replayed: {what}.")
+
+
+def _updates(
+    bound: Sequence[tuple[Tensor, Tensor | None]],
+    prepared: Callable[[], Sequence[Update]],
+    result: list[Any],
+) -> list[Any]:
+    """The kernels of `Recording.calls`, each with what Python does before and behind it."""
+
+    def bind() -> None:
+        for p, g in bound:
+            p._grad = g
+
+    def update(ready: Update) -> Update:
+        def before() -> tuple[int, ...]:
+            bind()
+            return ready.before()
+
+        def after() -> None:
+            result[0] = ready.after()
+
+        return Update(ready.function, ready.arguments, before, after)
+
+    kept = [(p, p._grad) for p, _ in bound]
+    try:
+        bind()
+        found = prepared()
+    finally:
+        for p, g in kept:
+            p._grad = g
+    return [(update(ready), ()) for ready in found]
 
 
 def mapped(function: Callable[[Array], Array], value: Any) -> Any:

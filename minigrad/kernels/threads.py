@@ -10,8 +10,8 @@ same bits for any number of threads.
 - Around os.fork the workers end and start again when needed, in the parent and in the child.
 - When the interpreter exits, they end before it takes down what they run in.
 
-`links()` has the addresses that kernels need: of the C function parallel_for(f, arg, n), and of the
-word that says how many threads there are.
+`links()` has the addresses that kernels need: of the C functions parallel_for(f, arg, n) and
+together(p, f, arg, n), and of the word that says how many threads there are.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class _Pool:
         self.each = kernel["each"]
         self.links = {
             "minigrad_parallel_for": kernel["parallel_for"],
+            "minigrad_together": kernel["together"],
             "minigrad_thread_count": self.at(layout.COUNT),
         }
         self.owner = os.getpid()
@@ -195,7 +196,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def links() -> dict[str, int]:
-    """Addresses: of parallel_for, and of the word that says how many threads there are."""
+    """Addresses: of the pool's C functions, and of the word that says how many threads there are."""
     global _pool
     if _pool is None:
         with _lock:

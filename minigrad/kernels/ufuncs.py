@@ -44,6 +44,8 @@ class _Spec(ctypes.Structure):  # PyArrayMethod_Spec
     )
 
 
+# What `ufunc` has made: (address of the loop, types, core).
+LOOPS: dict[Callable[..., Any], tuple[int, str, str | None]] = {}
 _keep: list[bytes | None] = []  # a ufunc points to its name and signature, and may live for ever
 
 
@@ -91,6 +93,7 @@ def ufunc(name: str, address: int, types: str, core: str | None = None) -> Calla
         slots=ctypes.addressof(slots),
     )
     add(made, ctypes.addressof(spec))  # NumPy copies all of it; ctypes raises what it raises
+    LOOPS[made] = address, types, core
     return made
 
 

@@ -123,7 +123,7 @@ def check_indices(who: str, indices: Any, n: int) -> Any:
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{who}: expected integers, got {describe(index)}.")
     if state.jit is not None:
-        state.jit.checks(who, index, partial(_check_range, who, n))
+        state.jit.checks(who, index, partial(_check_range, who, n), below=n)
     else:
         _check_range(who, n, index)
     return index

@@ -176,7 +176,7 @@ def one_hot(indices, n, dtype=np.float32):
         raise DTypeError(f"one_hot: expected integers, got {describe(index)}.")
     n = operator.index(n)
     if state.jit is not None:  # they may be others at the next call
-        state.jit.checks("one_hot", index, partial(_check_below, n))
+        state.jit.checks("one_hot", index, partial(_check_below, n), below=n)
         return astype(equal(expand_dims(index, -1), np.arange(n)), dtype)
     _check_below(n, index)
     y = np.zeros((*index.shape, n), dtype)

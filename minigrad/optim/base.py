@@ -15,6 +15,7 @@ import numpy as np
 from .. import versions
 from ..checks import at_least_0
 from ..errors import GradientError, StateDictError, describe
+from ..kernels.flat import Update
 from ..tape import state as switches
 from ..tensors import Tensor
 from .fused import FusedStep, move
@@ -173,13 +174,25 @@ class Optimizer:
     def step(self) -> None:
         """One update of every parameter that has a gradient."""
         if switches.jit is not None:
-            switches.jit.calls(f"{type(self).__name__}.step", self.step, self.params)
+            name = f"{type(self).__name__}.step"
+            switches.jit.calls(name, self.step, self.params, self._prepared)
             return
         for group in self._groups or (self,):
             group._move()
 
+    def _prepared(self) -> list[Update]:
+        """A step as kernels on the arrays that there are now; none if it is not that."""
+        if not all(group._is_fused() for group in self.param_groups):
+            return []
+        found = [FusedStep(group).prepared() for group in self.param_groups]
+        return [update for update in found if update is not None] if all(found) else []
+
+    def _is_fused(self) -> bool:
+        """Whether nobody has an `update` of his own."""
+        return getattr(self.update, "__func__", None) is Optimizer.update
+
     def _move(self) -> None:
-        if getattr(self.update, "__func__", None) is Optimizer.update:  # and nobody's own
+        if self._is_fused():
             # taken while it is used: another thread makes one of its own
             fused = vars(self).pop("_fused", None) or FusedStep(self)
             fused.step()

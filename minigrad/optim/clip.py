@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import versions
 from ..errors import GradientError, NumericalError, describe
+from ..kernels.flat import Update
 from ..kernels.foreach import Formula, Table
 from ..kernels.jointnorm import Limit
 from ..tape import state
@@ -52,6 +53,7 @@ def clip_grad_norm_(
             "clip_grad_norm_",
             partial(clip_grad_norm_, params, max_norm, norm_type, error_if_nonfinite),
             params,
+            None if error_if_nonfinite else partial(_prepared, params, max_norm, norm_type),
         )
     arrays, dense = _gradients("clip_grad_norm_", params)
     limited = Limit(dense, max_norm, norm_type)
@@ -65,6 +67,26 @@ def clip_grad_norm_(
     if times < 1.0:
         _written(arrays, dense)
     return norm
+
+
+def _prepared(params: Sequence[Tensor], max_norm: float, norm_type: float) -> list[Update]:
+    """The clipping of the gradients that there are, to be done again and again; none if one of
+    them has to be copied for it.
+    """
+    arrays, dense = _gradients("clip_grad_norm_", params)
+    if any(a is not b for a, b in zip(arrays, dense, strict=True)):
+        return []
+    limited = Limit(dense, max_norm, norm_type)
+    if not limited.arguments:
+        return []
+
+    def after() -> float:
+        norm, times, _ = limited.found
+        if times < 1.0:
+            versions.edited(*arrays)
+        return norm
+
+    return [Update(limited.function, limited.arguments, lambda: limited.arguments, after)]
 
 
 def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> None:

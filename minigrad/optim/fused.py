@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import versions
 from ..errors import GradientError, StateDictError, describe
+from ..kernels.flat import Update
 from ..kernels.foreach import Formula, Table
 from ..tensors import Tensor
 
@@ -54,31 +55,44 @@ class FusedStep:
         self._begin(optimizer.formula())
 
     def step(self) -> None:
-        self._fill()
-        self.table.function(*self.table.arguments)
-        for x, g, state in self._odd:
-            self.optimizer.update(x, g, state)
-        self._copies.clear()
+        self.table.function(*self._fill())
+        self._end()
 
-    def _fill(self) -> None:
-        """Everything but the arithmetic."""
+    def prepared(self) -> Update | None:
+        """A step to be done again and again, on parameters and gradients that stay."""
+        arguments = self._fill()
+        if self._odd or self._copies:
+            return None
+        return Update(self.table.function, arguments, self._fill, self._end)
+
+    def _fill(self) -> tuple[int, ...]:
+        """Everything that comes before the arithmetic; the arguments of the table's function."""
         lines = self.optimizer.formula()
         if lines != self._lines or len(self.optimizer.params) != len(self._rows):
             self._begin(lines)
-        moving = self._gather()
+        self._moving = moving = self._gather()
         values: dict[int, list[float]] = {}
-        arrays = []
-        for _, x, state in moving:
-            t = state["step"] = state["step"] + 1
+        for _, _, state in moving:
+            t = state["step"] + 1
             if t not in values:
                 values[t] = [*self.optimizer.numbers(t).values()]
-            arrays.append(x)
         if len(values) == 1:
             self.table.numbers[:] = values[t]
         else:
             for i, _, state in moving:
-                self.table.numbers[i] = values[state["step"]]
+                self.table.numbers[i] = values[state["step"] + 1]
+        return self.table.arguments
+
+    def _end(self) -> None:
+        """What is known only once all have moved."""
+        arrays = []
+        for _, x, state in self._moving:
+            state["step"] += 1
+            arrays.append(x)
         versions.edited(*arrays)
+        for x, g, state in self._odd:
+            self.optimizer.update(x, g, state)
+        self._copies.clear()
 
     def _begin(self, lines: str) -> None:
         """A new table, where nothing is placed so far."""
