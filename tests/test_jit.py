@@ -220,6 +220,25 @@ def test_a_float_argument_may_change_and_be_computed_with() -> None:
         assert (w.item(), optimizer.lr) == (value, 0.5 * rate)
 
 
+def test_a_number_that_the_step_computes_is_that_of_the_same_call() -> None:
+    w = mg.tensor([1.0, 2.0], requires_grad=True)
+
+    def step(x: Any) -> Any:
+        w.grad = None
+        (w * x).sum().backward()
+        norm = mg.optim.clip_grad_norm_([w], 1.0)  # |x|
+        with mg.no_grad():
+            return {"times": mg.tensor(x) * norm, "more": mg.tensor(x) * (2.0 * norm + 1.0)}
+
+    jitted = mg.jit(step)
+    for k in range(5):
+        x = np.array([3.0, 4.0]) * (k + 1)
+        found = jitted(x)
+        assert found["times"].tolist() == (x * 5 * (k + 1)).tolist()
+        assert found["more"].tolist() == (x * (10 * (k + 1) + 1)).tolist()
+    assert jitted.replayed == 3
+
+
 def test_a_schedule_outside_and_inside_moves_the_learning_rate() -> None:
     for inside in (True, False):
         w = mg.tensor([1.0], requires_grad=True)
@@ -472,7 +491,6 @@ def test_a_forked_child_replays_what_another_thread_was_replaying() -> None:
 
 W = mg.tensor([1.0, 2.0], requires_grad=True)
 KEPT: list[Any] = []
-CHECKPOINTED = nn.GRU(2, 3, dtype=np.float64, checkpoint=2)
 
 
 def _hooked(x: Any) -> Any:
@@ -503,7 +521,6 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
         lambda x: W.detach()[mg.greater(mg.tensor(x), 3.5)],
         "the shape depends on data",
     ),
-    "checkpoint": (lambda x: CHECKPOINTED(mg.stack([mg.tensor(x)] * 5)), "checkpoint= computes"),
     "a hook": (_hooked, "a hook on a gradient"),
     "kept outside": (lambda x: KEPT.append(x * W.detach()), "is kept outside of it"),
     "no backward": (lambda x: (W * x).sum(), "still requires a gradient"),

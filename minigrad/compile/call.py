@@ -23,6 +23,7 @@ from .packed import PackedBack, PackedRun
 from .packing import Packing
 from .prepared import Back, Prepared, arranged
 from .program import Value
+from .ragged import Ragged
 from .records import Record
 from .taps import carried
 
@@ -102,11 +103,11 @@ class Run:
             shown = tuple(n for n in (*taps, *leaves) if n in states and n not in self.ahead)
         self.shown = shown
         self.packing = packing
-        self.at: Arrangement | PackedRun
+        self.at: Arrangement | PackedRun | Ragged
         if packing is None:
             self.at = arranged(compiled, self.arrays, steps, rows, reverse, inner, shown)
         else:
-            self.at = PackedRun(compiled, self.arrays, packing, inner)
+            self.at = (Ragged if jitting else PackedRun)(compiled, self.arrays, packing, inner)
         self.ran, self.heard = Ran(self.at.loop), Heard()
 
     def arrange(self, many: int) -> Arrangement:
@@ -123,15 +124,16 @@ class Run:
     def run(self) -> tuple[list[Tensor], list[Tensor]]:
         """The last carry and the ys, as Tensors on the tape."""
         at = self.at
-        run = at if isinstance(at, PackedRun) else Prepared(at, self.arrays)
-        run.forward()
+        run = Prepared(at, self.arrays) if isinstance(at, Arrangement) else at
+        if not isinstance(run, Ragged):  # which has run
+            run.forward()
         if state.jit is not None:
-            assert isinstance(run, Prepared)  # scan packs no steps that are to run again
             name = f"scan of {self.compiled.name}"
-            state.jit.ran(name, run, run.inputs, run.outputs, run.forward_calls)
+            calls = run.forward_calls if isinstance(run, Prepared) else [(run.forward, ())]
+            state.jit.ran(name, run, run.inputs, run.outputs, calls)
         return self.outputs(*self.node(run))
 
-    def node(self, run: Prepared | PackedRun) -> tuple[Node | None, list[Array]]:
+    def node(self, run: Prepared | PackedRun | Ragged) -> tuple[Node | None, list[Array]]:
         """The node of what has run, None where nothing is recorded; and the arrays it gives."""
         if isinstance(run, Prepared):
             for name in run.at.taps:
@@ -139,7 +141,7 @@ class Run:
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(self._arrival(name))
-        made = run.forget() if state.jit is None else run.outputs
+        made = run.outputs if isinstance(run, Ragged) or state.jit is not None else run.forget()
         if not self.needs and state.tape is None:
             return None, made
         params = {
@@ -209,7 +211,7 @@ class Kept:
     together: Sequence[Node | None] = ()
     ahead: tuple[dict[int, Array], Back] | None = None
 
-    def __init__(self, run: Prepared | PackedRun, call: Run):
+    def __init__(self, run: Prepared | PackedRun | Ragged, call: Run):
         self.run: Any = run
         self.tensors, self.arrays = call.tensors, call.raw
         self.needs, self.outside, self.made = call.at.needs, call.outside, call.made
@@ -224,6 +226,12 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     assert isinstance(node._saved, Saved)
     ran, heard, saved = node.params["ran"], node.params["heard"], node._saved.of
     run, needs = saved.run, saved.needs
+    name = f"BPTT of {node.params['compiled'].name}"
+    if isinstance(run, Ragged):
+        made = run.gradients(g)
+        read = [*run.inputs, *run.outputs, *g.values()]
+        state.jit.ran(name, run, read, [*made.values()], [(run.backward, (g, made))])
+        return _outside(saved, made)
     if isinstance(run, PackedRun):
         packed = PackedBack(run, g)
         ran.backward = packed.loop
@@ -238,9 +246,7 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     ran.backward = back.loop
     if state.jit is not None:
         read = [*run.inputs, *run.outputs, *back.output_gradients.values()]
-        made = list(back.input_gradients.values())
-        name = f"BPTT of {node.params['compiled'].name}"
-        state.jit.ran(name, back, read, made, back.calls)
+        state.jit.ran(name, back, read, [*back.input_gradients.values()], back.calls)
     found = {name: norms.reshape(at.steps, at.rows) for name, norms in back.norms.items()}
     for k in range(at.carries):
         if (entering := found.pop(carried(k), None)) is not None:

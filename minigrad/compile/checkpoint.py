@@ -26,6 +26,7 @@ from ..versions import owner
 from .node import SCAN, Pulled, Saved, scan_node
 from .recompute import Ran, digest_of, recomputed
 from .records import JoinedRecord, Record, TapeRecord
+from .replayed import run_anew
 from .result import Call, ScanResult
 from .schedule import Part, Schedule, every, readable, within
 
@@ -60,6 +61,8 @@ def checkpointed(
 
     asked: a number of steps, "auto" or a size.
     """
+    if switches.jit is not None:
+        return _in_a_step(scan, cell, init, xs, reverse, mode, record, asked)
     run = _Parts(scan, cell, init, xs, reverse, mode, record)
     if isinstance(asked, int):
         cut = asked < run.steps
@@ -74,6 +77,25 @@ def checkpointed(
         made = told(schedule)
     result.explanation = Segmented(result.explanation, made, schedule)
     return result
+
+
+def _in_a_step(
+    scan: Callable[..., ScanResult], cell: Any, init: Any, xs: Any, reverse: bool, mode: str,
+    record: Any, asked: int | str,
+) -> ScanResult:  # fmt: skip
+    """The same in a step of mg.jit: every replay runs it, so that its memory comes and goes."""
+    n = len(leaves(init))
+    of: list[ScanResult] = []
+
+    def run(given: list[Tensor]) -> list[Tensor]:
+        state, inputs = rebuild(init, given[:n]), rebuild(xs, given[n:])
+        of[:] = [checkpointed(scan, cell, state, inputs, reverse, mode, record, asked)]
+        return leaves(tuple(of[0]))
+
+    outputs = run_anew(run, [*leaves(init), *leaves(xs)], "a scan with checkpoint=")
+    final = rebuild(init, outputs[:n])
+    ys = rebuild(of[0].ys, outputs[n:])
+    return ScanResult(final, ys, of[0].record, of[0].explanation)
 
 
 class _Inside(Listener):
@@ -314,7 +336,7 @@ class _Parts:
         ]
         heard = self.again if self.listeners else None
         began = tick()
-        before = switches.switch(tape=None, listeners=(heard,) if heard else ())
+        before = switches.switch(tape=None, jit=None, listeners=(heard,) if heard else ())
         try:
             result, _ = self._heard(given, heard)
         finally:
@@ -348,8 +370,9 @@ def _kept(outputs: list[Tensor], given: list[Tensor], since: int) -> tuple[int, 
 def _of_bptt(node: Node) -> int:
     """Bytes of a step in the arrays that a compiled scan's BPTT makes."""
     compiled, rows = node.params["compiled"], node.params["rows"]
+    assert isinstance(node._saved, Saved)
     carries = len(compiled.program.carry)
-    wanted = tuple(i for i in node.plan.needs if i >= carries)
+    wanted = tuple(i for i in node._saved.of.needs if i >= carries)
     back = compiled.backward(wanted, True, node.params["shown"])
     forward = {b.name for b in back.forward.of.values()}
     own = [b for b in back.arrays if b.at == "t" and b.name not in forward]

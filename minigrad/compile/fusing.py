@@ -23,7 +23,7 @@ from .promise import code_of
 from .result import Call, ScanResult
 from .taps import bare, carried
 from .traced import Traced, listed
-from .unrolling import Cell, unroll
+from .unrolling import Cell, unroll, varies
 
 _COMPILED: dict[Any, Compiled] = {}
 _MOST = 512  # programs; each holds its kernels
@@ -36,7 +36,8 @@ def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any)
     packing = None
     if type(cell) is Padded and cell.packed:
         (xs, real), cell = xs, cell.cell
-        packing = Packing(real._data, reverse)
+        if varies(real._data) or not real._data.all():  # a segment may have no padding
+            packing = Packing(real._data, reverse)
     mask = None if packing is None else packing.mask
     given = [*leaves(init), *leaves(xs)]
     wanted: Any = True if record is True or listeners else listed(record)

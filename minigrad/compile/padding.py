@@ -18,7 +18,7 @@ from .. import ops
 from ..tensors import Tensor, as_tensor, wrap
 from ..tree import map_leaves
 from .intervened import Intervened
-from .unrolling import Cell, check_carry, choose
+from .unrolling import Cell, check_carry, choose, computed
 
 Array = np.ndarray
 
@@ -105,11 +105,15 @@ def _without_padding(cell: Cell, xs: Any, clean: Callable[[Tensor], Tensor]) -> 
 
 def cleaned(real: Array, x: Tensor) -> Tensor:
     """x with what is in the padding replaced: by zeros, integers by one of real steps."""
-    wide = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
     if x.dtype.kind == "f":
-        return ops.where(wide, x, 0.0)
-    known = x._data[real]  # as an index it is in bounds
-    return as_tensor(np.where(wide, x._data, known[:1] if len(known) else np.zeros_like(x._data)))
+        return ops.where(real.reshape(*real.shape, *(1,) * (x.ndim - 2)), x, 0.0)
+
+    def filled(numbers: Array, mask: Array) -> Array:
+        known = numbers[mask]  # as an index it is in bounds
+        wide = mask.reshape(*mask.shape, *(1,) * (numbers.ndim - 2))
+        return np.where(wide, numbers, known[:1] if len(known) else np.zeros_like(numbers))
+
+    return as_tensor(computed("integers without padding", [x, real], filled))
 
 
 def unpadded(cell: Cell) -> Cell | None:

@@ -72,8 +72,6 @@ class _Again:
 
 def recomputed(run: Run, inputs: Sequence[Tensor], what: str, params: dict[str, Any]) -> Ran:
     """run(inputs), on the tape as one node. what: its name in an error; params: of the node."""
-    if state.jit is not None:
-        state.jit.refuse("checkpoint= computes parts again as the gradient comes; leave it out")
     kept_of = _Again(run, what, [kept(t) for t in inputs], [t.requires_grad for t in inputs])
     own, began = kept_of.inputs(), tick()
     with _unseen():
@@ -161,8 +159,8 @@ def digest_of(tensors: Any, start: int = 0) -> int:
 
 @contextmanager
 def _unseen(**switches: Any) -> Iterator[None]:
-    """No Tape sees what runs inside: it sees the node that stands for it. Nor is it changed."""
-    before = state.switch(tape=None, intervening=None, **switches)
+    """What runs inside is not changed, and no Tape or mg.jit sees more of it than its node."""
+    before = state.switch(tape=None, intervening=None, jit=None, **switches)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from .padding import Episodic, padded
 from .recall import recalled
 from .result import ScanResult
 from .schedule import asked_for
-from .unrolling import Cell, check_mask, check_resets, sizes, unroll
+from .unrolling import Cell, check_mask, check_resets, sizes, unroll, varies
 from .windows import in_windows
 
 _UNROLLED = 64  # steps of a scan in the step of another
@@ -65,8 +65,7 @@ def scan(
     lengths, mask, resets, reverse: as in `unroll`: which steps of a row are real, as lengths (B,)
         or as a mask (T, B) of bool, and where episodes begin, (T, B) of bool. What xs holds in
         other than real steps is not read, and the loops leave these out: they cost nothing, forward
-        and backward. (While somebody records they are computed, so that the record has them, and in
-        `mg.jit`.)
+        and backward. (While somebody records they are computed, so that the record has them.)
     mode: "fused", or "tape" for `unroll` itself, the specification of what this computes.
     truncate: gradients pass no further back than the beginning of each window of so many steps
         (truncated BPTT).
@@ -129,9 +128,8 @@ def scan(
     own, own_xs = cell, xs
     if begins is not None:
         cell, xs = Episodic(cell, init), (xs, as_tensor(begins))
-    if real is not None and not real.all():
+    if real is not None and (varies(real) or not real.all()):
         packed = mode == "fused" and not record and not switches.listeners
-        packed = packed and switches.jit is None  # where steps lie is no call that runs again
         cell, xs, cleaned = padded(cell, xs, real, packed)
         own_xs = cleaned if begins is None else cleaned[0]
     if cell is not own:

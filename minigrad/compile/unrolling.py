@@ -62,17 +62,18 @@ def unroll(
     time, batch = sizes("unroll", xs)
     real = check_mask("unroll", lengths, mask, time, batch)
     begins = check_resets("unroll", resets, real, time, batch, reverse)
+    vary = any(flags is not None and varies(flags) for flags in (real, begins))
     state = init
     ys: list[Any] = [None] * time
     for i in range(time):
         t = time - 1 - i if reverse else i
         with scope(f"t={t}"):
-            if begins is not None and begins[t].any():
+            if begins is not None and (vary or begins[t].any()):
                 state = map_leaves(lambda a, b, t=t: choose(begins[t], a, b), init, state)
             new, y = cell(state, map_leaves(lambda x, t=t: x[t], xs))
             if i == 0:
                 check_carry("unroll", init, new)
-            if real is not None and not real[t].all():
+            if real is not None and (vary or not real[t].all()):
                 new = map_leaves(lambda a, b, t=t: choose(real[t], a, b), new, state)
                 y = map_leaves(lambda a, t=t: choose(real[t], a), y)
             state, ys[t] = new, y
@@ -82,15 +83,22 @@ def unroll(
 def check_mask(who: str, lengths: Any, mask: Any, time: int, batch: int) -> np.ndarray | None:
     """(T, B) of bool, what takes part, as `lengths` or a mask say; None for everything."""
     if lengths is None:
-        return None if mask is None else _flags(who, "mask", mask, time, batch)
+        if mask is None:
+            return None
+        return computed(
+            f"{who}: a mask", [mask], lambda given: _flags(who, "mask", given, time, batch)
+        )
     if mask is not None:
         raise ValueError(
             f"{who}: lengths and mask both say which steps are real; leave one out. Lengths as a "
             f"mask are np.arange({time})[:, None] < lengths."
         )
-    lengths = check_lengths(who, lengths, time, batch, least=0)
-    before: np.ndarray = np.arange(time)[:, None] < lengths
-    return before
+
+    def before(array: Any) -> np.ndarray:
+        ends = check_lengths(who, array, time, batch, least=0)
+        return np.asarray(np.arange(time)[:, None] < ends)
+
+    return computed(f"{who}: lengths as a mask", [lengths], before)
 
 
 def check_resets(
@@ -102,6 +110,15 @@ def check_resets(
     """
     if resets is None:
         return None
+    given = [resets] if real is None else [resets, real]
+    return computed(
+        f"{who}: resets", given, partial(_begins, who, time=time, batch=batch, reverse=reverse)
+    )
+
+
+def _begins(
+    who: str, resets: Any, real: np.ndarray | None = None, *, time: int, batch: int, reverse: bool
+) -> np.ndarray:
     begins = _flags(who, "resets", resets, time, batch)
     if real is not None and (begins & ~real).any():
         t, row = np.argwhere(begins & ~real)[0]
@@ -117,6 +134,18 @@ def check_resets(
     following = np.minimum.accumulate(places[::-1])[::-1][1:]  # the next real step; T for none
     padded = np.concatenate([begins, np.zeros((1, batch), bool)])
     return np.asarray(taking & np.take_along_axis(padded, following, axis=0))
+
+
+def computed(what: str, given: list[Any], make: Callable[..., np.ndarray]) -> np.ndarray:
+    """make(*given): what NumPy makes of lengths and masks; in a step of mg.jit, at every call."""
+    if switches.jit is not None:
+        return switches.jit.computed(what, given, make)
+    return make(*given)
+
+
+def varies(flags: np.ndarray) -> bool:
+    """Whether they are others in a replay of the step of mg.jit that is being recorded."""
+    return switches.jit is not None and switches.jit.varies(flags)
 
 
 def _flags(who: str, what: str, given: Any, time: int, batch: int) -> np.ndarray:

@@ -260,6 +260,18 @@ class Trace:
         arrays, _ = op.arrays(inputs)
         return op.forward(arrays, op.prepared(arrays, params))
 
+    def varies(self, array: Array) -> bool:
+        """Whether its values belong to one call: what depends on an input is refused instead."""
+        return False
+
+    def computed(self, what: str, given: Sequence[Any], make: Callable[..., Array]) -> Array:
+        """make(*given), by NumPy."""
+        return make(*map(self.plain, given))
+
+    def runs_again(self, name: str, *what: Any) -> None:
+        """Something ran unseen."""
+        self.refuse(f"{name}: leave it out")
+
     def checks(
         self, who: str, array: Array, check: Callable[[Array], None], below: int | None = None
     ) -> None:

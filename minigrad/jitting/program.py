@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import versions
 from ..errors import describe
-from ..kernels.flat import flat
+from ..kernels.flat import joined
 from ..switches import edits
 from ..tensors import Tensor, wrap
 from .arguments import Number
@@ -25,7 +26,7 @@ class Program:
         recording = run.recording
         self.parts = listed(run.steps[1], run.results)
         self.calls = [call for part in self.parts for call in part.calls]
-        self.run = flat(self.calls)
+        self.run = joined(self.calls)
         self.buffers, self.numbers = run.buffers, recording.numbers
         self.held = [(t, array, t.requires_grad) for t, array in recording.held.values()]
         self.modules, self._edits = run.modules, edits.count
@@ -97,12 +98,16 @@ class Program:
             found[k] = wrap(found[k], None, False)
         return found[0] if self.flat is Tensor else self.flat(found)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that stay."""
+        return sum(a.nbytes for a in self.memory)
+
     def explain(self) -> str:
         """Its calls, one a line."""
-        size = sum(a.nbytes for a in self.memory)
         lines = [
-            f"  {len(self.calls)} calls; {len(self.memory)} arrays, {size / 2**20:.2f} MiB, stay; "
-            f"{len(self.held)} Tensors are read where they are"
+            f"  {len(self.calls)} calls, {len(self.run)} from Python; {len(self.memory)} arrays, "
+            f"{self.nbytes / 2**20:.2f} MiB, stay; {len(self.held)} Tensors are read where they are"
         ]
         width = max((len(part.where) for part in self.parts), default=0)
         lines += [f"    {part.where:<{width}}  {part.says}" for part in self.parts]
@@ -115,6 +120,10 @@ def _named(t: Tensor) -> str:
 
 def _memory(run: Run) -> list[Array]:
     """The memory that the program keeps, each piece once."""
-    return [
-        root.owner for root in run.recording.roots.values() if root.kind in ("made", "argument")
-    ]
+    roots = run.recording.roots.values()
+    arrays = [root.owner for root in roots if root.kind in ("made", "argument")]
+    for step in run.steps[1]:  # what loops keep for BPTT, among what they read
+        arrays += [a for a in getattr(step.owner, "pieces", ()) if isinstance(a, np.ndarray)]
+    others = {id(root.owner) for root in roots if root.kind not in ("made", "argument")}
+    owners = {id(whole): whole for whole in map(versions.owner, arrays)}
+    return [whole for key, whole in owners.items() if key not in others]

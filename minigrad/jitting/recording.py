@@ -258,6 +258,27 @@ class Recording:
         self.python("draw", "random numbers", [], [array], lambda: np.copyto(array, make()))
         return array
 
+    def varies(self, array: Array) -> bool:
+        """Whether its values belong to one call."""
+        return self._is_data(array)
+
+    def computed(self, what: str, given: Sequence[Any], make: Callable[..., Array]) -> Array:
+        """make(*given), by NumPy: of what differs from call to call, made again in every replay."""
+        seen = [self.plain(value) for value in given]
+        memory = [memory_of(array) for array in seen]
+        before = state.switch(jit=None)
+        try:
+            array = make(*memory)
+        finally:
+            state.switch(**before)
+        if any(isinstance(a, Argument) for a in seen):
+
+            def again() -> None:
+                array[...] = make(*memory)
+
+            self.python("computed", what, memory, [array], again)
+        return array
+
     def checks(
         self, who: str, array: Array, check: Callable[[Array], None], below: int | None = None
     ) -> None:
@@ -388,6 +409,19 @@ class Recording:
     ) -> None:  # fmt: skip
         """A loop ran by a list of calls that run it again, in the memory that `owner` keeps."""
         self.python("loop", name, inputs, outputs, None, owner).calls = list(calls)
+
+    def runs_again(
+        self, name: str, inputs: Sequence[Array], outputs: Sequence[Array],
+        run: Callable[[], Sequence[Array | None]],
+    ) -> None:  # fmt: skip
+        """What run() gave is in the outputs; replays call it and copy what it gives then."""
+
+        def again() -> None:
+            found = (a for a in run() if a is not None)
+            for to, array in zip(outputs, found, strict=True):
+                to[...] = array
+
+        self.python("loop", name, inputs, outputs, again)
 
     # -- what cannot be
 

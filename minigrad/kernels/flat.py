@@ -1,7 +1,7 @@
 """A list of calls as few calls of C: what is compiled runs one after the other without Python.
 
     calls = [(f, arguments), ...]      f(*arguments), to be done again and again
-    for f, arguments in flat(calls):
+    for f, arguments in joined(calls):
         f(*arguments)                  does the same, to the bit
 
 What is known here: kernels and work for the threads, our ufuncs, copies between arrays of one
@@ -31,7 +31,7 @@ _C_FUNCTION: Any = ctypes.CFUNCTYPE(None).__base__
 
 
 class Check:
-    """Raises, by `raises`, if the last word of a job is above `bound`: an index was out of range."""
+    """Calls `raises` if the last word of a job is above `bound`: an index was out of range."""
 
     def __init__(self, job: Array, bound: int, raises: Callable[[], Any]):
         self.job, self.bound, self.raises = job, bound, raises
@@ -61,20 +61,20 @@ class Update:
         self.after()
 
 
-def flat(calls: Sequence[Call]) -> list[Call]:
+def joined(calls: Sequence[Call]) -> list[Call]:
     """The same calls, those that follow one another in C as one."""
     if jit.mode() != "native":
         return list(calls)
     found: list[Call] = []
-    joined: list[_Step] = []
+    run: list[_Step] = []
     for call in (*calls, None):
         steps = None if call is None else _steps(*call)
         if steps is not None:
-            joined += steps
+            run += steps
             continue
-        if joined:
-            found.append((Joined(joined), ()))
-            joined = []
+        if run:
+            found.append((Joined(run), ()))
+            run = []
         if call is not None:
             found.append(call)
     return found
@@ -97,29 +97,27 @@ class Joined:
         self.steps = steps
         self.words = np.zeros((len(steps), layout.WIDTH), np.int64)
         self.progress = np.array([len(steps), 0], np.int64)
-        self.updates: list[tuple[Update, Array, Words]] = []
+        self.updates: list[tuple[Update, Array]] = []
         for row, step in zip(self.words, steps, strict=True):
             row[layout.KIND], row[layout.FUNCTION] = step.kind, step.function
             into = row[layout.ARGUMENTS : layout.ARGUMENTS + len(step.words)]
             into[:] = step.words
-            if isinstance(step.owner, Update):
-                self.updates.append((step.owner, into, step.words))
+            if isinstance(step.owner, Update):  # its own arguments are the last ones
+                self.updates.append((step.owner, into[-len(step.owner.arguments) :]))
         self.run = partial(
-            _kernel().function("replay"), arena.address(self.words), arena.address(self.progress)
+            _kernel().function("run"), arena.address(self.words), arena.address(self.progress)
         )
 
     def __call__(self) -> None:
-        for update, into, known in self.updates:
-            arguments = update.before()
-            if arguments != known:
-                into[:] = arguments
+        for update, into in self.updates:
+            into[:] = update.before()
         self.progress[1] = 0
         try:
             self.run()
         finally:  # Ctrl-C comes when C is done, and what was done is noted
             done = int(self.progress[1])
             if done == len(self.steps):
-                for update, _, _ in self.updates:
+                for update, _ in self.updates:
                     update.after()
         if done < len(self.steps):
             self.steps[done].owner.raises()
@@ -352,8 +350,8 @@ from minigrad.kernels import replay as compiled
 from minigrad.kernels.intrinsics import wide
 
 
-def replay(calls, progress):
-    compiled.replay(calls, progress)
+def run(calls, progress):
+    compiled.run(calls, progress)
 
 
 def nest(job, index):
@@ -382,5 +380,5 @@ def outside(job, index):
 
 @cache
 def _kernel() -> Kernel:
-    names = ("replay", "nest", "copy", "add_rows_float32", "add_rows_float64", "outside")
+    names = ("run", "nest", "copy", "add_rows_float32", "add_rows_float64", "outside")
     return build("replay", _TEXT, dict.fromkeys(names, ENTRY), title="a replay")

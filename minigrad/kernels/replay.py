@@ -1,6 +1,6 @@
 """A list of calls run by one: the compiled part of flat.py.
 
-    replay(list, progress)   runs the calls of a list, until one says that something is wrong
+    run(list, progress)      runs the calls of a list, until one says that something is wrong
     nest(job, index)         an elementwise loop over arrays of several axes
     copy(job, index)         an array copied into another of its shape, with any strides
     add_rows(job, index, T)  y = x[0] + x[1] + ..., row by row, as NumPy adds over the first axis
@@ -42,7 +42,7 @@ helper = njit(**inner)
 
 
 @helper
-def replay(calls, progress_):
+def run(calls, progress_):
     """progress: how many calls there are, and how many of them have run, which is written."""
     progress = array(progress_, 2, int64)
     progress[1] = 0

@@ -196,7 +196,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def links() -> dict[str, int]:
-    """Addresses: of the pool's C functions, and of the word that says how many threads there are."""
+    """Addresses: of the pool's C functions, and of the word with the number of threads."""
     global _pool
     if _pool is None:
         with _lock:

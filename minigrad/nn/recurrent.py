@@ -20,7 +20,7 @@ from ..compile.padding import Reweighted, Stated
 from ..compile.scanning import scan
 from ..compile.schedule import asked_for
 from ..compile.sidebyside import beside
-from ..compile.unrolling import check_mask, check_resets
+from ..compile.unrolling import check_mask, check_resets, computed
 from ..errors import DTypeError, ShapeError, describe
 from ..othernames import of_module
 from ..tape import state as switches
@@ -324,8 +324,12 @@ class Recurrent(Module):
         """(T, B, O) -> (B, O): each row after its last step; zeros of a row without one."""
         if real is None:
             return ys[0 if reverse else -1]
-        t = np.argmax(real if reverse else real[::-1], axis=0)
-        return ys[t if reverse else len(real) - 1 - t, np.arange(real.shape[1])]
+
+        def step(taking: np.ndarray) -> np.ndarray:
+            t = np.argmax(taking if reverse else taking[::-1], axis=0)
+            return t if reverse else len(taking) - 1 - t
+
+        return ys[computed("the last real steps", [real], step), np.arange(real.shape[1])]
 
     # -- options and names -------------------------------------------------------------------------
 

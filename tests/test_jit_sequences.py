@@ -1,0 +1,159 @@
+"""mg.jit of layers whose sequences have lengths, masks, episodes or checkpoints: the plain bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn
+
+T, B, H = 7, 3, 5
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def layer(kind: Any = nn.LSTM, **how: Any) -> Any:
+    return kind(2, H, dtype=np.float64, generator=rng(1), **how)
+
+
+def calls(n: int = 5) -> list[tuple[Any, Any, Any]]:
+    """(x, lengths, resets): some rows empty, all full, one step alone."""
+    draw = rng(2)
+    found = []
+    for k in range(n):
+        lengths = [np.array([T, 0, 1]), np.full(B, T), draw.integers(0, T + 1, B)][min(k, 2)]
+        found.append((draw.normal(size=(T, B, 2)), lengths, draw.random((T, B)) < 0.3))
+    return found
+
+
+def taking(lengths: Any) -> Any:
+    return np.arange(T)[:, None] < lengths
+
+
+WAYS: dict[str, tuple[Callable[[], Any], Callable[..., Any]]] = {
+    "lengths": (layer, lambda net, x, n, r: net(x, lengths=n)),
+    "both directions": (
+        lambda: layer(bidirectional=True, num_layers=2),
+        lambda net, x, n, r: net(x, lengths=n),
+    ),
+    "the last output": (
+        lambda: layer(nn.GRU, bidirectional=True, return_sequences=False),
+        lambda net, x, n, r: net(x, lengths=n),
+    ),
+    "states of all steps": (
+        lambda: layer(nn.RNN, return_states=True),
+        lambda net, x, n, r: net(x, lengths=n),
+    ),
+    "a mask that the step computes": (
+        lambda: layer(nn.GRU, bidirectional=True),
+        lambda net, x, n, r: net(x, mask=mg.less(np.arange(T)[:, None], mg.tensor(n))),
+    ),
+    "resets": (layer, lambda net, x, n, r: net(x, resets=r)),
+    "resets in reverse": (
+        lambda: layer(bidirectional=True),
+        lambda net, x, n, r: net(x, resets=r),
+    ),
+    "lengths of the closure": (layer, lambda net, x, n, r: net(x, lengths=[4, T, 2])),
+    "a checkpoint": (lambda: layer(checkpoint=2), lambda net, x, n, r: net(x)),
+    "a checkpoint and lengths": (
+        lambda: layer(nn.GRU, checkpoint=3, bidirectional=True),
+        lambda net, x, n, r: net(x, lengths=n),
+    ),
+    "a checkpoint by size": (lambda: layer(checkpoint="4 KiB"), lambda net, x, n, r: net(x)),
+    "the tape": (lambda: layer(mode="tape"), lambda net, x, n, r: net(x, resets=r)),
+    "windows": (
+        lambda: nn.GRUCell(2, H, dtype=np.float64, generator=rng(1)),
+        lambda net, x, n, r: mg.scan(net, net.init_state(B), x, lengths=n, truncate=3),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_replays_give_the_bits_of_the_plain_step(way: str) -> None:
+    make, run = WAYS[way]
+
+    def trainer() -> tuple[Any, Callable[..., Any]]:
+        net = make()
+        optimizer = mg.optim.SGD(net.parameters(), 0.1)
+
+        def step(x: Any, lengths: Any, resets: Any) -> Any:
+            optimizer.zero_grad()
+            found = run(net, mg.tensor(x), lengths, resets)
+            loss = (found[0] * found[0]).sum() if type(found) is tuple else (found.ys**2).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return net, step
+
+    (net, step), (other, plain) = trainer(), trainer()
+    jitted = mg.jit(step)
+    for given in calls():
+        assert jitted(*given).item() == plain(*given).item()
+        for p, q in zip(net.parameters(), other.parameters(), strict=True):
+            assert np.array_equal(p.numpy(), q.numpy())
+    assert jitted.replayed >= 2  # a third recording, where the first call had set something up
+
+
+def test_wrong_lengths_and_resets_raise_in_a_replay_as_they_do_outside() -> None:
+    net = layer()
+
+    @mg.jit
+    def step(x: Any, lengths: Any, resets: Any) -> Any:
+        with mg.no_grad():
+            return net(x, lengths=lengths, resets=resets)[0]
+
+    x, none = np.ones((T, B, 2)), np.zeros((T, B), bool)
+    full = np.full(B, T)
+    for _ in range(3):
+        step(x, full, none)
+    with pytest.raises(mg.errors.ShapeError, match=r"lengths\[1\] is 8"):
+        step(x, np.array([T, T + 1, T]), none)
+    late = none.copy()
+    late[5, 0] = True
+    with pytest.raises(ValueError, match=r"resets\[5, 0\] begins an episode"):
+        step(x, np.array([3, T, T]), late)
+    assert step(x, full, late).shape == (T, B, H)
+    assert step.replayed == 4
+
+
+def test_what_is_in_the_padding_is_not_read_in_a_replay() -> None:
+    net = layer(bidirectional=True)
+
+    @mg.jit
+    def step(x: Any, lengths: Any) -> Any:
+        with mg.no_grad():
+            return net(x, lengths=lengths)[0]
+
+    for lengths in (np.array([2, T, 4]), np.full(B, T), np.array([5, 1, 0]), np.array([T, 3, 2])):
+        x = rng().normal(size=(T, B, 2))
+        x[~taking(lengths)] = np.nan
+        found = step(x, lengths).numpy()
+        assert np.isfinite(found).all()
+        assert (found[~taking(lengths)] == 0).all()
+
+
+def test_a_checkpoint_of_a_replay_computes_its_steps_again_and_keeps_less() -> None:
+    def memory(checkpoint: Any) -> int:
+        net = nn.LSTM(2, 16, dtype=np.float64, checkpoint=checkpoint, generator=rng(1))
+
+        @mg.jit
+        def step(x: Any) -> Any:
+            loss = (net(x)[0][-1] ** 2).sum()
+            loss.backward()
+            net.zero_grad()
+            return loss
+
+        x = rng().normal(size=(1000, 2, 2))
+        for _ in range(4):
+            step(x)
+        (program,) = step.all_programs()
+        return program.nbytes
+
+    assert memory(20) < 0.5 * memory(None)
