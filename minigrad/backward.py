@@ -183,7 +183,7 @@ def _walk(
                 else:
                     sums.add(key, gx)
         else:
-            if node.op.joins is not None and nodes and not on_tensors:
+            if node.op.joins is not None and nodes and not state.recording:
                 node.op.joins(node, g, nodes[-1], sums.get(id(nodes[-1])))
             for i, gx in _pull_recorded(node, g) if on_tensors else _pull(node, g):
                 if anomaly:

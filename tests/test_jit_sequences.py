@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +100,49 @@ def test_replays_give_the_bits_of_the_plain_step(way: str) -> None:
         for p, q in zip(net.parameters(), other.parameters(), strict=True):
             assert np.array_equal(p.numpy(), q.numpy())
     assert jitted.replayed >= 2  # a third recording, where the first call had set something up
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_both_directions_run_at_once_and_give_the_bits_of_one_after_the_other(rows: int) -> None:
+    def trainer(joined: bool) -> tuple[Any, Callable[..., Any]]:
+        net = nn.LSTM(8, 32, bidirectional=True, dtype=np.float64, generator=rng(1))
+        if not joined:
+            net.checkpoint = 40  # all of them: nothing is cut
+        optimizer = mg.optim.SGD(net.parameters(), 0.01)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            loss = (net(x)[0] ** 2).sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return net, step
+
+    before = mg.get_num_threads()
+    mg.set_num_threads(2)
+    try:
+        (net, step), (other, in_turn) = trainer(True), trainer(False)
+        jitted = mg.jit(step)
+        for k in range(4):
+            x = rng(k).normal(size=(40, rows, 8))
+            assert jitted(x).item() == in_turn(x).item()
+            for p, q in zip(net.parameters(), other.parameters(), strict=True):
+                assert np.array_equal(p.numpy(), q.numpy())
+        assert jitted.replayed == 2
+        assert len(re.findall("at once", str(jitted))) == 2  # the scans, and their BPTT
+    finally:
+        mg.set_num_threads(before)
+
+
+def test_a_checkpoint_that_is_set_later_holds_for_both_directions() -> None:
+    net = layer(bidirectional=True)
+    x = rng().normal(size=(T, B, 2))
+    for _ in range(3):
+        net(x)
+    net.checkpoint = 2
+    net(x)
+    assert "checkpoint=2" in net.explain()
 
 
 def test_wrong_lengths_and_resets_raise_in_a_replay_as_they_do_outside() -> None:

@@ -238,13 +238,13 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
         return _outside(saved, packed.input_gradients)
     at = run.at
     ahead, saved.ahead = saved.ahead, None
-    if ahead is not None and ahead[0] is g:
+    if ahead is not None and ahead[0].keys() == g.keys() and all(ahead[0][k] is g[k] for k in g):
         back = ahead[1]
     else:
-        back = Back(run, g)
+        ahead, back = None, Back(run, g)
         back.run()
     ran.backward = back.loop
-    if state.jit is not None:
+    if state.jit is not None and ahead is None:
         read = [*run.inputs, *run.outputs, *back.output_gradients.values()]
         state.jit.ran(name, back, read, [*back.input_gradients.values()], back.calls)
     found = {name: norms.reshape(at.steps, at.rows) for name, norms in back.norms.items()}

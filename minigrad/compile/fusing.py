@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -68,6 +69,22 @@ def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any)
     explanation = run.explanation(step.came)
     explanation.padded = type(cell) is Padded
     return ScanResult(final, y, run.heard.record if record else None, explanation)
+
+
+def ready(cell: Cell, init: Any, xs: Any, reverse: bool) -> tuple[Run, Callable[..., ScanResult]]:
+    """fused(cell, init, xs, reverse), where nobody listens, before it runs; and what makes its
+    result of the last carry and the ys.
+    """
+    given = [*leaves(init), *leaves(xs)]
+    steps, rows = given[-1].shape[:2]
+    step = _step(cell, init, xs, given, rows, [], None, None)
+    run = Run(step.compiled, step.compiled.tensors(step.tensors, rows), steps, rows, reverse)
+
+    def result(finals: list[Tensor], ys: list[Tensor]) -> ScanResult:
+        final, y = rebuild(step.final, finals), rebuild(step.ys, ys)
+        return ScanResult(final, y, None, run.explanation(step.came))
+
+    return run, result
 
 
 class _Step(NamedTuple):

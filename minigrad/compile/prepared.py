@@ -280,27 +280,34 @@ class Back:
         return y
 
 
-def at_once(ready: Sequence[Prepared | Back]) -> None:
-    """The calls of all, each in order, but the loops, which run at the same time."""
-    behind: list[Call] = []
-    jobs = []
-    for each in ready:
-        frame, run = each.runs
-        calls = each.forward_calls if isinstance(each, Prepared) else each.calls
-        at = next(k for k, call in enumerate(calls) if call is run)
-        for f, arguments in calls[:at]:
-            f(*arguments)
-        if jit.mode() == "native":
-            jobs.append(frame.kernel.job(address(each.words), frame.parts))
-        behind += calls[at + 1 :]
-    if jit.mode() == "native":
-        threads.side_by_side(jobs)
-    else:
+class AtOnce:
+    """Several runs, forward or back: the calls of all, each in order, but their loops at once."""
+
+    def __init__(self, ready: Sequence[Prepared | Back]):
+        self.ready = ready
+        before: list[Call] = []
+        behind: list[Call] = []
+        loops: list[Call] = []
         for each in ready:
-            f, arguments = each.runs[1]
+            run = each.runs[1]
+            calls = each.forward_calls if isinstance(each, Prepared) else each.calls
+            at = next(k for k, call in enumerate(calls) if call is run)
+            before += calls[:at]
+            behind += calls[at + 1 :]
+            loops.append(run)
+        if jit.mode() == "native":
+            jobs = [e.runs[0].kernel.job(address(e.words), e.runs[0].parts) for e in ready]
+            call, self._words = threads.side_by_side(jobs)
+            loops = [call]
+        self.calls = [*before, *loops, *behind]
+
+    @property
+    def pieces(self) -> list[Any]:
+        return [piece for each in self.ready for piece in each.pieces]
+
+    def run(self) -> None:
+        for f, arguments in self.calls:
             f(*arguments)
-    for f, arguments in behind:
-        f(*arguments)
 
 
 def _framed(frame: Frame, beginnings: list[int], calls: list[Call]) -> tuple[Call, Array]:

@@ -8,15 +8,18 @@ gradients of the other are there, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ..tape import Node
 from ..tape import state as switches
+from ..tensors import Tensor
 from . import division
 from .call import Kept, Run
+from .fusing import ready
 from .node import SCAN, Saved
-from .prepared import Back, Prepared, at_once
+from .prepared import AtOnce, Back, Prepared
 from .recall import noted, result
 from .result import ScanResult
 
@@ -26,25 +29,31 @@ def beside(calls: Sequence[tuple[Any, Any, Any, bool, str]]) -> list[ScanResult]
     scope), run in that scope.
 
     None, and nothing is done, where somebody listens or intervenes, or a trace is not known from a
-    call before.
+    call before. In a step that mg.jit records they are traced.
     """
-    if switches.mode == 2 or switches.listeners or switches.intervening is not None:
+    recording = switches.jit is not None and switches.jit.replays
+    if switches.mode == 2 and not recording:
         return None
-    found = [noted(cell, init, xs) for cell, init, xs, _, _ in calls]
+    if switches.listeners or switches.intervening is not None:
+        return None
     runs: list[Run] = []
-    if None in found:
+    results: list[Callable[..., ScanResult]] = []
+    found = None if recording else [noted(cell, init, xs) for cell, init, xs, _, _ in calls]
+    if found is not None and None in found:
         return None
-    for known, (_, _, _, reverse, scope) in zip(found, calls, strict=True):
-        assert known is not None
+    for k, (cell, init, xs, reverse, scope) in enumerate(calls):
         switches.scope = scope
-        runs.append(known[0].run(known[1], reverse))
+        if found is None:
+            run, made = ready(cell, init, xs, reverse)
+        else:
+            known: Any = found[k]
+            run = known[0].run(known[1], reverse)
+            made = partial(result, known[0], run)
+        runs.append(run)
+        results.append(made)
     scopes = [call[-1] for call in calls]
     outputs = _at_once(runs, scopes) if _worth_it(runs) else _in_turn(runs, scopes)
-    return [
-        result(known[0], run, finals, ys)
-        for known, run, (finals, ys) in zip(found, runs, outputs, strict=True)
-        if known is not None
-    ]
+    return [made(finals, ys) for made, (finals, ys) in zip(results, outputs, strict=True)]
 
 
 def _worth_it(runs: Sequence[Run]) -> bool:
@@ -62,12 +71,18 @@ def _in_turn(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
 
 
 def _at_once(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
-    ready = []
+    prepared = []
     for run in runs:
-        ready.append(Prepared(run.arrange(len(runs)), run.arrays))
-    at_once(ready)
+        prepared.append(Prepared(run.arrange(len(runs)), run.arrays))
+    joint = AtOnce(prepared)
+    joint.run()
+    if switches.jit is not None:
+        read = [x for each in prepared for x in each.inputs]
+        made = [y for each in prepared for y in each.outputs]
+        names = " and ".join(run.compiled.name for run in runs)
+        switches.jit.ran(f"scans of {names}, at once", joint, read, made, joint.calls)
     filled = []
-    for run, has_run, scope in zip(runs, ready, scopes, strict=True):
+    for run, has_run, scope in zip(runs, prepared, scopes, strict=True):
         switches.scope = scope
         filled.append(run.node(has_run))
     nodes = [node for node, _ in filled]
@@ -92,11 +107,21 @@ def joins(node: Node, g: dict[int, Any], following: Node, of_following: Any) -> 
     """
     if of_following is None or following._saved is None or following not in _kept(node).together:
         return
-    pairs = (node, g), (following, of_following)
-    backs = [Back(_kept(each).run, arrived) for each, arrived in pairs]
-    at_once(backs)
-    for (each, arrived), back in zip(pairs, backs, strict=True):
-        _kept(each).ahead = arrived, back
+    pairs = [(_kept(node), _arrays(g)), (_kept(following), _arrays(of_following))]
+    backs = [Back(kept.run, arrived) for kept, arrived in pairs]
+    joint = AtOnce(backs)
+    joint.run()
+    if switches.jit is not None:
+        read = [x for kept, arrived in pairs for x in (*kept.run.inputs, *arrived.values())]
+        made = [x for back in backs for x in back.input_gradients.values()]
+        names = [each.params["compiled"].name for each in (node, following)]
+        switches.jit.ran(f"BPTT of {' and '.join(names)}, at once", joint, read, made, joint.calls)
+    for (kept, arrived), back in zip(pairs, backs, strict=True):
+        kept.ahead = arrived, back
+
+
+def _arrays(g: dict[int, Any]) -> dict[int, Any]:
+    return {k: v._data if isinstance(v, Tensor) else v for k, v in g.items()}
 
 
 SCAN.joins = joins

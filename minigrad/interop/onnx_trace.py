@@ -58,6 +58,8 @@ class Trace:
     out, by their cells; all traces of a model share them.
     """
 
+    replays = False
+
     def __init__(
         self,
         parameters: Sequence[tuple[str, Array]],

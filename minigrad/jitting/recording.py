@@ -100,6 +100,8 @@ class Recording:
         self.constants: list[Array] = []
         self.gradients: dict[int, tuple[Tensor, Any]] = {}
 
+    replays = True  # what runs is run again
+
     def argument(self, buffer: Array, which: int) -> None:
         """The memory of an argument."""
         self._root(buffer, "argument", which)

@@ -24,6 +24,7 @@ import threading
 from collections.abc import Sequence
 from functools import cache, partial
 from numbers import Integral
+from typing import Any
 
 from minigrad.errors import MinigradError
 from minigrad.kernels import host, jit
@@ -223,13 +224,15 @@ def together(f: int, argument: int, count: int) -> None:
     _pool.together(_pool.start, f, argument, count)
 
 
-def side_by_side(jobs: Sequence[tuple[int, int, int]]) -> None:
-    """parallel_for of several jobs (f, argument, count) at once, which must not wait for others."""
+def side_by_side(jobs: Sequence[tuple[int, int, int]]) -> tuple[Any, Any]:
+    """parallel_for of several jobs (f, argument, count) at once, which must not wait for others:
+    the call that runs them, a function and its arguments, and what has to live as long.
+    """
     links()
     assert _pool is not None
     rows = [word for f, argument, count in jobs for i in range(count) for word in (f, argument, i)]
     words = (ctypes.c_int64 * len(rows))(*rows)
-    _pool.parallel_for(_pool.each, ctypes.addressof(words), len(rows) // 3)
+    return (parallel_for, (_pool.each, ctypes.addressof(words), len(rows) // 3)), words
 
 
 def pool_words() -> int:

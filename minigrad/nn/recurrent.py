@@ -234,7 +234,7 @@ class Recurrent(Module):
 
     def _side_by_side(self, ready: list[Any], states: list[Any], inside: str) -> list[Any] | None:
         """The results of both directions, whose loops ran at once; None where that can't be."""
-        if len(ready) == 1 or self.mode != "fused":
+        if len(ready) == 1 or self.mode != "fused" or self.checkpoint is not None:
             return None
         (fwd, xs), (rev, reversed_xs) = ready
         return beside([
