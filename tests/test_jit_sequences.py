@@ -102,7 +102,8 @@ def test_replays_give_the_bits_of_the_plain_step(way: str) -> None:
     assert jitted.replayed >= 2  # a third recording, where the first call had set something up
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+# As Python, sums depend on how many rows there are at once.
+@pytest.mark.parametrize("rows", [1, pytest.param(3, marks=pytest.mark.needs_jit)])
 def test_both_directions_run_at_once_and_give_the_bits_of_one_after_the_other(rows: int) -> None:
     def trainer(joined: bool) -> tuple[Any, Callable[..., Any]]:
         net = nn.LSTM(8, 32, bidirectional=True, dtype=np.float64, generator=rng(1))
