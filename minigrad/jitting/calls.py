@@ -1,7 +1,8 @@
 """A recorded step as a flat list of calls over the memory that it ran in.
 
 Each call is a function and its arguments: a ufunc of ours with the array it writes, the loop of a
-scan, a copy. They were looked up once; a replay goes down the list. Steps whose results nothing
+scan, a copy. They were looked up once; a replay goes down the list, in C where it can
+(kernels/flat.py). Steps whose results nothing
 reads are left out, and neighbouring elementwise ones become one kernel (fusing.py).
 """
 
