@@ -89,6 +89,33 @@ def test_many_steps_give_the_bits_of_the_plain_step(kind: str) -> None:
     assert (jitted.recorded, jitted.replayed) == (2, 5)
 
 
+def test_an_optimiser_may_step_twice_and_two_may_share_parameters() -> None:
+    def trainer() -> tuple[Any, Any, Callable[..., Any]]:
+        w = mg.tensor([1.0, 2.0], requires_grad=True)
+        groups = [{"params": [w], "lr": 0.1}]
+        one, other = mg.optim.Adam(groups), mg.optim.SGD([w], 0.1, momentum=0.9)
+
+        def step(x: Any) -> Any:
+            for optimizer in (one, other, one):
+                w.grad = None
+                ((w - x) ** 2).sum().backward()
+                optimizer.step()
+            other.step()
+            return w.detach().copy()
+
+        return one, other, step
+
+    (one, other, step), (its, others, plain) = trainer(), trainer()
+    jitted = mg.jit(step)
+    for k in range(5):
+        x = np.array([3.0, 4.0]) * k
+        assert same(jitted(x), plain(x))
+        for optimizer, expected in ((one, its), (other, others)):
+            found = optimizer.state_dict()
+            assert all(same(found[k], v) for k, v in expected.state_dict().items())
+    assert jitted.replayed == 3
+
+
 def test_a_checkpoint_between_two_replays_goes_on_to_the_same_bits() -> None:
     net, optimizer, step = trainer()
     jitted = mg.jit(step)

@@ -43,8 +43,8 @@ def jit(function: Callable[..., Any]) -> Jitted:
     """The function, recorded once for each kind of arguments and replayed from then on.
 
     A replay is one call of a compiled function, which goes down a flat list of kernel calls over
-    memory that stays: forward, loss, backward, clipping and the optimiser's update. Results, parameters,
-    gradients and the optimiser's state are those of the plain function, bit for bit.
+    memory that stays: forward, loss, backward, clipping and the optimiser's update. Results,
+    parameters, gradients and the optimiser's state are those of the plain function, bit for bit.
 
     function: of arrays, Tensors, floats and trees of them, whose values may change from call to
         call; anything else among its arguments (an int, a str, None, a flag) is part of the kind.

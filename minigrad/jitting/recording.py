@@ -460,7 +460,7 @@ def _updates(
         def after() -> None:
             result[0] = ready.after()
 
-        return Update(ready.function, ready.arguments, before, after)
+        return Update(ready.function, ready.arguments, before, after, ready.of)
 
     kept = [(p, p._grad) for p, _ in bound]
     try:

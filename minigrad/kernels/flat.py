@@ -45,15 +45,16 @@ class Update:
     """A kernel with Python around it, that of an optimiser.
 
     function(*arguments) is the kernel. before() gives the arguments of the next run; it reads
-    nothing that a call of the list computes. after(): what to do once it has run.
+    nothing that a call of the list computes. after(): what to do once it has run. of: what the two
+    read and write; the next update of the same waits for this one.
     """
 
     def __init__(
         self, function: Callable[..., Any], arguments: Words, before: Callable[[], Words],
-        after: Callable[[], Any],
+        after: Callable[[], Any], of: Any = None,
     ):  # fmt: skip
         self.function, self.arguments = function, arguments
-        self.before, self.after = before, after
+        self.before, self.after, self.of = before, after, of
 
     def __call__(self) -> None:
         arguments = self.before()
@@ -67,17 +68,30 @@ def joined(calls: Sequence[Call]) -> list[Call]:
         return list(calls)
     found: list[Call] = []
     run: list[_Step] = []
-    for call in (*calls, None):
-        steps = None if call is None else _steps(*call)
-        if steps is not None:
-            run += steps
-            continue
+
+    def close() -> None:
         if run:
-            found.append((Joined(run), ()))
-            run = []
-        if call is not None:
+            found.append((Joined(run.copy()), ()))
+            run.clear()
+
+    for call in calls:
+        steps = _steps(*call)
+        if steps is None:
+            close()
             found.append(call)
+            continue
+        if any(isinstance(step.owner, Update) and _waits(step.owner, run) for step in steps):
+            close()
+        run += steps
+    close()
     return found
+
+
+def _waits(update: Update, steps: Sequence[_Step]) -> bool:
+    """Whether an update among them has to be over before this one begins."""
+    if update.of is None:
+        return False
+    return any(isinstance(s.owner, Update) and s.owner.of is update.of for s in steps)
 
 
 class _Step(NamedTuple):

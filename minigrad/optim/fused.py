@@ -63,7 +63,7 @@ class FusedStep:
         arguments = self._fill()
         if self._odd or self._copies:
             return None
-        return Update(self.table.function, arguments, self._fill, self._end)
+        return Update(self.table.function, arguments, self._fill, self._end, self.optimizer)
 
     def _fill(self) -> tuple[int, ...]:
         """Everything that comes before the arithmetic; the arguments of the table's function."""
