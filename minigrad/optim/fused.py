@@ -52,25 +52,47 @@ class FusedStep:
 
     def __init__(self, optimizer: Optimizer):
         self.optimizer = optimizer
+        self._moving: list[tuple[int, Array, dict[str, Any]]] = []  # as `_gather` lists them
         self._begin(optimizer.formula())
 
     def step(self) -> None:
         self.table.function(*self._fill())
         self._end()
+        self._moving = []  # `.data` copies an array that somebody else holds
 
     def prepared(self) -> Update | None:
         """A step to be done again and again, on parameters and gradients that stay."""
         arguments = self._fill()
         if self._odd or self._copies:
             return None
-        return Update(self.table.function, arguments, self._fill, self._end, self.optimizer)
+        return Update(self.table.function, arguments, self._fill_again, self._end, self.optimizer)
+
+    def _fill_again(self) -> tuple[int, ...]:
+        """`_fill` where parameters and gradients are those of the last time."""
+        optimizer, rows = self.optimizer, self._rows
+        same = len(optimizer.params) == len(rows) and optimizer.formula() == self._lines
+        for i, _, state in self._moving if same else ():
+            known = optimizer.state[i] is state
+            for name, array in zip(self._slots, rows[i].held):
+                known = known and state.get(name) is array
+            same = same and known
+        if not same:
+            return self._fill()
+        self._set_numbers()
+        return self.table.arguments
 
     def _fill(self) -> tuple[int, ...]:
         """Everything that comes before the arithmetic; the arguments of the table's function."""
         lines = self.optimizer.formula()
         if lines != self._lines or len(self.optimizer.params) != len(self._rows):
             self._begin(lines)
-        self._moving = moving = self._gather()
+        self._moving = self._gather()
+        self._set_numbers()
+        return self.table.arguments
+
+    def _set_numbers(self) -> None:
+        """Those of the next step of each parameter."""
+        moving = self._moving
         values: dict[int, list[float]] = {}
         for _, _, state in moving:
             t = state["step"] + 1
@@ -81,7 +103,6 @@ class FusedStep:
         else:
             for i, _, state in moving:
                 self.table.numbers[i] = values[state["step"] + 1]
-        return self.table.arguments
 
     def _end(self) -> None:
         """What is known only once all have moved."""
