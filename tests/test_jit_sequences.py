@@ -136,6 +136,49 @@ def test_both_directions_run_at_once_and_give_the_bits_of_one_after_the_other(ro
         mg.set_num_threads(before)
 
 
+def two_towers() -> tuple[Any, Callable[..., Any]]:
+    """Layers of one row that need nothing of one another, and one that needs the first."""
+    one, other = nn.LSTM(2, 24, dtype=np.float64), nn.GRU(2, 24, dtype=np.float64)
+    top = nn.RNN(24, 24, dtype=np.float64)
+    net = nn.ModuleList([one, other, top])
+    with mg.no_grad():
+        for p in net.parameters():
+            p[...] = rng(p.size).uniform(-0.3, 0.3, p.shape)
+    optimizer = mg.optim.SGD(net.parameters(), 0.01)
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        left, right = one(mg.tanh(mg.tensor(x)))[0], other(mg.exp(-mg.tensor(y)))[0]
+        loss = (left[-1] * right[3]).sum() + top(left)[0].sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return net, step
+
+
+@pytest.mark.needs_jit
+def test_layers_that_need_nothing_of_one_another_run_at_once_in_a_replay() -> None:
+    before = mg.get_num_threads()
+    mg.set_num_threads(2)
+    try:
+        (net, step), (other, plain) = two_towers(), two_towers()
+        jitted = mg.jit(step)
+        for k in range(5):
+            x, y = rng(k).normal(size=(2, 60, 1, 2))
+            assert jitted(x, y).item() == plain(x, y).item()
+            for p, q in zip(net.parameters(), other.parameters(), strict=True):
+                assert np.array_equal(p.numpy(), q.numpy())
+        text = str(jitted)
+    finally:
+        mg.set_num_threads(before)
+    assert ", 1 from Python" in text
+    at_once = [line for line in text.splitlines() if "at once" in line]
+    assert len(at_once) == 2
+    for line, what in zip(at_once, ("scan", "BPTT"), strict=True):
+        assert sorted(re.findall(rf"{what} of (\w+)", line)) == ["grucell", "lstmcell"]
+
+
 def test_a_checkpoint_that_is_set_later_holds_for_both_directions() -> None:
     net = layer(bidirectional=True)
     x = rng().normal(size=(T, B, 2))

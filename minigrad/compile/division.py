@@ -75,6 +75,11 @@ def side_by_side(works: Sequence[Work], steps: int, rows: int) -> bool:
     return at_once < BESIDE * in_turn
 
 
+def takes_others(work: Work, steps: int, rows: int, parts: int) -> bool:
+    """Whether a loop leaves threads to others, and runs long enough for that to be worth it."""
+    return parts == 1 and steps * rows * work.cost >= WORTH_A_THREAD
+
+
 class Work:
     """What there is to do in a step, and how that is divided best."""
 

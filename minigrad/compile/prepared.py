@@ -21,6 +21,7 @@ from ..kernels.arena import address, addresses, empty
 from .ahead import Call, computing
 from .arrangement import KEPT, OWN, PACKING, PASSING, Arrangement, BackArrangement, Frame
 from .compiled import Compiled
+from .division import takes_others
 from .forward import by_row, by_time, is_by_row
 from .frame import views
 from .program import Value
@@ -143,6 +144,13 @@ class Prepared:
     def backward(self) -> None:
         self.back.run()
 
+    @property
+    def takes_others(self) -> bool:
+        """Whether other loops may run beside this one, which one thread runs."""
+        return takes_others(
+            self.at.loop.kernel.work, self.at.steps, self.at.rows, self.runs[0].parts
+        )
+
     def tap(self, name: str) -> Array:
         """(T, B, ...) of a value that was kept of every step."""
         v, span = self.at.taps[name]
@@ -208,6 +216,10 @@ class Back:
     def run(self) -> None:
         for call, arguments in self.calls:
             call(*arguments)
+
+    @property
+    def takes_others(self) -> bool:
+        return takes_others(self.loop.kernel.work, self.at.steps, self.at.rows, self.runs[0].parts)
 
     def _arrived(
         self, k: int, v: Value, shape: tuple[int, ...], arriving: Mapping[int, Array | None]

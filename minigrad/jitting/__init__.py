@@ -6,6 +6,7 @@ recording.py    one run, operation by operation
 running.py      the run itself: arguments in, results out
 comparing.py    whether two runs did the same
 calls.py        what to call for each step of a recording
+beside.py       loops that need nothing of one another, at once
 fusing.py       neighbouring elementwise steps as one kernel
 program.py      the replay
 """

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import versions
+from .. import ops, versions
 from ..kernels import index as tables
 from ..kernels import jit, linear, reduce
 from ..kernels import multiplying as products
 from ..kernels import probabilities as logits
 from ..kernels.elementwise import loop
-from ..kernels.flat import Call, Check
+from ..kernels.flat import Call, Check, view_at
 from ..kernels.work import Work, call
 from ..kinds import FLOATS
 from .arguments import memory_of
@@ -34,6 +34,7 @@ class Listed(NamedTuple):
     """A part of the program: what it does, in the words of `explain`, and its calls.
 
     kind: "product", "loop", "kernel", "update" or "other". reads, writes: ids of the memory.
+    movable: whether it does no more than compute. owner: the step's.
     """
 
     says: str
@@ -42,21 +43,27 @@ class Listed(NamedTuple):
     kind: str
     reads: list[int]
     writes: list[int]
+    movable: bool = False
+    owner: Any = None
 
 
 def listed(steps: Sequence[Step], results: Sequence[Array]) -> list[Listed]:
     """The parts of the program, in order. results: arrays that are read after the last call."""
     parts: list[Listed] = []
     for group in fused(steps, _read_by_others(steps, results)):
+        read: list[Array] = [*group.inputs]
+        movable, owner = True, None
         if isinstance(group, Step):
             name, calls, where, kind = group.name, calls_of(group), group.where, _kind(group)
+            read += group.arrays
+            movable, owner = group.op is not None or kind in ("copy", "loop"), group.owner
         else:
             run = loop(group.text, group.signature, group.dtype)
             calls = [(run, (*group.inputs, *group.outputs))]
             name, where, kind = " + ".join(group.names), group.steps[0].where, "kernel"
         says = f"{name}: {_shapes(group.inputs)} -> {_shapes(group.outputs)}"
-        read, made = ([id(versions.owner(a)) for a in x] for x in (group.inputs, group.outputs))
-        parts.append(Listed(says, where, calls, kind, read, made))
+        reads, writes = ([id(versions.owner(a)) for a in x] for x in (read, group.outputs))
+        parts.append(Listed(says, where, calls, kind, reads, writes, movable, owner))
     return parts
 
 
@@ -174,8 +181,13 @@ def _looked_up(step: Step) -> list[Call]:
 
 
 def _added_at(step: Step) -> list[Call]:
-    """The same the other way round: rows added to those of a table."""
+    """The same the other way round: rows added to those of a table; or an array to a view."""
     index, part, into = memory_of(step.params["index"]), step.inputs[0], step.outputs[0]
+    view = view_at(into, index)
+    if view is not None:
+        if part.dtype not in FLOATS or part.dtype != into.dtype:
+            return []
+        return [(ops.add.loops[into.dtype], (view, part, view))]
     if not _plain_rows(into, index, part):
         return []
     return _checked(step, tables.scatter_add_work(into, index, part), step.again)

@@ -12,6 +12,7 @@ from ..kernels.flat import joined
 from ..switches import edits
 from ..tensors import Tensor, wrap
 from .arguments import Number
+from .beside import side_by_side
 from .calls import listed
 from .recording import changed, settings
 from .running import Run, rebuilt
@@ -24,7 +25,7 @@ class Program:
 
     def __init__(self, run: Run):
         recording = run.recording
-        self.parts = listed(run.steps[1], run.results)
+        self.parts = side_by_side(listed(run.steps[1], run.results))
         self.calls = [call for part in self.parts for call in part.calls]
         self.run = joined(self.calls)
         self.buffers, self.numbers = run.buffers, recording.numbers

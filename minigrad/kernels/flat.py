@@ -150,7 +150,7 @@ def _steps(f: Any, arguments: tuple[Any, ...]) -> list[_Step] | None:
     name = getattr(f, "__name__", "")
     if isinstance(of, np.ndarray) and name == "__setitem__" and len(arguments) == 2:
         index, source = arguments
-        return _copies([(_view(of, index), source)])
+        return _copies([(view_at(of, index), source)])
     if isinstance(of, np.ndarray) and name == "fill" and arguments == (0,):
         return _copies([(of, np.zeros((), of.dtype))])
     if f is np.concatenate and len(arguments) == 3:
@@ -282,12 +282,12 @@ def _loop(
 # -- arrays
 
 
-def _view(array: Array, index: Any) -> Any:
+def view_at(array: Array, index: Any) -> Any:
     """array[index] as a view; None if it is none."""
     parts = index if isinstance(index, tuple) else (index,)
-    if not all(p is ... or isinstance(p, (int, slice)) for p in parts):
+    if not all(p is None or p is ... or isinstance(p, (int, slice)) for p in parts):
         return None
-    return array[(*parts, ...)] if ... not in parts else array[index]
+    return array[parts if any(p is ... for p in parts) else (*parts, ...)]
 
 
 def _copies(pairs: Iterable[tuple[Any, Any]]) -> list[_Step] | None:
