@@ -44,9 +44,9 @@ class Check:
 class Update:
     """A kernel with Python around it, that of an optimiser.
 
-    function(*arguments) is the kernel. before() gives the arguments of the next run; it reads
-    nothing that a call of the list computes. after(): what to do once it has run. of: what the two
-    read and write; the next update of the same waits for this one.
+    function(*arguments) is the kernel. before() gives the arguments of the next run; of what the
+    list computes it reads nothing. after(): what to do once it has run. of: what before and after
+    read and write: the next update of the same waits for this one.
     """
 
     def __init__(
@@ -135,6 +135,7 @@ class Joined:
                     update.after()
         if done < len(self.steps):
             self.steps[done].owner.raises()
+            raise jit.KernelError("a check failed and raised nothing: what follows has not run.")
 
 
 def _steps(f: Any, arguments: tuple[Any, ...]) -> list[_Step] | None:

@@ -223,6 +223,13 @@ def test_a_check_looks_at_the_last_word() -> None:
             each()
 
 
+def test_a_check_that_raises_nothing_does_not_pass_in_silence() -> None:
+    x, job = np.zeros(2), np.ones(1, np.int64)
+    with pytest.raises(jit.KernelError, match="what follows has not run"):
+        run(all_joined([(Check(job, 0, lambda: None), ()), (x.__setitem__, (..., np.ones(2)))]))
+    assert x.tolist() == [0.0, 0.0]
+
+
 def test_planted_a_wrong_stride_is_seen(monkeypatch: Any, rng: Any) -> None:
     from minigrad.kernels import flat as module
 
