@@ -2,9 +2,9 @@
 
     parallel_for(f, arg, n)   f(arg, i), a C function "void(int64, int64)", for all i < n, on all
                               threads
-    alone(f, arg, n)          the same, where there are no threads
     together(p, f, arg, n)    f(arg, i) for all i < parts at the same time, each on a thread of its
                               own. parts is n, or fewer: the first word at arg then says how many
+    alone, alone_together     the same, where there are no threads
     each(d, i)                f(arg, k), these three being the words of row i at d: a job of jobs
     meet(p, parts, met)       in such an f: waits until all parts have come here as often
     worker(p)                 what a thread of the pool runs
@@ -236,7 +236,7 @@ def alone(f, arg, n):
 
 
 @within
-def alone_together(f, arg):
+def alone_together(p, f, arg, n):
     array(arg, 1, int64)[0] = 1
     call(f, arg, 0)
 

@@ -27,7 +27,7 @@ from numbers import Integral
 
 from minigrad.errors import MinigradError
 from minigrad.kernels import host, jit
-from minigrad.kernels.compiler import build
+from minigrad.kernels.compiler import build_from, takes
 from minigrad.kernels.host import MOST_THREADS
 
 # What pool.py calls.
@@ -38,54 +38,12 @@ _LIBC = (
 )
 # Signals that a thread gets for its own faults stay open: blocked, they would hide a crash.
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGPROF")
-_POOL = (
-    "pool",
-    """\
-from minigrad.kernels import pool
-
-def parallel_for(f, arg, n):
-    pool.parallel_for(f, arg, n)
-
-def together(p, f, arg, n):
-    pool.together(p, f, arg, n)
-
-def each(d, i):
-    pool.each(d, i)
-
-def worker(p):
-    return pool.worker(p)
-
-def hold(p):
-    pool.hold(p)
-""",
-    {
-        "parallel_for": "void(int64, int64, int64)",
-        "together": "void(int64, int64, int64, int64)",
-        "each": "void(int64, int64)",
-        "worker": "int64(int64)",
-        "hold": "void(int64)",
-    },
-)
-_ALONE = (
-    "alone",
-    """\
-from minigrad.kernels import pool
-
-def parallel_for(f, arg, n):
-    pool.alone(f, arg, n)
-
-def together(p, f, arg, n):
-    pool.alone_together(f, arg)
-
-def each(d, i):
-    pool.each(d, i)
-""",
-    {
-        "parallel_for": "void(int64, int64, int64)",
-        "together": "void(int64, int64, int64, int64)",
-        "each": "void(int64, int64)",
-    },
-)
+# Of pool.py, where there are threads and where there are none.
+_POOL = {
+    "parallel_for": takes(3), "together": takes(4), "each": takes(2),
+    "worker": "int64(int64)", "hold": takes(1),
+}  # fmt: skip
+_ALONE = {"alone": takes(3), "alone_together": takes(4), "each": takes(2)}
 
 
 class ThreadsError(MinigradError, ValueError):
@@ -116,12 +74,13 @@ class _Pool:
         libc = _libc()
         self.threaded = libc is not None
         self.words[layout.COUNT] = count if self.threaded else 1
-        kernel = build(*(_POOL if self.threaded else _ALONE))
-        self.parallel_for = kernel.function("parallel_for")
-        self.together = kernel.function("together")
+        kernel = build_from("pool", _POOL if self.threaded else _ALONE)
+        parallel_for, together, *_ = kernel.signatures
+        self.parallel_for = kernel.function(parallel_for)
+        self.together = kernel.function(together)
         self.each = kernel["each"]
         self.links = {
-            "minigrad_parallel_for": kernel["parallel_for"],
+            "minigrad_parallel_for": kernel[parallel_for],
             "minigrad_thread_count": self.at(layout.COUNT),
         }
         self.owner = os.getpid()
@@ -129,7 +88,7 @@ class _Pool:
             return
         self.libc = libc
         word = ctypes.c_int64
-        ctypes.CFUNCTYPE(None, word, word, word)(kernel["parallel_for"])(0, self.start, -1)
+        ctypes.CFUNCTYPE(None, word, word, word)(kernel[parallel_for])(0, self.start, -1)
         self.words[layout.WORKER] = kernel["worker"]
         # In one call of C each: Ctrl-C comes before or after.
         self.hold = partial(kernel.function("hold"), self.start)
