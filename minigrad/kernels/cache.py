@@ -71,8 +71,6 @@ def _private() -> Path:
 
 
 def _remove(path: str, owner: int) -> None:
-    import shutil
-
     if os.getpid() == owner:  # not a forked child on its way out
         shutil.rmtree(path, ignore_errors=True)
 

@@ -32,20 +32,11 @@ _FUNCTIONS = {
     "maximum", "minimum", "ndtr", "pow", "remainder", "sech2", "select", "sigmoid", "sigmoid_slope",
     "sign", "sin", "sqrt", "tanh",
 }  # fmt: skip
-_TAKEN = _FUNCTIONS | {"c", "inf", "nan", "np", "float32", "float64", "int32", "int64", "array"}
-_TAKEN |= {
-    "direct",
-    "static",
-    "wide",
-    "args",
-    "auxiliary",
-    "context",
-    "dims",
-    "steps",
-    "index",
-    "places",
-    "size",
-}
+# Names that the loop uses itself.
+_TAKEN = _FUNCTIONS | {
+    "args", "array", "auxiliary", "c", "context", "dims", "direct", "float32", "float64", "index",
+    "inf", "int32", "int64", "nan", "np", "places", "size", "static", "steps", "wide",
+}  # fmt: skip
 
 Array = np.ndarray
 

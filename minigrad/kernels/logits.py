@@ -22,7 +22,7 @@ import math
 
 from numba import int64, njit
 
-from minigrad.kernels.folds import whole
+from minigrad.kernels.folds import add, whole
 from minigrad.kernels.intrinsics import (
     array,
     inner,
@@ -94,14 +94,6 @@ def pad(z_, rows, n, width, numbers, dtype):
         for row in range(rows):
             for i in range(n, width):
                 z[row, i] = numbers[row]
-
-
-@rowwise
-def add(total, slip, part):
-    """A sum and the error that its additions made, with one number more."""
-    new = total + part
-    back = new - total
-    return new, slip + ((total - (new - back)) + (part - back))
 
 
 @rowwise

@@ -37,11 +37,10 @@ import signal
 
 from llvmlite import ir
 from numba import int64, njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minigrad.kernels.host import MOST_THREADS
-from minigrad.kernels.intrinsics import array, call, external, inner, static, within
+from minigrad.kernels.intrinsics import array, call, declared, external, inner, static, within
 
 # Words that threads write often lie on cache lines of their own.
 LEFT, DONE, SLEEPING = 0, 8, 16
@@ -114,8 +113,7 @@ def pause(typing):
         kinds, values = ([_I32], [_I32(1)]) if arm else ([], [])
         if x86 or arm:
             name = "llvm.x86.sse2.pause" if x86 else "llvm.aarch64.hint"  # 1: yield
-            form = ir.FunctionType(ir.VoidType(), kinds)
-            builder.call(cgutils.get_or_insert_function(builder.module, form, name), values)
+            builder.call(declared(builder, name, ir.VoidType(), *kinds), values)
         return context.get_dummy_value()
 
     return types.void(), generate
