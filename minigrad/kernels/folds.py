@@ -202,14 +202,10 @@ def across_sum(args, dims, steps, dtype):
     wide()
     at, step, dim = array(args, 2, int64), array(steps, 5, int64), array(dims, 3, int64)
     n, width = dim[1], dim[2]
-    room, parts = (
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-    )
-    totals, slips = (
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-    )
+    room = array(stack(COLUMNS, dtype), COLUMNS, dtype)
+    parts = array(stack(COLUMNS, dtype), COLUMNS, dtype)
+    totals = array(stack(COLUMNS, dtype), COLUMNS, dtype)
+    slips = array(stack(COLUMNS, dtype), COLUMNS, dtype)
     for item in range(dim[0]):
         # Row by row, not column by column: the CPU fetches ahead along a row only.
         for left in range(0, width, COLUMNS):
@@ -238,10 +234,8 @@ def across_extreme(args, dims, steps, dtype, sign):
     wide()
     at, step, dim = array(args, 2, int64), array(steps, 5, int64), array(dims, 3, int64)
     n, width, flip = dim[1], dim[2], dtype(sign)
-    room, best = (
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-    )
+    room = array(stack(COLUMNS, dtype), COLUMNS, dtype)
+    best = array(stack(COLUMNS, dtype), COLUMNS, dtype)
     for item in range(dim[0]):
         for left in range(0, width, COLUMNS):
             count = min(COLUMNS, width - left)

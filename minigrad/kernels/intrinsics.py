@@ -431,24 +431,21 @@ def _row(typing, a, *index):
     return kind(a, types.StarArgTuple.from_types([types.intp] * len(index))), generate
 
 
-def inside(shape, index):
-    """Raises IndexError unless the index is one of the shape's, from 0 on."""
-    for i, n in zip(index, shape):
+def _checked_row(a, *index):
+    for i, n in zip(index, a.shape):
         if i < 0 or i >= n:
             raise IndexError("a row outside of its array")
-
-
-def _checked_row(a, *index):
-    inside(a.shape, index)
     return a[index]
 
 
-if PLAIN:
-    row = _checked_row
-elif CHECKED:
-    inside, row = njit(**inner)(inside), njit(**inner)(_checked_row)
-else:
-    row = intrinsic(_row)
+def in_each_mode(define, checked):
+    """An intrinsic's definition where kernels are compiled; else `checked`, compiled or not."""
+    if PLAIN:
+        return checked
+    return njit(**inner)(checked) if CHECKED else intrinsic(define)
+
+
+row = in_each_mode(_row, _checked_row)
 
 
 @_native(lambda d, count: tuple(_plain_array(d, count, "int64").tolist()))
