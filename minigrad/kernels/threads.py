@@ -75,7 +75,7 @@ class _Pool:
         self.threaded = libc is not None
         self.words[layout.COUNT] = count if self.threaded else 1
         kernel = build_from("pool", _POOL if self.threaded else _ALONE)
-        parallel_for, together, *_ = kernel.signatures
+        parallel_for, together, *_ = kernel.signatures  # as these kernels call them
         self.parallel_for = kernel.function(parallel_for)
         self.together = kernel.function(together)
         self.each = kernel["each"]
@@ -153,21 +153,24 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def links() -> dict[str, int]:
-    """Addresses: of parallel_for, and of the word that says how many threads there are."""
+def _made() -> _Pool:
+    """The pool, made if there is none yet."""
     global _pool
     if _pool is None:
         with _lock:
             if _pool is None:
                 _pool = _Pool(_wanted())
-    return _pool.links
+    return _pool
+
+
+def links() -> dict[str, int]:
+    """Addresses: of parallel_for, and of the word that says how many threads there are."""
+    return _made().links
 
 
 def parallel_for(f: int, argument: int, count: int) -> None:
     """Calls the C function "void(i64, i64)" at f with (argument, i), i < count, on all threads."""
-    links()
-    assert _pool is not None
-    _pool.parallel_for(f, argument, count)
+    _made().parallel_for(f, argument, count)
 
 
 def together(f: int, argument: int, count: int) -> None:
@@ -176,25 +179,20 @@ def together(f: int, argument: int, count: int) -> None:
     argument: the address of words, of which the first is set to parts: at most `count`, and 1 where
     the pool is busy. f may `meet` (pool.py) the other parts; the address for that is `pool_words`.
     """
-    links()
-    assert _pool is not None
-    _pool.together(_pool.start, f, argument, count)
+    pool = _made()
+    pool.together(pool.start, f, argument, count)
 
 
 def side_by_side(jobs: Sequence[tuple[int, int, int]]) -> None:
     """parallel_for of several jobs (f, argument, count) at once, which must not wait for others."""
-    links()
-    assert _pool is not None
     rows = [word for f, argument, count in jobs for i in range(count) for word in (f, argument, i)]
     words = (ctypes.c_int64 * len(rows))(*rows)
-    _pool.parallel_for(_pool.each, ctypes.addressof(words), len(rows) // 3)
+    parallel_for(_made().each, ctypes.addressof(words), len(rows) // 3)
 
 
 def pool_words() -> int:
     """The address of the pool's words."""
-    links()
-    assert _pool is not None
-    return _pool.start
+    return _made().start
 
 
 def get_num_threads() -> int:
