@@ -227,11 +227,7 @@ def _address(kernel: Kernel, entry: str) -> Any:
         compiled = numba.cfunc(signature, error_model="numpy")
         undisturbed(lambda: made.append(compiled(function.py_func)))
         return made[0].address
-    kept = _KEPT.setdefault((kernel.stem, entry), _c_type(signature)(function))
-    return ctypes.cast(kept, ctypes.c_void_p).value
-
-
-_KEPT: dict[tuple[str, str], Any] = {}  # ctypes' callbacks live as long as their objects
+    return ctypes.cast(for_good(_c_type(signature)(function)), ctypes.c_void_p).value
 
 
 def _c_type(signature: str) -> Any:

@@ -33,8 +33,7 @@ def take_rows(table: Array, index: Array) -> Array:
     array([3., 3., 1.])
     """
     if jit.mode() == "plain" or not table.size:
-        if index.size and (index.min() < -len(table) or index.max() >= len(table)):
-            raise _outside(index, len(table))
+        _check_plain(index, len(table))
         return np.asarray(table[index])
     values = arena.empty((*index.shape, *table.shape[1:]), table.dtype)
     _run(take_rows_work(table, np.ascontiguousarray(index, np.int64), values), index)
@@ -70,10 +69,8 @@ def scatter_add(out: Array, index: Array, values: Array) -> None:
     >>> out[:, 0]
     array([2., 0., 1.])
     """
-    n = len(out)
     if jit.mode() == "plain" or not out.flags.c_contiguous:
-        if index.size and (index.min() < -n or index.max() >= n):
-            raise _outside(index, n)
+        _check_plain(index, len(out))
         np.add.at(out, index, values)
         return
     places = np.ascontiguousarray(index, np.int64)
@@ -118,6 +115,11 @@ def _run(works: list[Work], index: Array) -> None:
     if check.job[-1]:
         raise _outside(index, int(check.job[3]))
     run(*part)
+
+
+def _check_plain(index: Array, n: int) -> None:
+    if index.size and (index.min() < -n or index.max() >= n):
+        raise _outside(index, n)
 
 
 def _outside(index: Array, n: int) -> ShapeError:

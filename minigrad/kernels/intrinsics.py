@@ -33,7 +33,6 @@ from __future__ import annotations
 import ctypes
 import math
 import platform
-import struct
 from typing import Any
 
 import numpy as np
@@ -222,9 +221,8 @@ def polynomial(single, double):
             return first
 
         # llvmlite prints a float as it is: it has to be one of the type.
-        coefficients = single if x.bitwidth == 32 else double
-        form = f"{len(coefficients)}{'f' if x.bitwidth == 32 else 'd'}"
-        rounded = struct.unpack(form, struct.pack(form, *coefficients))
+        number, coefficients = (np.float32, single) if x.bitwidth == 32 else (np.float64, double)
+        rounded = [float(number(c)) for c in coefficients]
         return x(x), generate
 
     return horner
