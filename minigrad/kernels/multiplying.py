@@ -177,7 +177,11 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 def product(dtype: np.dtype) -> Callable[..., Array]:
     """(a, b, out) -> out = a @ b, for arrays of one dtype that fit and do not overlap."""
     if dtype not in _products:
-        _products[dtype] = _function(dtype)
+        if dtype.char not in "fd":
+            raise DTypeError(
+                f"matmul: expected float32 or float64, came {dtype}; convert it first."
+            )
+        _products[dtype] = _plain if jit.mode() == "plain" else _gufunc(dtype)
     return _products[dtype]
 
 
@@ -185,12 +189,6 @@ def _gives_much(a: Array, b: Array) -> bool:
     """Whether the result of two matrices is large."""
     fits = a.ndim == 2 == b.ndim and a.shape[1] == len(b)
     return fits and len(a) * b.shape[1] >= _LARGE
-
-
-def _function(dtype: np.dtype) -> Callable[..., Array]:
-    if dtype.char not in "fd":
-        raise DTypeError(f"matmul: expected float32 or float64, came {dtype}; convert it first.")
-    return _plain if jit.mode() == "plain" else _gufunc(dtype)
 
 
 def _checked(loop: Callable[..., Any], a: Array, b: Array, out: Array | None = None) -> Array:

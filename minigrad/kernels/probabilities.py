@@ -134,8 +134,8 @@ def cross_entropy_pull(g: Array, x: Array, targets: Array, ignored: int, reducti
 def cross_entropy_work(
     x: Array, targets: Array, ignored: int, reduction: str, losses: Array, y: Array
 ) -> list[Work]:
-    """Into `losses`, one a row, and from there into y; first the targets are counted: what that
-    leaves in the last words of the job says `bad_target`. All arrays are contiguous.
+    """Into `losses`, one a row, and from there into y; first the targets are counted, which leaves
+    in the last word of the job where a bad one is, or -1. All arrays are contiguous.
     """
     entries = ["loss_count", "loss_rows", "loss_total"]
     works = _loss_work(entries, x, targets, ignored, reduction, losses, y, x, x)
@@ -161,17 +161,11 @@ def _loss_work(
     return [Work(kernel, e, job, parts if e.endswith("rows") else 1) for e in entries]
 
 
-def bad_target(job: Array) -> BadTarget | None:
-    """What the counting of a job's targets found wrong."""
-    bad = int(job[-1])
-    return BadTarget(bad) if bad >= 0 else None
-
-
 def _check(count: Work) -> None:
     run(*count)
-    found = bad_target(count.job)
-    if found is not None:
-        raise found
+    bad = int(count.job[-1])
+    if bad >= 0:
+        raise BadTarget(bad)
 
 
 @cache
