@@ -124,7 +124,7 @@ def build(
     return _kernels[key]
 
 
-def build_from(module: str, entries: Mapping[str, str], dtype: Any = None) -> Kernel:
+def build_from(name: str, module: str, entries: Mapping[str, str], dtype: Any = None) -> Kernel:
     """The kernel of functions in one of this package's files, which take whole numbers.
 
     Of one element type: that is the last argument of each.
@@ -137,7 +137,7 @@ def build_from(module: str, entries: Mapping[str, str], dtype: Any = None) -> Ke
         count = signature.partition("(")[2].count("int64")
         numbers = ", ".join(f"n{i}" for i in range(count))
         text += f"\n\ndef {entry}({numbers}):\n    return {module}.{entry}({numbers}{last})\n"
-    return build(module, text, entries)
+    return build(name, text, entries)
 
 
 def takes(count: int) -> str:

@@ -131,9 +131,9 @@ def _outside(index: Array, n: int) -> ShapeError:
 
 @cache
 def _reading() -> Kernel:
-    return build_from("scatter", {"check": ENTRY, "gather": ENTRY})
+    return build_from("gather", "scatter", {"check": ENTRY, "gather": ENTRY})
 
 
 @cache
 def _adding(dtype: np.dtype) -> Kernel:
-    return build_from("scatter", {"scatter_add": ENTRY}, dtype)
+    return build_from("scatter_add", "scatter", {"scatter_add": ENTRY}, dtype)

@@ -42,7 +42,7 @@ def matmul(context, args, dims, steps, auxiliary):
 
 @cache
 def _gemm(dtype: np.dtype) -> Kernel:
-    return build_from("gemm", _PIECES, dtype)
+    return build_from("gemm", "gemm", _PIECES, dtype)
 
 
 @cache
@@ -62,7 +62,7 @@ _BLOCK, _PRODUCT = 4, 5  # what comes later
 @cache
 def _product(dtype: np.dtype) -> int:
     """What compiled loops call."""
-    return build_from("panels", {"multiply_rows": takes(11)}, dtype)["multiply_rows"]
+    return build_from("product", "panels", {"product": takes(11)}, dtype)["product"]
 
 
 def table(dtype: Any) -> int:

@@ -72,13 +72,12 @@ def rows_work(name: str, x: Array, y: Array, out: Array) -> Work:
     arrays = x, y, out
     steps = (a.nbytes // rows for a in arrays)
     job = words(*map(arena.address, arrays), n, rows, at_once, *steps)
-    entry = f"{name}_rows"
-    return Work(_rows_kernel(entry, x.dtype), entry, job, -(-rows // at_once))
+    return Work(_rows_kernel(name, x.dtype), f"{name}_rows", job, -(-rows // at_once))
 
 
 @cache
-def _rows_kernel(entry: str, dtype: np.dtype) -> Kernel:
-    return build_from("logits", {entry: ENTRY}, dtype)
+def _rows_kernel(name: str, dtype: np.dtype) -> Kernel:
+    return build_from(name, "logits", {f"{name}_rows": ENTRY}, dtype)
 
 
 # -- cross-entropy ---------------------------------------------------------------------------------
@@ -171,7 +170,7 @@ def _check(count: Work) -> None:
 @cache
 def _loss_kernel(dtype: np.dtype) -> Kernel:
     names = "loss_count", "loss_rows", "loss_total", "loss_pull_rows"
-    return build_from("logits", dict.fromkeys(names, ENTRY), dtype)
+    return build_from("cross_entropy", "logits", dict.fromkeys(names, ENTRY), dtype)
 
 
 # -- without JIT -----------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class _Pool:
         libc = _libc()
         self.threaded = libc is not None
         self.words[layout.COUNT] = count if self.threaded else 1
-        kernel = build_from("pool", _POOL if self.threaded else _ALONE)
+        kernel = build_from("pool", "pool", _POOL if self.threaded else _ALONE)
         parallel_for, together, *_ = kernel.signatures  # as these kernels call them
         self.parallel_for = kernel.function(parallel_for)
         self.together = kernel.function(together)
