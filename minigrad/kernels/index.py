@@ -1,4 +1,4 @@
-"""Rows at integer positions: looking them up, as an embedding does, and its gradient, which adds.
+"""Rows at integer positions: an embedding's, with its gradient, which adds; and packed steps.
 
 Looking up is divided among the threads by rows of the index, adding by columns, so that what is
 added to a row is added in the order of the index for any number of threads.
