@@ -15,7 +15,7 @@ import numpy as np
 
 from ..kernels import multiplying
 from ..kernels.arena import address, empty
-from ..kernels.rows import take_rows
+from ..kernels.index import take_rows_or_zeros
 from .compiled import Compiled
 from .forward import by_row, by_time
 from .frame import Room
@@ -157,7 +157,7 @@ class PackedBack:
                 array = array.copy()
                 array[packing.points] = 0
         elif buffer.at == "after":
-            array = take_rows(array, packing.left)
+            array = take_rows_or_zeros(array, packing.left)
         else:
             array[packing.points] = 0  # nobody reads there, so it is no change to BPTT run again
         item = array.itemsize

@@ -22,7 +22,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..kernels.rows import take_rows
+from ..kernels.index import take_rows_or_zeros
 from .layout import Buffer
 
 Array = np.ndarray
@@ -60,11 +60,11 @@ class Packing:
 
     def pack(self, x: Array) -> Array:
         """(T, B, ...) -> (size, n): the real steps, and zeros."""
-        return take_rows(x.reshape(self.time * self.rows, -1), self.take)
+        return take_rows_or_zeros(x.reshape(self.time * self.rows, -1), self.take)
 
     def unpack(self, x: Array, left: bool = False) -> Array:
         """(size, n) -> (T, B, n), zeros where a row takes no part; left: of what leaves steps."""
-        taken = take_rows(x, self.put_left if left else self.put)
+        taken = take_rows_or_zeros(x, self.put_left if left else self.put)
         return taken.reshape(self.time, self.rows, -1)
 
     def sort(self, x: Array) -> Array:

@@ -98,13 +98,6 @@ def addresses(arrays: Iterable[Array]) -> list[int]:
     return found
 
 
-def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An array of zeros."""
-    array = empty(shape, dtype)
-    array.fill(0)
-    return array
-
-
 def clear() -> int:
     """Gives all unused memory back to the system; returns how many bytes that was."""
     global _kept

@@ -8,7 +8,7 @@ rows packs x, which is small, and reads W as it lies. Then it splits c into part
 
 from __future__ import annotations
 
-from numba import int64, njit, types
+from numba import int64, njit
 
 from minigrad.kernels.gemm import (
     BLOCK,
@@ -19,16 +19,16 @@ from minigrad.kernels.gemm import (
     THREAD_COUNT,
     WORDS,
     block,
-    free,
-    malloc,
 )
 from minigrad.kernels.intrinsics import (
     CHECKED,
     array,
     call,
-    caller,
     forget_flags,
+    free,
     inner,
+    malloc,
+    parallel_for,
     static,
     within,
     words,
@@ -46,8 +46,6 @@ from minigrad.kernels.microkernel import (
 
 SPLIT = 1 << 20  # multiply-adds worth a second thread: 20 us, some ten times what its start takes
 BYTES = 8 * WORDS  # of a description
-
-parallel_for = caller(types.void, types.int64, types.int64, types.int64)
 
 
 @within

@@ -71,8 +71,6 @@ def _private() -> Path:
 
 
 def _remove(path: str, owner: int) -> None:
-    import shutil
-
     if os.getpid() == owner:  # not a forked child on its way out
         shutil.rmtree(path, ignore_errors=True)
 
@@ -287,7 +285,7 @@ def obstacle() -> str:
     try:
         if why := trust.objection(place):
             return f"not safe, {why}"
-        while not _is_there(place):  # it is made with the first kernel
+        while not place.exists():  # it is made with the first kernel
             place = place.parent
         # Asking for permissions does not see a read-only file system, nor a full one.
         with tempfile.TemporaryFile(dir=place) as probe:
@@ -295,11 +293,3 @@ def obstacle() -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return False
-    return True

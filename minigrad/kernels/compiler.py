@@ -124,6 +124,27 @@ def build(
     return _kernels[key]
 
 
+def build_from(name: str, module: str, entries: Mapping[str, str], dtype: Any = None) -> Kernel:
+    """The kernel of functions in one of this package's files, which take whole numbers.
+
+    Of one element type: that is the last argument of each.
+    """
+    imports, last = f"from minigrad.kernels import {module}\n", ""
+    if dtype is not None:
+        imports, last = f"from numba import {dtype.name}\n\n{imports}", f", {dtype.name}"
+    text = imports
+    for entry, signature in entries.items():
+        count = signature.partition("(")[2].count("int64")
+        numbers = ", ".join(f"n{i}" for i in range(count))
+        text += f"\n\ndef {entry}({numbers}):\n    return {module}.{entry}({numbers}{last})\n"
+    return build(name, text, entries)
+
+
+def takes(count: int) -> str:
+    """The signature of a C function of so many whole numbers."""
+    return f"void({', '.join(['int64'] * count)})"
+
+
 def _obtain(name: str, key: str, text: str, entries: dict[str, str], title: str) -> Kernel:
     name = re.sub(r"\W", "_", name, flags=re.ASCII)[:80]  # of a file: no "<lambda>", no "a/b"
     stem = f"{name}-{key}"
@@ -206,11 +227,7 @@ def _address(kernel: Kernel, entry: str) -> Any:
         compiled = numba.cfunc(signature, error_model="numpy")
         undisturbed(lambda: made.append(compiled(function.py_func)))
         return made[0].address
-    kept = _KEPT.setdefault((kernel.stem, entry), _c_type(signature)(function))
-    return ctypes.cast(kept, ctypes.c_void_p).value
-
-
-_KEPT: dict[tuple[str, str], Any] = {}  # ctypes' callbacks live as long as their objects
+    return ctypes.cast(for_good(_c_type(signature)(function)), ctypes.c_void_p).value
 
 
 def _c_type(signature: str) -> Any:
@@ -288,7 +305,7 @@ def _imported(text: str) -> list[str]:
     return [found[name] for name in sorted(found) if name not in _NO_CODE]
 
 
-_NO_CODE = {"cache", "compiler", "host", "jit", "limit", "trust"}  # they shape no machine code
+_NO_CODE = {"host", "jit"}  # they shape no machine code
 
 
 def _names(text: str) -> list[str]:

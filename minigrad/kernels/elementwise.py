@@ -32,20 +32,11 @@ _FUNCTIONS = {
     "maximum", "minimum", "ndtr", "pow", "remainder", "sech2", "select", "sigmoid", "sigmoid_slope",
     "sign", "sin", "sqrt", "tanh",
 }  # fmt: skip
-_TAKEN = _FUNCTIONS | {"c", "inf", "nan", "np", "float32", "float64", "int32", "int64", "array"}
-_TAKEN |= {
-    "direct",
-    "static",
-    "wide",
-    "args",
-    "auxiliary",
-    "context",
-    "dims",
-    "steps",
-    "index",
-    "places",
-    "size",
-}
+# Names that the loop uses itself.
+_TAKEN = _FUNCTIONS | {
+    "args", "array", "auxiliary", "c", "context", "dims", "direct", "float32", "float64", "index",
+    "inf", "int32", "int64", "nan", "np", "places", "size", "static", "steps", "wide",
+}  # fmt: skip
 
 Array = np.ndarray
 
@@ -132,53 +123,60 @@ class _Rename(ast.NodeTransformer):
         return ast.Call(node.func, [self.visit(argument) for argument in node.args], [])
 
 
+_TEXT = '''\
+"""{results}"""
+
+import numpy as np
+from numba import {dtype}, int32, int64
+
+from minigrad.kernels.intrinsics import array, static, wide
+from minigrad.kernels.strided import direct
+{maths}
+c = np.{dtype}  # literals have the dtype of the kernel
+inf, nan = c("inf"), c("nan")
+
+
+def loop(context, args, dims, steps, auxiliary):
+    """NumPy's inner loop. Without steps: over dims elements of contiguous arrays."""
+    _size = direct(static(), args, dims, steps, {count})
+    if _size < 0:
+        return int32(0)
+    wide()
+    _places = array(args, {count}, int64)
+{arrays}
+    for _index in range(_size):
+        {inputs} = {elements}
+{lines}
+    return int32(0)
+'''
+
+
 def _generate(function: Any, signature: str, dtype: np.dtype) -> str:
     """The kernel's text: the source's lines inside a loop over arrays."""
     inputs, outputs = signature.split("->")
     names = [argument.arg for argument in function.args.args]
-    *lines, last = function.body
+    *body, last = function.body
     results = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
     called = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} & _FUNCTIONS
-    kinds = {"f": dtype.name, "b": "np.bool_"}
+    maths = ", ".join(sorted(called))
     # Names that begin with _ are the loop's: the source has none of those.
     arrays = [*(f"_{name}" for name in names), *(f"_out{i}" for i in range(len(outputs)))]
-
-    text = [
-        f'"""{", ".join(map(ast.unparse, results))}"""',
-        "",
-        "import numpy as np",
-        f"from numba import {dtype.name}, int32, int64",
-        "",
-        "from minigrad.kernels.intrinsics import array, static, wide",
-        "from minigrad.kernels.strided import direct",
-    ]
-    if called:
-        text.append(f"from minigrad.kernels.vectormath import {', '.join(sorted(called))}")
-    text += [
-        "",
-        f"c = np.{dtype.name}  # literals have the dtype of the kernel",
-        'inf, nan = c("inf"), c("nan")',
-        "",
-        "",
-        "def loop(context, args, dims, steps, auxiliary):",
-        '    """NumPy\'s inner loop. Without steps: over dims elements of contiguous arrays."""',
-        f"    _size = direct(static(), args, dims, steps, {len(arrays)})",
-        "    if _size < 0:",
-        "        return int32(0)",
-        "    wide()",
-        f"    _places = array(args, {len(arrays)}, int64)",
-    ]
-    for i, (name, kind) in enumerate(zip(arrays, inputs + outputs, strict=True)):
-        text.append(f"    {name} = array(_places[{i}], _size, {kinds[kind]})")
-    text.append("    for _index in range(_size):")
-    text.append(
-        f"        {', '.join(names)} = {', '.join(f'{a}[_index]' for a in arrays[: len(names)])}"
+    kinds = [{"f": dtype.name, "b": "np.bool_"}[kind] for kind in inputs + outputs]
+    lines = [*map(ast.unparse, body)]
+    lines += [f"_out{i}[_index] = {ast.unparse(result)}" for i, result in enumerate(results)]
+    return _TEXT.format(
+        results=", ".join(map(ast.unparse, results)),
+        dtype=dtype.name,
+        maths=f"from minigrad.kernels.vectormath import {maths}\n" if maths else "",
+        count=len(arrays),
+        arrays="\n".join(
+            f"    {name} = array(_places[{i}], _size, {kind})"
+            for i, (name, kind) in enumerate(zip(arrays, kinds, strict=True))
+        ),
+        inputs=", ".join(names),
+        elements=", ".join(f"_{name}[_index]" for name in names),
+        lines="\n".join(f"        {line}" for line in lines),
     )
-    text += [f"        {ast.unparse(line)}" for line in lines]
-    for i, result in enumerate(results):
-        text.append(f"        _out{i}[_index] = {ast.unparse(result)}")
-    text.append("    return int32(0)")
-    return "\n".join(text) + "\n"
 
 
 def _connect(kernel: Kernel, types: str) -> None:

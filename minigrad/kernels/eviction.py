@@ -62,8 +62,8 @@ class Tally:
 def evict(files: Iterable[tuple[Path, str]]) -> list[str]:
     """Removes kernels until the rest has 7/8 of the limit; returns the stems of those removed.
 
-    files: (path, stem), a kernel's files under one stem. A file a temporary file
-    without its sums is of a kernel that is being built, unless it is an hour old.
+    files: (path, stem), a kernel's files under one stem. A temporary file, or one without its
+    sums, is of a kernel that is being built, unless it is an hour old.
     """
     most = limit()
     used: dict[str, float] = {}

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.kernels import arena, jit, threads
-from minigrad.kernels.compiler import Kernel, build
+from minigrad.kernels.compiler import Kernel, build_from
 from minigrad.kernels.ufuncs import LOOPS
 from minigrad.kernels.work import ENTRY
 
@@ -228,7 +228,7 @@ def _elementwise(
         address, len(arrays), len(outer), size, *map(arena.address, arrays),
         *(s[-1] for s in steps), *outer, *(step for s in steps for step in s[:-1]),
     )  # fmt: skip
-    return [_job("nest", job)]
+    return [_job(_kernel()["nest"], job)]
 
 
 def _merged(
@@ -307,7 +307,7 @@ def _copies(pairs: Iterable[tuple[Any, Any]]) -> list[_Step] | None:
         if 0 not in sizes:
             places = arena.address(to), arena.address(source)
             job = _numbers(*places, item, len(sizes), *sizes, *by, *at)
-            found.append(_job("copy", job, source))
+            found.append(_job(_kernel()["copy"], job, source))
     return found
 
 
@@ -331,7 +331,7 @@ def _row_sum(x: Any, axis: Any, dtype: Any, out: Any, keepdims: Any) -> list[_St
     if not x.flags.c_contiguous or not out.flags.c_contiguous or np.may_share_memory(x, out):
         return None
     job = _numbers(arena.address(out), arena.address(x), *x.shape)
-    return [_job(f"add_rows_{x.dtype.name}", job)]
+    return [_job(_adding(x.dtype)["add_rows"], job)]
 
 
 def all_below(index: Array, n: int, raises: Callable[[], Any]) -> list[Call]:
@@ -346,8 +346,8 @@ def _numbers(*numbers: int) -> Array:
     return np.array(numbers, np.int64)
 
 
-def _job(entry: str, job: Array, *owned: Any) -> _Step:
-    return _Step(2, _kernel()[entry], (arena.address(job), 0), (job, *owned))
+def _job(function: int, job: Array, *owned: Any) -> _Step:
+    return _Step(2, function, (arena.address(job), 0), (job, *owned))
 
 
 @cache
@@ -358,42 +358,11 @@ def _layout() -> Any:
     return replay
 
 
-_TEXT = """\
-from numba import float32, float64
-
-from minigrad.kernels import replay as compiled
-from minigrad.kernels.intrinsics import wide
-
-
-def run(calls, progress):
-    compiled.run(calls, progress)
-
-
-def nest(job, index):
-    compiled.nest(job)
-
-
-def copy(job, index):
-    compiled.copy(job)
-
-
-def add_rows_float32(job, index):
-    wide()
-    compiled.add_rows(job, float32)
-
-
-def add_rows_float64(job, index):
-    wide()
-    compiled.add_rows(job, float64)
-
-
-def outside(job, index):
-    wide()
-    compiled.outside(job)
-"""
+@cache
+def _kernel() -> Kernel:
+    return build_from("replay", "replay", dict.fromkeys(("run", "nest", "copy", "outside"), ENTRY))
 
 
 @cache
-def _kernel() -> Kernel:
-    names = ("run", "nest", "copy", "add_rows_float32", "add_rows_float64", "outside")
-    return build("replay", _TEXT, dict.fromkeys(names, ENTRY), title="a replay")
+def _adding(dtype: np.dtype) -> Kernel:
+    return build_from("add_rows", "replay", {"add_rows": ENTRY}, dtype)

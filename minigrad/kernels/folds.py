@@ -18,16 +18,17 @@ alone. Inf and NaN pass: where the error is NaN, the sum itself says it all.
 
 from __future__ import annotations
 
-from numba import int64, njit, types
+from numba import int64, njit
 
 from minigrad.kernels.intrinsics import (
     array,
     call,
-    caller,
-    external,
     forget_flags,
+    free,
     inner,
     largest,
+    malloc,
+    parallel_for,
     plus,
     select,
     stack,
@@ -48,9 +49,6 @@ BY_ITEM, BY_COLUMN, BY_GROUP = range(3)
 OWN = 10  # words: args, dims and steps of an inner loop, at 0, 2 and 5
 
 fold = njit(**inner)
-malloc = external("malloc", types.int64, types.int64)
-free = external("free", types.void, types.int64)
-parallel_for = caller(types.void, types.int64, types.int64, types.int64)
 
 
 @within
@@ -149,14 +147,11 @@ def partial(x, zero):
 
 
 @fold
-def add_exactly(totals, slips, terms, count):
-    """totals += terms, and the error of each addition to `slips`."""
-    for j in range(count):
-        total, term = totals[j], terms[j]
-        new = total + term
-        back = new - total
-        slips[j] += (total - (new - back)) + (term - back)
-        totals[j] = new
+def add(total, slip, term):
+    """A sum and the error that its additions made, with one term more."""
+    new = total + term
+    back = new - total
+    return new, slip + ((total - (new - back)) + (term - back))
 
 
 @fold
@@ -178,10 +173,7 @@ def along_sum(args, dims, steps, dtype):
         for start in range(0, n, CHUNK):
             first = at[0] + item * step[0] + start * stride
             part = partial(elements(first, stride, min(CHUNK, n - start), dtype, room), dtype(0))
-            new = total + part
-            back = new - total
-            slip += (total - (new - back)) + (part - back)
-            total = new
+            total, slip = add(total, slip, part)
         array(at[1] + item * step[1], 1, dtype)[0] = whole(total, slip)
     forget_flags()
 
@@ -210,14 +202,10 @@ def across_sum(args, dims, steps, dtype):
     wide()
     at, step, dim = array(args, 2, int64), array(steps, 5, int64), array(dims, 3, int64)
     n, width = dim[1], dim[2]
-    room, parts = (
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-    )
-    totals, slips = (
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-    )
+    room = array(stack(COLUMNS, dtype), COLUMNS, dtype)
+    parts = array(stack(COLUMNS, dtype), COLUMNS, dtype)
+    totals = array(stack(COLUMNS, dtype), COLUMNS, dtype)
+    slips = array(stack(COLUMNS, dtype), COLUMNS, dtype)
     for item in range(dim[0]):
         # Row by row, not column by column: the CPU fetches ahead along a row only.
         for left in range(0, width, COLUMNS):
@@ -232,7 +220,8 @@ def across_sum(args, dims, steps, dtype):
                     x = elements(first + k * step[2], step[3], count, dtype, room)
                     for j in range(count):
                         parts[j] += x[j]
-                add_exactly(totals, slips, parts, count)
+                for j in range(count):
+                    totals[j], slips[j] = add(totals[j], slips[j], parts[j])
             for j in range(count):
                 at_j = at[1] + item * step[1] + (left + j) * step[4]
                 array(at_j, 1, dtype)[0] = whole(totals[j], slips[j])
@@ -245,10 +234,8 @@ def across_extreme(args, dims, steps, dtype, sign):
     wide()
     at, step, dim = array(args, 2, int64), array(steps, 5, int64), array(dims, 3, int64)
     n, width, flip = dim[1], dim[2], dtype(sign)
-    room, best = (
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-        array(stack(COLUMNS, dtype), COLUMNS, dtype),
-    )
+    room = array(stack(COLUMNS, dtype), COLUMNS, dtype)
+    best = array(stack(COLUMNS, dtype), COLUMNS, dtype)
     for item in range(dim[0]):
         for left in range(0, width, COLUMNS):
             count = min(COLUMNS, width - left)

@@ -28,10 +28,10 @@ Tiles, packing, parts and the number of rows change speed, but not a single bit:
 
 from __future__ import annotations
 
-from numba import int64, njit, types
+from numba import int64, njit
 
 from minigrad.kernels import host
-from minigrad.kernels.intrinsics import external, inner, prefetch, within, words
+from minigrad.kernels.intrinsics import free, inner, malloc, prefetch, within, words
 from minigrad.kernels.microkernel import (
     ACCUMULATORS,
     LEFT,
@@ -68,9 +68,6 @@ AHEAD = 4  # rows of b to prefetch ahead: they lie in pages of their own
 PANEL_BYTES = DEPTH * VECTORS * REGISTER
 OWN_BYTES = OWN_ROWS * WIDEST * REGISTER
 A_BYTES = DEPTH * max(ROWS * 8, REGISTER)
-
-malloc = external("malloc", types.int64, types.int64)
-free = external("free", types.void, types.int64)
 
 
 # The C functions. Their first word is the table; `tiles` has the order of those of `column`.

@@ -1,4 +1,4 @@
-"""Rows at integer positions: looking them up, as an embedding does, and its gradient, which adds.
+"""Rows at integer positions: an embedding's, with its gradient, which adds; and packed steps.
 
 Looking up is divided among the threads by rows of the index, adding by columns, so that what is
 added to a row is added in the order of the index for any number of threads.
@@ -13,13 +13,14 @@ import numpy as np
 
 from minigrad.errors import ShapeError
 from minigrad.kernels import arena, jit
-from minigrad.kernels.compiler import Kernel, build
+from minigrad.kernels.compiler import Kernel, build_from
 from minigrad.kernels.work import ENTRY, Work, run, words
 
 Array = np.ndarray
 
-PART = 1 << 15  # numbers that a thread copies at once
+PART = 1 << 17  # bytes that a thread copies at once
 COLUMNS = 32  # that a thread adds: a cache line or more of each row
+MANY = 1 << 15  # numbers to add, worth more than one thread
 
 
 def take_rows(table: Array, index: Array) -> Array:
@@ -32,12 +33,28 @@ def take_rows(table: Array, index: Array) -> Array:
     array([3., 3., 1.])
     """
     if jit.mode() == "plain" or not table.size:
-        if index.size and (index.min() < -len(table) or index.max() >= len(table)):
-            raise _outside(index, len(table))
+        _check_plain(index, len(table))
         return np.asarray(table[index])
     values = arena.empty((*index.shape, *table.shape[1:]), table.dtype)
     _run(take_rows_work(table, np.ascontiguousarray(index, np.int64), values), index)
     return values
+
+
+def take_rows_or_zeros(x: Array, index: Array) -> Array:
+    """y[i] = x[index[i]], and zeros where index[i] is -1: (N, n), (M,) of int64 -> (M, n).
+
+    >>> take_rows_or_zeros(np.array([[1.0], [2.0]]), np.array([1, -1, 0])).tolist()
+    [[2.0], [0.0], [1.0]]
+    """
+    y = arena.empty((len(index), x.shape[1]), x.dtype)
+    if jit.mode() == "plain" or not x.size:
+        y.fill(0)
+        there = index >= 0
+        y[there] = x[index[there]]
+    elif y.size:
+        x, index = np.ascontiguousarray(x), np.ascontiguousarray(index, np.int64)
+        run(*take_rows_work(x, index, y, end=0)[1])
+    return y
 
 
 def scatter_add(out: Array, index: Array, values: Array) -> None:
@@ -52,10 +69,8 @@ def scatter_add(out: Array, index: Array, values: Array) -> None:
     >>> out[:, 0]
     array([2., 0., 1.])
     """
-    n = len(out)
     if jit.mode() == "plain" or not out.flags.c_contiguous:
-        if index.size and (index.min() < -n or index.max() >= n):
-            raise _outside(index, n)
+        _check_plain(index, len(out))
         np.add.at(out, index, values)
         return
     places = np.ascontiguousarray(index, np.int64)
@@ -64,38 +79,47 @@ def scatter_add(out: Array, index: Array, values: Array) -> None:
     _run(scatter_add_work(out, places, np.ascontiguousarray(rows, out.dtype)), index)
 
 
-def take_rows_work(table: Array, index: Array, values: Array) -> list[Work]:
+def take_rows_work(table: Array, index: Array, values: Array, end: int | None = None) -> list[Work]:
     """values = table[index], prepared: first the index is looked at, which leaves in the last word
-    of the job how many are outside. All arrays are contiguous, the index of int64.
+    of the job how many are outside. All arrays are contiguous, the index of int64. end: what
+    negative ones are counted from, the number of rows; from 0, they name none.
     """
-    width = math.prod(table.shape[1:])
-    at_once = max(PART // max(width, 1), 1)
-    return _works("gather", table, index, values, at_once, -(-index.size // at_once))
+    size = math.prod(table.shape[1:]) * table.itemsize
+    at_once = max(PART // max(size, 1), 1)
+    job = _job(table, index, values, size, at_once, len(table) if end is None else end)
+    return [_check(job), Work(_reading(), "gather", job, -(-index.size // at_once))]
 
 
 def scatter_add_work(out: Array, index: Array, values: Array) -> list[Work]:
     """out[index] += values, prepared in the same way."""
     width = math.prod(out.shape[1:])
-    several = values.size > PART and width >= 2 * COLUMNS
+    several = values.size > MANY and width >= 2 * COLUMNS
     at_once = COLUMNS if several else max(width, 1)
-    return _works("scatter_add", out, index, values, at_once, -(-width // at_once))
+    job = _job(out, index, values, width, at_once, len(out))
+    return [_check(job), Work(_adding(out.dtype), "scatter_add", job, -(-width // at_once))]
 
 
-def _works(
-    entry: str, table: Array, index: Array, values: Array, at_once: int, parts: int
-) -> list[Work]:
-    addresses, width = map(arena.address, (table, index, values)), math.prod(table.shape[1:])
-    job = words(*addresses, len(table), index.size, width, at_once, 0)  # in the order of scatter.py
-    kernel = _kernel(entry, table.dtype)
-    return [Work(kernel, "check", job, 1), Work(kernel, "part", job, parts)]
+def _job(table: Array, index: Array, values: Array, width: int, at_once: int, end: int) -> Array:
+    """The words of scatter.py."""
+    addresses = map(arena.address, (table, index, values))
+    return words(*addresses, len(table), index.size, width, at_once, end, 0)
+
+
+def _check(job: Array) -> Work:
+    return Work(_reading(), "check", job, 1)
 
 
 def _run(works: list[Work], index: Array) -> None:
     check, part = works
     run(*check)
-    if part.job[-1]:
-        raise _outside(index, int(part.job[3]))
+    if check.job[-1]:
+        raise _outside(index, int(check.job[3]))
     run(*part)
+
+
+def _check_plain(index: Array, n: int) -> None:
+    if index.size and (index.min() < -n or index.max() >= n):
+        raise _outside(index, n)
 
 
 def _outside(index: Array, n: int) -> ShapeError:
@@ -105,22 +129,11 @@ def _outside(index: Array, n: int) -> ShapeError:
     )
 
 
-_TEXT = """\
-from numba import REAL
-
-from minigrad.kernels import scatter
-
-
-def check(job, index):
-    scatter.check(job)
-
-
-def part(job, index):
-    scatter.ENTRY(job, index, REAL)
-"""
+@cache
+def _reading() -> Kernel:
+    return build_from("gather", "scatter", {"check": ENTRY, "gather": ENTRY})
 
 
 @cache
-def _kernel(entry: str, dtype: np.dtype) -> Kernel:
-    text = _TEXT.replace("REAL", dtype.name).replace("ENTRY", entry)
-    return build(entry, text, {"check": ENTRY, "part": ENTRY})
+def _adding(dtype: np.dtype) -> Kernel:
+    return build_from("scatter_add", "scatter", {"scatter_add": ENTRY}, dtype)

@@ -16,7 +16,8 @@
     array(p, shape, np.float32)    what lies at an address (or `stack`) as a C-contiguous array
     row(a, t, i)              a[t, i] of a C-contiguous array, known to be contiguous
     words(p, 11)              the first 11 words at an address, as a tuple
-    call(address, p, i)       the C function "void(i64, i64)" at an address; `caller` makes others
+    call(address, p, i)       the C function "void(i64, i64)" at an address; `caller` makes others,
+                              such as parallel_for, `external` those of the C library, as malloc
     static()                  the address of a word of the kernel's own, 0 when it is loaded
     forget_flags()            of floating-point errors
 
@@ -32,7 +33,6 @@ from __future__ import annotations
 import ctypes
 import math
 import platform
-import struct
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ PLAIN, CHECKED = mode() == "plain", mode() == "checked"
 # again in whatever it is linked to.
 within = njit(**inner, inline="never" if CHECKED else "always")
 _I8, _I32, _I64 = (ir.IntType(size) for size in (8, 32, 64))
+_VOID = ir.VoidType()
 
 
 def _native(plain):
@@ -68,14 +69,19 @@ def _float_of(*kinds):
     return min(floats, key=lambda kind: kind.bitwidth) if floats else None
 
 
+def declared(builder, name, result, *kinds):
+    """Code generation: LLVM's or C's function of this name."""
+    form = ir.FunctionType(result, kinds)
+    return cgutils.get_or_insert_function(builder.module, form, name)
+
+
 def _llvm(name, arity, plain):
     """The function `llvm.<name>` of so many floats."""
 
     def generate(context, builder, signature, args):
         kind = args[0].type
         symbol = f"llvm.{name}.f{signature.return_type.bitwidth}"
-        form = ir.FunctionType(kind, [kind] * arity)
-        return builder.call(cgutils.get_or_insert_function(builder.module, form, symbol), args)
+        return builder.call(declared(builder, symbol, kind, *[kind] * arity), args)
 
     def rule(*kinds):
         real = _float_of(*kinds)
@@ -208,18 +214,15 @@ def polynomial(single, double):
     def horner(typing, x):
         def generate(context, builder, signature, args):
             kind = args[0].type
-            symbol = f"llvm.fmuladd.f{x.bitwidth}"
-            form = ir.FunctionType(kind, [kind] * 3)
-            multiply_add = cgutils.get_or_insert_function(builder.module, form, symbol)
+            multiply_add = declared(builder, f"llvm.fmuladd.f{x.bitwidth}", kind, *[kind] * 3)
             first, *rest = (kind(c) for c in rounded)
             for c in rest:
                 first = builder.call(multiply_add, [first, args[0], c])
             return first
 
         # llvmlite prints a float as it is: it has to be one of the type.
-        coefficients = single if x.bitwidth == 32 else double
-        form = f"{len(coefficients)}{'f' if x.bitwidth == 32 else 'd'}"
-        rounded = struct.unpack(form, struct.pack(form, *coefficients))
+        number, coefficients = (np.float32, single) if x.bitwidth == 32 else (np.float64, double)
+        rounded = [float(number(c)) for c in coefficients]
         return x(x), generate
 
     return horner
@@ -270,15 +273,12 @@ def forget_flags(typing):
 
     def generate(context, builder, signature, args):
         if not x86:
-            form = ir.FunctionType(_I32, [_I32])
-            clear = cgutils.get_or_insert_function(builder.module, form, "feclearexcept")
-            builder.call(clear, [_I32(31)])
+            builder.call(declared(builder, "feclearexcept", _I32, _I32), [_I32(31)])
             return context.get_dummy_value()
         place = cgutils.alloca_once(builder, _I32)
         at = builder.bitcast(place, _I8.as_pointer())
-        form = ir.FunctionType(ir.VoidType(), [at.type])
         read, write = (
-            cgutils.get_or_insert_function(builder.module, form, f"llvm.x86.sse.{name}")
+            declared(builder, f"llvm.x86.sse.{name}", _VOID, at.type)
             for name in ("stmxcsr", "ldmxcsr")
         )
         builder.call(read, [at])
@@ -324,8 +324,7 @@ def prefetch(typing, a, i):
     def generate(context, builder, signature, args):
         place = builder.gep(_data(context, builder, a, args[0]), [args[1]])
         place = builder.bitcast(place, _I8.as_pointer())
-        form = ir.FunctionType(ir.VoidType(), [place.type, _I32, _I32, _I32])
-        ask = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+        ask = declared(builder, "llvm.prefetch.p0", _VOID, place.type, _I32, _I32, _I32)
         builder.call(ask, [place, _I32(0), _I32(3), _I32(1)])  # to read, keep in all caches, data
         return context.get_dummy_value()
 
@@ -430,24 +429,21 @@ def _row(typing, a, *index):
     return kind(a, types.StarArgTuple.from_types([types.intp] * len(index))), generate
 
 
-def inside(shape, index):
-    """Raises IndexError unless the index is one of the shape's, from 0 on."""
-    for i, n in zip(index, shape):
+def _checked_row(a, *index):
+    for i, n in zip(index, a.shape):
         if i < 0 or i >= n:
             raise IndexError("a row outside of its array")
-
-
-def _checked_row(a, *index):
-    inside(a.shape, index)
     return a[index]
 
 
-if PLAIN:
-    row = _checked_row
-elif CHECKED:
-    inside, row = njit(**inner)(inside), njit(**inner)(_checked_row)
-else:
-    row = intrinsic(_row)
+def in_each_mode(define, checked):
+    """An intrinsic's definition where kernels are compiled; else `checked`, compiled or not."""
+    if PLAIN:
+        return checked
+    return njit(**inner)(checked) if CHECKED else intrinsic(define)
+
+
+row = in_each_mode(_row, _checked_row)
 
 
 @_native(lambda d, count: tuple(_plain_array(d, count, "int64").tolist()))
@@ -465,6 +461,18 @@ def words(typing, d, count):
     return types.UniTuple(types.int64, len(numbers))(types.int64, count), generate
 
 
+def _c_types(context, result, parameters):
+    """Code generation: what a C function returns and takes."""
+    returned = context.get_value_type(result) if result != types.void else _VOID
+    return returned, [context.get_value_type(kind) for kind in parameters]
+
+
+def _called(context, builder, function, arguments):
+    """Code generation: what a C function makes of a tuple."""
+    found = builder.call(function, cgutils.unpack_tuple(builder, arguments))
+    return context.get_dummy_value() if found.type == _VOID else found
+
+
 def caller(result, *parameters):
     """A function (address, *arguments): a call of the C function at the address.
 
@@ -477,11 +485,9 @@ def caller(result, *parameters):
         return form(address)(*arguments)
 
     def generate(context, builder, signature, args):
-        returned = context.get_value_type(result) if result != types.void else ir.VoidType()
-        form = ir.FunctionType(returned, [context.get_value_type(kind) for kind in parameters])
+        form = ir.FunctionType(*_c_types(context, result, parameters))
         function = builder.inttoptr(args[0], form.as_pointer())
-        found = builder.call(function, cgutils.unpack_tuple(builder, args[1]))
-        return context.get_dummy_value() if result == types.void else found
+        return _called(context, builder, function, args[1])
 
     @_native(plain)
     def called(typing, address, *arguments):
@@ -495,11 +501,8 @@ def external(name, result, *parameters):
     """The function of the C library of this name, with Numba's types."""
 
     def generate(context, builder, signature, args):
-        returned = context.get_value_type(result) if result != types.void else ir.VoidType()
-        form = ir.FunctionType(returned, [context.get_value_type(kind) for kind in parameters])
-        function = cgutils.get_or_insert_function(builder.module, form, name)
-        found = builder.call(function, cgutils.unpack_tuple(builder, args[0]))
-        return context.get_dummy_value() if result == types.void else found
+        returned, kinds = _c_types(context, result, parameters)
+        return _called(context, builder, declared(builder, name, returned, *kinds), args[0])
 
     @_native(None)
     def called(typing, *arguments):
@@ -509,3 +512,6 @@ def external(name, result, *parameters):
 
 
 call = caller(types.void, types.int64, types.int64)
+parallel_for = caller(types.void, *[types.int64] * 3)  # (its address, f, argument, count)
+malloc = external("malloc", types.int64, types.int64)
+free = external("free", types.void, types.int64)

@@ -1,8 +1,8 @@
 """Softmax, its logarithm, logsumexp and cross-entropy of rows: the loops of probabilities.py.
 
-    softmax_rows log_softmax_rows logsumexp_rows(x, y, out, n, rows, dtype)
-    softmax_pull_rows log_softmax_pull_rows(g, y, out, n, rows, dtype)    g times their Jacobians
-    loss_count loss_rows loss_total loss_pull_rows(job, ...)    cross-entropy, forward and back
+    softmax_rows log_softmax_rows logsumexp_rows(job, index, dtype)    of rows x
+    softmax_pull_rows log_softmax_pull_rows                            rows g times their Jacobians
+    loss_count loss_rows loss_total loss_pull_rows                     cross-entropy, there and back
 
 Some rows, a block, go through one short loop after another, so that the CPU works on several at
 once: in one loop it would wait for each row's largest number, then for its sum. Rows whose width is
@@ -22,8 +22,18 @@ import math
 
 from numba import int64, njit
 
-from minigrad.kernels.folds import whole
-from minigrad.kernels.intrinsics import array, inner, largest, plus, select, stack, wide, within
+from minigrad.kernels.folds import add, whole
+from minigrad.kernels.intrinsics import (
+    array,
+    inner,
+    largest,
+    plus,
+    select,
+    stack,
+    wide,
+    within,
+    words,
+)
 from minigrad.kernels.vectormath import exp, log1p
 
 CHUNK = 4096  # numbers of a block: in L1, twice
@@ -84,14 +94,6 @@ def pad(z_, rows, n, width, numbers, dtype):
         for row in range(rows):
             for i in range(n, width):
                 z[row, i] = numbers[row]
-
-
-@rowwise
-def add(total, slip, part):
-    """A sum and the error that its additions made, with one number more."""
-    new = total + part
-    back = new - total
-    return new, slip + ((total - (new - back)) + (part - back))
 
 
 @rowwise
@@ -191,9 +193,19 @@ def shifts_of(x, room_, n, rows, tops, shifts, dtype):
 # -- softmax and its kin ---------------------------------------------------------------------------
 
 
+@rowwise
+def share(job, index):
+    """Of two operands and the result where the index-th part begins, and its width and rows."""
+    x, y, out, n, rows, at_once, x_step, y_step, out_step = words(job, 9)
+    begin = index * at_once
+    count = min(at_once, rows - begin)
+    return x + begin * x_step, y + begin * y_step, out + begin * out_step, n, count
+
+
 @within
-def softmax_rows(x, y_, out, n, rows, dtype):
+def softmax_rows(job, index, dtype):
     """out = e**x / sum e**x."""
+    x, _, out, n, rows = share(job, index)
     wide()
     room = array(stack(CHUNK, dtype), CHUNK, dtype)
     tops, sums = array(stack(MOST, dtype), MOST, dtype), array(stack(MOST, dtype), MOST, dtype)
@@ -213,8 +225,9 @@ def softmax_rows(x, y_, out, n, rows, dtype):
 
 
 @within
-def log_softmax_rows(x_, y_, out, n, rows, dtype):
+def log_softmax_rows(job, index, dtype):
     """out = x - ln sum e**x."""
+    x_, _, out, n, rows = share(job, index)
     wide()
     room = array(stack(CHUNK, dtype), CHUNK, dtype)
     tops, shifts = array(stack(MOST, dtype), MOST, dtype), array(stack(MOST, dtype), MOST, dtype)
@@ -230,8 +243,9 @@ def log_softmax_rows(x_, y_, out, n, rows, dtype):
 
 
 @within
-def logsumexp_rows(x, y_, out, n, rows, dtype):
+def logsumexp_rows(job, index, dtype):
     """out = ln sum e**x, one number a row."""
+    x, _, out, n, rows = share(job, index)
     wide()
     room = array(stack(CHUNK, dtype), CHUNK, dtype)
     tops, shifts = array(stack(MOST, dtype), MOST, dtype), array(stack(MOST, dtype), MOST, dtype)
@@ -256,8 +270,9 @@ def place_of_largest(y):
 
 
 @within
-def softmax_pull_rows(g_, y_, out, n, rows, dtype):
+def softmax_pull_rows(job, index, dtype):
     """out = y (g sum y - sum g y): with the largest, y[k], y[k] sum (g[k] - g) y of the others."""
+    g_, y_, out, n, rows = share(job, index)
     wide()
     zero = dtype(0)
     step = n * array(y_, 1, dtype).itemsize
@@ -281,8 +296,9 @@ def softmax_pull_rows(g_, y_, out, n, rows, dtype):
 
 
 @within
-def log_softmax_pull_rows(g_, y_, out, n, rows, dtype):
+def log_softmax_pull_rows(job, index, dtype):
     """out = g sum p - p sum g, p = e**y; at the largest, p[k], both sums are of the others."""
+    g_, y_, out, n, rows = share(job, index)
     wide()
     room = array(stack(CHUNK, dtype), CHUNK, dtype)
     own, sums = array(stack(MOST, dtype), MOST, dtype), array(stack(MOST, dtype), MOST, dtype)
@@ -325,7 +341,7 @@ def log_softmax_pull_rows(g_, y_, out, n, rows, dtype):
 
 
 @within
-def loss_count(job_):
+def loss_count(job_, index, dtype):
     """How many targets are not ignored, and where the first is that names no class (else -1)."""
     job = array(job_, WORDS, int64)
     targets, classes, ignored = array(job[TARGETS], job[ROWS], int64), job[CLASSES], job[IGNORED]
@@ -372,7 +388,7 @@ def loss_rows(job_, index, dtype):
 
 
 @within
-def loss_total(job_, dtype):
+def loss_total(job_, index, dtype):
     """The sum of all losses, or their mean over the targets that are not ignored."""
     wide()
     job = array(job_, WORDS, int64)

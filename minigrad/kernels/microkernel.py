@@ -35,7 +35,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minigrad.kernels import host
-from minigrad.kernels.intrinsics import CHECKED, _element, inner
+from minigrad.kernels.intrinsics import CHECKED, _element, declared, inner
 
 _I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _POINTER, _VOID = _I8.as_pointer(), ir.VoidType()
@@ -272,10 +272,6 @@ def _lanes(numbers):
     return ir.Constant(ir.VectorType(_I32, len(numbers)), list(numbers))
 
 
-def _llvm(module, name, result, *kinds):
-    return cgutils.get_or_insert_function(module, ir.FunctionType(result, kinds), f"llvm.{name}")
-
-
 # -- the tile --------------------------------------------------------------------------------------
 
 
@@ -343,8 +339,8 @@ def _tile(module, real, rows, vectors):
     a, a_row, a_col, b, b_row, c, c_row, k, add, ahead = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     # Fused where the CPU can; it would call a slow library function by the name of llvm.fma.
-    fma = _llvm(module, f"fmuladd.v{lanes}f{bits}", vector, vector, vector, vector)
-    launder = _llvm(module, "launder.invariant.group.p0", _POINTER, _POINTER)
+    fma = declared(builder, f"llvm.fmuladd.v{lanes}f{bits}", vector, vector, vector, vector)
+    launder = declared(builder, "llvm.launder.invariant.group.p0", _POINTER, _POINTER)
     starts = [b, *(_at(builder, a, builder.mul(a_row, _I64(i))) for i in range(0, rows, 4))]
     thrice = builder.mul(a_row, _I64(3))
 
@@ -356,7 +352,7 @@ def _tile(module, real, rows, vectors):
     totals = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)]
     row_of_b = [_load(builder, _at(builder, places[0], v * size), vector) for v in range(vectors)]
     # Panels that only L3 holds are awaited otherwise: it took a third of a product with 4 MB of b.
-    bring = _llvm(module, "prefetch.p0", _VOID, _POINTER, _I32, _I32, _I32)
+    bring = declared(builder, "llvm.prefetch.p0", _VOID, _POINTER, _I32, _I32, _I32)
     builder.call(bring, [line, _I32(0), _I32(2), _I32(1)])  # for reading, into L2, data
     sums = []
     for i in range(rows):
@@ -454,8 +450,8 @@ def vector(typing, y, x, count, dtype):
         lanes = host.lanes(_size(real))
         kind, mask = ir.VectorType(real, lanes), ir.VectorType(_I1, lanes)
         to, of = (builder.inttoptr(place, _POINTER) for place in args[:2])
-        read = _llvm(
-            builder.module, f"masked.load.v{lanes}f{number.bitwidth}.p0",
+        read = declared(
+            builder, f"llvm.masked.load.v{lanes}f{number.bitwidth}.p0",
             kind, _POINTER, _I32, mask, kind,
         )  # fmt: skip
         numbers = ir.Constant(ir.VectorType(_I64, lanes), list(range(lanes)))

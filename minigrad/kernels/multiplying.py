@@ -18,36 +18,16 @@ import numpy as np
 
 from minigrad.errors import DTypeError, ShapeError, describe
 from minigrad.kernels import arena, jit, threads
-from minigrad.kernels.compiler import Kernel, build
+from minigrad.kernels.compiler import Kernel, build, build_from, takes
 from minigrad.kernels.ufuncs import LOOP, ufunc
 
 Array = np.ndarray
 
 _LARGE = 1 << 17  # elements of a result whose memory is worth keeping: see arena.py
 
-# What is compiled for an element type, REAL: the pieces that all products are made of, ...
-_GEMM_TEXT = """\
-from numba import REAL
-from minigrad.kernels import gemm
-
-def column(table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead):
-    gemm.column(
-        table, a, a_row, a_col, b, b_row, c, c_row, k, m, vectors, height, add, ahead, REAL
-    )
-
-def move(table, y, y_row, y_col, x, x_row, x_col, rows, columns, add):
-    gemm.move(table, y, y_row, y_col, x, x_row, x_col, rows, columns, add, REAL)
-
-def pack(table, p, step, width, b, b_row, b_col, k, n):
-    gemm.pack(table, p, step, width, b, b_row, b_col, k, n, REAL)
-
-def multiply(table, a, a_row, a_col, p, step, row, c, c_row, c_col, m, k, n, width, height, add):
-    gemm.multiply(
-        table, a, a_row, a_col, p, step, row, c, c_row, c_col, m, k, n, width, height, add, REAL
-    )
-"""
-# ... what `matmul` needs, ...
-_MATMUL_TEXT = """\
+# The pieces that all products are made of, and what `matmul` makes of them.
+_PIECES = {"column": takes(14), "move": takes(10), "pack": takes(9), "multiply": takes(16)}
+_MATMUL = """\
 from numba import REAL
 from minigrad.kernels import blocks, gemm
 
@@ -58,29 +38,11 @@ def matmul(context, args, dims, steps, auxiliary):
     blocks.matmul(args, dims, steps, REAL)
     return 0
 """
-# ... and what compiled loops need.
-_PRODUCT_TEXT = """\
-from numba import REAL
-from minigrad.kernels import panels
-
-def product(table, a, a_row, p, c, c_row, m, k, n, vectors, add):
-    panels.multiply_rows(table, a, a_row, p, c, c_row, m, k, n, vectors, add, REAL)
-"""
-
-
-def _built(name: str, text: str, dtype: np.dtype, **entries: str) -> Kernel:
-    return build(name, text.replace("REAL", dtype.name), entries)
-
-
-def _words(count: int) -> str:
-    """The signature of a C function of so many whole numbers."""
-    return f"void({', '.join(['int64'] * count)})"
 
 
 @cache
 def _gemm(dtype: np.dtype) -> Kernel:
-    entries = {"column": 14, "move": 10, "pack": 9, "multiply": 16}
-    return _built("gemm", _GEMM_TEXT, dtype, **{name: _words(n) for name, n in entries.items()})
+    return build_from("gemm", "gemm", _PIECES, dtype)
 
 
 @cache
@@ -88,7 +50,7 @@ def _table(dtype: np.dtype) -> Array:
     """Addresses for kernels of an element type, in the order of gemm.py; two come later."""
     links, pieces = threads.links(), [0] * 4
     if jit.mode() == "native":  # else they are not called by address
-        pieces = [_gemm(dtype)[name] for name in ("column", "move", "pack", "multiply")]
+        pieces = [_gemm(dtype)[name] for name in _PIECES]
     pool = links["minigrad_parallel_for"], links["minigrad_thread_count"]
     # For good also where two threads make one at once: kernels know the address of either.
     return jit.for_good(np.array([*pieces, 0, 0, *pool], np.int64))
@@ -98,8 +60,9 @@ _BLOCK, _PRODUCT = 4, 5  # what comes later
 
 
 @cache
-def _product(dtype: np.dtype) -> Kernel:
-    return _built("product", _PRODUCT_TEXT, dtype, product=_words(11))
+def _product(dtype: np.dtype) -> int:
+    """What compiled loops call."""
+    return build_from("product", "panels", {"product": takes(11)}, dtype)["product"]
 
 
 def table(dtype: Any) -> int:
@@ -108,7 +71,7 @@ def table(dtype: Any) -> int:
         return 0
     dtype = np.dtype(dtype)
     addresses = _table(dtype)
-    addresses[_PRODUCT] = _product(dtype)["product"]
+    addresses[_PRODUCT] = _product(dtype)
     return int(addresses.ctypes.data)
 
 
@@ -166,7 +129,8 @@ def _plain_pack(
 def _gufunc(dtype: np.dtype) -> Callable[..., Array]:
     """(m?,k),(k,n?)->(m?,n?)"""
     addresses = _table(dtype)
-    kernel = _built("matmul", _MATMUL_TEXT, dtype, block=_words(2), matmul=LOOP)
+    text = _MATMUL.replace("REAL", dtype.name)
+    kernel = build("matmul", text, {"block": takes(2), "matmul": LOOP})
     loop = kernel.function("matmul")
     addresses[_BLOCK] = kernel["block"] if jit.mode() == "native" else 0
     loop(0, addresses.ctypes.data, 0, 0, 0)  # not before: another thread may be in there already
@@ -213,7 +177,11 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 def product(dtype: np.dtype) -> Callable[..., Array]:
     """(a, b, out) -> out = a @ b, for arrays of one dtype that fit and do not overlap."""
     if dtype not in _products:
-        _products[dtype] = _function(dtype)
+        if dtype.char not in "fd":
+            raise DTypeError(
+                f"matmul: expected float32 or float64, came {dtype}; convert it first."
+            )
+        _products[dtype] = _plain if jit.mode() == "plain" else _gufunc(dtype)
     return _products[dtype]
 
 
@@ -221,12 +189,6 @@ def _gives_much(a: Array, b: Array) -> bool:
     """Whether the result of two matrices is large."""
     fits = a.ndim == 2 == b.ndim and a.shape[1] == len(b)
     return fits and len(a) * b.shape[1] >= _LARGE
-
-
-def _function(dtype: np.dtype) -> Callable[..., Array]:
-    if dtype.char not in "fd":
-        raise DTypeError(f"matmul: expected float32 or float64, came {dtype}; convert it first.")
-    return _plain if jit.mode() == "plain" else _gufunc(dtype)
 
 
 def _checked(loop: Callable[..., Any], a: Array, b: Array, out: Array | None = None) -> Array:

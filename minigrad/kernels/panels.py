@@ -33,7 +33,7 @@ def panel_vectors(rows):
 
 
 @within
-def multiply_rows(table, a_, a_row, panels, c, c_row, m, k, n, vectors, add, real):
+def product(table, a_, a_row, panels, c, c_row, m, k, n, vectors, add, real):
     """c (+)= a @ b, b in panels of `vectors` vectors; rows of a and c are contiguous."""
     size = itemsize(matrix(a_, m, a_row, k, 1, real))
     row, most_depth = vectors * REGISTER, DEPTH if size == 4 else DEPTH_OF_DOUBLES

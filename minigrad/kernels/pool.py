@@ -2,9 +2,9 @@
 
     parallel_for(f, arg, n)   f(arg, i), a C function "void(int64, int64)", for all i < n, on all
                               threads
-    alone(f, arg, n)          the same, where there are no threads
     together(p, f, arg, n)    f(arg, i) for all i < parts at the same time, each on a thread of its
                               own. parts is n, or fewer: the first word at arg then says how many
+    alone, alone_together     the same, where there are no threads
     each(d, i)                f(arg, k), these three being the words of row i at d: a job of jobs
     meet(p, parts, met)       in such an f: waits until all parts have come here as often
     worker(p)                 what a thread of the pool runs
@@ -37,11 +37,10 @@ import signal
 
 from llvmlite import ir
 from numba import int64, njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minigrad.kernels.host import MOST_THREADS
-from minigrad.kernels.intrinsics import array, call, external, inner, static, within
+from minigrad.kernels.intrinsics import array, call, declared, external, inner, static, within
 
 # Words that threads write often lie on cache lines of their own.
 LEFT, DONE, SLEEPING = 0, 8, 16
@@ -114,8 +113,7 @@ def pause(typing):
         kinds, values = ([_I32], [_I32(1)]) if arm else ([], [])
         if x86 or arm:
             name = "llvm.x86.sse2.pause" if x86 else "llvm.aarch64.hint"  # 1: yield
-            form = ir.FunctionType(ir.VoidType(), kinds)
-            builder.call(cgutils.get_or_insert_function(builder.module, form, name), values)
+            builder.call(declared(builder, name, ir.VoidType(), *kinds), values)
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -236,7 +234,7 @@ def alone(f, arg, n):
 
 
 @within
-def alone_together(f, arg):
+def alone_together(p, f, arg, n):
     array(arg, 1, int64)[0] = 1
     call(f, arg, 0)
 

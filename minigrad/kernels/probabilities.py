@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.kernels import arena, jit
-from minigrad.kernels.compiler import Kernel, build
+from minigrad.kernels.compiler import Kernel, build_from
 from minigrad.kernels.work import ENTRY, Work, run, words
 
 Array = np.ndarray
@@ -72,28 +72,12 @@ def rows_work(name: str, x: Array, y: Array, out: Array) -> Work:
     arrays = x, y, out
     steps = (a.nbytes // rows for a in arrays)
     job = words(*map(arena.address, arrays), n, rows, at_once, *steps)
-    return Work(_rows_kernel(name, x.dtype), "part", job, -(-rows // at_once))
-
-
-_ROWS_TEXT = """\
-from numba import REAL
-
-from minigrad.kernels.intrinsics import words
-from minigrad.kernels.logits import NAME_rows
-
-
-def part(job, index):
-    x, y, out, n, rows, at_once, x_step, y_step, out_step = words(job, 9)
-    begin = index * at_once
-    count = min(at_once, rows - begin)
-    NAME_rows(x + begin * x_step, y + begin * y_step, out + begin * out_step, n, count, REAL)
-"""
+    return Work(_rows_kernel(name, x.dtype), f"{name}_rows", job, -(-rows // at_once))
 
 
 @cache
 def _rows_kernel(name: str, dtype: np.dtype) -> Kernel:
-    text = _ROWS_TEXT.replace("REAL", dtype.name).replace("NAME", name)
-    return build(name, text, {"part": ENTRY})
+    return build_from(name, "logits", {f"{name}_rows": ENTRY}, dtype)
 
 
 # -- cross-entropy ---------------------------------------------------------------------------------
@@ -149,10 +133,11 @@ def cross_entropy_pull(g: Array, x: Array, targets: Array, ignored: int, reducti
 def cross_entropy_work(
     x: Array, targets: Array, ignored: int, reduction: str, losses: Array, y: Array
 ) -> list[Work]:
-    """Into `losses`, one a row, and from there into y; first the targets are counted: what that
-    leaves in the last words of the job says `bad_target`. All arrays are contiguous.
+    """Into `losses`, one a row, and from there into y; first the targets are counted, which leaves
+    in the last word of the job where a bad one is, or -1. All arrays are contiguous.
     """
-    works = _loss_work(["count", "rows", "total"], x, targets, ignored, reduction, losses, y, x, x)
+    entries = ["loss_count", "loss_rows", "loss_total"]
+    works = _loss_work(entries, x, targets, ignored, reduction, losses, y, x, x)
     return works[:2] if reduction == "none" else works
 
 
@@ -160,7 +145,7 @@ def cross_entropy_pull_work(
     g: Array, x: Array, targets: Array, ignored: int, reduction: str, dx: Array
 ) -> list[Work]:
     """Into dx; first the targets are counted."""
-    return _loss_work(["count", "pull"], x, targets, ignored, reduction, x, x, g, dx)
+    return _loss_work(["loss_count", "loss_pull_rows"], x, targets, ignored, reduction, x, x, g, dx)
 
 
 def _loss_work(
@@ -172,49 +157,20 @@ def _loss_work(
     sizes = rows, classes, ignored, _REDUCTIONS[reduction], at_once
     job = words(*addresses, *sizes, 0, -1)  # in the order of logits.py
     kernel, parts = _loss_kernel(x.dtype), -(-rows // at_once)
-    return [Work(kernel, e, job, parts if e in ("rows", "pull") else 1) for e in entries]
-
-
-def bad_target(job: Array) -> BadTarget | None:
-    """What the counting of a job's targets found wrong."""
-    bad = int(job[-1])
-    return BadTarget(bad) if bad >= 0 else None
+    return [Work(kernel, e, job, parts if e.endswith("rows") else 1) for e in entries]
 
 
 def _check(count: Work) -> None:
     run(*count)
-    found = bad_target(count.job)
-    if found is not None:
-        raise found
-
-
-_LOSS_TEXT = """\
-from numba import REAL
-
-from minigrad.kernels import logits
-
-
-def count(job, index):
-    logits.loss_count(job)
-
-
-def rows(job, index):
-    logits.loss_rows(job, index, REAL)
-
-
-def total(job, index):
-    logits.loss_total(job, REAL)
-
-
-def pull(job, index):
-    logits.loss_pull_rows(job, index, REAL)
-"""
+    bad = int(count.job[-1])
+    if bad >= 0:
+        raise BadTarget(bad)
 
 
 @cache
 def _loss_kernel(dtype: np.dtype) -> Kernel:
-    entries = dict.fromkeys(("count", "rows", "total", "pull"), ENTRY)
-    return build("cross_entropy", _LOSS_TEXT.replace("REAL", dtype.name), entries)
+    names = "loss_count", "loss_rows", "loss_total", "loss_pull_rows"
+    return build_from("cross_entropy", "logits", dict.fromkeys(names, ENTRY), dtype)
 
 
 # -- without JIT -----------------------------------------------------------------------------------

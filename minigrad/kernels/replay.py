@@ -1,10 +1,10 @@
 """A list of calls run by one: the compiled part of flat.py.
 
     run(list, progress)      runs the calls of a list, until one says that something is wrong
-    nest(job, index)         an elementwise loop over arrays of several axes
-    copy(job, index)         an array copied into another of its shape, with any strides
-    add_rows(job, index, T)  y = x[0] + x[1] + ..., row by row, as NumPy adds over the first axis
-    outside(job, index)      counts the integers that are not in 0 .. n - 1
+    nest(job, part)          an elementwise loop over arrays of several axes
+    copy(job, part)          an array copied into another of its shape, with any strides
+    add_rows(job, part, T)   y = x[0] + x[1] + ..., row by row, as NumPy adds over the first axis
+    outside(job, part)       counts the integers that are not in 0 .. n - 1
 
 A call is WIDTH words: its KIND, the address of a C function, and what that gets. The kind is the
 number of its arguments, LOOP for an inner loop of NumPy's kind, or CHECK: then the word at the
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from numba import int8, int16, int32, int64, njit, types
 
-from minigrad.kernels.intrinsics import array, caller, inner, stack
+from minigrad.kernels.intrinsics import array, caller, inner, stack, wide
 
 KIND, FUNCTION, ARGUMENTS = range(3)
 MOST = 9  # arguments
@@ -78,7 +78,7 @@ def offset(index, sizes, steps, axes):
 
 
 @helper
-def nest(job_):
+def nest(job_, part):
     """The loop along the last axis, for each index of those before it."""
     job = array(job_, PLACES, int64)
     operands, axes = job[OPERANDS], job[AXES]
@@ -113,7 +113,7 @@ def move(to, to_step, at, step, n, kind, item):
 
 
 @helper
-def copy(job_):
+def copy(job_, part):
     """Along the last axis, for each index of those before it."""
     job = array(job_, SIZES, int64)
     item, axes = job[ITEM], job[RANK] - 1
@@ -138,8 +138,9 @@ def copy(job_):
 
 
 @helper
-def add_rows(job_, dtype):
+def add_rows(job_, part, dtype):
     """job: the addresses of y (n,) and x (rows, n), and rows and n."""
+    wide()
     job = array(job_, 4, int64)
     y, x = array(job[0], job[3], dtype), array(job[1], (job[2], job[3]), dtype)
     for i in range(job[3]):
@@ -150,8 +151,9 @@ def add_rows(job_, dtype):
 
 
 @helper
-def outside(job_):
+def outside(job_, part):
     """job: the address of the integers, how many they are, n, and what was counted."""
+    wide()
     job = array(job_, 4, int64)
     numbers, n, found = array(job[0], job[1], int64), job[2], int64(0)
     for i in range(numbers.size):

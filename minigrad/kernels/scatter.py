@@ -2,25 +2,28 @@
 
 A job is the words TABLE, INDEX, VALUES: addresses of (height, width) and (count, width) of one
 element type, and of (count) int64, all contiguous; HEIGHT, COUNT, WIDTH; AT_ONCE, how much is done
-in a part; and OUTSIDE, how many of the index name no row. Those are left out.
+in a part; END, what a negative index is counted from; and OUTSIDE, how many of the index name no
+row. Zeros are read there, nothing is added.
 """
 
 # mypy: ignore-errors
 
 from __future__ import annotations
 
-from numba import int64, njit
+from numba import int32, int64, njit
 
-from minigrad.kernels.intrinsics import array, inner, row, wide
+from minigrad.kernels.intrinsics import array, external, inner, row, wide
 
-TABLE, INDEX, VALUES, HEIGHT, COUNT, WIDTH, AT_ONCE, OUTSIDE, WORDS = range(9)
+TABLE, INDEX, VALUES, HEIGHT, COUNT, WIDTH, AT_ONCE, END, OUTSIDE, WORDS = range(10)
 
+copy = external("memcpy", int64, int64, int64, int64)
+fill = external("memset", int64, int64, int32, int64)
 indexed = njit(**inner)
 
 
 @indexed
-def check(job_):
-    """Counts what is outside of -height .. height - 1."""
+def check(job_, part):
+    """Counts what is outside of -height .. height - 1, in one part."""
     job = array(job_, WORDS, int64)
     places, height, outside = array(job[INDEX], job[COUNT], int64), job[HEIGHT], int64(0)
     for i in range(places.size):
@@ -29,19 +32,18 @@ def check(job_):
 
 
 @indexed
-def gather(job_, part, dtype):
-    """values = table[index], AT_ONCE rows a part."""
+def gather(job_, part):
+    """values = table[index], AT_ONCE rows a part, of any type: WIDTH is in bytes."""
     job = array(job_, WORDS, int64)
-    height, count, width = job[HEIGHT], job[COUNT], job[WIDTH]
-    table = array(job[TABLE], (height, width), dtype)
-    values, places = array(job[VALUES], (count, width), dtype), array(job[INDEX], count, int64)
-    begin = part * job[AT_ONCE]
+    height, count, size, end = job[HEIGHT], job[COUNT], job[WIDTH], job[END]
+    places, begin = array(job[INDEX], count, int64), part * job[AT_ONCE]
     for i in range(begin, min(count, begin + job[AT_ONCE])):
-        place = places[i] + (height if places[i] < 0 else 0)
+        place = places[i] + (end if places[i] < 0 else 0)
+        to = job[VALUES] + i * size
         if 0 <= place < height:
-            x, y = row(table, place), row(values, i)
-            for j in range(width):
-                y[j] = x[j]
+            copy(to, job[TABLE] + place * size, size)
+        else:
+            fill(to, int32(0), size)
 
 
 @indexed

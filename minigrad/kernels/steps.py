@@ -20,15 +20,14 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from minigrad.kernels.gemm import PRODUCT, REGISTER
 from minigrad.kernels.intrinsics import (
-    CHECKED,
     PLAIN,
     _native,
     array,
     contiguous,
+    in_each_mode,
     inner,
     places,
     words,
@@ -73,12 +72,7 @@ def _checked_rows(a, *index):
     return flat[first:last]
 
 
-if PLAIN:
-    rows = _checked_rows
-elif CHECKED:
-    rows = njit(**inner)(_checked_rows)
-else:
-    rows = intrinsic(_rows)
+rows = in_each_mode(_rows, _checked_rows)
 
 
 def _plain_product(table, x, w, y, wide, add):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from numba import int8, int32, int64, njit, types
 
-from minigrad.kernels.intrinsics import array, caller, inner, stack, within
+from minigrad.kernels.intrinsics import array, caller, inner, parallel_for, stack, within
 
 MOST_OPERANDS = 32
 OWN = MOST_OPERANDS + 1  # words: addresses, and a number of elements
@@ -25,7 +25,6 @@ DRIVE, SHARE, PARALLEL_FOR, THREADS, LOOP, INPUTS, OPERANDS, BLOCK, CHUNK, VECTO
 
 run = caller(types.int32, *[types.int64] * 5)  # loop(0, places, n, 0, 0), see elementwise.py
 run_drive = caller(types.void, *[types.int64] * 4)
-parallel_for = caller(types.void, *[types.int64] * 3)
 helper = njit(**inner)
 
 

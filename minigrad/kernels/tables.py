@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from numba import int64, njit, types
 
-from minigrad.kernels.intrinsics import array, caller, inner, prefetch
+from minigrad.kernels.intrinsics import array, caller, inner, parallel_for, prefetch
 
 # The words of the head, those at RESULT for who uses the table, ...
 SHARE, PARALLEL_FOR, THREADS, ROWS, WIDTH, PHASE, TOTAL, PART, RESULT, PARTIALS, SUMS = range(11)
@@ -31,7 +31,6 @@ ROOM = LINES * STEP
 ALONE = 4 * BLOCK  # elements that are done before another thread is awake
 
 run_blocks = caller(types.void, *[types.int64] * 3)
-parallel_for = caller(types.void, *[types.int64] * 3)
 helper = njit(**inner)
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from minigrad.errors import MinigradError
 from minigrad.kernels import host, jit
-from minigrad.kernels.compiler import build
+from minigrad.kernels.compiler import build_from, takes
 from minigrad.kernels.host import MOST_THREADS
 
 # What pool.py calls.
@@ -39,54 +39,12 @@ _LIBC = (
 )
 # Signals that a thread gets for its own faults stay open: blocked, they would hide a crash.
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGPROF")
-_POOL = (
-    "pool",
-    """\
-from minigrad.kernels import pool
-
-def parallel_for(f, arg, n):
-    pool.parallel_for(f, arg, n)
-
-def together(p, f, arg, n):
-    pool.together(p, f, arg, n)
-
-def each(d, i):
-    pool.each(d, i)
-
-def worker(p):
-    return pool.worker(p)
-
-def hold(p):
-    pool.hold(p)
-""",
-    {
-        "parallel_for": "void(int64, int64, int64)",
-        "together": "void(int64, int64, int64, int64)",
-        "each": "void(int64, int64)",
-        "worker": "int64(int64)",
-        "hold": "void(int64)",
-    },
-)
-_ALONE = (
-    "alone",
-    """\
-from minigrad.kernels import pool
-
-def parallel_for(f, arg, n):
-    pool.alone(f, arg, n)
-
-def together(p, f, arg, n):
-    pool.alone_together(f, arg)
-
-def each(d, i):
-    pool.each(d, i)
-""",
-    {
-        "parallel_for": "void(int64, int64, int64)",
-        "together": "void(int64, int64, int64, int64)",
-        "each": "void(int64, int64)",
-    },
-)
+# Of pool.py, where there are threads and where there are none.
+_POOL = {
+    "parallel_for": takes(3), "together": takes(4), "each": takes(2),
+    "worker": "int64(int64)", "hold": takes(1),
+}  # fmt: skip
+_ALONE = {"alone": takes(3), "alone_together": takes(4), "each": takes(2)}
 
 
 class ThreadsError(MinigradError, ValueError):
@@ -117,13 +75,14 @@ class _Pool:
         libc = _libc()
         self.threaded = libc is not None
         self.words[layout.COUNT] = count if self.threaded else 1
-        kernel = build(*(_POOL if self.threaded else _ALONE))
-        self.parallel_for = kernel.function("parallel_for")
-        self.together = kernel.function("together")
+        kernel = build_from("pool", "pool", _POOL if self.threaded else _ALONE)
+        parallel_for, together, *_ = kernel.signatures  # as these kernels call them
+        self.parallel_for = kernel.function(parallel_for)
+        self.together = kernel.function(together)
         self.each = kernel["each"]
         self.links = {
-            "minigrad_parallel_for": kernel["parallel_for"],
-            "minigrad_together": kernel["together"],
+            "minigrad_parallel_for": kernel[parallel_for],
+            "minigrad_together": kernel[together],
             "minigrad_thread_count": self.at(layout.COUNT),
         }
         self.owner = os.getpid()
@@ -131,7 +90,7 @@ class _Pool:
             return
         self.libc = libc
         word = ctypes.c_int64
-        ctypes.CFUNCTYPE(None, word, word, word)(kernel["parallel_for"])(0, self.start, -1)
+        ctypes.CFUNCTYPE(None, word, word, word)(kernel[parallel_for])(0, self.start, -1)
         self.words[layout.WORKER] = kernel["worker"]
         # In one call of C each: Ctrl-C comes before or after.
         self.hold = partial(kernel.function("hold"), self.start)
@@ -196,21 +155,24 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def links() -> dict[str, int]:
-    """Addresses: of the pool's C functions, and of the word with the number of threads."""
+def _made() -> _Pool:
+    """The pool, made if there is none yet."""
     global _pool
     if _pool is None:
         with _lock:
             if _pool is None:
                 _pool = _Pool(_wanted())
-    return _pool.links
+    return _pool
+
+
+def links() -> dict[str, int]:
+    """Addresses: of the C functions of the pool, and of the word with the number of threads."""
+    return _made().links
 
 
 def parallel_for(f: int, argument: int, count: int) -> None:
     """Calls the C function "void(i64, i64)" at f with (argument, i), i < count, on all threads."""
-    links()
-    assert _pool is not None
-    _pool.parallel_for(f, argument, count)
+    _made().parallel_for(f, argument, count)
 
 
 def together(f: int, argument: int, count: int) -> None:
@@ -219,27 +181,22 @@ def together(f: int, argument: int, count: int) -> None:
     argument: the address of words, of which the first is set to parts: at most `count`, and 1 where
     the pool is busy. f may `meet` (pool.py) the other parts; the address for that is `pool_words`.
     """
-    links()
-    assert _pool is not None
-    _pool.together(_pool.start, f, argument, count)
+    pool = _made()
+    pool.together(pool.start, f, argument, count)
 
 
 def side_by_side(jobs: Sequence[tuple[int, int, int]]) -> tuple[Any, Any]:
     """parallel_for of several jobs (f, argument, count) at once, which must not wait for others:
     the call that runs them, a function and its arguments, and what has to live as long.
     """
-    links()
-    assert _pool is not None
     rows = [word for f, argument, count in jobs for i in range(count) for word in (f, argument, i)]
     words = (ctypes.c_int64 * len(rows))(*rows)
-    return (parallel_for, (_pool.each, ctypes.addressof(words), len(rows) // 3)), words
+    return (parallel_for, (_made().each, ctypes.addressof(words), len(rows) // 3)), words
 
 
 def pool_words() -> int:
     """The address of the pool's words."""
-    links()
-    assert _pool is not None
-    return _pool.start
+    return _made().start
 
 
 def get_num_threads() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -29,8 +30,15 @@ _REFUSED = [
 _EMPTY = sample((0, 3), axis=0)
 
 
-def _keep_axes(shapes, axis, keepdims):
+def _kept(shapes, axis, keepdims):
     return {"axis": canonical_axes(axis, len(shapes[0])), "keepdims": bool(keepdims)}
+
+
+def _not_empty(name, shapes, axis, keepdims):
+    params = _kept(shapes, axis, keepdims)
+    if any(shapes[0][i] == 0 for i in params["axis"]):
+        raise ShapeError(f"{name}: x is {list(shapes[0])}; there is no {name} over an empty axis.")
+    return params
 
 
 @reduce(symbol="Σ", fold=add, identity=0.0, samples=_CALLS, errors=_REFUSED)
@@ -39,9 +47,7 @@ def sum(x, axis=None, keepdims=False):
     return kernels.sum(x, axis, keepdims)
 
 
-@sum.check_params
-def _(shapes, axis, keepdims):
-    return _keep_axes(shapes, axis, keepdims)
+sum.check_params(_kept)
 
 
 @reduce(
@@ -55,9 +61,7 @@ def max(x, axis=None, keepdims=False):
     return kernels.max(x, axis, keepdims)
 
 
-@max.check_params
-def _(shapes, axis, keepdims):
-    return _extremum("max", shapes, axis, keepdims)
+max.check_params(partial(_not_empty, "max"))
 
 
 @reduce(
@@ -71,9 +75,7 @@ def min(x, axis=None, keepdims=False):
     return kernels.min(x, axis, keepdims)
 
 
-@min.check_params
-def _(shapes, axis, keepdims):
-    return _extremum("min", shapes, axis, keepdims)
+min.check_params(partial(_not_empty, "min"))
 
 
 @reduce(
@@ -85,9 +87,7 @@ def cumsum(x, axis=-1):
     return kernels.cumsum(x, axis)
 
 
-@cumsum.check_params
-def _(shapes, axis):
-    return {"axis": canonical_axis(axis, len(shapes[0]))}
+cumsum.check_params(lambda shapes, axis: {"axis": canonical_axis(axis, len(shapes[0]))})
 
 
 _ONE_PLACE = [sample((3, 4)), sample((3, 4), axis=0), sample((2, 3), axis=-1, keepdims=True)]
@@ -112,16 +112,9 @@ def argmin(x, axis=None, keepdims=False):
 @argmax.check_params
 @argmin.check_params
 def _(shapes, axis, keepdims):
-    _extremum("argmax", shapes, axis, keepdims)
+    _not_empty("argmax", shapes, axis, keepdims)
     axis = None if axis is None else canonical_axis(axis, len(shapes[0]))
     return {"axis": axis, "keepdims": bool(keepdims)}
-
-
-def _extremum(name, shapes, axis, keepdims):
-    params = _keep_axes(shapes, axis, keepdims)
-    if any(shapes[0][i] == 0 for i in params["axis"]):
-        raise ShapeError(f"{name}: x is {list(shapes[0])}; there is no {name} over an empty axis.")
-    return params
 
 
 def sum_to(x, shape):

@@ -52,11 +52,3 @@ def test_no_more_is_kept_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = [arena.empty((N,), np.float32) for _ in range(3)]
     arrays.clear()
     assert 0 < arena.clear() <= 6 * N
-
-
-def test_zeros_are_zeros_in_memory_that_held_something_else() -> None:
-    x = arena.empty((N,), np.float32)
-    x.fill(3)
-    del x
-    assert not arena.zeros((N,), np.float32).any()
-    assert arena.zeros((2, 3), np.float64).shape == (2, 3)
