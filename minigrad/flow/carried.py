@@ -41,10 +41,24 @@ class Seeds:
     ys: dict[int, Array] = field(default_factory=dict)
     states: dict[int, Array] = field(default_factory=dict)
 
+    def same_as(self, other: Seeds) -> bool:
+        """Whether the very same gradients come to the same outputs."""
+        return all(
+            ours.keys() == theirs.keys()
+            and all(g is theirs[j] or np.array_equal(g, theirs[j]) for j, g in ours.items())
+            for ours, theirs in zip(self._tables(), other._tables(), strict=True)
+        )
+
+    def copy(self) -> Seeds:
+        """The same, to which nothing is added."""
+        return Seeds(*map(dict, self._tables()))
+
+    def _tables(self) -> tuple[dict[int, Array], dict[int, Array], dict[int, Array]]:
+        return self.final, self.ys, self.states
+
     def add(self, more: Seeds) -> None:
         """More gradients that come to the same outputs."""
-        tables = self.final, self.ys, self.states
-        for table, parts in zip(tables, (more.final, more.ys, more.states), strict=True):
+        for table, parts in zip(self._tables(), more._tables(), strict=True):
             for j, g in parts.items():
                 table[j] = table[j] + g if j in table else g
 
@@ -65,11 +79,17 @@ class Carried:
     taps: dict[str, Array]
     within: dict[int, Array] = field(default_factory=dict)
 
+    def copy(self) -> Carried:
+        """The same, with norms of its own: `count` adds to them."""
+        norms = {k: table.copy() for k, table in self.norms.items()}
+        return Carried(norms, dict(self.init), dict(self.xs), dict(self.taps), dict(self.within))
+
 
 class Heard(Listener):
     """What a scan tells, that runs again as it did inside record()."""
 
     whole_scans = True
+    sums = False
 
     def __init__(self, states: tuple[str, ...]):
         self.states = states
