@@ -307,6 +307,16 @@ def test_processes_of_warmup_begin_with_what_others_share(
 
 
 @pytest.mark.needs_jit
+@pytest.mark.parametrize("cells", list(itertools.permutations(("lstm", "bilstm", "rnn"))))
+def test_processes_of_warmup_run_every_part_in_any_order(
+    cells: tuple[str, ...], pool: list[Pool]
+) -> None:
+    assert status("warmup", "--jobs", "90", "--cells", *cells) == 0
+    assert pool[0].jobs == len(pool[0].ran) == len(set(pool[0].ran)) == 9
+    assert pool[0].ran[0][0] == cells[0]
+
+
+@pytest.mark.needs_jit
 def test_a_process_of_warmup_that_fails_or_is_killed_fails_its_cell(
     capsys: Captured, monkeypatch: Patch, pool: list[Pool]
 ) -> None:

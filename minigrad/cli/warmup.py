@@ -167,9 +167,9 @@ def _side_by_side(cells: Sequence[str], settings: Settings, jobs: int) -> Iterat
 
     context, others = get_context("spawn"), set(active_children())
     stopped = context.Event()
-    pool = ProcessPoolExecutor(jobs, context, _begin_work, (stopped,))
     running: dict[Future[Warmed | None], Part] = {}
     waiting = [(cell, part) for cell in cells for part in PARTS]
+    pool = ProcessPoolExecutor(min(jobs, len(waiting)), context, _begin_work, (stopped,))
     found = {cell: Warmed(cell) for cell in cells}
     try:
         while waiting or running:
@@ -203,10 +203,10 @@ def _side_by_side(cells: Sequence[str], settings: Settings, jobs: int) -> Iterat
 def _before(part: Part, first: str) -> set[Part]:
     """What compiles kernels that a part of a cell needs too: none is to be compiled twice."""
     cell, what = part
-    found = {(first, what), (SHARES.get(cell, first), what)}
+    found = set() if cell == first else {(first, what), (SHARES.get(cell, first), what)}
     if what == TRAINING:
         found |= {(cell, dtype) for dtype in LAYERS_OF}
-    return found - {part}
+    return found
 
 
 @contextmanager

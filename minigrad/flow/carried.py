@@ -20,7 +20,6 @@ from ..tape import state as switches
 from ..tape import tick
 from ..tensors import wrap
 from ..tree import leaves, map_leaves, rebuild
-from .detail import norm
 from .onestep import pulled
 
 if TYPE_CHECKING:
@@ -157,13 +156,13 @@ def count(replay: Replay, seeds: Seeds, found: Carried) -> bool:
             continue
         table = found.norms.setdefault(i, np.zeros((replay.steps, replay.rows)))
         read = seeds.states[j][replay.order].reshape(replay.steps, replay.rows, -1)
-        for k, row in np.argwhere((read != 0).any(axis=2)):
-            g = read[k, row]
-            if table[k, row]:
-                if k != replay.ends[row] or i not in seeds.final:
-                    return False
-                g = g + seeds.final[i][row].ravel()
-            table[k, row] = norm(g)
+        k, row = np.nonzero((read != 0).any(axis=2))
+        g, both = read[k, row], table[k, row] != 0
+        if both.any():
+            if i not in seeds.final or (k != replay.ends[row])[both].any():
+                return False
+            g[both] += seeds.final[i].reshape(replay.rows, -1)[row[both]]
+        table[k, row] = row_norms(g)
     return True
 
 

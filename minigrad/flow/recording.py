@@ -299,7 +299,13 @@ class Recording(Mapping[str, LayerFlow]):
         `LayerFlow.nonfinite` counts them.
         """
         return first(
-            Heard(path, taps, self._states_of(run, taps), run.replay.real if run.replay else None)
+            Heard(
+                path,
+                taps,
+                self._states_of(run, taps),
+                run.replay.real if run.replay else None,
+                run.whole.record if run.whole else None,
+            )
             for path, run in self.net.runs.items()
             if self.layers[path].arrived
             for taps in (run.taps(),)
