@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -418,13 +418,38 @@ def _show(node: Node, g: Any, backward: bool) -> Any:
     return g
 
 
+class Look:
+    """A hook of our own that reads a gradient, copies what it wants of it, and replaces nothing:
+    t.register_hook(Look(f)) calls f(array), read-only, with the very array that backward goes on
+    with. Hooks of others are given a copy.
+    """
+
+    __slots__ = ("see",)
+
+    def __init__(self, see: Callable[[Array], None]):
+        self.see = see
+
+    def __call__(self, g: Tensor) -> None:
+        seen = g._data.view()
+        seen.flags.writeable = False
+        self.see(seen)
+
+
 def _run_hooks(hooks: list[Any], g: Any) -> Any:
-    """What the hooks make of g. They get a copy of their own, and may keep it and write into it."""
+    """What the hooks make of g. They get a copy of their own, and may keep it and write into it;
+    those that only look share what is there.
+    """
     if state.jit is not None:
         state.jit.refuse("a hook on a gradient: leave mg.jit off while you look inside")
     recorded = isinstance(g, Tensor)
-    value = _copied(g) if recorded else wrap(g.copy(), None, False)
+    value: Tensor | None = None
     for hook in list(hooks):
+        if type(hook) is Look:
+            now = g if value is None else value
+            hook(now if isinstance(now, Tensor) else wrap(now, None, False))
+            continue
+        if value is None:
+            value = _copied(g) if recorded else wrap(g.copy(), None, False)
         before = value._data.copy() if recorded else None
         replaced = hook(value)
         if before is not None and not np.array_equal(value._data, before, equal_nan=True):
@@ -434,6 +459,8 @@ def _run_hooks(hooks: list[Any], g: Any) -> Any:
             )
         if replaced is not None:
             value = fitted("hook", as_tensor(replaced), value.shape, value.dtype)
+    if value is None:
+        return g
     return value if recorded else value._data.copy()
 
 

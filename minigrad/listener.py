@@ -15,11 +15,13 @@ class Listener:
 
     whole_scans: whether it is told of a compiled scan as a whole, by `sequence` and `ran`; one that
     is not hears the taps of its steps one by one. states: the taps whose gradients it asks a
-    compiled scan for.
+    compiled scan for. sums: whether the gradients of weights, sums over all steps, are wanted of
+    one; where all who listen do without, they are not computed.
     """
 
     whole_scans = False
     states: tuple[str, ...] = ()
+    sums = True
 
     def tap(self, name: str, tensor: Tensor, scope: str) -> None:
         """`mg.tap(name, tensor)` was called in a scope."""

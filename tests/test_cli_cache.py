@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from minigrad import cli
+from minigrad.cli import warmup
 from minigrad.flow.comparison import CELLS, Settings
 from minigrad.kernels import cache, jit
 
@@ -198,7 +203,9 @@ def test_a_cache_of_another_user_is_told_in_one_line(
 
 @pytest.fixture
 def no_layers(monkeypatch: Patch) -> None:
+    """In this process, which knows what was put in place of a function."""
     monkeypatch.setattr("minigrad.cli.warmup._run_layer", lambda cell, settings: None)
+    monkeypatch.setattr("minigrad.cli.warmup.default_threads", lambda: 1)
 
 
 @pytest.mark.usefixtures("no_layers")
@@ -247,6 +254,104 @@ def test_warmup_compiles(capsys: Captured, monkeypatch: Patch) -> None:
     assert " scan" in capsys.readouterr().out.splitlines()[-1]
 
 
+class Pool:
+    """Runs what is submitted at once, in this process, and notes it."""
+
+    def __init__(self, jobs: int, context: Any, begin: Any, arguments: Any):
+        self.jobs, self.ran = jobs, list[tuple[str, str]]()
+        begin(*arguments)
+        pools.append(self)
+
+    def submit(self, work: Any, cell: str, settings: Settings, part: str) -> Future[Any]:
+        self.ran.append((cell, part))
+        found: Future[Any] = Future()
+        try:
+            found.set_result(work(cell, settings, part))
+        except Exception as error:
+            found.set_exception(error)
+        return found
+
+    def shutdown(self, cancel_futures: bool) -> None:
+        assert cancel_futures
+
+
+pools: list[Pool] = []
+
+
+@pytest.fixture
+def pool(monkeypatch: Patch) -> list[Pool]:
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", Pool)
+    monkeypatch.setattr("minigrad.flow.comparison.warm_up", lambda *_: None)
+    monkeypatch.setattr("minigrad.cli.warmup._run_layer", lambda *_: None)
+    monkeypatch.setenv("MINIGRAD_PROGRESS", "0")
+    pools.clear()
+    return pools
+
+
+@pytest.mark.needs_jit
+def test_processes_of_warmup_begin_with_what_others_share(
+    capsys: Captured, pool: list[Pool]
+) -> None:
+    assert status("warmup", "--jobs", "3", "--cells", "gru", "bilstm", "lstm") == 0
+    (used,) = pool
+    assert used.jobs == 3
+    assert sorted(used.ran) == sorted(itertools.product(("gru", "bilstm", "lstm"), warmup.PARTS))
+    when = used.ran.index
+    for dtype in ("float32", "float64"):
+        assert when(("gru", dtype)) < when(("lstm", dtype)) < when(("bilstm", dtype))
+        assert when(("lstm", dtype)) < when(("lstm", "training"))
+    assert when(("gru", "training")) < when(("lstm", "training")) < when(("bilstm", "training"))
+    *lines, _ = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["gru", "lstm", "bilstm"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("cells", list(itertools.permutations(("lstm", "bilstm", "rnn"))))
+def test_processes_of_warmup_run_every_part_in_any_order(
+    cells: tuple[str, ...], pool: list[Pool]
+) -> None:
+    assert status("warmup", "--jobs", "90", "--cells", *cells) == 0
+    assert pool[0].jobs == len(pool[0].ran) == len(set(pool[0].ran)) == 9
+    assert pool[0].ran[0][0] == cells[0]
+
+
+@pytest.mark.needs_jit
+def test_a_process_of_warmup_that_fails_or_is_killed_fails_its_cell(
+    capsys: Captured, monkeypatch: Patch, pool: list[Pool]
+) -> None:
+    def fails(cell: str, settings: Settings, dtypes: Any) -> None:
+        if cell == "lstm":
+            raise jit.KernelError("jit.build: Numba\nrefuses")
+
+    monkeypatch.setattr("minigrad.cli.warmup._run_layer", fails)
+    assert status("warmup", "--jobs", "2", "--cells", "rnn", "lstm", "gru") == 1
+    captured = capsys.readouterr()
+    assert captured.err == "minigrad warmup: lstm: jit.build: Numba refuses\n"
+    assert [line.split()[0] for line in captured.out.splitlines()][:-1] == ["rnn", "gru"]
+
+    def killed(cell: str, settings: Settings, dtypes: Any) -> None:
+        if cell == "lstm":
+            raise BrokenProcessPool
+
+    monkeypatch.setattr("minigrad.cli.warmup._run_layer", killed)
+    assert status("warmup", "--jobs", "2", "--cells", "rnn", "lstm", "gru") == 1
+    assert "lstm: a process that compiles was killed; try --jobs 1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.needs_jit
+def test_warmup_compiles_in_processes_of_its_own(capsys: Captured, monkeypatch: Patch) -> None:
+    monkeypatch.delenv("MINIGRAD_CACHE_DIR")  # the one that all tests fill
+    sizes = "--input", "2", "--hidden", "3"
+    for _ in range(2):
+        assert status("warmup", "--jobs", "2", "--cells", "rnn", "rnn", "gru", *sizes) == 0
+        *lines, total = capsys.readouterr().out.splitlines()
+        assert sorted(line.split()[0] for line in lines) == ["gru", "rnn"]
+        assert " scan" in total
+    assert all(line.endswith("  0 kernels compiled") for line in lines)
+
+
 def test_warmup_without_jit_says_so(capsys: Captured, monkeypatch: Patch) -> None:
     monkeypatch.setattr(jit, "mode", lambda: "plain")
     assert status("warmup") == 1
@@ -281,8 +386,11 @@ def test_warmup_says_when_the_folder_got_full(
 @pytest.mark.long
 @pytest.mark.needs_jit
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_ctrl_c_leaves_warmup_with_what_it_has_compiled(folder: Path) -> None:
-    command = [sys.executable, "-m", "minigrad", "warmup", "--cells", "rnn"]
+@pytest.mark.parametrize("more", [(), ("gru", "--jobs", "2")], ids=["alone", "processes"])
+def test_ctrl_c_leaves_warmup_with_what_it_has_compiled(
+    more: tuple[str, ...], folder: Path
+) -> None:
+    command = [sys.executable, "-m", "minigrad", "warmup", "--cells", "rnn", *more]
     root = str(Path(cli.__file__).parents[2])
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}

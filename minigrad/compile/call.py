@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backward import Look
 from ..listener import Listener
 from ..memory import kept, lent, readable
 from ..norms import row_norms
@@ -25,9 +26,19 @@ from .prepared import Back, Prepared, arranged
 from .program import Value
 from .ragged import Ragged
 from .records import Record
-from .taps import carried
+from .taps import bare, carried
 
 Array = np.ndarray
+
+
+def wanted_by(listeners: Sequence[Listener], compiled: Compiled, taps: Collection[str]) -> set[str]:
+    """Of which taps, and entering states, those who listen want the norms of gradients."""
+    states: set[str] = set()
+    for listener in listeners:
+        states |= {name for name in taps if bare(name) in listener.states}
+        if listener.whole_scans and listener.states:
+            states |= {carried(k) for k in range(len(compiled.program.carry))}
+    return states
 
 
 class Ran:
@@ -42,11 +53,13 @@ class Ran:
 
 class Heard:
     """What a call shows of its steps. tellers: whom to tell that norms of gradients have arrived.
+    sums: whether the gradients of weights are wanted.
 
     Apart from Ran, which explain() keeps: those who listen may hold the layer that keeps it.
     """
 
     tellers: Sequence[Callable[[], None]] = ()
+    sums = True
 
     @cached_property
     def record(self) -> Record:
@@ -140,7 +153,7 @@ class Run:
                 self.heard.record.values[name] = readable(run.tap(name))  # BPTT may read them
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
-                whole.register_hook(self._arrival(name))
+                whole.register_hook(Look(self._arrival(name)))
         made = run.outputs if isinstance(run, Ragged) or state.jit is not None else run.forget()
         if not self.needs and state.tape is None:
             return None, made
@@ -163,12 +176,12 @@ class Run:
             found = [output(node, k, a) for k, a in enumerate(made)]
         return found[: self.at.carries], found[self.at.carries :]
 
-    def _arrival(self, name: str) -> Callable[[Tensor], None]:
-        """A hook that notes the norms of the gradient of a whole sequence."""
+    def _arrival(self, name: str) -> Callable[[Array], None]:
+        """What notes the norms of the gradient of a whole sequence."""
         heard, shape = self.heard, (self.steps, self.rows)
 
-        def arrived(g: Tensor) -> None:
-            flat = g._data.reshape(shape[0] * shape[1], -1)
+        def arrived(g: Array) -> None:
+            flat = g.reshape(shape[0] * shape[1], -1)
             heard.record.gradients[name] = row_norms(flat, g.dtype).reshape(shape)
             heard.arrived()
 
@@ -181,6 +194,7 @@ class Run:
         order = range(self.steps - 1, -1, -1) if self.reverse else range(self.steps)
         made_by = {n: v.op.name if v.op else "" for n, v in self.program.taps.items()}
         record = self.heard.record
+        self.heard.sums = any(listener.sums for listener in listeners)
         for listener in listeners:
             if listener.whole_scans:
                 told = listener.sequence(path, order, record, made_by, bool(self.needs))
@@ -241,7 +255,7 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     if ahead is not None and ahead[0].keys() == g.keys() and all(ahead[0][k] is g[k] for k in g):
         back = ahead[1]
     else:
-        ahead, back = None, Back(run, g)
+        ahead, back = None, Back(run, g, heard.sums)
         back.run()
     ran.backward = back.loop
     if state.jit is not None and ahead is None:

@@ -13,7 +13,7 @@ from ..tape import tick
 from ..tensors import Tensor, wrap
 from ..tree import leaves, map_leaves, rebuild
 from . import recall, remember
-from .call import Run
+from .call import Run, wanted_by
 from .checks import check_repeats, warn_of_numbers
 from .compiled import Compiled
 from .eager import leaves_behind
@@ -22,7 +22,6 @@ from .padding import Padded, cell_name, cleaned, unwrapped, with_held
 from .program import Value
 from .promise import code_of
 from .result import Call, ScanResult
-from .taps import bare, carried
 from .traced import Traced, listed
 from .unrolling import Cell, unroll, varies
 
@@ -42,12 +41,10 @@ def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any)
     mask = None if packing is None else packing.mask
     given = [*leaves(init), *leaves(xs)]
     wanted: Any = True if record is True or listeners else listed(record)
-    step = _step(cell, init, xs, given, rows, wanted, record, mask)
+    heard = bool(listeners) and not record
+    step = _step(cell, init, xs, given, rows, wanted, record, heard, mask)
     states = set(step.taps) if record is True else set(listed(record))
-    for listener in listeners:  # those of whole sequences say what they want the gradient of
-        states |= {name for name in step.taps if bare(name) in listener.states}
-        if listener.whole_scans and listener.states:
-            states |= {carried(k) for k in range(len(step.compiled.program.carry))}
+    states |= wanted_by(listeners, step.compiled, step.taps)
     for name in step.taps if record is True else listed(record):
         if why := step.compiled.refused.get(name):
             raise ValueError(f"scan: record={name!r}, but it {why}.")
@@ -100,7 +97,7 @@ class _Step(NamedTuple):
 
 def _step(
     cell: Cell, init: Any, xs: Any, given: list[Tensor], rows: int, wanted: Any, record: Any,
-    mask: Any,
+    heard: bool, mask: Any,
 ) -> _Step:  # fmt: skip
     """The step of a cell, compiled: traced now, or remembered where that is promised to be safe."""
     own, kinds, held = unwrapped(cell)
@@ -109,8 +106,8 @@ def _step(
     memory = remember.Memory(own, kinds, init, xs, given, asked)
     if memory.found is not None:
         known = memory.found
-        if own is cell and not asked[0]:
-            recall.note(cell, init, xs, known)
+        if own is cell and (heard or not asked[0]):
+            recall.note(cell, init, xs, known, heard)
         return _Step(known.compiled, known.again(given), *known.outputs, known.taps, recall.REUSED)
     first = _traced(cell, init, xs, rows, bool(wanted), memory.wanted, mask)
     taps = first.chosen(wanted, record)

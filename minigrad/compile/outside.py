@@ -77,6 +77,7 @@ class Outside:
         ]
         self.places = [place(s) for s in slots]
         self._needs: dict[tuple[int, ...], tuple[tuple[int, ...], list[int]]] = {}
+        self._read: dict[tuple[tuple[int, ...], int], list[int]] = {}
 
     def again(self, raw: Sequence[Tensor]) -> list[Tensor]:
         """The inputs of the program, by ops on Tensors."""
@@ -112,6 +113,27 @@ class Outside:
             inner = tuple([i for i, place in enumerate(self.places) if place in wanted])
             found = self._needs[raw] = inner, masks
         return found
+
+    def read(self, wanted: tuple[int, ...], first: int) -> list[int]:
+        """Which of what comes in, from the first on, is read where a gradient is wanted of these:
+        in the order in which `outer.closed_over` meets them on a tape.
+        """
+        if (wanted, first) not in self._read:
+            inner, masks = self.needs(wanted)
+            found: dict[int, None] = {}
+            todo, seen = [self.places[i] for i in inner], set[int]()
+            while todo:
+                place = todo.pop()
+                if place in seen:
+                    continue
+                seen.add(place)
+                if place >= self.first:
+                    step, mask = self.steps[place - self.first], masks[place - self.first]
+                    todo += [p for i, p in enumerate(step.places) if mask >> i & 1]
+                elif place >= first:
+                    found[place] = None
+            self._read[wanted, first] = list(found)
+        return self._read[wanted, first]
 
     def saved(self, made: Made, masks: Sequence[int]) -> list[Array]:
         """What the way back reads of these ops."""

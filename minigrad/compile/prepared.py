@@ -174,10 +174,12 @@ class Back:
 
     arriving: output -> its gradient, None for new memory that is filled before each run.
     output_gradients: these. input_gradients: input -> its gradient, filled by the run. norms: tap
-    -> norms (T, B, 1) of its gradients.
+    -> norms (T, B, 1) of its gradients. sums: whether there are gradients of weights.
     """
 
-    def __init__(self, forward: Prepared, arriving: Mapping[int, Array | None]):
+    def __init__(
+        self, forward: Prepared, arriving: Mapping[int, Array | None], sums: bool = True
+    ):  # fmt: skip
         self.at, self.inputs = at, inputs = forward.at, forward.inputs
         c = at.carries
         back = at.back(max(arriving) >= c, inputs)
@@ -210,7 +212,7 @@ class Back:
         if back.sums:
             calls.append((back.zeroed.of(pieces).fill, (0,)))
         calls.append(run)
-        self._sum_up(back)
+        self._give(back, self._sums(back) if sums else {})
         self.norms = {name: span.of(pieces) for name, span in back.taps.items()}
 
     def run(self) -> None:
@@ -241,8 +243,8 @@ class Back:
         self.brought.append((rows.__setitem__, (..., seen)))
         return rows
 
-    def _sum_up(self, back: BackArrangement) -> None:
-        """The sums over time and what is made of them, and the gradients that come out."""
+    def _sums(self, back: BackArrangement) -> dict[Value, Array]:
+        """The sums over time, and what is made of them: weight -> its gradient."""
         at, loop, calls, pieces = self.at, back.loop, self.calls, self.pieces
         known: dict[Value, Array] = {}
         for v, left, right in back.products:
@@ -266,7 +268,11 @@ class Back:
             ]  # fmt: skip
             known[v] = y = np.empty(v.shape, v.dtype)
             calls.append(computing(v, values, y, at.rows))
-        found = {w: known[v] for w, v in loop.program.sums.items()}
+        return {w: known[v] for w, v in loop.program.sums.items()}
+
+    def _give(self, back: BackArrangement, found: dict[Value, Array]) -> None:
+        """The gradients that come out: those of the xs, and these of weights."""
+        at, calls, pieces = self.at, self.calls, self.pieces
         for x, v, span in back.outputs:
             found[x] = _given_out(v, span.of(pieces), at.rows, calls)
         self.input_gradients = {}

@@ -16,18 +16,20 @@ from typing import Any
 
 import numpy as np
 
+from ..listener import Listener
 from ..op import Op
-from ..tape import state
+from ..tape import state, tick
 from ..tensors import Tensor
 from ..tree import rebuild
-from .call import Run
+from .call import Run, wanted_by
+from .eager import leaves_behind
 from .held import Unwatched
 from .held import content as content_of
 from .outside import Outside
 from .packing import Packing
 from .promise import is_pure
 from .remember import Remembered
-from .result import ScanResult
+from .result import Call, ScanResult
 from .unrolling import check_mask
 
 _MOST = 16  # calls of one cell
@@ -83,20 +85,31 @@ class Noted:
         given, read = known.compiled.inputs, known.compiled.program.inputs
         places = {v: known.outside.slots[k] for k, v in enumerate(given)}
         self.outside: Outside | None = None  # unless more is computed on whole sequences
-        if all(v in places for v in read):
+        shown = [v for v in known.taps.values() if v.role == "x" and v in known.compiled.spread]
+        if all(v in places for v in read) and not shown:
             outside = known.outside
             self.outside = Outside(outside.eager, [places[v] for v in read], outside.incoming)
 
-    def run(self, given: Sequence[Tensor], reverse: bool, real: Any = None) -> Run:
+    def run(
+        self, given: Sequence[Tensor], reverse: bool, real: Any = None,
+        listeners: Sequence[Listener] = (),
+    ) -> Run:  # fmt: skip
         """real: (T, B), the steps that take part, if these are not all."""
         time, rows = given[-1]._data.shape[:2]
-        compiled = self.known.compiled
+        compiled, taps = self.known.compiled, self.known.taps if listeners else None
+        states = wanted_by(listeners, compiled, taps or ())
         packing = None if real is None else Packing(real, reverse)
         if self.outside is None:
             tensors = compiled.tensors(self.known.again(given), rows, real)
-            return Run(compiled, tensors, time, rows, reverse, packing=packing)
+            return Run(compiled, tensors, time, rows, reverse, taps, states, packing=packing)
         raw = [*given, *self.known.held]
-        return Run(compiled, raw, time, rows, reverse, outside=self.outside, packing=packing)
+        return Run(compiled, raw, time, rows, reverse, taps, states, self.outside, packing)
+
+    def weights(self, run: Run, given: list[Tensor], began: int) -> list[Tensor]:
+        """The leaves that a run reads besides what it was given."""
+        if run.outside is None:
+            return leaves_behind(run.tensors, given, began)
+        return [run.tensors[k] for k in run.outside.read(run.needs, len(given))]
 
 
 def _form(tree: Any, given: list[Tensor]) -> Any:
@@ -115,7 +128,7 @@ class _Other(Exception):
     """No tree of Tensors."""
 
 
-def _key(init: Any, xs: Any) -> tuple[Any, list[Tensor]] | None:
+def _key(init: Any, xs: Any, heard: bool) -> tuple[Any, list[Tensor]] | None:
     """What calls have in common that may share a trace, and the leaves of (init, xs)."""
     given: list[Tensor] = []
     try:
@@ -125,18 +138,21 @@ def _key(init: Any, xs: Any) -> tuple[Any, list[Tensor]] | None:
     if len(set(map(id, given))) != len(given):  # one of them twice
         return None
     types = tuple([(t._data.shape, t._data.dtype.char) for t in given])
-    return (form, types, state.recording), given
+    return (form, types, state.recording, heard), given
 
 
-def noted(cell: Any, init: Any, xs: Any) -> tuple[Noted, list[Tensor]] | None:
-    """What is known of scan(cell, init, xs) where nobody listens, and the leaves of (init, xs)."""
+def noted(cell: Any, init: Any, xs: Any, heard: bool = False) -> tuple[Noted, list[Tensor]] | None:
+    """What is known of scan(cell, init, xs), and the leaves of (init, xs).
+
+    heard: whether somebody listens.
+    """
     try:
         of_cell = _NOTED.get(cell)
     except TypeError:  # no key of a dictionary, or not to be referred to weakly
         return None
     if of_cell is None:
         return None
-    asked = _key(init, xs)
+    asked = _key(init, xs, heard)
     if asked is None:
         return None
     key, given = asked
@@ -153,16 +169,30 @@ def noted(cell: Any, init: Any, xs: Any) -> tuple[Noted, list[Tensor]] | None:
 def recalled(
     cell: Any, init: Any, xs: Any, reverse: bool, lengths: Any, mask: Any
 ) -> ScanResult | None:
-    """scan(cell, init, xs, lengths, reverse, mask=mask) where nobody listens, if its trace is
-    known.
+    """scan(cell, init, xs, lengths, reverse, mask=mask), if its trace is known.
+
+    Who listens wants all steps: there are no lengths and no mask then.
     """
-    known = noted(cell, init, xs)
+    listeners, began = state.listeners, 0
+    if listeners and not state.recording:  # whose weights no node leads to
+        return None
+    known = noted(cell, init, xs, bool(listeners))
     if known is None:
         return None
     found, given = known
     real = check_mask("scan", lengths, mask, *given[-1]._data.shape[:2])
-    run = found.run(given, reverse, None if real is None or real.all() else real)
-    return result(found, run, *run.run())
+    if listeners:
+        began = tick()
+    run = found.run(given, reverse, None if real is None or real.all() else real, listeners)
+    made = result(found, run, *run.run())
+    if listeners:
+        run.tell(listeners, state.scope)
+    if any(listener.whole_scans for listener in listeners):
+        weights = found.weights(run, given, began)
+        call = Call(cell, init, xs, reverse, made.final, made.ys, weights, began)
+        for listener in listeners:
+            listener.ran(state.scope, call)
+    return made
 
 
 def result(found: Noted, run: Run, finals: list[Tensor], ys: list[Tensor]) -> ScanResult:
@@ -179,9 +209,9 @@ def result(found: Noted, run: Run, finals: list[Tensor], ys: list[Tensor]) -> Sc
 REUSED = "reused: the cell is pure, and nothing that it holds has changed"
 
 
-def note(cell: Any, init: Any, xs: Any, known: Remembered) -> None:
-    """Notes a trace that was found for a call where nobody listens."""
-    asked = _key(init, xs)
+def note(cell: Any, init: Any, xs: Any, known: Remembered, heard: bool) -> None:
+    """Notes a trace that was found for a call. heard: whether somebody listened."""
+    asked = _key(init, xs, heard)
     if asked is None or not is_pure(cell):
         return
     of_cell = _NOTED.setdefault(cell, {})

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backward import Look
 from ..errors import describe
 from ..norms import row_norms
 from ..tape import listen, state
@@ -137,14 +138,15 @@ class TapeRecord:
         self.made_by.setdefault(name, tensor._node.op.name if tensor._node is not None else "")
         self.wants = self.wants or tensor.requires_grad
         if tensor.requires_grad:
-            tensor.register_hook(self._arrival(name, self.steps - 1 - k if self.reverse else k))
+            t = self.steps - 1 - k if self.reverse else k
+            tensor.register_hook(Look(self._arrival(name, t)))
 
-    def _arrival(self, name: str, t: int) -> Callable[[Tensor], None]:
-        """A hook that notes the norms of the gradient at one step."""
+    def _arrival(self, name: str, t: int) -> Callable[[Array], None]:
+        """What notes the norms of the gradient at one step."""
 
-        def arrived(g: Tensor) -> None:
+        def arrived(g: Array) -> None:
             shape = self.steps, self.rows
             table = self.record.gradients.setdefault(name, np.zeros(shape, g.dtype))
-            table[t] = row_norms(g._data.reshape(self.rows, -1), g.dtype)
+            table[t] = row_norms(g.reshape(self.rows, -1), g.dtype)
 
         return arrived

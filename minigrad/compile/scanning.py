@@ -107,7 +107,8 @@ def scan(
     plain = resets is None and truncate is None and checkpoint is None and not record
     plain = plain and not (ragged and switches.jit is not None)
     plain = plain and mode == "fused" and switches.mode != 2
-    if plain and not switches.listeners and switches.intervening is None:
+    plain = plain and not (ragged and switches.listeners)
+    if plain and switches.intervening is None:
         found = recalled(cell, init, xs, reverse, lengths, mask)
         if found is not None:
             return found

@@ -66,6 +66,7 @@ class Whole(Listener):
     def __init__(self, listener: Listener):
         self.listener, self.scope, self.begin = listener, switches.scope, 0
         self.states, self.whole_scans = listener.states, listener.whole_scans
+        self.sums = listener.sums
         self._records: list[tuple[int, Record]] = []
         self._made_by: dict[str, str] = {}
         self._passes: Counter[int] = Counter()  # of the window that begins there

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -244,13 +244,21 @@ def _named(module: Module, args: Any, kwargs: Any) -> Iterator[tuple[str, Any]]:
                 yield name, array
 
 
+_argument_names: Weakly[list[str]] = Weakly()  # of each forward that was asked for once
+
+
 def _parameters(forward: Callable[..., Any]) -> list[str]:
     """The names of its positional arguments, without self."""
-    try:
-        known = list(inspect.signature(forward).parameters.values())[1:]
-    except (TypeError, ValueError):  # not written in Python
-        return []
-    return [p.name for p in known if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = _argument_names.get(forward)
+    if names is None:
+        names = []
+        with suppress(TypeError, ValueError):  # not written in Python
+            known = list(inspect.signature(forward).parameters.values())[1:]
+            positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+            names = [p.name for p in known if p.kind in positional]
+        with suppress(TypeError):  # what cannot be referred to weakly
+            _argument_names[forward] = names
+    return names
 
 
 def _arrays(value: Any, depth: int = 8) -> Iterator[Any]:

@@ -20,7 +20,6 @@ from ..tape import state as switches
 from ..tape import tick
 from ..tensors import wrap
 from ..tree import leaves, map_leaves, rebuild
-from .detail import norm
 from .onestep import pulled
 
 if TYPE_CHECKING:
@@ -41,10 +40,24 @@ class Seeds:
     ys: dict[int, Array] = field(default_factory=dict)
     states: dict[int, Array] = field(default_factory=dict)
 
+    def same_as(self, other: Seeds) -> bool:
+        """Whether the very same gradients come to the same outputs."""
+        return all(
+            ours.keys() == theirs.keys()
+            and all(g is theirs[j] or np.array_equal(g, theirs[j]) for j, g in ours.items())
+            for ours, theirs in zip(self._tables(), other._tables(), strict=True)
+        )
+
+    def copy(self) -> Seeds:
+        """The same, to which nothing is added."""
+        return Seeds(*map(dict, self._tables()))
+
+    def _tables(self) -> tuple[dict[int, Array], dict[int, Array], dict[int, Array]]:
+        return self.final, self.ys, self.states
+
     def add(self, more: Seeds) -> None:
         """More gradients that come to the same outputs."""
-        tables = self.final, self.ys, self.states
-        for table, parts in zip(tables, (more.final, more.ys, more.states), strict=True):
+        for table, parts in zip(self._tables(), more._tables(), strict=True):
             for j, g in parts.items():
                 table[j] = table[j] + g if j in table else g
 
@@ -65,11 +78,17 @@ class Carried:
     taps: dict[str, Array]
     within: dict[int, Array] = field(default_factory=dict)
 
+    def copy(self) -> Carried:
+        """The same, with norms of its own: `count` adds to them."""
+        norms = {k: table.copy() for k, table in self.norms.items()}
+        return Carried(norms, dict(self.init), dict(self.xs), dict(self.taps), dict(self.within))
+
 
 class Heard(Listener):
     """What a scan tells, that runs again as it did inside record()."""
 
     whole_scans = True
+    sums = False
 
     def __init__(self, states: tuple[str, ...]):
         self.states = states
@@ -137,13 +156,13 @@ def count(replay: Replay, seeds: Seeds, found: Carried) -> bool:
             continue
         table = found.norms.setdefault(i, np.zeros((replay.steps, replay.rows)))
         read = seeds.states[j][replay.order].reshape(replay.steps, replay.rows, -1)
-        for k, row in np.argwhere((read != 0).any(axis=2)):
-            g = read[k, row]
-            if table[k, row]:
-                if k != replay.ends[row] or i not in seeds.final:
-                    return False
-                g = g + seeds.final[i][row].ravel()
-            table[k, row] = norm(g)
+        k, row = np.nonzero((read != 0).any(axis=2))
+        g, both = read[k, row], table[k, row] != 0
+        if both.any():
+            if i not in seeds.final or (k != replay.ends[row])[both].any():
+                return False
+            g[both] += seeds.final[i].reshape(replay.rows, -1)[row[both]]
+        table[k, row] = row_norms(g)
     return True
 
 

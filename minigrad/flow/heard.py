@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backward import Look
 from ..compile.taps import label, labels
 from ..tape import tick
 from ..tensors import Tensor
@@ -148,13 +149,14 @@ def listen_to(
     if node is not None:
         run.apart.tapped(tap, node.position)
 
-    def hook(g: Tensor) -> None:
-        step.add_gradient(g.numpy())
+    def see(g: Array) -> None:
+        own = g.copy()
+        step.add_gradient(own)
         if run.replay is None and made_by is not None and (node := made_by()) is not None:
-            run.apart.arrived(tap, node, g.numpy())
+            run.apart.arrived(tap, node, own)
         arrived()
 
-    tensor.register_hook(hook)
+    tensor.register_hook(Look(see))
 
 
 def _position(tensor: Tensor) -> int | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..compile.records import Record
 from .taps import Series, Step
 from .verdict import Thresholds, Verdict
 
@@ -52,13 +53,14 @@ class First(NamedTuple):
 
 class Heard(NamedTuple):
     """One run of a layer: its taps, which of them are states, and (T, B), the rows that take part
-    in its steps, in order of computation; None if all do.
+    in its steps, in order of computation; None if all do. whole: of a compiled one, all steps.
     """
 
     path: str
     taps: Mapping[str, Series]
     states: Sequence[str]
     real: Array | None = None
+    whole: Record | None = None
 
     def steps(self) -> list[int]:
         return list(dict.fromkeys(t for name in self.states for t in self.taps[name]))
@@ -77,6 +79,9 @@ def first(runs: Iterable[Heard]) -> First | None:
 
 
 def _in_values(run: Heard) -> First | None:
+    values = {} if run.whole is None else run.whole.values
+    if all(name in values and _sums_up(values[name]) for name in run.states):
+        return None
     for k, t in enumerate(run.steps()):
         for state in run.states:
             for row, value in _bad(run.taps[state].get(t), run.real, k):
@@ -96,6 +101,9 @@ def _size(step: Step, row: int) -> float:
 
 
 def _in_gradients(run: Heard) -> First | None:
+    known = {} if run.whole is None else run.whole.gradients
+    if all(name in known and np.isfinite(known[name]).all() for name in run.states):
+        return None
     for t in reversed(run.steps()):
         for state in run.states:
             step = run.taps[state].get(t)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backward import walk
+from ..backward import Look, walk
 from ..compile.outer import Target, closed_over
 from ..compile.taps import StepTaps
 from ..ops.on_gradients import GRADIENT_OPS
@@ -48,7 +48,7 @@ class OneStep:
     def _listen(self, name: str, tensor: Tensor) -> None:
         self.taps[name] = np.zeros_like(tensor._data)
         if tensor.requires_grad and tensor._node is not None:
-            tensor.register_hook(lambda g: self.taps.__setitem__(name, g.numpy()))
+            tensor.register_hook(Look(lambda g: self.taps.__setitem__(name, g.copy())))
 
     def back(self, seeds: list[Any]) -> list[Any]:
         """Gradients of the state before the step; seeds are those of the state after, and of y."""

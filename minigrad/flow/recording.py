@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -164,12 +165,24 @@ class Recording(Mapping[str, LayerFlow]):
         self.calls.scanned(path, call, run)
         run.closed = True
         if self._replay:
-            run.replay = Replay(call, self._copies, self.arrived, self.states)
+            run.replay = Replay(call, self._copies, self._arrived_weakly(), self.states)
             self._wires.connect(run, call)
 
     def arrived(self) -> None:
         """More gradients are there than before."""
         self._layers = None
+
+    def _arrived_weakly(self) -> Callable[[], None]:
+        """The same, for what a recording holds: in a cycle its arrays would outlive it, until the
+        garbage collector comes by.
+        """
+        own = weakref.ref(self)
+
+        def arrived() -> None:
+            if (recording := own()) is not None:
+                recording.arrived()
+
+        return arrived
 
     def _begin(self, scope: str, owner: Any, place: str) -> Run:
         """A run of a layer, by a name that no other has."""
@@ -286,7 +299,13 @@ class Recording(Mapping[str, LayerFlow]):
         `LayerFlow.nonfinite` counts them.
         """
         return first(
-            Heard(path, taps, self._states_of(run, taps), run.replay.real if run.replay else None)
+            Heard(
+                path,
+                taps,
+                self._states_of(run, taps),
+                run.replay.real if run.replay else None,
+                run.whole.record if run.whole else None,
+            )
             for path, run in self.net.runs.items()
             if self.layers[path].arrived
             for taps in (run.taps(),)

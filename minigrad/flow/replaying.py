@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backward import Look
 from ..compile.padding import unpadded, unwrapped, with_held
 from ..compile.result import Call
 from ..errors import FlowError
@@ -64,6 +65,7 @@ class Replay:
             self.ends = self.steps - 1 - np.argmax(self.real[::-1], axis=0)
         self.final_gradients: dict[int, Array] = {}
         self.y_gradients: dict[int, Array] = {}
+        self._carried: tuple[Seeds, Carried] | None = None  # the pass back that ran last
         self._changed = changed
         self._arrivals: Counter[tuple[str, int]] = Counter()
         for what, outputs, found in (
@@ -72,11 +74,11 @@ class Replay:
         ):
             for k, t in enumerate(leaves(outputs)):
                 if t.requires_grad:
-                    t.register_hook(self._keeper(what, found, k))
+                    t.register_hook(Look(self._keeper(what, found, k)))
 
-    def _keeper(self, what: str, found: dict[int, Array], k: int) -> Callable[[Tensor], None]:
-        def arrived(g: Tensor) -> None:  # backward passes add up, as they do in .grad
-            found[k] = found[k] + g.numpy() if k in found else g.numpy()
+    def _keeper(self, what: str, found: dict[int, Array], k: int) -> Callable[[Array], None]:
+        def arrived(g: Array) -> None:  # backward passes add up, as they do in .grad
+            found[k] = found[k] + g if k in found else g.copy()
             self._arrivals[what, k] += 1
             self.__dict__.pop("detail", None)  # what was computed from fewer
             if self._changed is not None:
@@ -216,8 +218,10 @@ class Replay:
 
     def carried(self, seeds: Seeds) -> Carried:
         """What these gradients bring to the state that each step leaves, from later steps."""
-        found = by_loops(self, seeds)
-        return by_steps(self, seeds) if found is None else found
+        if self._carried is None or not self._carried[0].same_as(seeds):  # a cut asks like a layer
+            found = by_loops(self, seeds)
+            self._carried = seeds.copy(), by_steps(self, seeds) if found is None else found
+        return self._carried[1].copy()
 
     def with_outputs(self, seeds: Seeds, found: Carried) -> Carried:
         """The same with what comes by a y that is a state, as the seeds say."""

@@ -29,8 +29,15 @@ class Weakly(Generic[V]):
         return item[1] if item is not None and item[0]() is key else None
 
     def __setitem__(self, key: Any, value: V) -> None:
-        k, items = id(key), self._items
-        self._items[k] = weakref.ref(key, lambda _: items.pop(k, None)), value
+        # Nothing here is part of a cycle: where the garbage collector clears weak references to an
+        # object that is just going, CPython 3.11 crashes (PyObject_ClearWeakRefs).
+        k, own = id(key), weakref.ref(self)
+
+        def gone(_: Any) -> None:
+            if (known := own()) is not None:
+                known._items.pop(k, None)
+
+        self._items[k] = weakref.ref(key, gone), value
 
     def __len__(self) -> int:
         return len(self._items)

@@ -145,6 +145,11 @@ def takes(count: int) -> str:
     return f"void({', '.join(['int64'] * count)})"
 
 
+def compiled() -> set[str]:
+    """The kernels that this process has compiled, by the stems of their files."""
+    return {kernel.stem for kernel in _kernels.values() if not kernel.found}
+
+
 def _obtain(name: str, key: str, text: str, entries: dict[str, str], title: str) -> Kernel:
     name = re.sub(r"\W", "_", name, flags=re.ASCII)[:80]  # of a file: no "<lambda>", no "a/b"
     stem = f"{name}-{key}"

@@ -16,6 +16,7 @@ from compile.again import F64, XS, H, right, traces
 import minigrad as mg
 from minigrad import nn
 from minigrad.compile import remember
+from minigrad.listener import Listener
 
 
 def reused(cell: Any, state: Any = H) -> bool:
@@ -287,6 +288,43 @@ def test_no_grad_inside_and_outside_are_told_apart() -> None:
             found.append(w.grad.numpy())  # type: ignore[union-attr]
         np.testing.assert_allclose(*found, rtol=1e-12)
     assert reused(cell)
+
+
+class Hears(Listener):
+    """Keeps what is told of a scan."""
+
+    whole_scans, states = True, ("h", "c")
+
+    def sequence(self, path: str, order: range, record: Any, made_by: Any, wants: bool) -> Any:
+        self.told = path, order, made_by, wants
+        self.record = record
+        return lambda: None
+
+    def ran(self, path: str, call: Any) -> None:
+        self.call = call
+
+
+@pytest.mark.parametrize("frozen", ["", "weight_hh", "bias_hh"])
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.PeepholeLSTMCell, nn.LRUCell])
+def test_who_listens_hears_the_same_of_a_call_that_is_not_traced(kind: Any, frozen: str) -> None:
+    cell = kind(3, 4, dtype=F64)
+    for p in cell.parameters():
+        p.requires_grad = p.name != frozen
+    heard: list[Any] = []
+    for _ in range(4):
+        cell.zero_grad()
+        xs = mg.tensor(XS, requires_grad=True)
+        who = Hears()
+        with mg.listen(who), traces() as counted:
+            result = mg.scan(cell, cell.init_state(2), xs)
+        (result.ys**2.0).sum().backward()
+        read = [*who.record.values.items(), *who.record.gradients.items()]
+        read += [*who.record.carried.items(), *who.told[2].items(), ("told", who.told[:2])]
+        read += [(p.name, p.grad) for p in [*cell.parameters(), xs]]
+        heard.append((str(read), [p.name for p in who.call.weights]))
+        assert who.call.steps == len(XS)
+    assert not counted
+    assert heard[0] == heard[1] == heard[2] == heard[3]
 
 
 def test_a_bound_method_and_what_is_no_cell_are_refused() -> None:

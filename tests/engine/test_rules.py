@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.backward import Look
 from minigrad.kinds import view
 from minigrad.op import REGISTRY
 
@@ -161,6 +162,39 @@ def test_a_hook_may_keep_its_gradient_and_write_later():
     (a * 1.0).sum().backward()
     a.grad.data[...] = 0.0
     np.testing.assert_array_equal(mask.numpy(), [5.0, 6.0])
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_hook_that_only_looks_shares_the_gradient_and_cannot_write(create_graph):
+    x = leaf(1.0, 2.0)
+    y = x * x
+    seen = []
+    y.register_hook(Look(seen.append))
+    y.register_hook(lambda g: g * 2.0)
+    y.register_hook(Look(seen.append))
+    y.sum().backward(create_graph=create_graph)
+    np.testing.assert_array_equal(seen, [[1.0, 1.0], [2.0, 2.0]])
+    np.testing.assert_array_equal(x.grad.numpy(), [4.0, 8.0])
+    for array in seen:
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0.0
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_hook_of_others_beside_one_that_looks_has_a_copy_of_its_own(before):
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    seen, held = [], []
+    hooks = [Look(lambda g: seen.append(g.copy())), held.append]
+    for hook in reversed(hooks) if before else hooks:
+        y.register_hook(hook)
+    y.register_hook(lambda g: held[0].data.fill(np.nan))
+    y.register_hook(lambda g: mg.tensor([1.0, 1.0]))
+    z = y * 1.0
+    z.register_hook(Look(lambda g: seen.append(g.copy())))
+    z.sum().backward()
+    np.testing.assert_array_equal(seen, [[1.0, 1.0]] * 2)
+    np.testing.assert_array_equal(x.grad.numpy(), [3.0, 3.0])
 
 
 def test_a_write_into_a_gradient_that_is_recorded_is_refused():

@@ -56,6 +56,21 @@ def explained(layer: Any) -> Any:
     return layer.explain()
 
 
+def test_a_recording_that_nobody_holds_is_gone_without_the_garbage_collector() -> None:
+    layer = mg.nn.LSTM(3, 4, num_layers=2, dtype=np.float64)
+    recorded(layer)  # what happens once, at a first call
+    gc.collect()
+    gc.disable()
+    try:
+        with mg.flow.record() as recording:
+            trained(layer)
+        gone = weakref.ref(recording), weakref.ref(recording._runs[0])
+        del recording
+        assert [reference() for reference in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
 @each_mode
 @pytest.mark.parametrize("use", [trained, recorded, reported, watched, jitted, explained])
 def test_a_layer_that_nobody_holds_is_gone(use: Callable[[Any], Any], mode: str) -> None:

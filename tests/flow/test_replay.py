@@ -10,7 +10,7 @@ from modes import each_mode
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.flow import FlowError, LayerFlow, Recording
+from minigrad.flow import FlowError, LayerFlow, Recording, replaying
 from minigrad.nn import zoo
 
 T, B, I, H = 6, 3, 2, 3
@@ -169,6 +169,39 @@ def test_a_recording_is_read_as_it_was_after_the_weights_have_moved(
     flow = rec["lstm/l0/fwd"]
     np.testing.assert_allclose(flow.weights["weight_hh_l0"].total, whole, rtol=1e-10)
     np.testing.assert_array_equal(layer.weight_hh_l0.numpy(), moved)
+
+
+@each_mode
+def test_what_came_to_the_outputs_is_kept_as_it_came(mode: str, rng: np.random.Generator) -> None:
+    layer, seed = made("lstm", mode, rng), mg.tensor(np.ones((T, B, H)))
+    with mg.flow.record() as rec:
+        ys, _ = layer(rng.normal(size=(T, B, I)))
+        ys.backward(seed)
+    with mg.no_grad():
+        seed[...] = 7.0
+    seed.data[...] = 8.0
+    np.testing.assert_allclose(rec["lstm/l0/fwd"].at_outputs, np.full(T, np.sqrt(B * H)))
+
+
+@pytest.mark.parametrize("lengths", [None, [T, 1, 4]], ids=["full", "padded"])
+def test_a_pass_back_that_ran_is_not_run_again_and_says_the_same(
+    lengths: Any, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    layer, xs = made("lstm", "fused", rng), rng.normal(size=(T, B, I))
+    ran: list[int] = []
+    real = replaying.by_loops
+    monkeypatch.setattr(replaying, "by_loops", lambda *args: ran.append(1) or real(*args))
+    rec, _ = recorded(layer, xs, lengths)
+    flow = rec["lstm/l0/fwd"]
+    alone = {name: flow.profile(name) for name in ("h", "c")}
+    assert rec.cuts[0].judged == flow.cut().judged
+    assert len(ran) == 1
+    assert rec.net.walk(0).alone[id(rec._runs[0])].norms.keys() == {0, 1}
+    again, _ = recorded(layer, xs, lengths)
+    assert again.cuts[0].judged == rec.cuts[0].judged  # asked first here
+    for name, profile in alone.items():
+        np.testing.assert_array_equal(again["lstm/l0/fwd"].profile(name), profile)
+    assert len(ran) == 2
 
 
 @each_mode
