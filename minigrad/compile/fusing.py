@@ -74,7 +74,7 @@ def ready(cell: Cell, init: Any, xs: Any, reverse: bool) -> tuple[Run, Callable[
     """
     given = [*leaves(init), *leaves(xs)]
     steps, rows = given[-1].shape[:2]
-    step = _step(cell, init, xs, given, rows, [], None, None)
+    step = _step(cell, init, xs, given, rows, [], None, False, None)
     run = Run(step.compiled, step.compiled.tensors(step.tensors, rows), steps, rows, reverse)
 
     def result(finals: list[Tensor], ys: list[Tensor]) -> ScanResult:
