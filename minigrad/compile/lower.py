@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -62,9 +61,9 @@ class Lowering:
             self._lower(v)
         for v, place in self.outputs:
             if self.home.get(v) != place:
-                self._copy(v, place)
+                self._store(v, place)
         for v, place in self.added:
-            self._add(v, place)
+            self._store(v, place, adds=True)
         before = used([*self.weights, *(w for w, _ in self.packed)])
         return Lowered(
             self.steps, self.early, self.late, self.scratch, self.weights, self.packed, before
@@ -89,10 +88,14 @@ class Lowering:
 
     def _home(self, v: Value) -> Place:
         if v not in self.home:
-            buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype)
-            self.scratch.append(buffer)
-            self.home[v] = whole(buffer, v.row)
+            self.home[v] = self._new(v)
         return self.home[v]
+
+    def _new(self, v: Value, at: str = "") -> Place:
+        """Memory of its own."""
+        buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype, at)
+        self.scratch.append(buffer)
+        return whole(buffer, v.row)
 
     def _load_weight(self, v: Value) -> None:
         if v.stage != BEFORE:
@@ -109,7 +112,9 @@ class Lowering:
 
     # -- scheduling --------------------------------------------------------------------------------
 
-    def _loop(self, space: Shape, first: int, reduced: tuple[int, ...] | None = None) -> int:
+    def _loop(
+        self, space: Shape, first: int, reduced: tuple[int, ...] | None = None
+    ) -> tuple[int, Loop]:
         """The first loop of this space from step `first` on; a new one where there is none."""
         for k in range(first, len(self.steps)):
             step = self.steps[k]
@@ -117,9 +122,10 @@ class Lowering:
                 continue
             if reduced is None or step.reduced in (None, reduced):
                 step.reduced = reduced or step.reduced
-                return k
-        self.steps.append(Loop(space, reduced=reduced))
-        return len(self.steps) - 1
+                return k, step
+        loop = Loop(space, reduced=reduced)
+        self.steps.append(loop)
+        return len(self.steps) - 1, loop
 
     def _lower(self, v: Value) -> None:
         assert v.op is not None
@@ -134,32 +140,19 @@ class Lowering:
         else:
             self._view(v)
 
-    def _direct(self, v: Any, space: Shape, row: Shape) -> bool:
-        """Whether v is computed in a loop of this space, element for element."""
-        return (
-            v in self.items
-            and v in self.where
-            and v.row == row
-            and squeeze(v.row) == space
-            and not self.items[v].fold
-        )
-
     def _elementwise(self, v: Value) -> None:
         if v in self.program.onto:
             self._accumulate(v)
             return
-        space = squeeze(v.row)
         first = 0
         for i in v.inputs:
             if type(i) is not Value:
                 continue
-            if self._direct(i, space, v.row):
+            if i in self.items and i.row == v.row:  # in the loop that v will be in
                 first = max(first, self.where[i])
             elif i in self.where or i in self.places:
                 first = max(first, self._ready(i))
-        k = self._loop(space, first)
-        loop = self.steps[k]
-        assert isinstance(loop, Loop)
+        k, loop = self._loop(squeeze(v.row), first)
         for i in v.inputs:
             if type(i) is Value:
                 self._bring(i, loop, k, v.row)
@@ -188,23 +181,18 @@ class Lowering:
 
     def _bring(self, i: Value, loop: Loop, k: int, row: Shape) -> None:
         """Makes input i known in the loop: computed there, or loaded."""
-        if i in self.where and self.where[i] == k and loop.computes(i):
+        if self.where.get(i) == k and loop.computes(i):
             return
-        place = self._memory(i)
-        loads = spread(place, row)
-        known = any(item.value is i and item.loads == loads for item in loop.items)
-        if not known:
+        loads = spread(self._memory(i), row)
+        if not any(item.value is i and item.loads == loads for item in loop.items):
             loop.items.append(Item(i, loads=loads))
 
     def _memory(self, v: Value) -> Place:
         """Where v lies in memory; from now on it is stored there, if it was not."""
         if v in self.where:
             place = self._home(v)
-            item = self.items.get(v)
-            if item is not None:
-                there = flat(place)
-                if there not in item.stores:
-                    item.stores.append(there)
+            if v in self.items and flat(place) not in self.items[v].stores:
+                self.items[v].stores.append(flat(place))
             return place
         if v not in self.places:
             self._load_weight(v)
@@ -226,10 +214,8 @@ class Lowering:
             else:
                 self.places[v], self.since[v] = place, self._ready(x)
             return
-        first = self.where[x] if self._direct(x, space, x.row) else self._ready(x)
-        k = self._loop(space, first, reduced)
-        loop = self.steps[k]
-        assert isinstance(loop, Loop)
+        first = self.where[x] if x in self.items else self._ready(x)
+        k, loop = self._loop(space, first, reduced)
         self._bring(x, loop, k, x.row)
         home = self._home(v)
         # The result's place over the space of x: it stands still along the reduced axes.
@@ -250,19 +236,15 @@ class Lowering:
         ready = self._ready(a)
         inner = int(np.prod(place.shape[:-1], dtype=np.int64))
         if not rows_follow(place, k):
-            buffer = Buffer(f"s{next(self.numbers)}", a.size, a.dtype)
-            self.scratch.append(buffer)
-            place = whole(buffer, a.row)
-            ready = self._copy(a, place) + 1
+            place = self._new(a)
+            ready = self._store(a, place) + 1
         if v in self.program.early or v in self.program.late:
             self._apart(v, Product(place, weight, place, inner, k, n))
             return
         self._pack(weight, False)
         home = self._home(v)
         if not home.dense or (home.buffer.size != v.size and inner > 1):
-            buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype)
-            self.scratch.append(buffer)
-            out = whole(buffer, v.row)
+            out = self._new(v)
             self.steps.append(Product(place, weight, out, inner, k, n))
             self.places[v] = out
             self.since[v] = len(self.steps)
@@ -276,9 +258,7 @@ class Lowering:
         """A product for a chunk of steps at once: ahead of them, or behind."""
         self._pack(product.weight, True)
         if v in self.program.early:
-            buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype, "chunk")
-            self.scratch.append(buffer)
-            product.out = self.places[v] = whole(buffer, v.row)
+            product.out = self.places[v] = self._new(v, "chunk")
             self.early.append(product)
         else:
             product.out = self._home(v)
@@ -313,61 +293,43 @@ class Lowering:
         last = 0
         for place in filled:
             there = flat(place)
-            k = self._loop(there.shape, 0)
-            loop = self.steps[k]
-            assert isinstance(loop, Loop)
+            k, loop = self._loop(there.shape, 0)
             loop.items.append(Item(None, stores=[there], fill=number))
             last = max(last, k)
         for i, found in zip(v.inputs, pieces, strict=True):
             if len(found) == 1 and self.home.get(i) == found[0][1]:
                 last = max(last, self.copied[i] if i in self.copied else self.where[i])
                 continue
-            source = self._memory(i) if not self._in_registers(i, found) else None
+            if i in self.items and len(found) == 1:
+                last = max(last, self._store(i, found[0][1]))
+                continue
+            source = self._memory(i)
             for numbers, target in found:
-                if source is None:
-                    self.items[i].stores.append(flat(target))
-                    last = max(last, self.where[i])
-                else:
-                    part = fit(source.buffer, source.offsets().ravel()[numbers])
-                    assert part is not None
-                    last = max(last, self._copy_place(part, target, self._ready(i)))
+                part = fit(source.buffer, source.offsets().ravel()[numbers])
+                assert part is not None
+                last = max(last, self._copy_place(part, target, self._ready(i)))
         self.where[v] = last
 
-    def _in_registers(self, v: Value, found: Any) -> bool:
-        return v in self.items and v in self.where and len(found) == 1
-
-    def _copy(self, v: Value, target: Place) -> int:
-        """Stores v at `target`, too; returns the step that does."""
-        if v in self.items and v in self.where and not self.items[v].fold:
-            self.items[v].stores.append(flat(target))
+    def _store(self, v: Value, target: Place, adds: bool = False) -> int:
+        """Stores v at `target`, too, or adds it to what lies there; returns the step that does."""
+        if v in self.items:
+            item = self.items[v]
+            (item.adds if adds else item.stores).append(flat(target))
             return self.where[v]
-        return self._copy_place(self._memory(v), target, self._ready(v))
-
-    def _copy_place(self, source: Place, target: Place, first: int) -> int:
-        there = flat(target)
-        k = self._loop(there.shape, first)
-        loop = self.steps[k]
-        assert isinstance(loop, Loop)
-        name = Value(-1 - len(loop.items), "copy", there.shape, source.buffer.dtype)
-        loads = spread(source, target.shape)
-        loop.items.append(Item(name, loads=loads, stores=[there]))
-        return k
-
-    def _add(self, v: Value, target: Place) -> None:
-        """Adds v to what lies at `target`."""
-        if v in self.items and v in self.where and not self.items[v].fold:
-            self.items[v].adds.append(flat(target))
-            return
-        if v in self.where and assembles(v):
+        if adds and v in self.where and assembles(v):
             assert v.op is not None
             pieces, filled, _ = assembly(v.op, v.params, [i.row for i in v.inputs], target)
             if not filled and all(len(found) == 1 for found in pieces):  # where it is computed
                 for i, ((_, place),) in zip(v.inputs, pieces, strict=True):
-                    self._add(i, place)
-                return
+                    self._store(i, place, adds)
+                return self.where[v]
+        return self._copy_place(self._memory(v), target, self._ready(v), adds)
+
+    def _copy_place(self, source: Place, target: Place, first: int, adds: bool = False) -> int:
         there = flat(target)
-        k = self._loop(there.shape, self._ready(v))
-        loop = self.steps[k]
-        assert isinstance(loop, Loop)
-        name = Value(-1 - len(loop.items), "copy", there.shape, v.dtype)
-        loop.items.append(Item(name, loads=spread(self._memory(v), v.row), adds=[there]))
+        k, loop = self._loop(there.shape, first)
+        name = Value(-1 - len(loop.items), "copy", there.shape, source.buffer.dtype)
+        item = Item(name, loads=spread(source, target.shape))
+        (item.adds if adds else item.stores).append(there)
+        loop.items.append(item)
+        return k

@@ -1,6 +1,6 @@
 """Which traces are remembered: those of cells that somebody who knows has promised to be pure.
 
-What a trace compiles to is found again by its content (`fused.compile_traced`). Of a pure cell the
+What a trace compiles to is found again by its content (`fusing.py`). Of a pure cell the
 trace is skipped, too, on inputs of types that were seen before. Of a Module that is pure the
 attributes are compared at every call; of any pure cell, the Tensors that it reads are inputs of the
 program, so that their values may change.
@@ -160,9 +160,8 @@ class Memory:
         numbers: dict[int, int] = {}
         same = tuple([numbers.setdefault(id(t), k) for k, t in enumerate(given)])
         shapes = tuple([(t._data.shape, t._data.dtype.char) for t in given])
-        self.key = (
-            wrapped, held, shapes, same, _form(init), _form(xs), asked, state.recording,
-        )  # fmt: skip
+        form = form_of((init, xs), [])
+        self.key = (wrapped, held, shapes, same, form, asked, state.recording)
         try:
             self.known = _KNOWN.setdefault(cell, {})
             seen_before = self.key in self.known
@@ -199,10 +198,12 @@ class Memory:
             self.known[self.key] = second
 
 
-def _form(tree: Any) -> Any:
-    """The types of a tree, down to its leaves."""
-    if isinstance(tree, dict):
-        return type(tree), tuple([(k, _form(v)) for k, v in sorted(tree.items())])
+def form_of(tree: Any, found: list[Any]) -> Any:
+    """The types of a tree, hashable; its leaves are added to `found`, in order."""
     if isinstance(tree, (tuple, list)):
-        return type(tree), tuple([_form(v) for v in tree])
+        return type(tree), tuple([form_of(v, found) for v in tree])
+    if isinstance(tree, dict):
+        return type(tree), tuple([(k, form_of(v, found)) for k, v in sorted(tree.items())])
+    if tree is not None:
+        found.append(tree)
     return tree is None

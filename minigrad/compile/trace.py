@@ -145,16 +145,18 @@ class Trace:
     def tracer(self, value: Value) -> Tracer:
         return Tracer(self, value)
 
-    def step(self, op: Op, inputs: Sequence[Any], shape: Shape, dtype: Any, axis: Any) -> Value:
+    def step(
+        self, op: Op, inputs: Sequence[Any], shape: Shape, dtype: Any, axis: Any,
+        params: dict[str, Any] | None = None, cut: tuple[int, ...] = (),
+    ) -> Value:  # fmt: skip
         """An op on values with a batch axis; axis: (its place, its size / B) in the result."""
         at, many = axis
-        value = Value(len(self.values), "op", shape, dtype, at, many, op, tuple(inputs))
-        from_x = True
+        value = Value(len(self.values), "op", shape, dtype, at, many, op, tuple(inputs), params)
+        value.cut, value.from_x = cut, True
         for v in inputs:
             if type(v) is Value and not v.from_x and v.stage is not BEFORE:
-                from_x = False
+                value.from_x = False
                 break
-        value.from_x = from_x
         return self._new(value)
 
     def outside(self, op: Op, inputs: Sequence[Any], params: dict[str, Any], stage: str) -> Value:
