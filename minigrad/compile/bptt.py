@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .forward import Forward
 from .kernel import StepKernel
 from .layout import Buffer, Place, whole
@@ -12,8 +10,6 @@ from .passes.sinking import sunk
 from .pipeline import Done
 from .program import AFTER, STEP, Program, Value
 from .views import place_of
-
-Array = np.ndarray
 
 
 class Backward:

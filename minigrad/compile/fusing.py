@@ -132,7 +132,7 @@ def _traced(
     if not noted:
         return Traced(cell, init, xs, rows, tapped, mask)
     recorder = remember.Recorder()
-    with recorder.listening():
+    with switches.switched(tape=recorder):
         traced = Traced(cell, init, xs, rows, tapped, mask)
     traced.eager = recorder.nodes
     return traced

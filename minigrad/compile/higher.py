@@ -154,8 +154,7 @@ def _sum_up(
         steps = [i for i in v.inputs if type(i) is Value and i.stage == STEP]
         if not steps:
             continue
-        assert v.op is not None
-        if v.op.kind == "matmul":
+        if v.kind == "matmul":
             factors = [kept[i] for i in v.inputs]  # (T, K, B) and (T, B, N)
             a, b = (f.detach() if k in v.cut else f for k, f in enumerate(factors))
             known[v] = ops.transpose(a, (1, 0, 2)).reshape(a.shape[1], -1) @ b.reshape(

@@ -95,11 +95,8 @@ class Intervened:
     def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
         x, operands = x
         inside = _Inside(self.edits, operands, self.gradients)
-        before = switches.switch(intervening=inside)
-        try:
+        with switches.switched(intervening=inside):
             result: tuple[Any, Any] = self.cell(state, x)
-        finally:
-            switches.switch(**before)
         if missed := [place for place, _ in self.edits if place not in inside.met]:
             raise TraceError(
                 f"scan: {named(missed[0])} was tapped in a first look at the "

@@ -77,21 +77,14 @@ def look(cell: Any, init: Any, xs: Any) -> list[Seen]:
 
 
 def _look(cell: Any, init: Any, xs: Any) -> list[Seen]:
-    before = switches.switch(
-        tape=None, anomaly=False, recording=False, listeners=(Listener(),), intervening=_Looking()
-    )
-    try:
+    looking = _Looking()
+    with switches.switched(
+        tape=None, anomaly=False, recording=False, listeners=(Listener(),), intervening=looking
+    ):
         try:
             first = map_leaves(lambda x: x[:1], xs)
-            return _seen(Traced(cell, init, first, leaves(xs)[0].shape[1]).program)
+            return looking.seen(Traced(cell, init, first, leaves(xs)[0].shape[1]).program)
         except Exception:  # whatever a cell does with a Tracer: it is run as it is
-            switches.intervening = _Looking()
+            switches.intervening = looking = _Looking()
             cell(init, map_leaves(lambda x: x[0], xs))
-            return _seen()
-    finally:
-        switches.switch(**before)
-
-
-def _seen(program: Any = None) -> list[Seen]:
-    looking: _Looking = switches.intervening
-    return looking.seen(program)
+            return looking.seen()

@@ -19,11 +19,11 @@ import numpy as np
 
 from ..axes import canonical_axes
 from ..errors import TraceError
-from .layout import Buffer, Item, Place, assembly, fit, view, whole
+from .layout import Buffer, Item, Place, assembly, view, whole
 from .lowered import Loop, Lowered, Product, flat, spread, squeeze
 from .passes.folding import ACCUMULATORS
 from .program import BEFORE, STEP, Program, Value, used
-from .views import assembles, is_view, rows_follow
+from .views import rows_follow
 
 Shape = tuple[int, ...]
 
@@ -72,16 +72,13 @@ class Lowering:
     # -- where values go ---------------------------------------------------------------------------
 
     def _choose_homes(self) -> None:
-        computed = {v for v in self.body if not is_view(v)}
+        computed = {v for v in self.body if not v.is_view}
         for v, place in self.outputs:
             if v in computed and v not in self.home:
                 self.home[v] = place
         for v in reversed(self.body):
-            if assembles(v) and v in computed:
-                assert v.op is not None
-                target = self._home(v)
-                shapes = [i.row for i in v.inputs]
-                pieces, _, _ = assembly(v.op, v.params, shapes, target)
+            if v.assembles and v in computed:
+                pieces, _, _ = assembly(v, self._home(v))
                 for i, found in zip(v.inputs, pieces, strict=True):
                     if i in computed and i not in self.home and len(found) == 1:
                         self.home[i] = found[0][1]
@@ -100,9 +97,8 @@ class Lowering:
     def _load_weight(self, v: Value) -> None:
         if v.stage != BEFORE:
             raise TraceError(f"scan: {v!r} {v.type()} is not in memory; a bug of the compiler.")
-        if v.role == "op" and is_view(v):
-            assert v.op is not None
-            pieces = view(v.op, v.params, self._memory(v.inputs[0]))
+        if v.role == "op" and v.is_view:
+            pieces = view(v, self._memory(v.inputs[0]))
             if len(pieces) == 1:
                 self.places[v] = pieces[0][1]
                 return
@@ -128,14 +124,13 @@ class Lowering:
         return len(self.steps) - 1, loop
 
     def _lower(self, v: Value) -> None:
-        assert v.op is not None
-        if v.op.kind == "elementwise":
+        if v.kind == "elementwise":
             self._elementwise(v)
-        elif v.op.kind == "matmul":
+        elif v.kind == "matmul":
             self._product(v)
-        elif v.op.kind == "reduce":
+        elif v.kind == "reduce":
             self._reduce(v)
-        elif assembles(v):
+        elif v.assembles:
             self._assemble(v)
         else:
             self._view(v)
@@ -206,9 +201,7 @@ class Lowering:
         numbers = np.cumsum([n != 1 for n in x.row]) - 1
         reduced = tuple(int(numbers[a]) for a in axes if x.row[a] != 1)
         if not reduced:  # of one element: that element
-            source = self._memory(x)
-            place = fit(source.buffer, source.offsets().reshape(v.row))
-            assert place is not None
+            place = self._memory(x).elements(np.arange(v.size).reshape(v.row))
             if v in self.home:
                 self.where[v] = self._copy_place(place, self.home[v], self._ready(x))
             else:
@@ -269,27 +262,21 @@ class Lowering:
             self.packed.append((weight, apart))
 
     def _view(self, v: Value) -> None:
-        assert v.op is not None
         x = v.inputs[0]
-        source = self._memory(x)
-        pieces = view(v.op, v.params, source)
+        pieces = view(v, self._memory(x))
         if len(pieces) == 1:
             self.places[v] = pieces[0][1]
             self.since[v] = self._ready(x)
             return
         home = self._home(v)
-        offsets = home.offsets().ravel()
-        last = 0
-        for numbers, place in pieces:
-            target = fit(home.buffer, offsets[numbers])
-            assert target is not None
-            last = max(last, self._copy_place(place, target, self._ready(x)))
-        self.where[v] = last
+        self.where[v] = max(
+            self._copy_place(place, home.elements(numbers), self._ready(x))
+            for numbers, place in pieces
+        )
 
     def _assemble(self, v: Value) -> None:
-        assert v.op is not None
         home = self._home(v)
-        pieces, filled, number = assembly(v.op, v.params, [i.row for i in v.inputs], home)
+        pieces, filled, number = assembly(v, home)
         last = 0
         for place in filled:
             there = flat(place)
@@ -305,8 +292,7 @@ class Lowering:
                 continue
             source = self._memory(i)
             for numbers, target in found:
-                part = fit(source.buffer, source.offsets().ravel()[numbers])
-                assert part is not None
+                part = source.elements(numbers)
                 last = max(last, self._copy_place(part, target, self._ready(i)))
         self.where[v] = last
 
@@ -316,9 +302,8 @@ class Lowering:
             item = self.items[v]
             (item.adds if adds else item.stores).append(flat(target))
             return self.where[v]
-        if adds and v in self.where and assembles(v):
-            assert v.op is not None
-            pieces, filled, _ = assembly(v.op, v.params, [i.row for i in v.inputs], target)
+        if adds and v in self.where and v.assembles:
+            pieces, filled, _ = assembly(v, target)
             if not filled and all(len(found) == 1 for found in pieces):  # where it is computed
                 for i, ((_, place),) in zip(v.inputs, pieces, strict=True):
                     self._store(i, place, adds)

@@ -76,7 +76,7 @@ def recomputed(run: Run, inputs: Sequence[Tensor], what: str, params: dict[str, 
         state.jit.refuse("checkpoint= computes parts again as the gradient comes; leave it out")
     kept_of = _Again(run, what, [kept(t) for t in inputs], [t.requires_grad for t in inputs])
     own, began = kept_of.inputs(), tick()
-    with _unseen():
+    with state.switched(**_UNSEEN):
         ran = run(own, False)
     if not state.recording or not any(t.requires_grad for t in ran.outputs):
         return ran
@@ -94,7 +94,7 @@ def _pulled(node: Node, g: dict[int, Array]) -> Pulled:
     assert isinstance(node._saved, Saved)
     kept_of: _Again = node._saved.of
     inputs = kept_of.inputs()
-    with _unseen(recording=True, listeners=()), _as_they_were(kept_of.weights):
+    with state.switched(**_AGAIN), _as_they_were(kept_of.weights):
         ran = kept_of.again(inputs)
     found = _gradients(kept_of, node, inputs, ran, g, recorded=False)
     ran.passed()
@@ -110,7 +110,7 @@ def _recorded(node: Node, g: dict[int, Tensor]) -> Pulled:
 
     def back(given: list[Tensor], _: bool) -> Ran:
         inputs, seeds = given[:n], dict(zip(names, given[n:], strict=True))
-        with _unseen(recording=True, listeners=()), _as_they_were(kept_of.weights):
+        with state.switched(**_AGAIN), _as_they_were(kept_of.weights):
             found = _gradients(kept_of, node, inputs, kept_of.again(inputs), seeds, recorded=True)
         pairs = [(i, t) for i, t in zip(node.plan.needs, found, strict=True) if t is not None]
         reached[:] = [i for i, _ in pairs]
@@ -159,14 +159,9 @@ def digest_of(tensors: Any, start: int = 0) -> int:
     return start
 
 
-@contextmanager
-def _unseen(**switches: Any) -> Iterator[None]:
-    """No Tape sees what runs inside: it sees the node that stands for it. Nor is it changed."""
-    before = state.switch(tape=None, intervening=None, **switches)
-    try:
-        yield
-    finally:
-        state.switch(**before)
+# No Tape sees what runs inside: it sees the node that stands for it. Nor is it changed.
+_UNSEEN = {"tape": None, "intervening": None}
+_AGAIN = {**_UNSEEN, "recording": True, "listeners": ()}
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,14 +34,6 @@ class Recorder:
 
     def record(self, node: Node, y: Any) -> None:
         self.nodes.append((node, self.recording and not state.recording))
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        before = state.switch(tape=self)
-        try:
-            yield
-        finally:
-            state.switch(**before)
 
 
 class Remembered:

@@ -30,20 +30,21 @@ def beside(calls: Sequence[tuple[Any, Any, Any, bool, str]]) -> list[ScanResult]
     """
     if switches.mode == 2 or switches.listeners or switches.intervening is not None:
         return None
-    found = [noted(cell, init, xs) for cell, init, xs, _, _ in calls]
+    found = []
+    for cell, init, xs, _, _ in calls:
+        known = noted(cell, init, xs)
+        if known is None:
+            return None
+        found.append(known)
     runs: list[Run] = []
-    if None in found:
-        return None
-    for known, (_, _, _, reverse, scope) in zip(found, calls, strict=True):
-        assert known is not None
+    for (of_cell, given), (*_, reverse, scope) in zip(found, calls, strict=True):
         switches.scope = scope
-        runs.append(known[0].run(known[1], reverse))
+        runs.append(of_cell.run(given, reverse))
     scopes = [call[-1] for call in calls]
     outputs = _at_once(runs, scopes) if _worth_it(runs) else _in_turn(runs, scopes)
     return [
-        result(known[0], run, finals, ys)
-        for known, run, (finals, ys) in zip(found, runs, outputs, strict=True)
-        if known is not None
+        result(of_cell, run, finals, ys)
+        for (of_cell, _), run, (finals, ys) in zip(found, runs, outputs, strict=True)
     ]
 
 
@@ -62,9 +63,7 @@ def _in_turn(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
 
 
 def _at_once(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
-    ready = []
-    for run in runs:
-        ready.append(Prepared(run.arrange(len(runs)), run.arrays))
+    ready = [Prepared(run.arrange(len(runs)), run.arrays) for run in runs]
     at_once(ready)
     filled = []
     for run, has_run, scope in zip(runs, ready, scopes, strict=True):
