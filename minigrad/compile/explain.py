@@ -11,7 +11,7 @@ from .bptt import Backward
 from .compiled import Compiled
 from .division import Division
 from .kernel import StepKernel, Variant
-from .lower import Loop, Product
+from .lowered import Product
 from .packing import Packing
 from .pipeline import Done
 from .program import AFTER, Program, Value, used
@@ -183,7 +183,6 @@ def _steps(kernel: StepKernel) -> list[str]:
         if isinstance(step, Product):
             found.append(_product(step))
         else:
-            assert isinstance(step, Loop)
             done = [i for i in step.items if i.loads is None and i.value is not None]
             names = list(dict.fromkeys(i.fold or i.value.op.name for i in done))
             size = int(np.prod(step.space, dtype=np.int64))

@@ -16,6 +16,7 @@ from .. import ops
 from ..tape import Node
 from ..tensors import Tensor, as_tensor, in_place_of, wrap
 from .call import Kept, zeros_like_y
+from .forward import full_shape, is_by_row
 from .kernel import evaluate
 from .node import Pulled
 from .program import AFTER, STEP, Program, Value
@@ -70,7 +71,7 @@ def gradient_as_scan(scan: Callable[..., Any], node: Node, g: dict[int, Tensor])
 
 def _rows_first(t: Tensor, v: Value, rows: int, lead: int = 0) -> Tensor:
     """A Tensor of v's shape, behind `lead` axes, as (B, ...): what a scan takes and gives."""
-    if v.batch is None or (v.batch == 0 and v.many == 1):
+    if v.batch is None or is_by_row(v):
         return t
     at = v.batch + lead
     apart = t.reshape(*t.shape[:at], rows, v.many, *t.shape[at + 1 :])
@@ -80,13 +81,12 @@ def _rows_first(t: Tensor, v: Value, rows: int, lead: int = 0) -> Tensor:
 
 def _as_in_step(t: Tensor, v: Value, rows: int, lead: int = 0) -> Tensor:
     """The other way round."""
-    if v.batch is None or (v.batch == 0 and v.many == 1):
+    if v.batch is None or is_by_row(v):
         return t
     at = v.batch + lead
     order = [*range(lead), *range(lead + 1, at + 1), lead, *range(at + 1, t.ndim)]
     moved = ops.transpose(t, tuple(order))
-    full = (*v.row[: v.batch], rows * v.many, *v.row[v.batch + 1 :])
-    return moved.reshape(*moved.shape[:lead], *full)
+    return moved.reshape(*moved.shape[:lead], *full_shape(v, rows))
 
 
 def _read_values(run: _Run, backward: Program) -> dict[Value, Tensor]:

@@ -131,27 +131,21 @@ def assembly(v: Value, target: Place) -> tuple[list[list[tuple[Array, Place]]], 
     which number).
     """
     assert v.op is not None
-    shapes = [i.row for i in v.inputs]
     fill = float(v.params.get("value", 0.0))
     params = {**v.params, "value": 0} if "value" in v.params else v.params
-    sizes = [int(np.prod(s, dtype=np.int64)) for s in shapes]
-    starts = itertools.accumulate(sizes, initial=1)  # 0 is what no input fills
-    labels = [
-        np.arange(start, start + size).reshape(shape)
-        for start, size, shape in zip(starts, sizes, shapes, strict=False)
+    ends = list(itertools.accumulate((i.size for i in v.inputs), initial=1))
+    labels = [  # 0 is what no input fills
+        np.arange(end - i.size, end).reshape(i.row) for end, i in zip(ends[1:], v.inputs)
     ]
-    result = np.asarray(v.op.forward(labels, params)).ravel()
-    offsets = target.offsets().ravel()
-    order = np.argsort(result, kind="stable")
-    sources = result[order]
-    targets = []
-    for label, shape in zip(labels, shapes, strict=True):
-        begin = int(np.searchsorted(sources, label.flat[0])) if label.size else 0
-        goes = offsets[order[begin : begin + label.size]].reshape(shape)
-        numbers = np.arange(label.size).reshape(shape)
-        targets.append(list(_pieces(target.buffer, goes, numbers)))
+    result = np.asarray(v.op.forward(labels, params)).reshape(target.shape)
+    goes = np.zeros(ends[-1], np.int64)
+    goes[result] = target.offsets()
+    targets = [
+        list(_pieces(target.buffer, goes[own], np.arange(own.size).reshape(own.shape)))
+        for own in labels
+    ]
     filled: list[Place] = []
-    empty = result.reshape(target.shape) == 0
+    empty = result == 0
     if empty.any():
         filled = list(_boxes(target, empty))
     return targets, filled, fill

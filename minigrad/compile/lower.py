@@ -176,7 +176,7 @@ class Lowering:
 
     def _bring(self, i: Value, loop: Loop, k: int, row: Shape) -> None:
         """Makes input i known in the loop: computed there, or loaded."""
-        if self.where.get(i) == k and loop.computes(i):
+        if i in self.items and self.where[i] == k:
             return
         loads = spread(self._memory(i), row)
         if not any(item.value is i and item.loads == loads for item in loop.items):

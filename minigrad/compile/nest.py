@@ -16,7 +16,7 @@ import numpy as np
 from ..expr import Expr, constant
 from .formula import Formulas, Names, Node, identifier, literal
 from .layout import Buffer, Item, Place
-from .lower import Loop
+from .lowered import Loop
 from .program import Value
 
 _IN_ORDER = {"sum": "{} + {}", "max": "maximum({}, {})", "min": "minimum({}, {})"}

@@ -7,8 +7,7 @@ on the tape; the results, and whatever else the cell closes over, are the step's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ class Trace:
 
     def __init__(self, rows: int):
         self.rows = rows
-        self.forward = True  # False while passes make values: those sum over the batch
+        self.forward = True  # False once passes make values: those may sum over the batch
         self.values: list[Value] = []
         self.weights: dict[int, Value] = {}
         self.per_row: dict[int, Value] = {}  # index of a weight -> the same with a batch axis
@@ -47,15 +46,6 @@ class Trace:
         self.recording = state.recording  # outside of the cell, which may say no_grad inside
         self.reads = ""
         self.real: Any = None  # (T, B), if some steps of xs are padding
-
-    @contextmanager
-    def rewriting(self) -> Iterator[None]:
-        """Inside, values are made for passes: they may sum over the batch, as gradients do."""
-        self.forward = False
-        try:
-            yield
-        finally:
-            self.forward = True
 
     def forget(self) -> None:
         """Lets go of the Tensors of the call that was traced."""
