@@ -50,7 +50,7 @@ class Backward:
             places[v] = whole(buffer, v.row)
             self.arrays.append(buffer)
         self.stored: list[Value] = []
-        self.lowering = Lowering(program, places, [])
+        self.lowering = Lowering(program, places)
         for v in (*program.ys, *program.taps.values()):
             self._store(v, f"dx{len(self.stored)}")
         for v in program.kept.values():

@@ -13,7 +13,6 @@ passes (`pipeline.py`): this file follows them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,13 +30,7 @@ Shape = tuple[int, ...]
 class Lowering:
     """places: where inputs lie. outputs, added: where values are to be stored, or added to."""
 
-    def __init__(
-        self,
-        program: Program,
-        places: dict[Value, Place],
-        outputs: Sequence[tuple[Value, Place]],
-        added: Sequence[tuple[Value, Place]] = (),
-    ):
+    def __init__(self, program: Program, places: dict[Value, Place]):
         self.program = program
         self.places = dict(places)  # of values in memory, once they are there
         self.steps: list[Loop | Product] = []
@@ -51,7 +44,8 @@ class Lowering:
         self.copied: dict[Value, int] = {}  # the step that brings a product to its home
         self.items: dict[Value, Item] = {}
         self.since: dict[Value, int] = {}  # the first step that may read a view or a copy
-        self.outputs, self.added = list(outputs), list(added)
+        self.outputs: list[tuple[Value, Place]] = []
+        self.added: list[tuple[Value, Place]] = []
         self.body = [v for v in program.body if v.stage == STEP]
         self.numbers = itertools.count()
 

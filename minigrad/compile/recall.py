@@ -100,12 +100,13 @@ class Noted:
 
 
 def _key(init: Any, xs: Any) -> tuple[Any, list[Tensor]] | None:
-    """What calls have in common that may share a trace, and the leaves of (init, xs)."""
-    given: list[Any] = []
+    """What calls have in common that may share a trace, and the leaves of (init, xs).
+
+    Of leaves that are no Tensors the types are part of it, and nothing is known for these.
+    """
+    given: list[Tensor] = []
     form = form_of(init, given), form_of(xs, given)
     if len(set(map(id, given))) != len(given):  # one of them twice
-        return None
-    if not all(isinstance(t, Tensor) for t in given):
         return None
     types = tuple([(t._data.shape, t._data.dtype.char) for t in given])
     return (form, types, state.recording), given

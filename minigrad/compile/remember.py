@@ -9,13 +9,14 @@ program, so that their values may change.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..tape import Node, state
 from ..tensors import Tensor
+from ..tree import leaves
 from .held import Unwatched, attributes
 from .outside import MADE, NUMBER, RAW, Eager, Outside, Slot
 from .promise import is_pure
@@ -98,19 +99,9 @@ def why_not(first: Remembered, second: Remembered, reads: str) -> str:
     for ran in second.outside.eager:
         if ran.op.kind == "scan":
             return "it runs another scan"
-        if any(isinstance(p, np.ndarray) for p in _parts(ran.params)):
+        if any(isinstance(p, np.ndarray) for p in leaves(ran.params)):
             return "it indexes by an array"
     return ""
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        for v in value:
-            yield from _parts(v)
-    else:
-        yield value
 
 
 def has_integers(given: Sequence[Tensor]) -> bool:
@@ -189,12 +180,13 @@ class Memory:
             self.known[self.key] = second
 
 
-def form_of(tree: Any, found: list[Any]) -> Any:
-    """The types of a tree, hashable; its leaves are added to `found`, in order."""
+def form_of(tree: Any, found: list[Tensor]) -> Any:
+    """The types of a tree, hashable; its Tensors are added to `found`, in the order of `leaves`."""
+    if isinstance(tree, Tensor):
+        found.append(tree)
+        return None
     if isinstance(tree, (tuple, list)):
         return type(tree), tuple([form_of(v, found) for v in tree])
     if isinstance(tree, dict):
         return type(tree), tuple([(k, form_of(v, found)) for k, v in sorted(tree.items())])
-    if tree is not None:
-        found.append(tree)
-    return tree is None
+    return type(tree)

@@ -170,8 +170,6 @@ class _Reverse:
             for i, x in enumerate(v.inputs)
             if type(x) is Value and id(x) in self.needs and i not in v.cut
         ]
-        if not wants:
-            return []
         if op.variadic:
             rule = op.rules[op.inputs[0]]
             grads = rule(g, *self._facts(v, rule))

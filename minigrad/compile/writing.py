@@ -60,7 +60,7 @@ def write(trace: Trace, op: Op, args: Sequence[Any], params: dict[str, Any]) -> 
         for a, v in zip(args, inputs, strict=True)
     ]
     if op is ops.matmul:
-        return _matmul(trace, op, inputs, tracers)
+        return _matmul(trace, op, inputs, tracers, cut)
     return _arrays(trace, op, inputs, tracers, params, cut)
 
 
@@ -343,7 +343,7 @@ def _sum_of_rows(
 # -- products --------------------------------------------------------------------------------------
 
 
-def _matmul(trace: Trace, op: Op, inputs: list[Any], tracers: Sequence[Any]) -> Any:
+def _matmul(trace: Trace, op: Op, inputs: list[Any], tracers: Sequence[Any], cut: Cut) -> Any:
     if any(type(v) is not Value for v in inputs):
         raise TraceError("scan: matmul with a number; use *.")
     a, b = inputs
@@ -356,7 +356,6 @@ def _matmul(trace: Trace, op: Op, inputs: list[Any], tracers: Sequence[Any]) -> 
     if STEP not in stages:
         return trace.tracer(trace.outside(op, inputs, {}, AFTER if AFTER in stages else BEFORE))
     _no_sums(op, inputs)
-    cut = tuple(i for i, t in enumerate((x, y)) if t._cut)
     last = len(a.shape) - 1
     if b.batch is None and len(b.shape) == 2 and a.batch != last:
         if a.batch:  # rows first, as the gradient of b will want them
