@@ -17,6 +17,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .errors import MinigradError
@@ -49,6 +50,15 @@ class _State(threading.local):
         watched = self.anomaly or self.tape is not None or self.jit is not None
         self.mode = 2 if watched else int(self.recording)
         return before
+
+    @contextmanager
+    def switched(self, **switches: Any) -> Iterator[None]:
+        """Sets switches inside a `with` block."""
+        before = self.switch(**switches)
+        try:
+            yield
+        finally:
+            self.switch(**before)
 
 
 state = _State()

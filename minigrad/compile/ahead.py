@@ -16,8 +16,7 @@ from ..kernels.arena import address
 from ..op import Op
 from .frame import Room, Span
 from .kernel import evaluate
-from .program import Value, params_for
-from .views import is_view
+from .program import Value, computed, params_for
 
 Array = np.ndarray
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -65,7 +64,7 @@ class Ahead:
 
     def _view(self, v: Value, known: dict[Value, Any]) -> Source | None:
         """Where v lies if it is a view."""
-        if v.op is None or not is_view(v):
+        if v.op is None or not v.is_view:
             return None
         of, y, x = self.sources[v.inputs[0]], known[v], known[v.inputs[0]]
         if not np.may_share_memory(x, y):  # the reshape of a transpose is new memory
@@ -103,15 +102,11 @@ class Ahead:
 
 def computing(v: Value, inputs: Sequence[Any], y: Array, rows: int) -> Call:
     """The call that computes the op of v into y."""
-    assert v.op is not None
-    if v.op.kind == "elementwise" and all(
-        isinstance(i, np.ndarray) and i.dtype == y.dtype for i in inputs
-    ):
+    alike = all(isinstance(i, np.ndarray) and i.dtype == y.dtype for i in inputs)
+    if v.op is not None and v.kind == "elementwise" and alike:
         return v.op.loops[y.dtype], (*inputs, y)
     return _compute, (v, inputs, y, rows)
 
 
 def _compute(v: Value, inputs: Sequence[Any], y: Array, rows: int) -> None:
-    assert v.op is not None
-    params = params_for(v, rows)
-    y[...] = v.op(list(inputs), **params) if v.op.variadic else v.op(*inputs, **params)
+    y[...] = computed(v, inputs, rows)

@@ -22,7 +22,6 @@ from .frame import Room, Span, Words
 from .kernel import StepKernel, rows_of
 from .layout import Buffer
 from .program import Value, params_for
-from .views import is_view
 
 Array = np.ndarray
 KEPT, PASSING, OWN = 1, 2, 3  # pieces: what BPTT reads, what a loop alone needs; results from 3 on
@@ -245,7 +244,7 @@ class BackArrangement:
 
 def _in_order(v: Value, rows: int) -> bool:
     """Whether v is its input in another shape, element for element."""
-    if not is_view(v) or v.op is None:
+    if v.op is None or not v.is_view:
         return False
     places = np.arange(v.inputs[0].size_here).reshape(v.inputs[0].shape)
     return np.array_equal(v.op.forward([places], params_for(v, rows)).ravel(), places.ravel())

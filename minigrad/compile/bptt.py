@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .forward import Forward
 from .kernel import StepKernel
 from .layout import Buffer, Place, whole
@@ -12,8 +10,6 @@ from .passes.sinking import sunk
 from .pipeline import Done
 from .program import AFTER, STEP, Program, Value
 from .views import place_of
-
-Array = np.ndarray
 
 
 class Backward:
@@ -54,7 +50,7 @@ class Backward:
             places[v] = whole(buffer, v.row)
             self.arrays.append(buffer)
         self.stored: list[Value] = []
-        self.lowering = Lowering(program, places, [])
+        self.lowering = Lowering(program, places)
         for v in (*program.ys, *program.taps.values()):
             self._store(v, f"dx{len(self.stored)}")
         for v in program.kept.values():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -111,11 +111,8 @@ class _Inside(Listener):
         self.wants = False
         self.weights: dict[int, Tensor] = {}
 
-    def entered(self, module: Any, name: str) -> AbstractContextManager[str]:
-        return self._entered(module, name) if self.outer else nullcontext(name)
-
     @contextmanager
-    def _entered(self, module: Any, name: str) -> Iterator[str]:
+    def entered(self, module: Any, name: str) -> Iterator[str]:
         with ExitStack() as stack:
             for listener in self.outer:
                 name = stack.enter_context(listener.entered(module, name))
@@ -236,11 +233,8 @@ class _Parts:
     def _segment(self, part: Part, first: bool, given: list[Tensor]) -> Ran:
         begin = self._begin(part)
         heard = (self.inside if first else self.again) if self.listeners else None
-        before = switches.switch(scope=self.scope, listeners=(heard,) if heard else ())
-        try:
+        with switches.switched(scope=self.scope, listeners=(heard,) if heard else ()):
             result, records = self._heard(given, heard)
-        finally:
-            switches.switch(**before)
         self.ys, self.explanation = map_leaves(lambda y: 0, result.ys), result.explanation
         outputs = leaves(result)
         passed: Callable[[], None] = lambda: None  # noqa: E731
@@ -336,11 +330,8 @@ class _Parts:
         ]
         heard = self.again if self.listeners else None
         began = tick()
-        before = switches.switch(tape=None, jit=None, listeners=(heard,) if heard else ())
-        try:
+        with switches.switched(tape=None, jit=None, listeners=(heard,) if heard else ()):
             result, _ = self._heard(given, heard)
-        finally:
-            switches.switch(**before)
         return _kept(leaves(result), given, began)
 
 

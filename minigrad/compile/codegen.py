@@ -25,7 +25,7 @@ import numpy as np
 
 from .formula import Names, identifier
 from .layout import Buffer, Place
-from .lower import Loop, Lowered, Product
+from .lowered import Loop, Lowered, Product
 from .nest import Nest, Text, places
 from .stages import ROWS, Owner, Stage, runs
 

@@ -70,7 +70,7 @@ def side_by_side(works: Sequence[Work], steps: int, rows: int) -> bool:
     count = threads.get_num_threads() // len(works)
     if count == 0 or any(steps * rows * work.cost < WORTH_A_THREAD for work in works):
         return False
-    at_once = max(work.beside(steps, rows, len(works)).cost for work in works)
+    at_once = max(work.divide(steps, rows, len(works)).cost for work in works)
     in_turn = sum(work.divide(steps, rows).cost for work in works)
     return at_once < BESIDE * in_turn
 
@@ -103,34 +103,30 @@ class Work:
     def meetings(self) -> int:
         return sum(stage.meets for stage in self.stages)
 
-    def divide(self, steps: int, rows: int, taken: int | None = None) -> Division:
-        """How a call of so many steps and rows is divided.
+    def divide(self, steps: int, rows: int, many: int = 1, taken: int | None = None) -> Division:
+        """How a call of so many steps and rows is divided. many: how many such calls run at once.
 
         taken: of packed steps, how many steps of rows there are; their number of rows is a mean.
         """
         if taken is not None:
-            steps = max(steps, 1)
-            return self._packed(self.divide(steps, max(-(-taken // steps), 1)), rows)
+            mean = max(-(-taken // max(steps, 1)), 1)
+            found = self.divide(max(steps, 1), mean)
+            # States as they leave a step do not lie like other packed rows.
+            apart = any(p.a.buffer.at == "after" for p in self.apart)
+            chunk, share = 1 if apart else found.chunk, -(-rows // found.parts)
+            return found._replace(chunk=chunk, share=share)
+        if many > 1:
+            return self._beside(steps, rows, many)
         count = threads.get_num_threads()
         none = self._by_rows(steps, rows, 1)
         if count == 1 or steps * rows * self.cost < WORTH_A_THREAD:
             return none
-        found = none
-        if rows > 1:
-            found = self._by_rows(steps, rows, min(count, rows))
+        found = self._by_rows(steps, rows, min(count, rows))
         units = self._by_units(steps, rows, count)
         best = units if units.cost < WORTH_MEETING * found.cost else found
         return best._replace(alone=none.cost)
 
-    def _packed(self, found: Division, rows: int) -> Division:
-        """The same for packed steps of at most so many rows."""
-        parts, chunk = found.parts, found.chunk
-        if any(p.a.buffer.at == "after" for p in self.apart):
-            chunk = 1  # states as they leave a step do not lie like other packed rows
-        return found._replace(parts=parts, chunk=chunk, share=-(-rows // parts))
-
-    def beside(self, steps: int, rows: int, many: int) -> Division:
-        """How a call is divided that runs beside others, so many in all."""
+    def _beside(self, steps: int, rows: int, many: int) -> Division:
         parts = max(1, min(threads.get_num_threads() // many, rows))
         alone = self._by_rows(steps, rows, 1).cost
         return self._by_rows(steps, rows, parts)._replace(alone=alone, many=many)

@@ -16,10 +16,9 @@ from .unrolling import Cell, sizes, unroll
 
 
 def on_tape(
-    cell: Cell, init: Any, xs: Any, reverse: bool, record: Any, specified: tuple[Any, ...] = ()
+    cell: Cell, init: Any, xs: Any, reverse: bool, record: Any, specified: tuple[Any, ...]
 ) -> ScanResult:
     """unroll(*specified), which is what `cell` does over xs; with what record= asks for."""
-    specified = specified or (cell, init, xs, None, reverse)
     if not record:
         return ScanResult(*_heard(cell, init, xs, reverse, specified))
     kept = TapeRecord(record, reverse, *sizes("scan", xs))

@@ -10,9 +10,8 @@ from ..kernels import jit
 from .bptt import Backward
 from .compiled import Compiled
 from .division import Division
-from .forward import Forward
 from .kernel import StepKernel, Variant
-from .lower import Loop, Product
+from .lowered import Product
 from .packing import Packing
 from .pipeline import Done
 from .program import AFTER, Program, Value, used
@@ -33,27 +32,16 @@ class Explanation:
     padded = False
 
     def __init__(
-        self,
-        compiled: Compiled,
-        ran: Ran,
-        steps: int,
-        rows: int,
-        reverse: bool,
-        wanted: tuple[int, ...],
-        came: str = "",
-        packing: Packing | None = None,
-    ):
-        self._compiled, self._ran = compiled, ran
+        self, compiled: Compiled, ran: Ran, steps: int, rows: int, reverse: bool,
+        wanted: tuple[int, ...], came: str, packing: Packing | None,
+    ):  # fmt: skip
+        self._compiled, self._ran, self._forward = compiled, ran, ran.kernel
         self.steps, self.rows, self.reverse = steps, rows, reverse
         self._wanted, self.came, self._packing = wanted, came, packing
 
     @property
     def program(self) -> Program:
         return self._compiled.program
-
-    @property
-    def _forward(self) -> Forward:
-        return self._ran.kernel
 
     @property
     def _backward(self) -> Backward | None:
@@ -63,8 +51,7 @@ class Explanation:
 
     @property
     def backward_program(self) -> Program | None:
-        back = self._backward
-        return None if back is None else back.program
+        return None if self._backward is None else self._backward.program
 
     @property
     def passes(self) -> list[Done]:
@@ -74,17 +61,12 @@ class Explanation:
 
     @property
     def source(self) -> str:
-        kernels = [self._forward.kernel]
-        if self._backward is not None:
-            kernels.append(self._backward.kernel)
-        return "\n".join(self._variant(kernel).text for kernel in kernels)
+        return "\n".join(self._variant(kernel).text for _, kernel in self._kernels())
 
     def _division(self, kernel: StepKernel) -> Division:
         if self._packing is not None:
-            return kernel.work.divide(self._packing.steps, self.rows, self._packing.taken)
-        if self._ran.many > 1:
-            return kernel.work.beside(self.steps, self.rows, self._ran.many)
-        return kernel.work.divide(self.steps, self.rows)
+            return kernel.work.divide(self._packing.steps, self.rows, taken=self._packing.taken)
+        return kernel.work.divide(self.steps, self.rows, self._ran.many)
 
     def _variant(self, kernel: StepKernel) -> Variant:
         return kernel.variant(self._division(kernel).kind == "units")
@@ -92,15 +74,13 @@ class Explanation:
     @property
     def kept(self) -> list[Value]:
         """What is stored for BPTT alone: neither an input of the scan nor a result."""
-        results = {self._forward.of.get(v) for v in self._forward.program.ys}
+        of = self._forward.of
+        results = {of[v].name for v in self._forward.program.ys if v in of}
         found: dict[int, Value] = {}
         for v in self._forward.kept:
-            buffer = self._forward.of[v]
-            given = v.role in ("x", "rows", "weight")
-            if not given and not any(b is not None and b.name == buffer.name for b in results):
-                found.setdefault(id(buffer), v)
-        names = {self._forward.of[v].name: v for v in found.values()}
-        return list(names.values())
+            if v.role not in ("x", "rows", "weight") and of[v].name not in results:
+                found.setdefault(id(of[v]), v)
+        return list({of[v].name: v for v in found.values()}.values())
 
     @property
     def kept_floats(self) -> int:
@@ -203,7 +183,6 @@ def _steps(kernel: StepKernel) -> list[str]:
         if isinstance(step, Product):
             found.append(_product(step))
         else:
-            assert isinstance(step, Loop)
             done = [i for i in step.items if i.loads is None and i.value is not None]
             names = list(dict.fromkeys(i.fold or i.value.op.name for i in done))
             size = int(np.prod(step.space, dtype=np.int64))

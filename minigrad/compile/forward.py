@@ -58,8 +58,9 @@ class Forward:
                 self.of[v] = buffer
                 self.stored.append(v)
         self.shown = {*program.ys, *program.taps.values()}  # what the caller sees
-        lowered = Lowering(program, places, outputs).run()
-        self.kernel = StepKernel(f"{name}_forward", program, lowered, self.arrays, packed)
+        lowering = Lowering(program, places)
+        lowering.outputs = outputs
+        self.kernel = StepKernel(f"{name}_forward", program, lowering.run(), self.arrays, packed)
         self.of |= {old: self.of[now] for old, now in program.kept.items()}  # by BPTT's names
 
     def _input(self, v: Value, buffer: Buffer, places: dict[Value, Place]) -> None:

@@ -112,8 +112,8 @@ def _step(
     first = _traced(cell, init, xs, rows, bool(wanted), memory.wanted, mask)
     taps = first.chosen(wanted, record)
     tensors = first.tensors()
-    code = code_of(own)
-    compiled = _COMPILED.get(first.known_by(taps))
+    code, content = code_of(own), first.known_by(taps)
+    compiled = _COMPILED.get(content)
     if memory.wanted or compiled is None or code not in compiled.checked:
         apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own
         n, m = len(leaves(init)), len(leaves(init)) + len(leaves(xs))
@@ -123,7 +123,10 @@ def _step(
         check_repeats(first, second, taps)
         if compiled is None:
             warn_of_numbers(cell_name(cell), own, code, first.trace.values)
-            compiled = compile_traced(first, cell_name(cell), taps)
+            if len(_COMPILED) >= _MOST:
+                _COMPILED.clear()
+            program = replace(first.program, taps=dict(taps))
+            compiled = _COMPILED[content] = Compiled(first.trace, program, cell_name(cell))
         compiled.checked.add(code)
         if memory.wanted:
             outputs = _places(first.final), _places(first.ys)
@@ -144,7 +147,7 @@ def _traced(
     if not noted:
         return Traced(cell, init, xs, rows, tapped, mask)
     recorder = remember.Recorder()
-    with recorder.listening():
+    with switches.switched(tape=recorder):
         traced = Traced(cell, init, xs, rows, tapped, mask)
     traced.eager = recorder.nodes
     return traced
@@ -152,15 +155,3 @@ def _traced(
 
 def _finite(t: Tensor) -> bool:
     return t.dtype.kind != "f" or bool(np.isfinite(t._data).all())
-
-
-def compile_traced(traced: Traced, name: str, taps: dict[str, Value]) -> Compiled:
-    """What the compiler made, or makes now, of a trace."""
-    key = traced.known_by(taps)
-    found = _COMPILED.get(key)
-    if found is None:
-        if len(_COMPILED) >= _MOST:
-            _COMPILED.clear()
-        program = replace(traced.program, taps=dict(taps))
-        found = _COMPILED[key] = Compiled(traced.trace, program, name)
-    return found

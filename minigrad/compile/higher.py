@@ -16,6 +16,7 @@ from .. import ops
 from ..tape import Node
 from ..tensors import Tensor, as_tensor, in_place_of, wrap
 from .call import Kept, zeros_like_y
+from .forward import full_shape, is_by_row
 from .kernel import evaluate
 from .node import Pulled
 from .program import AFTER, STEP, Program, Value
@@ -39,21 +40,20 @@ class _Run:
             for t, array in zip(saved.tensors, saved.arrays, strict=True)
         ]
         self.tensors = raw if self.outside is None else self.outside.again(raw)
-        self.carries = len(self.compiled.program.carry)
+        self.forward: Program = self.compiled.program
+        self.of = dict(zip(self.forward.inputs, self.tensors, strict=True))
+        self.fixed = {v: t for v, t in self.of.items() if v in self.forward.weights}
         self.dtype = next(t.dtype for t in self.tensors if t.dtype.kind == "f")
 
 
 def gradient_as_scan(scan: Callable[..., Any], node: Node, g: dict[int, Tensor]) -> Pulled:
     """BPTT as a scan of its own: (input, its gradient), as Tensors."""
     run = _Run(scan, node)
-    forward: Program = run.compiled.program
-    wanted = tuple(i for i in run.needs if i >= run.carries)
+    forward = run.forward
+    wanted = tuple(i for i in run.needs if i >= len(forward.carry))
     backward, _ = run.compiled.bptt(wanted, True, ())
-    tensors = dict(zip(forward.inputs, run.tensors, strict=True))
-    fixed = {v: t for v, t in tensors.items() if v in forward.weights}
-    reads = _read_values(run, forward, backward, tensors, fixed)
-    first, kept = _scan_backward(run, forward, backward, reads, fixed, g)
-    known = dict(fixed)
+    first, kept = _scan_backward(run, backward, _read_values(run, backward), g)
+    known: dict[Value, Any] = dict(run.fixed)
     _sum_up(backward, kept, known, run.rows)
     found: dict[Value, Tensor] = {w: known[v] for w, v in backward.sums.items()}
     for x, v in zip(backward.gradients_of, backward.ys, strict=True):
@@ -71,7 +71,7 @@ def gradient_as_scan(scan: Callable[..., Any], node: Node, g: dict[int, Tensor])
 
 def _rows_first(t: Tensor, v: Value, rows: int, lead: int = 0) -> Tensor:
     """A Tensor of v's shape, behind `lead` axes, as (B, ...): what a scan takes and gives."""
-    if v.batch is None or (v.batch == 0 and v.many == 1):
+    if v.batch is None or is_by_row(v):
         return t
     at = v.batch + lead
     apart = t.reshape(*t.shape[:at], rows, v.many, *t.shape[at + 1 :])
@@ -81,93 +81,67 @@ def _rows_first(t: Tensor, v: Value, rows: int, lead: int = 0) -> Tensor:
 
 def _as_in_step(t: Tensor, v: Value, rows: int, lead: int = 0) -> Tensor:
     """The other way round."""
-    if v.batch is None or (v.batch == 0 and v.many == 1):
+    if v.batch is None or is_by_row(v):
         return t
     at = v.batch + lead
     order = [*range(lead), *range(lead + 1, at + 1), lead, *range(at + 1, t.ndim)]
     moved = ops.transpose(t, tuple(order))
-    full = (*v.row[: v.batch], rows * v.many, *v.row[v.batch + 1 :])
-    return moved.reshape(*moved.shape[:lead], *full)
+    return moved.reshape(*moved.shape[:lead], *full_shape(v, rows))
 
 
-def _read_values(
-    run: _Run,
-    forward: Program,
-    backward: Program,
-    tensors: dict[Value, Tensor],
-    fixed: dict[Value, Tensor],
-) -> dict[Value, Tensor]:
+def _read_values(run: _Run, backward: Program) -> dict[Value, Tensor]:
     """(T, B, ...) of every value of the forward step that the backward step reads."""
+    forward = run.forward
     own = set(forward.inputs) | set(forward.body)
-    reads = [v for v in backward.xs if v in own and v not in fixed]
-    found = {v: tensors[v] for v in reads if v in forward.xs}
+    reads = [v for v in backward.xs if v in own and v not in run.fixed]
+    found = {v: run.of[v] for v in reads if v in forward.xs}
     rest = [v for v in reads if v not in found]
     if not rest:
         return found
-
-    def forward_step(state: Any, x: Any) -> tuple[Any, Any]:
-        known = dict(fixed) | dict(zip(forward.carry, state, strict=True))
-        for v, t in zip(forward.xs, x, strict=False):  # see _steps
-            known[v] = _as_in_step(t, v, run.rows)
-        evaluate(forward.body, known, run.rows)
-        return tuple(known[v] for v in forward.carry_out), tuple(
-            _rows_first(known[v], v, run.rows) for v in rest
-        )
-
-    init = tuple(tensors[v] for v in forward.carry)
-    xs = tuple(_rows_first(tensors[v], v, run.rows, 1) for v in forward.xs)
-    _, ys = run.scan(forward_step, init, xs or _steps(run), reverse=run.reverse, mask=run.mask)
-    return found | {v: _as_in_step(t, v, run.rows, 1) for v, t in zip(rest, ys, strict=True)}
-
-
-def _steps(run: _Run) -> tuple[Tensor, ...]:
-    """Something of T steps, for a cell that reads no input."""
-    return (as_tensor(np.zeros((run.steps, run.rows, 1), run.dtype)),)
+    first = [run.of[v] for v in forward.carry]
+    xs = {v: run.of[v] for v in forward.xs}
+    return found | _scanned(run, forward, first, xs, rest, run.reverse)[1]
 
 
 def _scan_backward(
-    run: _Run,
-    forward: Program,
-    backward: Program,
-    reads: dict[Value, Tensor],
-    fixed: dict[Value, Tensor],
-    g: dict[int, Tensor],
+    run: _Run, backward: Program, reads: dict[Value, Tensor], g: dict[int, Tensor]
 ) -> tuple[list[Tensor], dict[Value, Tensor]]:
     """BPTT: the gradient of the first carry, and (T, B, ...) of what is needed of every step."""
-    c = run.carries
-    names = [v for v in backward.xs if v in reads]
-    own = set(forward.inputs) | set(forward.body)
+    forward = run.forward
+    c, own = len(forward.carry), set(forward.inputs) | set(forward.body)
     dys = [v for v in backward.xs if v not in own]
     floats = [k for k, v in enumerate(forward.ys, start=c) if v.dtype.kind == "f"]
     given = [g[k] if k in g else wrap(zeros_like_y(run.node, k - c), None, False) for k in floats]
-    summed = [
-        i
-        for v in backward.body
-        if v.stage == AFTER
-        for i in v.inputs
-        if type(i) is Value and i.stage == STEP
-    ]
+    after = [i for v in backward.body if v.stage == AFTER for i in v.inputs]
+    summed = [i for i in after if type(i) is Value and i.stage == STEP]
     kept = list(dict.fromkeys([*backward.ys, *summed]))
-    body = [v for v in backward.body if v.stage != AFTER]
+    nothing = [wrap(np.zeros(t.shape, t.dtype), None, False) for t in run.tensors[:c]]
+    last = [g.get(k, nothing[k]) for k in range(c)]
+    xs = {v: reads[v] for v in backward.xs if v in reads} | dict(zip(dys, given, strict=True))
+    return _scanned(run, backward, last, xs, kept, not run.reverse)
 
-    def backward_step(state: Any, x: Any) -> tuple[Any, Any]:
-        known = dict(fixed) | dict(zip(backward.carry, state, strict=True))
-        for v, t in zip([*names, *dys], x, strict=False):  # see _steps
+
+def _scanned(
+    run: _Run, program: Program, init: list[Tensor], xs: dict[Value, Tensor], wanted: list[Value],
+    reverse: bool,
+) -> tuple[list[Tensor], dict[Value, Tensor]]:  # fmt: skip
+    """A step of the program, scanned: the last carry, and (T, B, ...) of what is wanted."""
+    body = [v for v in program.body if v.stage != AFTER]
+
+    def step(state: Any, x: Any) -> tuple[Any, Any]:
+        known = dict(run.fixed) | dict(zip(program.carry, state, strict=True))
+        for v, t in zip(xs, x, strict=False):
             known[v] = _as_in_step(t, v, run.rows)
         evaluate(body, known, run.rows)
-        return tuple(known[v] for v in backward.carry_out), tuple(
-            _rows_first(known[v], v, run.rows) for v in kept
-        )
+        ys = tuple(_rows_first(known[v], v, run.rows) for v in wanted)
+        return tuple(known[v] for v in program.carry_out), ys
 
-    nothing = [wrap(np.zeros(t.shape, t.dtype), None, False) for t in run.tensors[:c]]
-    init = tuple(g.get(k, nothing[k]) for k in range(c))
-    read = [*(reads[v] for v in names), *given]
-    xs = tuple(_rows_first(t, v, run.rows, 1) for t, v in zip(read, [*names, *dys], strict=True))
-    first, ys = run.scan(
-        backward_step, init, xs or _steps(run), reverse=not run.reverse, mask=run.mask
-    )
-    found = {v: _as_in_step(t, v, run.rows, 1) for v, t in zip(kept, ys, strict=True)}
-    return list(first), found
+    step.__name__ = "forward_step" if program is run.forward else "backward_step"
+    given = tuple(_rows_first(t, v, run.rows, 1) for v, t in xs.items())
+    if not given:  # something of T steps, for a cell that reads no input
+        given = (as_tensor(np.zeros((run.steps, run.rows, 1), run.dtype)),)
+    last, ys = run.scan(step, tuple(init), given, reverse=reverse, mask=run.mask)
+    return list(last), {v: _as_in_step(t, v, run.rows, 1) for v, t in zip(wanted, ys, strict=True)}
 
 
 def _sum_up(
@@ -180,8 +154,7 @@ def _sum_up(
         steps = [i for i in v.inputs if type(i) is Value and i.stage == STEP]
         if not steps:
             continue
-        assert v.op is not None
-        if v.op.kind == "matmul":
+        if v.kind == "matmul":
             factors = [kept[i] for i in v.inputs]  # (T, K, B) and (T, B, N)
             a, b = (f.detach() if k in v.cut else f for k, f in enumerate(factors))
             known[v] = ops.transpose(a, (1, 0, 2)).reshape(a.shape[1], -1) @ b.reshape(

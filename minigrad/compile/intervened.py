@@ -94,12 +94,9 @@ class Intervened:
 
     def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
         x, operands = x
-        inside = _Inside(self.edits, operands, self.gradients)
-        before = switches.switch(intervening=inside)
-        try:
+        inside = _Edited(self.edits, operands, self.gradients)
+        with switches.switched(intervening=inside):
             result: tuple[Any, Any] = self.cell(state, x)
-        finally:
-            switches.switch(**before)
         if missed := [place for place, _ in self.edits if place not in inside.met]:
             raise TraceError(
                 f"scan: {named(missed[0])} was tapped in a first look at the "
@@ -112,10 +109,39 @@ class Intervened:
         return Intervened(self.cell, self.edits, self.touched, gradients=False)
 
 
-class _Inside:
-    """The hand in one step. A value that is tapped again under the same name is left as it is."""
+class InStep:
+    """A hand in one step: it `meets` every tap. What is tapped again under the same name, by a cell
+    around this one, is given what it was given before.
+    """
+
+    def __init__(self) -> None:
+        self._around = f"{switches.scope}/" if switches.scope else ""
+        self._taken: Counter[Place] = Counter()
+        self._given: dict[tuple[str, int], tuple[Any, Any]] = {}
+
+    def tap(self, name: str, tensor: Any) -> Any:
+        if (name, id(tensor)) in self._given:
+            return self._given[name, id(tensor)][1]
+        scope = switches.scope
+        below = scope[len(self._around) :] if scope.startswith(self._around) else ""
+        result = self.meets(label(below, name, self._taken), name, tensor)
+        self._given[name, id(tensor)] = tensor, result
+        self._given[name, id(result)] = result, result
+        return result
+
+    def meets(self, place: Place, name: str, tensor: Any) -> Any:
+        """What the step goes on with, in place of a value tapped there."""
+
+    def around(self, cell: Any, init: Any, xs: Any, mode: str) -> tuple[Any, Any, str]:
+        """A scan inside the step: its steps are part of it, as they are in a compiled loop."""
+        return cell, xs, "tape"
+
+
+class _Edited(InStep):
+    """Does the edits. met: the places that were tapped."""
 
     def __init__(self, edits: Edits, operands: Any, gradients: bool):
+        super().__init__()
         self._edits = {
             place: [
                 (edit, o) for edit, o in zip(own, given, strict=True)
@@ -123,44 +149,13 @@ class _Inside:
             ]
             for (place, own), given in zip(edits, operands, strict=True)
         }  # fmt: skip
-        self._names = Names()
         self.met: set[Place] = set()
 
-    def tap(self, name: str, tensor: Any) -> Any:
-        known, place = self._names.of(name, tensor)
-        if known is not None:
-            return known
+    def meets(self, place: Place, name: str, tensor: Any) -> Any:
         self.met.add(place)
-        return self._names.gives(name, tensor, changed(name, tensor, self._edits.get(place, ())))
-
-    def around(self, cell: Any, init: Any, xs: Any, mode: str) -> tuple[Any, Any, str]:
-        """A scan inside the step: its steps are part of it, as they are in a compiled loop."""
-        return cell, xs, "tape"
+        return changed(name, tensor, self._edits.get(place, ()))
 
 
 def named(place: Place) -> str:
     """What to call a place in words: `f`, or `upper/f#2`."""
     return "/".join(filter(None, place))
-
-
-class Names:
-    """What the taps of a step are called, as a recording calls them."""
-
-    def __init__(self) -> None:
-        self._around = f"{switches.scope}/" if switches.scope else ""
-        self._taken: Counter[Place] = Counter()
-        self._given: dict[tuple[str, int], tuple[Any, Any]] = {}
-
-    def of(self, name: str, tensor: Any) -> tuple[Any, Place]:
-        """(what was given for it under this name before, else None; the place of a new tap)."""
-        if (name, id(tensor)) in self._given:
-            return self._given[name, id(tensor)][1], ("", name)
-        scope = switches.scope
-        below = scope[len(self._around) :] if scope.startswith(self._around) else ""
-        return None, label(below, name, self._taken)
-
-    def gives(self, name: str, tensor: Any, result: Any) -> Any:
-        """Notes what a tap gives, which may be tapped again by a cell around this one."""
-        self._given[name, id(tensor)] = tensor, result
-        self._given[name, id(result)] = result, result
-        return result

@@ -6,7 +6,7 @@ Under NUMBA_DISABLE_JIT=1 the same text runs as Python, on NumPy's arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,8 @@ from .codegen import EXTRA, SIGNATURE, Generator
 from .division import Division, Work
 from .layout import Buffer
 from .lowered import Lowered
-from .program import Program, Value, params_for
+from .program import Program, Value, computed, params_for
 from .stages import undivided
-
-Array = np.ndarray
 
 
 class Variant:
@@ -104,8 +102,7 @@ class StepKernel:
         BPTT, which visits the steps the other way round. reverse: of the scan itself. many: how
         many such calls run side by side. taken: of packed steps, how many steps of rows there are.
         """
-        divide = self.work.divide if many == 1 else partial(self.work.beside, many=many)
-        division = divide(steps, rows) if taken is None else self.work.divide(steps, rows, taken)
+        division = self.work.divide(steps, rows, many, taken)
         down = reverse != backwards
         words = [
             steps, rows, steps - 1 if down else 0, -1 if down else 1, int(reverse),
@@ -128,21 +125,12 @@ def evaluate(values: Sequence[Value], known: dict[Value, Any], rows: int) -> Non
         inputs = [known[i] if type(i) is Value else i for i in v.inputs]
         for i in v.cut:
             inputs[i] = inputs[i].detach() if hasattr(inputs[i], "detach") else inputs[i]
-        params = params_for(v, rows)
-        if v.op.kind == "view" and type(inputs[0]) is np.ndarray:  # nothing to check or convert
-            known[v] = v.op.forward(inputs, params)
-            continue
-        known[v] = v.op(list(inputs), **params) if v.op.variadic else v.op(*inputs, **params)
+        if v.kind == "view" and type(inputs[0]) is np.ndarray:  # nothing to check or convert
+            known[v] = v.op.forward(inputs, params_for(v, rows))
+        else:
+            known[v] = computed(v, inputs, rows)
 
 
 def rows_of(buffer: Buffer, steps: int) -> int:
     """How many rows of time an array for this buffer has."""
     return 2 if buffer.at in ("even", "odd") else steps + EXTRA[buffer.at]
-
-
-def time_slice(buffer: Buffer, array: Array, reverse: bool) -> Array:
-    """(T, B, ...): the steps that a buffer means, out of its array."""
-    if buffer.at == "t":
-        return array
-    first = (buffer.at == "before") == reverse
-    return array[1:] if first else array[:-1]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..op import Op
+from .program import Value
 
 Array = np.ndarray
 Shape = tuple[int, ...]
@@ -52,6 +52,12 @@ class Place(NamedTuple):
             total += steps.reshape(-1, *(1,) * (len(self.shape) - axis - 1))
         return total
 
+    def elements(self, numbers: Array) -> Place:
+        """Those at these positions, in row-major order; strides have to give them."""
+        found = fit(self.buffer, self.offsets().ravel()[numbers])
+        assert found is not None
+        return found
+
     @property
     def dense(self) -> bool:
         """Whether the elements lie one after the other."""
@@ -80,15 +86,16 @@ def fit(buffer: Buffer, offsets: Array) -> Place | None:
     return place if np.array_equal(place.offsets(), offsets) else None
 
 
-def view(op: Op, params: dict[str, Any], place: Place) -> list[tuple[Array, Place]]:
-    """op(x) for an x that lies at `place`: pairs (positions in the flat result, where they lie).
+def view(v: Value, place: Place) -> list[tuple[Array, Place]]:
+    """A view of what lies at `place`: pairs (positions in the flat result, where they lie).
 
     One pair, unless the result is no regular piece of the buffer (a roll, the reshape of a
     transpose): then it has to be copied together from these pieces.
     """
-    offsets = np.asarray(op.forward([place.offsets()], params))
+    assert v.op is not None
+    offsets = np.asarray(v.op.forward([place.offsets()], v.params))
     numbers = np.arange(offsets.size).reshape(offsets.shape)
-    return [(at, piece) for at, piece in _pieces(place.buffer, offsets, numbers)]
+    return list(_pieces(place.buffer, offsets, numbers))
 
 
 def _pieces(buffer: Buffer, offsets: Array, numbers: Array) -> Iterator[tuple[Array, Place]]:
@@ -117,34 +124,28 @@ def _pieces(buffer: Buffer, offsets: Array, numbers: Array) -> Iterator[tuple[Ar
         yield from _pieces(buffer, offsets[where], numbers[where])
 
 
-def assembly(
-    op: Op, params: dict[str, Any], shapes: list[Shape], target: Place
-) -> tuple[list[list[tuple[Array, Place]]], list[Place], float]:
-    """How op(x0, x1, ...), which puts its inputs side by side or among zeros, fills `target`.
+def assembly(v: Value, target: Place) -> tuple[list[list[tuple[Array, Place]]], list[Place], float]:
+    """How a value whose inputs are put side by side, or among zeros, fills `target`.
 
     (for each input the pairs (positions in the flat input, where they go), what is filled, with
     which number).
     """
-    fill = float(params.get("value", 0.0))
-    params = {**params, "value": 0} if "value" in params else params
-    sizes = [int(np.prod(s, dtype=np.int64)) for s in shapes]
-    starts = itertools.accumulate(sizes, initial=1)  # 0 is what no input fills
-    labels = [
-        np.arange(start, start + size).reshape(shape)
-        for start, size, shape in zip(starts, sizes, shapes, strict=False)
+    assert v.op is not None
+    fill = float(v.params.get("value", 0.0))
+    params = {**v.params, "value": 0} if "value" in v.params else v.params
+    ends = list(itertools.accumulate((i.size for i in v.inputs), initial=1))
+    labels = [  # 0 is what no input fills
+        np.arange(end - i.size, end).reshape(i.row) for end, i in zip(ends[1:], v.inputs)
     ]
-    result = np.asarray(op.forward(labels, params)).ravel()
-    offsets = target.offsets().ravel()
-    order = np.argsort(result, kind="stable")
-    sources = result[order]
-    targets = []
-    for label, shape in zip(labels, shapes, strict=True):
-        begin = int(np.searchsorted(sources, label.flat[0])) if label.size else 0
-        goes = offsets[order[begin : begin + label.size]].reshape(shape)
-        numbers = np.arange(label.size).reshape(shape)
-        targets.append(list(_pieces(target.buffer, goes, numbers)))
+    result = np.asarray(v.op.forward(labels, params)).reshape(target.shape)
+    goes = np.zeros(ends[-1], np.int64)
+    goes[result] = target.offsets()
+    targets = [
+        list(_pieces(target.buffer, goes[own], np.arange(own.size).reshape(own.shape)))
+        for own in labels
+    ]
     filled: list[Place] = []
-    empty = result.reshape(target.shape) == 0
+    empty = result == 0
     if empty.any():
         filled = list(_boxes(target, empty))
     return targets, filled, fill
@@ -153,9 +154,7 @@ def assembly(
 def _boxes(target: Place, wanted: Array) -> Iterator[Place]:
     """Boxes that cover the wanted elements, and no others."""
     if wanted.all():
-        place = fit(target.buffer, target.offsets())
-        assert place is not None
-        yield place
+        yield target
         return
     if not wanted.any():
         return
@@ -188,3 +187,8 @@ class Item:
     adds: list[Place] = field(default_factory=list)
     fold: str = ""
     fill: float | None = None
+
+    @property
+    def places(self) -> list[Place]:
+        """All that it reads and writes."""
+        return [*([self.loads] if self.loads else []), *self.stores, *self.adds]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..listener import Listener
 from ..tape import state as switches
 from ..tree import leaves, map_leaves, structure
-from .intervened import Names, Place
+from .intervened import InStep, Place
 from .promise import is_pure
 from .recall import Watch
 from .traced import Traced
@@ -24,25 +24,19 @@ class Seen(NamedTuple):
     used: bool
 
 
-class _Looking:
+class _Looking(InStep):
     """The hand that notes what is tapped."""
 
     def __init__(self) -> None:
-        self._names = Names()
+        super().__init__()
         self._found: list[tuple[Place, Any, Any]] = []  # and what it gave
 
-    def tap(self, name: str, tensor: Any) -> Any:
-        known, place = self._names.of(name, tensor)
-        if known is not None:
-            return known
+    def meets(self, place: Place, name: str, tensor: Any) -> Any:
         marked = tensor
         if type(tensor) is Tracer and tensor.dtype.kind == "f":
             marked = tensor * 1.0
         self._found.append((place, tensor, marked))
-        return self._names.gives(name, tensor, marked)
-
-    def around(self, cell: Any, init: Any, xs: Any, mode: str) -> tuple[Any, Any, str]:
-        return cell, xs, "tape"
+        return marked
 
     def seen(self, program: Any = None) -> list[Seen]:
         read = None if program is None else set(map(id, program.body))
@@ -77,21 +71,14 @@ def look(cell: Any, init: Any, xs: Any) -> list[Seen]:
 
 
 def _look(cell: Any, init: Any, xs: Any) -> list[Seen]:
-    before = switches.switch(
-        tape=None, anomaly=False, recording=False, listeners=(Listener(),), intervening=_Looking()
-    )
-    try:
+    looking = _Looking()
+    with switches.switched(
+        tape=None, anomaly=False, recording=False, listeners=(Listener(),), intervening=looking
+    ):
         try:
             first = map_leaves(lambda x: x[:1], xs)
-            return _seen(Traced(cell, init, first, leaves(xs)[0].shape[1]).program)
+            return looking.seen(Traced(cell, init, first, leaves(xs)[0].shape[1]).program)
         except Exception:  # whatever a cell does with a Tracer: it is run as it is
-            switches.intervening = _Looking()
+            switches.intervening = looking = _Looking()
             cell(init, map_leaves(lambda x: x[0], xs))
-            return _seen()
-    finally:
-        switches.switch(**before)
-
-
-def _seen(program: Any = None) -> list[Seen]:
-    looking: _Looking = switches.intervening
-    return looking.seen(program)
+            return looking.seen()

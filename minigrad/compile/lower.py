@@ -13,18 +13,16 @@ passes (`pipeline.py`): this file follows them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..axes import canonical_axes
 from ..errors import TraceError
-from .layout import Buffer, Item, Place, assembly, fit, view, whole
+from .layout import Buffer, Item, Place, assembly, view, whole
 from .lowered import Loop, Lowered, Product, flat, spread, squeeze
 from .passes.folding import ACCUMULATORS
 from .program import BEFORE, STEP, Program, Value, used
-from .views import assembles, is_view, rows_follow
+from .views import rows_follow
 
 Shape = tuple[int, ...]
 
@@ -32,13 +30,7 @@ Shape = tuple[int, ...]
 class Lowering:
     """places: where inputs lie. outputs, added: where values are to be stored, or added to."""
 
-    def __init__(
-        self,
-        program: Program,
-        places: dict[Value, Place],
-        outputs: Sequence[tuple[Value, Place]],
-        added: Sequence[tuple[Value, Place]] = (),
-    ):
+    def __init__(self, program: Program, places: dict[Value, Place]):
         self.program = program
         self.places = dict(places)  # of values in memory, once they are there
         self.steps: list[Loop | Product] = []
@@ -52,7 +44,8 @@ class Lowering:
         self.copied: dict[Value, int] = {}  # the step that brings a product to its home
         self.items: dict[Value, Item] = {}
         self.since: dict[Value, int] = {}  # the first step that may read a view or a copy
-        self.outputs, self.added = list(outputs), list(added)
+        self.outputs: list[tuple[Value, Place]] = []
+        self.added: list[tuple[Value, Place]] = []
         self.body = [v for v in program.body if v.stage == STEP]
         self.numbers = itertools.count()
 
@@ -62,9 +55,9 @@ class Lowering:
             self._lower(v)
         for v, place in self.outputs:
             if self.home.get(v) != place:
-                self._copy(v, place)
+                self._store(v, place)
         for v, place in self.added:
-            self._add(v, place)
+            self._store(v, place, adds=True)
         before = used([*self.weights, *(w for w, _ in self.packed)])
         return Lowered(
             self.steps, self.early, self.late, self.scratch, self.weights, self.packed, before
@@ -73,33 +66,33 @@ class Lowering:
     # -- where values go ---------------------------------------------------------------------------
 
     def _choose_homes(self) -> None:
-        computed = {v for v in self.body if not is_view(v)}
+        computed = {v for v in self.body if not v.is_view}
         for v, place in self.outputs:
             if v in computed and v not in self.home:
                 self.home[v] = place
         for v in reversed(self.body):
-            if assembles(v) and v in computed:
-                assert v.op is not None
-                target = self._home(v)
-                shapes = [i.row for i in v.inputs]
-                pieces, _, _ = assembly(v.op, v.params, shapes, target)
+            if v.assembles and v in computed:
+                pieces, _, _ = assembly(v, self._home(v))
                 for i, found in zip(v.inputs, pieces, strict=True):
                     if i in computed and i not in self.home and len(found) == 1:
                         self.home[i] = found[0][1]
 
     def _home(self, v: Value) -> Place:
         if v not in self.home:
-            buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype)
-            self.scratch.append(buffer)
-            self.home[v] = whole(buffer, v.row)
+            self.home[v] = self._new(v)
         return self.home[v]
+
+    def _new(self, v: Value, at: str = "") -> Place:
+        """Memory of its own."""
+        buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype, at)
+        self.scratch.append(buffer)
+        return whole(buffer, v.row)
 
     def _load_weight(self, v: Value) -> None:
         if v.stage != BEFORE:
             raise TraceError(f"scan: {v!r} {v.type()} is not in memory; a bug of the compiler.")
-        if v.role == "op" and is_view(v):
-            assert v.op is not None
-            pieces = view(v.op, v.params, self._memory(v.inputs[0]))
+        if v.role == "op" and v.is_view:
+            pieces = view(v, self._memory(v.inputs[0]))
             if len(pieces) == 1:
                 self.places[v] = pieces[0][1]
                 return
@@ -109,7 +102,9 @@ class Lowering:
 
     # -- scheduling --------------------------------------------------------------------------------
 
-    def _loop(self, space: Shape, first: int, reduced: tuple[int, ...] | None = None) -> int:
+    def _loop(
+        self, space: Shape, first: int, reduced: tuple[int, ...] | None = None
+    ) -> tuple[int, Loop]:
         """The first loop of this space from step `first` on; a new one where there is none."""
         for k in range(first, len(self.steps)):
             step = self.steps[k]
@@ -117,49 +112,36 @@ class Lowering:
                 continue
             if reduced is None or step.reduced in (None, reduced):
                 step.reduced = reduced or step.reduced
-                return k
-        self.steps.append(Loop(space, reduced=reduced))
-        return len(self.steps) - 1
+                return k, step
+        loop = Loop(space, reduced=reduced)
+        self.steps.append(loop)
+        return len(self.steps) - 1, loop
 
     def _lower(self, v: Value) -> None:
-        assert v.op is not None
-        if v.op.kind == "elementwise":
+        if v.kind == "elementwise":
             self._elementwise(v)
-        elif v.op.kind == "matmul":
+        elif v.kind == "matmul":
             self._product(v)
-        elif v.op.kind == "reduce":
+        elif v.kind == "reduce":
             self._reduce(v)
-        elif assembles(v):
+        elif v.assembles:
             self._assemble(v)
         else:
             self._view(v)
-
-    def _direct(self, v: Any, space: Shape, row: Shape) -> bool:
-        """Whether v is computed in a loop of this space, element for element."""
-        return (
-            v in self.items
-            and v in self.where
-            and v.row == row
-            and squeeze(v.row) == space
-            and not self.items[v].fold
-        )
 
     def _elementwise(self, v: Value) -> None:
         if v in self.program.onto:
             self._accumulate(v)
             return
-        space = squeeze(v.row)
         first = 0
         for i in v.inputs:
             if type(i) is not Value:
                 continue
-            if self._direct(i, space, v.row):
+            if i in self.items and i.row == v.row:  # in the loop that v will be in
                 first = max(first, self.where[i])
             elif i in self.where or i in self.places:
                 first = max(first, self._ready(i))
-        k = self._loop(space, first)
-        loop = self.steps[k]
-        assert isinstance(loop, Loop)
+        k, loop = self._loop(squeeze(v.row), first)
         for i in v.inputs:
             if type(i) is Value:
                 self._bring(i, loop, k, v.row)
@@ -188,23 +170,18 @@ class Lowering:
 
     def _bring(self, i: Value, loop: Loop, k: int, row: Shape) -> None:
         """Makes input i known in the loop: computed there, or loaded."""
-        if i in self.where and self.where[i] == k and loop.computes(i):
+        if i in self.items and self.where[i] == k:
             return
-        place = self._memory(i)
-        loads = spread(place, row)
-        known = any(item.value is i and item.loads == loads for item in loop.items)
-        if not known:
+        loads = spread(self._memory(i), row)
+        if not any(item.value is i and item.loads == loads for item in loop.items):
             loop.items.append(Item(i, loads=loads))
 
     def _memory(self, v: Value) -> Place:
         """Where v lies in memory; from now on it is stored there, if it was not."""
         if v in self.where:
             place = self._home(v)
-            item = self.items.get(v)
-            if item is not None:
-                there = flat(place)
-                if there not in item.stores:
-                    item.stores.append(there)
+            if v in self.items and flat(place) not in self.items[v].stores:
+                self.items[v].stores.append(flat(place))
             return place
         if v not in self.places:
             self._load_weight(v)
@@ -218,18 +195,14 @@ class Lowering:
         numbers = np.cumsum([n != 1 for n in x.row]) - 1
         reduced = tuple(int(numbers[a]) for a in axes if x.row[a] != 1)
         if not reduced:  # of one element: that element
-            source = self._memory(x)
-            place = fit(source.buffer, source.offsets().reshape(v.row))
-            assert place is not None
+            place = self._memory(x).elements(np.arange(v.size).reshape(v.row))
             if v in self.home:
                 self.where[v] = self._copy_place(place, self.home[v], self._ready(x))
             else:
                 self.places[v], self.since[v] = place, self._ready(x)
             return
-        first = self.where[x] if self._direct(x, space, x.row) else self._ready(x)
-        k = self._loop(space, first, reduced)
-        loop = self.steps[k]
-        assert isinstance(loop, Loop)
+        first = self.where[x] if x in self.items else self._ready(x)
+        k, loop = self._loop(space, first, reduced)
         self._bring(x, loop, k, x.row)
         home = self._home(v)
         # The result's place over the space of x: it stands still along the reduced axes.
@@ -250,19 +223,15 @@ class Lowering:
         ready = self._ready(a)
         inner = int(np.prod(place.shape[:-1], dtype=np.int64))
         if not rows_follow(place, k):
-            buffer = Buffer(f"s{next(self.numbers)}", a.size, a.dtype)
-            self.scratch.append(buffer)
-            place = whole(buffer, a.row)
-            ready = self._copy(a, place) + 1
+            place = self._new(a)
+            ready = self._store(a, place) + 1
         if v in self.program.early or v in self.program.late:
             self._apart(v, Product(place, weight, place, inner, k, n))
             return
         self._pack(weight, False)
         home = self._home(v)
         if not home.dense or (home.buffer.size != v.size and inner > 1):
-            buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype)
-            self.scratch.append(buffer)
-            out = whole(buffer, v.row)
+            out = self._new(v)
             self.steps.append(Product(place, weight, out, inner, k, n))
             self.places[v] = out
             self.since[v] = len(self.steps)
@@ -276,9 +245,7 @@ class Lowering:
         """A product for a chunk of steps at once: ahead of them, or behind."""
         self._pack(product.weight, True)
         if v in self.program.early:
-            buffer = Buffer(f"s{next(self.numbers)}", v.size, v.dtype, "chunk")
-            self.scratch.append(buffer)
-            product.out = self.places[v] = whole(buffer, v.row)
+            product.out = self.places[v] = self._new(v, "chunk")
             self.early.append(product)
         else:
             product.out = self._home(v)
@@ -289,85 +256,59 @@ class Lowering:
             self.packed.append((weight, apart))
 
     def _view(self, v: Value) -> None:
-        assert v.op is not None
         x = v.inputs[0]
-        source = self._memory(x)
-        pieces = view(v.op, v.params, source)
+        pieces = view(v, self._memory(x))
         if len(pieces) == 1:
             self.places[v] = pieces[0][1]
             self.since[v] = self._ready(x)
             return
         home = self._home(v)
-        offsets = home.offsets().ravel()
-        last = 0
-        for numbers, place in pieces:
-            target = fit(home.buffer, offsets[numbers])
-            assert target is not None
-            last = max(last, self._copy_place(place, target, self._ready(x)))
-        self.where[v] = last
+        self.where[v] = max(
+            self._copy_place(place, home.elements(numbers), self._ready(x))
+            for numbers, place in pieces
+        )
 
     def _assemble(self, v: Value) -> None:
-        assert v.op is not None
         home = self._home(v)
-        pieces, filled, number = assembly(v.op, v.params, [i.row for i in v.inputs], home)
+        pieces, filled, number = assembly(v, home)
         last = 0
         for place in filled:
             there = flat(place)
-            k = self._loop(there.shape, 0)
-            loop = self.steps[k]
-            assert isinstance(loop, Loop)
+            k, loop = self._loop(there.shape, 0)
             loop.items.append(Item(None, stores=[there], fill=number))
             last = max(last, k)
         for i, found in zip(v.inputs, pieces, strict=True):
             if len(found) == 1 and self.home.get(i) == found[0][1]:
                 last = max(last, self.copied[i] if i in self.copied else self.where[i])
                 continue
-            source = self._memory(i) if not self._in_registers(i, found) else None
+            if i in self.items and len(found) == 1:
+                last = max(last, self._store(i, found[0][1]))
+                continue
+            source = self._memory(i)
             for numbers, target in found:
-                if source is None:
-                    self.items[i].stores.append(flat(target))
-                    last = max(last, self.where[i])
-                else:
-                    part = fit(source.buffer, source.offsets().ravel()[numbers])
-                    assert part is not None
-                    last = max(last, self._copy_place(part, target, self._ready(i)))
+                part = source.elements(numbers)
+                last = max(last, self._copy_place(part, target, self._ready(i)))
         self.where[v] = last
 
-    def _in_registers(self, v: Value, found: Any) -> bool:
-        return v in self.items and v in self.where and len(found) == 1
-
-    def _copy(self, v: Value, target: Place) -> int:
-        """Stores v at `target`, too; returns the step that does."""
-        if v in self.items and v in self.where and not self.items[v].fold:
-            self.items[v].stores.append(flat(target))
+    def _store(self, v: Value, target: Place, adds: bool = False) -> int:
+        """Stores v at `target`, too, or adds it to what lies there; returns the step that does."""
+        if v in self.items:
+            item = self.items[v]
+            (item.adds if adds else item.stores).append(flat(target))
             return self.where[v]
-        return self._copy_place(self._memory(v), target, self._ready(v))
-
-    def _copy_place(self, source: Place, target: Place, first: int) -> int:
-        there = flat(target)
-        k = self._loop(there.shape, first)
-        loop = self.steps[k]
-        assert isinstance(loop, Loop)
-        name = Value(-1 - len(loop.items), "copy", there.shape, source.buffer.dtype)
-        loads = spread(source, target.shape)
-        loop.items.append(Item(name, loads=loads, stores=[there]))
-        return k
-
-    def _add(self, v: Value, target: Place) -> None:
-        """Adds v to what lies at `target`."""
-        if v in self.items and v in self.where and not self.items[v].fold:
-            self.items[v].adds.append(flat(target))
-            return
-        if v in self.where and assembles(v):
-            assert v.op is not None
-            pieces, filled, _ = assembly(v.op, v.params, [i.row for i in v.inputs], target)
+        if adds and v in self.where and v.assembles:
+            pieces, filled, _ = assembly(v, target)
             if not filled and all(len(found) == 1 for found in pieces):  # where it is computed
                 for i, ((_, place),) in zip(v.inputs, pieces, strict=True):
-                    self._add(i, place)
-                return
+                    self._store(i, place, adds)
+                return self.where[v]
+        return self._copy_place(self._memory(v), target, self._ready(v), adds)
+
+    def _copy_place(self, source: Place, target: Place, first: int, adds: bool = False) -> int:
         there = flat(target)
-        k = self._loop(there.shape, self._ready(v))
-        loop = self.steps[k]
-        assert isinstance(loop, Loop)
-        name = Value(-1 - len(loop.items), "copy", there.shape, v.dtype)
-        loop.items.append(Item(name, loads=spread(self._memory(v), v.row), adds=[there]))
+        k, loop = self._loop(there.shape, first)
+        name = Value(-1 - len(loop.items), "copy", there.shape, source.buffer.dtype)
+        item = Item(name, loads=spread(source, target.shape))
+        (item.adds if adds else item.stores).append(there)
+        loop.items.append(item)
+        return k

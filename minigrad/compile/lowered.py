@@ -18,9 +18,6 @@ class Loop:
     items: list[Item] = field(default_factory=list)
     reduced: tuple[int, ...] | None = None
 
-    def computes(self, v: Value) -> bool:
-        return any(item.value is v and not item.fold for item in self.items)
-
 
 @dataclass
 class Product:

@@ -9,14 +9,14 @@ as many as the CPU is wide, and adds these up behind the loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..expr import Expr, constant
 from .formula import Formulas, Names, Node, identifier, literal
 from .layout import Buffer, Item, Place
-from .lower import Loop
+from .lowered import Loop
 from .program import Value
 
 _IN_ORDER = {"sum": "{} + {}", "max": "maximum({}, {})", "min": "minimum({}, {})"}
@@ -169,24 +169,20 @@ class Nest:
         return f"{self.row(place.buffer)}[{' + '.join(terms)}]"
 
 
-class Units(NamedTuple):
-    """How a loop may be divided: along an axis of n, in multiples of grain."""
-
-    n: int
-    grain: int
-
-
 LINE = 16  # floats on a line of the cache, which two threads should not both write
 
 
-def divisible(loop: Loop) -> Units | None:
-    """How a loop is divided, along its longest axis; None where it has to stay whole.
+def divisible(loop: Loop) -> tuple[int, int] | None:
+    """How a loop is divided: along its longest axis, of n, in multiples of a grain: (n, grain).
 
-    A sum along the innermost axis is taken in the order that LLVM likes for its whole length.
+    None where it has to stay whole: a sum along the innermost axis is taken in the order that LLVM
+    likes for its whole length.
     """
     arranged = _arranged(loop)
     axis = _longest_apart(arranged)
-    return axis if axis is None else Units(arranged[0][axis], LINE if axis == arranged[3] else 1)
+    if axis is None:
+        return None
+    return arranged[0][axis], LINE if axis == arranged[3] else 1
 
 
 def accesses(loop: Loop) -> Iterable[tuple[Place, np.ndarray, np.ndarray, bool]]:
@@ -198,7 +194,7 @@ def accesses(loop: Loop) -> Iterable[tuple[Place, np.ndarray, np.ndarray, bool]]
     along = np.arange(space[axis]).reshape(-1, *(1,) * (len(space) - axis - 1))
     at = np.broadcast_to(along, space).ravel()
     for item in items:
-        for place in _of(item):
+        for place in item.places:
             elements = place._replace(shape=space).offsets().ravel()
             yield place, elements, at, place is not item.loads
 
@@ -217,7 +213,7 @@ def number(value: float, is_bool: bool) -> Expr:
 def places(loop: Loop) -> Iterable[Place]:
     """All that a loop reads and writes."""
     for item in loop.items:
-        yield from _of(item)
+        yield from item.places
 
 
 _Arranged = tuple[tuple[int, ...], tuple[int, ...], list[Item], int]
@@ -228,7 +224,7 @@ def _arranged(loop: Loop) -> _Arranged:
     space, reduced, items = _collapsed(loop)
     if not space:  # one number a row
         space, items = (1,), [_with_axis(item) for item in items]
-    return space, reduced, items, _vector_axis(space, reduced, items)
+    return space, reduced, items, _vector_axis(space, items)
 
 
 def _collapsed(loop: Loop) -> tuple[tuple[int, ...], tuple[int, ...], list[Item]]:
@@ -238,17 +234,13 @@ def _collapsed(loop: Loop) -> tuple[tuple[int, ...], tuple[int, ...], list[Item]
     a = len(space) - 2
     while a >= 0:
         same = (a in reduced) == (a + 1 in reduced)
-        places = [p for item in items for p in _of(item)]
+        places = [p for item in items for p in item.places]
         if same and all(p.strides[a] == p.strides[a + 1] * space[a + 1] for p in places):
             items = [_merged(item, a) for item in items]
             space = (*space[:a], space[a] * space[a + 1], *space[a + 2 :])
             reduced = tuple(dict.fromkeys(r - (r > a) for r in reduced))
         a -= 1
     return space, reduced, items
-
-
-def _of(item: Item) -> list[Place]:
-    return [*([item.loads] if item.loads else []), *item.stores, *item.adds]
 
 
 def _mapped(item: Item, change: Any) -> Item:
@@ -269,15 +261,12 @@ def _with_axis(item: Item) -> Item:
     return _mapped(item, lambda p: p._replace(shape=(1,), strides=(0,)))
 
 
-def _vector_axis(space: tuple[int, ...], reduced: tuple[int, ...], items: list[Item]) -> int:
+def _vector_axis(space: tuple[int, ...], items: list[Item]) -> int:
     """The axis along which most places are contiguous; of equal ones the last."""
 
     def cost(a: int) -> tuple[int, int]:
-        strides = [p.strides[a] for item in items for p in _of(item)]
+        strides = [p.strides[a] for item in items for p in item.places]
         scattered = sum(s not in (0, 1) for s in strides) - sum(s == 1 for s in strides)
         return scattered, -a
 
-    candidates = [a for a in range(len(space)) if a not in reduced] or list(range(len(space)))
-    if reduced:
-        candidates = list(range(len(space)))
-    return min(candidates, key=cost)
+    return min(range(len(space)), key=cost)

@@ -111,11 +111,11 @@ class Done(NamedTuple):
 def run(on: str, program: Program, given: Setting) -> tuple[Program, list[Done]]:
     """The program after the passes that work on it, and what each of them did."""
     done = []
-    with given.trace.rewriting():
-        for made_by in PASSES:
-            if on in made_by.on:
-                before, program = program, made_by.run(program, given).check()
-                done.append(Done(on, made_by, before, program))
+    given.trace.forward = False
+    for made_by in PASSES:
+        if on in made_by.on:
+            before, program = program, made_by.run(program, given).check()
+            done.append(Done(on, made_by, before, program))
     return program, done
 
 

@@ -78,6 +78,21 @@ class Value:
         self.scope = self.name = ""
 
     @property
+    def kind(self) -> str:
+        """The kind of its op; "" for what comes in."""
+        return self.op.kind if self.op else ""
+
+    @property
+    def assembles(self) -> bool:
+        """Whether its op puts its inputs to their places in new memory."""
+        return self.op is not None and self.op.assembles
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it is its input, looked at in another way."""
+        return self.kind == "view" and not self.assembles
+
+    @property
     def row(self) -> tuple[int, ...]:
         """The shape with one row in the batch: what does not depend on B."""
         if self.batch is None:
@@ -134,6 +149,13 @@ def params_for(value: Value, batch: int) -> dict[str, Any]:
     shape = list(value.params[value.op.shaped])
     shape[value.batch] = value.many * batch
     return {**value.params, value.op.shaped: tuple(shape)}
+
+
+def computed(value: Value, inputs: Sequence[Any], batch: int) -> Any:
+    """Its op on arrays or Tensors with `batch` rows."""
+    assert value.op is not None
+    params = params_for(value, batch)
+    return value.op(list(inputs), **params) if value.op.variadic else value.op(*inputs, **params)
 
 
 @dataclass

@@ -28,7 +28,7 @@ from .held import content as content_of
 from .outside import Outside
 from .packing import Packing
 from .promise import is_pure
-from .remember import Remembered
+from .remember import Remembered, form_of
 from .result import Call, ScanResult
 from .unrolling import check_mask
 
@@ -112,29 +112,13 @@ class Noted:
         return [run.tensors[k] for k in run.outside.read(run.needs, len(given))]
 
 
-def _form(tree: Any, given: list[Tensor]) -> Any:
-    """The types of a tree; its leaves are added to `given`, in the order of `tree.leaves`."""
-    if isinstance(tree, Tensor):
-        given.append(tree)
-        return None
-    if isinstance(tree, (tuple, list)):
-        return type(tree), tuple([_form(v, given) for v in tree])
-    if isinstance(tree, dict):
-        return type(tree), tuple([(k, _form(v, given)) for k, v in sorted(tree.items())])
-    raise _Other
-
-
-class _Other(Exception):
-    """No tree of Tensors."""
-
-
 def _key(init: Any, xs: Any, heard: bool) -> tuple[Any, list[Tensor]] | None:
-    """What calls have in common that may share a trace, and the leaves of (init, xs)."""
+    """What calls have in common that may share a trace, and the leaves of (init, xs).
+
+    Of leaves that are no Tensors the types are part of it, and nothing is known for these.
+    """
     given: list[Tensor] = []
-    try:
-        form = _form(init, given), _form(xs, given)
-    except _Other:
-        return None
+    form = form_of(init, given), form_of(xs, given)
     if len(set(map(id, given))) != len(given):  # one of them twice
         return None
     types = tuple([(t._data.shape, t._data.dtype.char) for t in given])

@@ -74,7 +74,7 @@ def recomputed(run: Run, inputs: Sequence[Tensor], what: str, params: dict[str, 
     """run(inputs), on the tape as one node. what: its name in an error; params: of the node."""
     kept_of = _Again(run, what, [kept(t) for t in inputs], [t.requires_grad for t in inputs])
     own, began = kept_of.inputs(), tick()
-    with _unseen():
+    with state.switched(**_UNSEEN):
         ran = run(own, False)
     if not state.recording or not any(t.requires_grad for t in ran.outputs):
         return ran
@@ -92,7 +92,7 @@ def _pulled(node: Node, g: dict[int, Array]) -> Pulled:
     assert isinstance(node._saved, Saved)
     kept_of: _Again = node._saved.of
     inputs = kept_of.inputs()
-    with _unseen(recording=True, listeners=()), _as_they_were(kept_of.weights):
+    with state.switched(**_AGAIN), _as_they_were(kept_of.weights):
         ran = kept_of.again(inputs)
     found = _gradients(kept_of, node, inputs, ran, g, recorded=False)
     ran.passed()
@@ -108,7 +108,7 @@ def _recorded(node: Node, g: dict[int, Tensor]) -> Pulled:
 
     def back(given: list[Tensor], _: bool) -> Ran:
         inputs, seeds = given[:n], dict(zip(names, given[n:], strict=True))
-        with _unseen(recording=True, listeners=()), _as_they_were(kept_of.weights):
+        with state.switched(**_AGAIN), _as_they_were(kept_of.weights):
             found = _gradients(kept_of, node, inputs, kept_of.again(inputs), seeds, recorded=True)
         pairs = [(i, t) for i, t in zip(node.plan.needs, found, strict=True) if t is not None]
         reached[:] = [i for i, _ in pairs]
@@ -157,14 +157,9 @@ def digest_of(tensors: Any, start: int = 0) -> int:
     return start
 
 
-@contextmanager
-def _unseen(**switches: Any) -> Iterator[None]:
-    """What runs inside is not changed, and no Tape or mg.jit sees more of it than its node."""
-    before = state.switch(tape=None, intervening=None, jit=None, **switches)
-    try:
-        yield
-    finally:
-        state.switch(**before)
+# What runs inside is not changed, and no Tape or mg.jit sees more of it than its node.
+_UNSEEN = {"tape": None, "intervening": None, "jit": None}
+_AGAIN = {**_UNSEEN, "recording": True, "listeners": ()}
 
 
 @contextmanager

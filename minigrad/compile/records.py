@@ -13,6 +13,7 @@ from ..errors import describe
 from ..norms import row_norms
 from ..tape import listen, state
 from ..tensors import Tensor
+from ..versions import owner
 from .taps import StepTaps
 
 Array = np.ndarray
@@ -40,18 +41,12 @@ class Record:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that its values keep alive."""
-        roots = [_root(a) for a in self.values.values()]
+        roots = map(owner, self.values.values())
         return sum({id(r): r.nbytes for r in roots}.values())
 
     def __repr__(self) -> str:
         read = ", ".join(self.values) or "nothing"
         return f"<Record of {read}; gradients of {', '.join(self.gradients) or 'nothing yet'}>"
-
-
-def _root(a: Array) -> Array:
-    while isinstance(a.base, np.ndarray):
-        a = a.base
-    return a
 
 
 class JoinedRecord(Record):

@@ -1,6 +1,6 @@
 """Which traces are remembered: those of cells that somebody who knows has promised to be pure.
 
-What a trace compiles to is found again by its content (`fused.compile_traced`). Of a pure cell the
+What a trace compiles to is found again by its content (`fusing.py`). Of a pure cell the
 trace is skipped, too, on inputs of types that were seen before. Of a Module that is pure the
 attributes are compared at every call; of any pure cell, the Tensors that it reads are inputs of the
 program, so that their values may change.
@@ -9,14 +9,14 @@ program, so that their values may change.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..tape import Node, state
 from ..tensors import Tensor
+from ..tree import leaves
 from .held import Unwatched, attributes
 from .outside import MADE, NUMBER, RAW, Eager, Outside, Slot
 from .promise import is_pure
@@ -35,14 +35,6 @@ class Recorder:
 
     def record(self, node: Node, y: Any) -> None:
         self.nodes.append((node, self.recording and not state.recording))
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        before = state.switch(tape=self)
-        try:
-            yield
-        finally:
-            state.switch(**before)
 
 
 class Remembered:
@@ -107,19 +99,9 @@ def why_not(first: Remembered, second: Remembered, reads: str) -> str:
     for ran in second.outside.eager:
         if ran.op.kind == "scan":
             return "it runs another scan"
-        if any(isinstance(p, np.ndarray) for p in _parts(ran.params)):
+        if any(isinstance(p, np.ndarray) for p in leaves(ran.params)):
             return "it indexes by an array"
     return ""
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        for v in value:
-            yield from _parts(v)
-    else:
-        yield value
 
 
 def has_integers(given: Sequence[Tensor]) -> bool:
@@ -160,9 +142,8 @@ class Memory:
         numbers: dict[int, int] = {}
         same = tuple([numbers.setdefault(id(t), k) for k, t in enumerate(given)])
         shapes = tuple([(t._data.shape, t._data.dtype.char) for t in given])
-        self.key = (
-            wrapped, held, shapes, same, _form(init), _form(xs), asked, state.recording,
-        )  # fmt: skip
+        form = form_of((init, xs), [])
+        self.key = (wrapped, held, shapes, same, form, asked, state.recording)
         try:
             self.known = _KNOWN.setdefault(cell, {})
             seen_before = self.key in self.known
@@ -199,10 +180,13 @@ class Memory:
             self.known[self.key] = second
 
 
-def _form(tree: Any) -> Any:
-    """The types of a tree, down to its leaves."""
-    if isinstance(tree, dict):
-        return type(tree), tuple([(k, _form(v)) for k, v in sorted(tree.items())])
+def form_of(tree: Any, found: list[Tensor]) -> Any:
+    """The types of a tree, hashable; its Tensors are added to `found`, in the order of `leaves`."""
+    if isinstance(tree, Tensor):
+        found.append(tree)
+        return None
     if isinstance(tree, (tuple, list)):
-        return type(tree), tuple([_form(v) for v in tree])
-    return tree is None
+        return type(tree), tuple([form_of(v, found) for v in tree])
+    if isinstance(tree, dict):
+        return type(tree), tuple([(k, form_of(v, found)) for k, v in sorted(tree.items())])
+    return type(tree)

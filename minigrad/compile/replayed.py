@@ -36,25 +36,19 @@ class _Replayed:
     def forward(self) -> list[Array]:
         pairs = zip(self.arrays, self.needs, strict=True)
         self.inputs = [wrap(array, None, needs) for array, needs in pairs]
-        before = state.switch(tape=None, jit=None, recording=self.recording)
-        try:
+        with state.switched(tape=None, jit=None, recording=self.recording):
             self.outputs = self.run(self.inputs)
-        finally:
-            state.switch(**before)
         return [t._data for t in self.outputs]
 
     def backward(self, g: dict[int, Array], targets: Sequence[Target | int]) -> list[Array | None]:
         """The gradients of targets: inputs by number, and what the computation read besides."""
         reached = [k for k, t in enumerate(self.outputs) if k in g and t.requires_grad]
-        before = state.switch(tape=None, jit=None)
-        try:
+        with state.switched(tape=None, jit=None):
             found = walk(
                 [self.outputs[k] for k in reached], [g[k] for k in reached],
                 [self._tensor(target) for target in targets],
                 retain_graph=False, create_graph=False, stop=True,
             )  # fmt: skip
-        finally:
-            state.switch(**before)
         del self.outputs, self.inputs
         return found
 

@@ -170,21 +170,18 @@ class _Reverse:
             for i, x in enumerate(v.inputs)
             if type(x) is Value and id(x) in self.needs and i not in v.cut
         ]
-        if not wants:
-            return []
         if op.variadic:
             rule = op.rules[op.inputs[0]]
             grads = rule(g, *self._facts(v, rule))
             return [(i, self._fitted(grads[i], v.inputs[i])) for i in wants]
         found = []
         for i in wants:
-            found_rule = op.rules.get(op.inputs[i])
-            if found_rule is None:
+            one = op.rules.get(op.inputs[i])
+            if one is None:
                 raise GradientError(
                     f"scan: no gradient is declared for {op.inputs[i]} of {op.name}."
                 )
-            part = found_rule(g, *self._facts(v, found_rule))
-            found.append((i, self._fitted(part, v.inputs[i])))
+            found.append((i, self._fitted(one(g, *self._facts(v, one)), v.inputs[i])))
         return found
 
     def _facts(self, v: Value, rule: Any) -> list[Any]:
@@ -217,16 +214,9 @@ class _Reverse:
         total = g._value
         if total.stage == AFTER:
             return total
-        if v.stage == BEFORE:
-            if total.batch is None:
-                return self._over_time(total)
-            axis = total.batch
-            return ops.sum(g, axis=axis, keepdims=True).reshape(v.shape)._value
-        return self._over_time(total)
-
-    def _over_time(self, total: Value) -> Value:
-        params = {"axis": (), "keepdims": True}
-        axis = total.batch, total.many
+        if v.stage == BEFORE and total.batch is not None:
+            return ops.sum(g, axis=total.batch, keepdims=True).reshape(v.shape)._value
+        params, axis = {"axis": (), "keepdims": True}, (total.batch, total.many)
         return self.trace.after(ops.sum, (total,), total.shape, params, axis)
 
 

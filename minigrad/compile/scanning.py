@@ -123,7 +123,6 @@ def scan(
     if switches.intervening is not None:
         cell, xs, mode = switches.intervening.around(cell, init, xs, mode)
     window, parts = _window(truncate), asked_for(checkpoint)
-    specified: tuple[Any, ...] = ()
     real = check_mask("scan", lengths, mask, time, batch)
     begins = check_resets("scan", resets, real, time, batch, reverse)
     own, own_xs = cell, xs
@@ -133,8 +132,6 @@ def scan(
         packed = mode == "fused" and not record and not switches.listeners
         cell, xs, cleaned = padded(cell, xs, real, packed)
         own_xs = cleaned if begins is None else cleaned[0]
-    if cell is not own:
-        specified = (own, init, own_xs, None, reverse, real, resets)
     options: dict[str, Any] = {"mode": mode, "record": record}
     if window is not None:
         options["checkpoint"] = checkpoint
@@ -142,8 +139,9 @@ def scan(
     if parts is not None:
         return checkpointed(scan, cell, init, xs, reverse, mode, record, parts)
     if mode == "tape":
-        exact = not record
-        return on_tape(cell, init, xs, reverse, record, specified if exact else ())
+        exact = (own, init, own_xs, None, reverse, real, resets)
+        stepwise = (cell, init, xs, None, reverse)  # so the record has what is in the padding
+        return on_tape(cell, init, xs, reverse, record, stepwise if record else exact)
     return fused(cell, init, xs, batch, reverse, record)
 
 

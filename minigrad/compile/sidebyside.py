@@ -71,9 +71,7 @@ def _in_turn(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
 
 
 def _at_once(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
-    prepared = []
-    for run in runs:
-        prepared.append(Prepared(run.arrange(len(runs)), run.arrays))
+    prepared = [Prepared(run.arrange(len(runs)), run.arrays) for run in runs]
     joint = AtOnce(prepared)
     joint.run()
     if switches.jit is not None:

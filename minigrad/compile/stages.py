@@ -77,13 +77,11 @@ def runs(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
     """Each product alone, and together the loops that a thread does row by row, all of them."""
     run: list[Stage] = []
     for stage in stages:
-        if run and (stage.meets or stage.owner != run[0].owner or isinstance(stage.step, Product)):
+        apart = any(isinstance(s.step, Product) for s in (stage, *run[-1:]))
+        if run and (apart or stage.meets or stage.owner != run[0].owner):
             yield run
             run = []
         run.append(stage)
-        if isinstance(stage.step, Product):
-            yield run
-            run = []
     if run:
         yield run
 

@@ -7,8 +7,7 @@ on the tape; the results, and whatever else the cell closes over, are the step's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ class Trace:
 
     def __init__(self, rows: int):
         self.rows = rows
-        self.forward = True  # False while passes make values: those sum over the batch
+        self.forward = True  # False once passes make values: those may sum over the batch
         self.values: list[Value] = []
         self.weights: dict[int, Value] = {}
         self.per_row: dict[int, Value] = {}  # index of a weight -> the same with a batch axis
@@ -47,15 +46,6 @@ class Trace:
         self.recording = state.recording  # outside of the cell, which may say no_grad inside
         self.reads = ""
         self.real: Any = None  # (T, B), if some steps of xs are padding
-
-    @contextmanager
-    def rewriting(self) -> Iterator[None]:
-        """Inside, values are made for passes: they may sum over the batch, as gradients do."""
-        self.forward = False
-        try:
-            yield
-        finally:
-            self.forward = True
 
     def forget(self) -> None:
         """Lets go of the Tensors of the call that was traced."""
@@ -145,16 +135,18 @@ class Trace:
     def tracer(self, value: Value) -> Tracer:
         return Tracer(self, value)
 
-    def step(self, op: Op, inputs: Sequence[Any], shape: Shape, dtype: Any, axis: Any) -> Value:
+    def step(
+        self, op: Op, inputs: Sequence[Any], shape: Shape, dtype: Any, axis: Any,
+        params: dict[str, Any] | None = None, cut: tuple[int, ...] = (),
+    ) -> Value:  # fmt: skip
         """An op on values with a batch axis; axis: (its place, its size / B) in the result."""
         at, many = axis
-        value = Value(len(self.values), "op", shape, dtype, at, many, op, tuple(inputs))
-        from_x = True
+        value = Value(len(self.values), "op", shape, dtype, at, many, op, tuple(inputs), params)
+        value.cut, value.from_x = cut, True
         for v in inputs:
             if type(v) is Value and not v.from_x and v.stage is not BEFORE:
-                from_x = False
+                value.from_x = False
                 break
-        value.from_x = from_x
         return self._new(value)
 
     def outside(self, op: Op, inputs: Sequence[Any], params: dict[str, Any], stage: str) -> Value:

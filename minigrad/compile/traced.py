@@ -48,14 +48,10 @@ class Traced:
             tracer = trace.input("x", t.shape[1:], t.dtype, name or "x")
             trace.tensors[tracer._value] = t
             inputs.append(tracer)
-        outer = switches.listeners
         self.refused: dict[str, str] = {}  # taps that cannot be recorded, and why
         self._heard = StepTaps(switches.scope)
-        switches.listeners = (EachTap(self._hear),)
-        try:
+        with switches.switched(listeners=(EachTap(self._hear),)):
             final, ys = _called(cell, rebuild(init, carry), rebuild(xs, inputs))
-        finally:
-            switches.listeners = outer
         check_carry("scan", init, final)
         self.final, self.ys = final, ys
         self.taps: dict[str, Value] = self._heard.named()

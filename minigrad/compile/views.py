@@ -11,29 +11,18 @@ from .layout import Buffer, Place, view, whole
 from .program import Program, Value
 
 
-def assembles(v: Value) -> bool:
-    """Whether an op puts its inputs to their places in new memory."""
-    return v.op is not None and v.op.assembles
-
-
-def is_view(v: Value) -> bool:
-    """Whether a value is its input, looked at in another way."""
-    return v.op is not None and v.op.kind == "view" and not assembles(v)
-
-
 def place_of(v: Value, inside: Collection[Value]) -> tuple[Value, Place]:
     """The value that v is a view of, as far down as strides describe it, and where it lies there.
 
     inside: the values whose views are followed.
     """
     chain = [v]
-    while v in inside and is_view(v):
+    while v in inside and v.is_view:
         v = v.inputs[0]
         chain.append(v)
     root, place = v, _alone(v)
     for v in reversed(chain[:-1]):
-        assert v.op is not None
-        pieces = view(v.op, v.params, place)
+        pieces = view(v, place)
         root, place = (root, pieces[0][1]) if len(pieces) == 1 else (v, _alone(v))
     return root, place
 
@@ -44,7 +33,7 @@ def _alone(v: Value) -> Place:
 
 def given_a_place(program: Program) -> set[Value]:
     """What an op that assembles reads: it is computed where that wants it."""
-    return {i for v in program.body if assembles(v) for i in v.inputs}
+    return {i for v in program.body if v.assembles for i in v.inputs}
 
 
 def rows_follow(place: Place, k: int) -> bool:

@@ -26,10 +26,9 @@ def in_windows(
     parts: list[Any] = []
     records: list[Record] = []
     state, result = init, None
-    outer, began = switches.listeners, tick()
-    hearing = [Whole(listener) for listener in outer]
-    switches.listeners = tuple(hearing)
-    try:
+    began = tick()
+    hearing = [Whole(listener) for listener in switches.listeners]
+    with switches.switched(listeners=tuple(hearing)):
         for start in range(0, time, window):
             end = min(start + window, time)
             begin, end = (time - end, time - start) if reverse else (start, end)
@@ -43,8 +42,6 @@ def in_windows(
             parts.append(ys)
             if result.record is not None:
                 records.append(result.record)
-    finally:
-        switches.listeners = outer
     if reverse:
         parts.reverse()
         records.reverse()

@@ -50,7 +50,7 @@ def write(trace: Trace, op: Op, args: Sequence[Any], params: dict[str, Any]) -> 
         args = [a.detach() if type(a) is Tracer else a for a in args]
         cut = tuple([i for i, a in enumerate(args) if type(a) is Tracer])
     if op.kind == "elementwise":
-        value = _elementwise(trace, op, inputs)
+        value = _alike(trace, op, inputs) or _broadcast(trace, op, _as_floats(trace, op, inputs))
         value.cut = cut
         return Tracer(trace, value)
     if any(isinstance(p, (Abstract, Tracer)) for p in params.values()):
@@ -60,7 +60,7 @@ def write(trace: Trace, op: Op, args: Sequence[Any], params: dict[str, Any]) -> 
         for a, v in zip(args, inputs, strict=True)
     ]
     if op is ops.matmul:
-        return _matmul(trace, op, inputs, tracers)
+        return _matmul(trace, op, inputs, tracers, cut)
     return _arrays(trace, op, inputs, tracers, params, cut)
 
 
@@ -97,10 +97,6 @@ def _as_floats(trace: Trace, op: Any, inputs: list[Any]) -> list[Any]:
     return found
 
 
-def _elementwise(trace: Trace, op: Any, inputs: list[Any]) -> Value:
-    return _alike(trace, op, inputs) or _broadcast(trace, op, _as_floats(trace, op, inputs))
-
-
 def _alike(trace: Trace, op: Any, inputs: list[Any]) -> Value | None:
     """The usual case, in few steps: floats of one type, and numbers; else None."""
     first = None
@@ -124,13 +120,13 @@ def _alike(trace: Trace, op: Any, inputs: list[Any]) -> Value | None:
 
 def _broadcast(trace: Trace, op: Any, inputs: list[Any]) -> Value:
     values = [v for v in inputs if type(v) is Value]
-    if (
-        op.bools
-        and not op.masked
-        and trace.forward
-        and not any(v.dtype.kind == "f" for v in values)
-    ):
-        _two_numbers(trace, op)
+    no_floats = all(v.dtype.kind != "f" for v in values)
+    if op.bools and not op.masked and no_floats and trace.forward and trace.dtype == np.float32:
+        raise DTypeError(  # where(mask, 1.0, 0.0): eager numbers alone make float64
+            f"{op.name}: of two numbers it is float64, in a step of float32. Say "
+            "mask.astype(x.dtype) for ones and zeros, or give one of the two as a tensor of "
+            "float32."
+        )
     if any(v.dtype.kind in "iu" for v in values) and all(v.from_x for v in values):
         # of integers of the input, such as `index != 0`: that is hoisted, as loops know none
         _, axis, _ = batch.broadcast(values)
@@ -168,16 +164,6 @@ def _broadcast(trace: Trace, op: Any, inputs: list[Any]) -> Value:
 
 
 _MASK = np.dtype(bool)
-
-
-def _two_numbers(trace: Trace, op: Op) -> None:
-    """Refuses where(mask, 1.0, 0.0) in float32: eager numbers alone make float64."""
-    if trace.dtype == np.float32:
-        raise DTypeError(
-            f"{op.name}: of two numbers it is float64, in a step of float32. Say "
-            "mask.astype(x.dtype) for ones and zeros, or give one of the two as a tensor of "
-            "float32."
-        )
 
 
 # -- views and reductions --------------------------------------------------------------------------
@@ -232,9 +218,9 @@ def _view(trace: Trace, op: Op, values: list[Value], params: dict[str, Any], cut
         return Tracer(trace, v, bool(cut))  # the input as it is
     if known.axis is None:
         return _cast(trace, op, v, params, known.dtype, cut)
-    value = trace.step(op, values, known.shape, known.dtype, known.axis)
-    value.params, value.cut = known.params, cut
-    return Tracer(trace, value)
+    return Tracer(
+        trace, trace.step(op, values, known.shape, known.dtype, known.axis, known.params, cut)
+    )
 
 
 class _Look(NamedTuple):
@@ -300,9 +286,7 @@ def _cast(
             f"scan: {op.name} from {v.type()} to {wanted}: a step has one float dtype, "
             f"{trace.dtype}; convert what comes in before the scan."
         )
-    value = trace.step(op, [v], v.shape, wanted, (v.batch, v.many))
-    value.params, value.cut = params, cut
-    return Tracer(trace, value)
+    return Tracer(trace, trace.step(op, [v], v.shape, wanted, (v.batch, v.many), params, cut))
 
 
 CONSTANTS: dict[np.dtype, Tensor] = {}  # ones
@@ -329,9 +313,7 @@ def _reduce(trace: Trace, op: Op, v: Value, params: dict[str, Any], cut: Cut) ->
     assert v.batch is not None
     if v.batch not in axes:
         at = v.batch if keep else v.batch - sum(a < v.batch for a in axes)
-        value = trace.step(op, [v], shape, dtype, (at, v.many))
-        value.params, value.cut = params, cut
-        return Tracer(trace, value)
+        return Tracer(trace, trace.step(op, [v], shape, dtype, (at, v.many), params, cut))
     if op is not ops.sum or trace.forward:
         raise batch.mixed(op, v, "it reduces over the batch axis")
     return _sum_of_rows(trace, op, v, axes, shape)
@@ -361,7 +343,7 @@ def _sum_of_rows(
 # -- products --------------------------------------------------------------------------------------
 
 
-def _matmul(trace: Trace, op: Op, inputs: list[Any], tracers: Sequence[Any]) -> Any:
+def _matmul(trace: Trace, op: Op, inputs: list[Any], tracers: Sequence[Any], cut: Cut) -> Any:
     if any(type(v) is not Value for v in inputs):
         raise TraceError("scan: matmul with a number; use *.")
     a, b = inputs
@@ -374,14 +356,12 @@ def _matmul(trace: Trace, op: Op, inputs: list[Any], tracers: Sequence[Any]) -> 
     if STEP not in stages:
         return trace.tracer(trace.outside(op, inputs, {}, AFTER if AFTER in stages else BEFORE))
     _no_sums(op, inputs)
-    cut = tuple(i for i, t in enumerate((x, y)) if t._cut)
     last = len(a.shape) - 1
     if b.batch is None and len(b.shape) == 2 and a.batch != last:
         if a.batch:  # rows first, as the gradient of b will want them
             return ops.swapaxes(ops.swapaxes(x, 0, a.batch) @ y, 0, a.batch)
-        value = trace.step(op, [a, b], (*a.shape[:-1], b.shape[1]), a.dtype, (0, a.many))
-        value.cut = cut
-        return trace.tracer(value)
+        shape = (*a.shape[:-1], b.shape[1])
+        return Tracer(trace, trace.step(op, [a, b], shape, a.dtype, (0, a.many), None, cut))
     if a.batch == last and b.batch == len(b.shape) - 2 and len(a.shape) == len(b.shape) == 2:
         if trace.forward:
             raise batch.mixed(op, a, "it sums over the batch")

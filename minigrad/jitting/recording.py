@@ -268,11 +268,8 @@ class Recording:
         """make(*given), by NumPy: of what differs from call to call, made again in every replay."""
         seen = [self.plain(value) for value in given]
         memory = [memory_of(array) for array in seen]
-        before = state.switch(jit=None)
-        try:
+        with state.switched(jit=None):
             array = make(*memory)
-        finally:
-            state.switch(**before)
         if any(isinstance(a, Argument) for a in seen):
 
             def again() -> None:
@@ -385,11 +382,8 @@ class Recording:
                 p._grad = g
             result[0] = call()
 
-        before = state.switch(jit=None)
-        try:
+        with state.switched(jit=None):
             again()
-        finally:
-            state.switch(**before)
         step = self.python("update", what, arrays, [*arrays, *(p._data for p in params)], again)
         if prepared is not None:
             step.faster = partial(_updates, bound, prepared, result)

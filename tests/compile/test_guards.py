@@ -124,8 +124,8 @@ def bare(node: Any, strength: int) -> str:
     return str(node.text)
 
 
-def beside(real: Any, self: Any, source: Any, target: Any, first: int) -> Any:
-    return real(self, source, target._replace(offset=target.offset ^ 1), first)
+def beside(real: Any, self: Any, source: Any, target: Any, *rest: Any) -> Any:
+    return real(self, source, target._replace(offset=target.offset ^ 1), *rest)
 
 
 def lost(real: Any, self: Any, v: Any, g: Any) -> None:

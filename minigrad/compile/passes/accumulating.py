@@ -8,12 +8,11 @@ shape stands before the product anyway.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from ... import ops
-from ..program import STEP, Program, Value
+from ..program import STEP, Program, Value, used
 from ..views import given_a_place
 
 
@@ -36,11 +35,11 @@ def accumulate(program: Program) -> Program:
             if alone and e in after and e not in onto and after[e] < after[p]:
                 onto[v], first[p] = p, e
                 break
-    return replace(program, body=_reordered(program.body, first), onto=onto)
+    return replace(program, body=_reordered(program, first), onto=onto)
 
 
 def _is(v: Any, kind: str) -> bool:
-    return type(v) is Value and v.op is not None and v.op.kind == kind and v.stage == STEP
+    return type(v) is Value and v.kind == kind and v.stage == STEP
 
 
 def _products_before(program: Program, body: list[Value]) -> dict[Value, int]:
@@ -53,11 +52,11 @@ def _products_before(program: Program, body: list[Value]) -> dict[Value, int]:
     found: dict[Value, int] = {}
     for v in body:
         ready = max((found[i] for i in v.inputs if type(i) is Value and i in found), default=0)
-        if v.op is not None and v.op.kind == "matmul" and v not in apart:
+        if v.kind == "matmul" and v not in apart:
             count += 1
             ready = count
-        elif v.op is not None and v.op.kind in ("elementwise", "reduce"):
-            row = v.row if v.op.kind == "elementwise" else v.inputs[0].row
+        elif v.kind in ("elementwise", "reduce"):
+            row = v.row if v.kind == "elementwise" else v.inputs[0].row
             there = loops.setdefault(tuple([n for n in row if n != 1]), [])
             ready = next((k for k in there if k >= ready), count)
             if ready not in there:
@@ -66,26 +65,10 @@ def _products_before(program: Program, body: list[Value]) -> dict[Value, int]:
     return found
 
 
-def _reordered(body: Iterable[Value], first: dict[Value, Value]) -> list[Value]:
+def _reordered(program: Program, first: dict[Value, Value]) -> list[Value]:
     """The body with each key of `first` behind its value."""
     found: dict[Value, None] = {}
-    inside = set(body)
-
-    def put(v: Value) -> None:
-        waiting = [v]
-        while waiting:
-            missing = [
-                i for i in waiting[-1].inputs
-                if type(i) is Value and i in inside and i not in found
-            ]  # fmt: skip
-            if missing:
-                waiting += reversed(missing)
-            else:
-                found[waiting.pop()] = None
-
-    for v in body:
-        if v in first:
-            put(first[v])
-        if v not in found:
-            put(v)
+    for v in program.body:
+        before = used([first[v]], program.inputs) if v in first else []
+        found |= dict.fromkeys([*before, v])
     return list(found)

@@ -25,7 +25,7 @@ def batch(program: Program, step: Program | None = None) -> Program:
     outputs = {*program.ys} - {*program.carry_out}
     early, late = [], []
     for v in program.body:
-        if v not in body or v.op is None or v.op.kind != "matmul":
+        if v not in body or v.kind != "matmul":
             continue
         root = _operand(v, body)
         if root in given and v not in fixed:

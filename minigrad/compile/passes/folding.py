@@ -24,7 +24,7 @@ def fold(trace: Trace, program: Program) -> Program:
 
     def rule(v: Value, inputs: tuple[Any, ...]) -> Value | None:
         op = v.op
-        if v.stage != STEP or op is None or op.kind != "reduce" or op.fold in ACCUMULATORS:
+        if v.stage != STEP or op is None or v.kind != "reduce" or op.fold in ACCUMULATORS:
             return None
         x: Any = trace.tracer(inputs[0])
         for axis in canonical_axes(v.params["axis"], x.ndim):

@@ -19,7 +19,11 @@ def order(program: Program) -> Program:
         waits[v] = len(needed)
         for i in needed:
             readers.setdefault(i, []).append(v)
-    ready = [(_rank(v), place[v], v) for v in body if not waits[v]]
+
+    def turn(v: Value) -> tuple[bool, int, Value]:
+        return v.kind != "matmul", place[v], v  # products first
+
+    ready = [turn(v) for v in body if not waits[v]]
     heapq.heapify(ready)
     found: list[Value] = []
     while ready:
@@ -28,11 +32,6 @@ def order(program: Program) -> Program:
         for reader in readers.get(v, ()):
             waits[reader] -= 1
             if not waits[reader]:
-                heapq.heappush(ready, (_rank(reader), place[reader], reader))
+                heapq.heappush(ready, turn(reader))
     before, after = ([v for v in program.body if v.stage == s] for s in (BEFORE, AFTER))
     return replace(program, body=[*before, *found, *after])
-
-
-def _rank(v: Value) -> bool:
-    """Products first."""
-    return v.op is None or v.op.kind != "matmul"

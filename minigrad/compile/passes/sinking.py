@@ -24,6 +24,5 @@ def sunk(program: Program) -> list[Value]:
     """The products over all steps."""
     return [
         v for v in program.body
-        if v.stage == AFTER and v.op is not None and v.op.kind == "matmul"
-        and any(i.stage == STEP for i in v.inputs)
+        if v.stage == AFTER and v.kind == "matmul" and any(i.stage == STEP for i in v.inputs)
     ]  # fmt: skip

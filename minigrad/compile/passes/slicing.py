@@ -21,7 +21,7 @@ def push_slices(trace: Trace, program: Program) -> Program:
     results = set(program.results)
     pushed: set[Value] = set()
     for v in reversed(program.body):
-        if v.op is None or v.op.kind != "elementwise" or v.stage != STEP or v in results:
+        if v.kind != "elementwise" or v.stage != STEP or v in results:
             continue
         reads = readers.get(v, [])
         if reads and all(
