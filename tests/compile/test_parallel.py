@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cells import CELLS, inputs, learned, random_state
-from compile.agree import PLAIN, outcome, small_parts, wide
+from compile.agree import PLAIN, close, outcome, small_parts, wide
 
 import minigrad as mg
 from minigrad import nn
@@ -40,7 +40,7 @@ def identical(a: dict[str, Any], b: dict[str, Any]) -> None:
 
 def same_bits(name: str, a: Any, b: Any) -> None:
     if PLAIN:  # products are NumPy's, whose rounding depends on how many rows there are
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13, err_msg=name)
+        close(name, a, b, 1e-13)
     else:
         assert a.tobytes() == b.tobytes(), f"{name} has other bits"
 

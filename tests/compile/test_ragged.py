@@ -11,7 +11,7 @@ from typing import Any
 import cells
 import numpy as np
 import pytest
-from compile.agree import close, outcome, small_parts, wide
+from compile.agree import PLAIN, close, outcome, small_parts, wide
 
 import minigrad as mg
 from minigrad import nn
@@ -233,7 +233,10 @@ def test_a_recorded_scan_computes_the_padding_and_gets_the_same_bits() -> None:
     for one in (recorded, tape):
         np.testing.assert_array_equal(packed.final.numpy(), one.final.numpy())
         np.testing.assert_array_equal(packed.ys.numpy(), one.ys.numpy())
-    np.testing.assert_array_equal(found[0][1], found[1][1])
+    if PLAIN:  # products are NumPy's, whose rounding may depend on how many rows there are
+        np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-14)
+    else:
+        np.testing.assert_array_equal(found[0][1], found[1][1])
     for of in ("values", "gradients"):
         got, want = getattr(recorded.record, of)["h"], getattr(tape.record, of)["h"]
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
@@ -314,7 +317,7 @@ def test_second_derivatives_pass_ragged_rows_and_episodes() -> None:
         close("second derivative", got, want, 1e-11)
 
 
-def test_a_jitted_step_takes_lengths_that_stay_and_refuses_those_that_are_given() -> None:
+def test_a_jitted_step_takes_lengths_and_masks_of_the_closure() -> None:
     layer = nn.GRU(I, H, dtype=np.float64, generator=np.random.default_rng(0))
     lengths, mask = [3, 6, 0, 5, 1], MASKS["gaps"]
 
@@ -333,9 +336,6 @@ def test_a_jitted_step_takes_lengths_that_stay_and_refuses_those_that_are_given(
             results.append([loss.numpy(), *(p.grad.numpy().copy() for p in layer.parameters())])
         for got, want in zip(*results, strict=True):
             close("jitted", got, want, 1e-12)
-    for name, given in {"lengths": np.array(lengths), "mask": mask, "resets": mask}.items():
-        with pytest.raises(mg.JitError, match="of an argument"):
-            mg.jit(lambda x, given, name=name: layer(x, **{name: given})[0])(x, given)
 
 
 def test_lengths_are_a_mask() -> None:
