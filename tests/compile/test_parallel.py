@@ -40,7 +40,7 @@ def identical(a: dict[str, Any], b: dict[str, Any]) -> None:
 
 def same_bits(name: str, a: Any, b: Any) -> None:
     if PLAIN:  # products are NumPy's, whose rounding depends on how many rows there are
-        close(name, a, b, 1e-13)
+        close(name, a, b, 1e-12)
     else:
         assert a.tobytes() == b.tobytes(), f"{name} has other bits"
 
