@@ -34,11 +34,22 @@ def rows(options: Options) -> Iterator[Row]:
                 if options.torch:
                     torch.append(first([options.torch, THEIRS, "lstm"], cache)[0])
     if nothing:
-        yield row("LSTM, no kernel cached", nothing, None, "inside a process that has imported")
+        yield row("LSTM, no kernel cached", nothing, 6.0, "inside a process that has imported")
     yield row("LSTM, its own loops new", own, 4.0, "the same, after a GRU ran in another process")
     yield row("LSTM, all kernels cached", warm, 0.7, "a whole process, from its start", torch)
     more = answer["kernels_later"] - answer["kernels"]
     yield Row(GROUP, "kernels compiled for another T and B", more, "", limit=0)
+    yield tracing(options)
+
+
+def tracing(options: Options) -> Row:
+    command = [sys.executable, str(PEERS / "tracing_minigrad.py")]
+    found = []
+    for _ in range(1 if options.quick else 5):
+        found.append(1e3 * json.loads(run_process(command, threads=2)[1])["seconds"])
+    timing = Timing(found)
+    note = "what every call of a cell that is not known to be pure does"
+    return Row(GROUP, "tracing an LSTM cell", timing.median, "ms", timing.spread(), 0.4, note=note)
 
 
 def first(command: list[str], cache: str) -> tuple[float, dict[str, float]]:

@@ -25,14 +25,16 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def directions(options: Options) -> Iterator[Row]:
-    with ExitStack() as stack:
-        entries = enter(stack, options, "minigrad", label="BiLSTM", bidirectional=True)
-        entries += enter(stack, options, "minigrad", label="LSTM")
-        for size in sizes(options, (*LARGE, SIZES[0], ALONE)):
-            times = race(entries, "lstm", size, options)
-            name = f"both directions {tuple(size)}"
-            limit = 1.2 if size.batch == 1 else 2.1  # one row: a thread for each
-            yield cost("costs", name, times, "BiLSTM", "LSTM", "x one", limit)
+    for jitted in (False, True):
+        with ExitStack() as stack:
+            how = {"jitted": jitted}
+            entries = enter(stack, options, "minigrad", label="BiLSTM", bidirectional=True, **how)
+            entries += enter(stack, options, "minigrad", label="LSTM", **how)
+            for size in sizes(options, (*LARGE, SIZES[0], ALONE)):
+                times = race(entries, "lstm", size, options)
+                name = f"both directions {tuple(size)}" + ", mg.jit" * jitted
+                limit = 1.2 if size.batch == 1 else 2.1  # one row: a thread for each
+                yield cost("costs", name, times, "BiLSTM", "LSTM", "x one", limit)
 
 
 def lengths(options: Options) -> Iterator[Row]:
