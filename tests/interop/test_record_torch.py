@@ -445,11 +445,17 @@ def test_lower_precision_is_widened_and_said(how: str) -> None:
     layer, xs = nn.LSTM(3, 8), torch.randn(9, 2, 3)
     if how == "weights":
         layer, xs = layer.bfloat16(), xs.bfloat16()
-    with (
-        mg.flow.record_torch(layer) as rec,
-        torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"),
-    ):
-        layer(xs)[0][-1].float().sum().backward()
+
+    def run() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+            layer(xs)[0][-1].float().sum().backward()
+
+    try:
+        run()
+    except RuntimeError as error:  # where the CPU lacks what oneDNN wants for it
+        pytest.skip(f"PyTorch itself does not run this here: {error}")
+    with mg.flow.record_torch(layer) as rec:
+        run()
     (said,) = rec.missing
     assert said.startswith("lstm ran in bfloat16 and is run again in float32; their last states")
     assert 0 < float(said.split(" differ by ")[1].split()[0]) < 0.05
