@@ -339,6 +339,7 @@ def test_a_process_of_warmup_that_fails_or_is_killed_fails_its_cell(
     assert "lstm: a process that compiles was killed; try --jobs 1" in capsys.readouterr().err
 
 
+@pytest.mark.long  # what one process does, `test_warmup_compiles` shows
 @pytest.mark.slow
 @pytest.mark.needs_jit
 def test_warmup_compiles_in_processes_of_its_own(capsys: Captured, monkeypatch: Patch) -> None:
