@@ -182,20 +182,18 @@ class Optimizer:
 
     def _prepared(self) -> list[Update]:
         """A step as kernels on the arrays that there are now; none if it is not that."""
-        if not all(group._is_fused() for group in self.param_groups):
+        own = (getattr(group.update, "__func__", None) for group in self.param_groups)
+        if any(update is not Optimizer.update for update in own):
             return []
         found = [FusedStep(group).prepared() for group in self.param_groups]
         return [update for update in found if update is not None] if all(found) else []
 
-    def _is_fused(self) -> bool:
-        """Whether nobody has an `update` of his own."""
-        return getattr(self.update, "__func__", None) is Optimizer.update
-
     def _move(self) -> None:
-        if self._is_fused():
+        if getattr(self.update, "__func__", None) is Optimizer.update:  # and nobody's own
             # taken while it is used: another thread makes one of its own
             fused = vars(self).pop("_fused", None) or FusedStep(self)
-            fused.step()
+            fused.table.function(*fused.fill())
+            fused.end()
             vars(self)["_fused"] = fused
         else:
             self._one_by_one()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -48,50 +49,45 @@ def _nothing() -> None:
 
 
 class FusedStep:
-    """`step()` moves every parameter that has a gradient."""
+    """Moves every parameter that has a gradient: `table.function(*fill())`, then `end()`."""
 
     def __init__(self, optimizer: Optimizer):
         self.optimizer = optimizer
         self._moving: list[tuple[int, Array, dict[str, Any]]] = []  # as `_gather` lists them
+        self._stays = False
         self._begin(optimizer.formula())
-
-    def step(self) -> None:
-        self.table.function(*self._fill())
-        self._end()
-        self._moving = []  # `.data` copies an array that somebody else holds
 
     def prepared(self) -> Update | None:
         """A step to be done again and again, on parameters and gradients that stay."""
-        arguments = self._fill()
+        self._stays = True
+        arguments = self.fill()
         if self._odd or self._copies:
             return None
-        return Update(self.table.function, arguments, self._fill_again, self._end, self.optimizer)
+        again = partial(self.fill, again=True)
+        return Update(self.table.function, arguments, again, self.end, self.optimizer)
 
-    def _fill_again(self) -> tuple[int, ...]:
-        """`_fill` where parameters and gradients are those of the last time."""
+    def _is_known(self) -> bool:
+        """Whether the state of what moved last is where it was."""
         optimizer, rows = self.optimizer, self._rows
-        same = len(optimizer.params) == len(rows) and optimizer.formula() == self._lines
-        for i, _, state in self._moving if same else ():
-            known = optimizer.state[i] is state
+        for i, _, state in self._moving:
+            if optimizer.state[i] is not state:
+                return False
             for name, array in zip(self._slots, rows[i].held):
-                known = known and state.get(name) is array
-            same = same and known
-        if not same:
-            return self._fill()
-        self._set_numbers()
-        return self.table.arguments
+                if state.get(name) is not array:
+                    return False
+        return True
 
-    def _fill(self) -> tuple[int, ...]:
-        """Everything that comes before the arithmetic; the arguments of the table's function."""
+    def fill(self, again: bool = False) -> tuple[int, ...]:
+        """Everything that comes before the arithmetic; the arguments of the table's function.
+
+        again: on the parameters and gradients of the last time.
+        """
         lines = self.optimizer.formula()
         if lines != self._lines or len(self.optimizer.params) != len(self._rows):
             self._begin(lines)
-        self._moving = self._gather()
-        self._set_numbers()
-        return self.table.arguments
-
-    def _set_numbers(self) -> None:
-        """Those of the next step of each parameter."""
+            again = False
+        if not again or not self._is_known():
+            self._moving = self._gather()
         moving = self._moving
         values: dict[int, list[float]] = {}
         for _, _, state in moving:
@@ -103,8 +99,9 @@ class FusedStep:
         else:
             for i, _, state in moving:
                 self.table.numbers[i] = values[state["step"] + 1]
+        return self.table.arguments
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """What is known only once all have moved."""
         arrays = []
         for _, x, state in self._moving:
@@ -114,6 +111,8 @@ class FusedStep:
         for x, g, state in self._odd:
             self.optimizer.update(x, g, state)
         self._copies.clear()
+        if not self._stays:
+            self._moving = []  # `.data` copies an array that somebody else holds
 
     def _begin(self, lines: str) -> None:
         """A new table, where nothing is placed so far."""

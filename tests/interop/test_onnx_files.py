@@ -689,7 +689,8 @@ def test_what_onnxruntime_quantises_is_read_as_the_net_that_it_approximates(
         runtime.InferenceSession(str(plain)).get_inputs()[0].name: rng.integers(20, size=(7, 3))
     }
     if kind == "dynamic":
-        quantization.quantize_dynamic(plain, small, per_channel=True)
+        # 7 bits: CPUs without VNNI add products of 8 bits in 16, which overflows
+        quantization.quantize_dynamic(plain, small, per_channel=True, reduce_range=True)
     else:
 
         class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
