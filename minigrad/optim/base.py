@@ -192,7 +192,8 @@ class Optimizer:
         if getattr(self.update, "__func__", None) is Optimizer.update:  # and nobody's own
             # taken while it is used: another thread makes one of its own
             fused = vars(self).pop("_fused", None) or FusedStep(self)
-            fused.table.function(*fused.fill())
+            arguments = fused.fill()  # which may make another table
+            fused.table.function(*arguments)
             fused.end()
             vars(self)["_fused"] = fused
         else:

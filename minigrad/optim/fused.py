@@ -49,7 +49,7 @@ def _nothing() -> None:
 
 
 class FusedStep:
-    """Moves every parameter that has a gradient: `table.function(*fill())`, then `end()`."""
+    """Moves every parameter that has a gradient: fill(), the table's function, end()."""
 
     def __init__(self, optimizer: Optimizer):
         self.optimizer = optimizer
@@ -64,7 +64,12 @@ class FusedStep:
         if self._odd or self._copies:
             return None
         again = partial(self.fill, again=True)
-        return Update(self.table.function, arguments, again, self.end, self.optimizer)
+        function = self.table.function if arguments else self._by_hand
+        return Update(function, arguments, again, self.end, self.optimizer)
+
+    def _by_hand(self) -> None:
+        """The arithmetic, where it is no function of C that all tables share."""
+        self.table.run()
 
     def _is_known(self) -> bool:
         """Whether the state of what moved last is where it was."""

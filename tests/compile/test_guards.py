@@ -138,8 +138,8 @@ def unmoved(real: Any, index: Any, v: Any, operand: Any) -> Any:
     return tuple(i if i == whole else slice(0, i.stop - i.start) for i in real(index, v, operand))
 
 
-def without_the_last(real: Any, self: Any, forward: Any, arriving: Any) -> Any:
-    return real(self, forward, {k: g for k, g in arriving.items() if k})
+def without_the_last(real: Any, self: Any, forward: Any, arriving: Any, *more: Any) -> Any:
+    return real(self, forward, {k: g for k, g in arriving.items() if k}, *more)
 
 
 def doubled(real: Any, array: Any, v: Any, rows: int) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compile.agree import PLAIN
 
 import minigrad as mg
 from minigrad import nn
@@ -156,7 +157,10 @@ def test_a_tuple_of_states_goes_back_in_and_through_a_stream(rng: np.random.Gene
             np.testing.assert_array_equal(a.data, b.data)
     assert [s.shape for s in layer(x[:, 0])[1]] == [(3,), (5,)]
     alone, _ = layer(x[4:, 0], [s[0] for s in state])
-    np.testing.assert_array_equal(alone.data, rest.data[:, 0])
+    if PLAIN:  # products are NumPy's, whose rounding may depend on how many rows there are
+        np.testing.assert_allclose(alone.data, rest.data[:, 0], rtol=1e-6)
+    else:
+        np.testing.assert_array_equal(alone.data, rest.data[:, 0])
 
 
 def test_wrong_sizes_and_states_say_what_was_expected() -> None:
