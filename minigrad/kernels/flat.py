@@ -286,8 +286,8 @@ def _loop(
 def view_at(array: Array, index: Any) -> Any:
     """array[index] as a view; None if it is none."""
     parts = index if isinstance(index, tuple) else (index,)
-    if not all(p is None or p is ... or isinstance(p, (int, slice)) for p in parts):
-        return None
+    if not all(p is None or p is ... or type(p) in (int, slice) for p in parts):
+        return None  # x[True] is a copy
     return array[parts if any(p is ... for p in parts) else (*parts, ...)]
 
 

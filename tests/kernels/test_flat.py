@@ -128,11 +128,12 @@ def test_what_is_not_known_stays_a_call_between_the_others() -> None:
         (x.__setitem__, (..., np.ones(3, F32))),  # to be converted
         (x.__setitem__, (slice(0, 2), x[1:])),  # onto itself
         (x.__setitem__, (np.array([0]), y[:1])),  # no view
+        (x.__setitem__, (True, np.ones(3))),  # nor this
         (np.add.reduce, (np.ones((4, 1)), 0, None, np.empty((1, 1)), True)),  # NumPy's own order
         (y.fill, (0,)),
     ]
     found = joined(calls)
-    assert [isinstance(f, Joined) for f, _ in found] == [True, *[False] * 5, True]
+    assert [isinstance(f, Joined) for f, _ in found] == [True, *[False] * 6, True]
     run(found)
     assert seen[0].tolist() == [0.0, 0.0, 0.0]
     assert (x.tolist(), y.tolist()) == ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
