@@ -54,6 +54,7 @@ def _scan(inputs: Any) -> Any:
 
 SCAN = WholeOp(_scan, {"name": "scan", "variadic": True, "method": False})
 CHECKPOINTED = WholeOp(_scan, {"name": "scan", "variadic": True, "method": False})
+REPLAYED = WholeOp(_scan, {"name": "scan", "variadic": True, "method": False})
 OUTPUT = _OutputOp(_scan, {"name": "scan_output", "variadic": True, "method": False})
 
 
@@ -69,6 +70,11 @@ class Output(Partial):
         total = {} if total is None else total
         total[self.k] = total[self.k] + self.g if self.k in total else self.g
         return total
+
+
+def arrays_of(g: dict[int, Any]) -> dict[int, Array]:
+    """Gradients of results as arrays, where they come as Tensors, too."""
+    return {k: v._data if isinstance(v, Tensor) else v for k, v in g.items()}
 
 
 class Saved(tuple):

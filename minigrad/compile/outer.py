@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+import numpy as np
+
 from ..tape import Node
-from ..tensors import Tensor
+from ..tensors import Tensor, wrap
 
 Target = Node | Tensor  # a leaf, or the node that made a value
+_EMPTY = np.zeros(())
+
+
+def standing_for(target: Target) -> Tensor:
+    """A Tensor at which the gradient of a target arrives."""
+    return target if isinstance(target, Tensor) else wrap(_EMPTY, target, True)
 
 
 def closed_over(outputs: Iterable[Tensor], given: Collection[int], since: int) -> list[Target]:

@@ -22,7 +22,7 @@ from ..memory import kept
 from ..tape import Node, state, tick
 from ..tensors import Tensor, in_place_of, wrap
 from .node import CHECKPOINTED, Pulled, Saved, output, scan_node
-from .outer import Target, closed_over
+from .outer import Target, closed_over, standing_for
 
 Array = np.ndarray
 
@@ -67,7 +67,7 @@ class _Again:
     def targets(self, inputs: Sequence[Tensor], wanted: Sequence[int]) -> list[Tensor]:
         """Where the gradients of the wanted inputs of the node arrive."""
         n = len(inputs)
-        return [inputs[i] if i < n else _standing_for(self.outer[i - n]) for i in wanted]
+        return [inputs[i] if i < n else standing_for(self.outer[i - n]) for i in wanted]
 
 
 def recomputed(run: Run, inputs: Sequence[Tensor], what: str, params: dict[str, Any]) -> Ran:
@@ -136,10 +136,6 @@ def _gradients(
     )  # fmt: skip
 
 
-def _standing_for(target: Target) -> Tensor:
-    return target if isinstance(target, Tensor) else wrap(_EMPTY, target, True)
-
-
 def _source(node: Node, i: int, array: Array) -> Tensor:
     """The i-th input of a node as it was, with its place in the graph."""
     source = node.inputs[i]
@@ -173,6 +169,3 @@ def _as_they_were(weights: Sequence[tuple[Tensor, Array]]) -> Iterator[None]:
     finally:
         for (t, _), array in zip(weights, now, strict=True):
             t._data = array
-
-
-_EMPTY = np.zeros(())

@@ -17,8 +17,8 @@ from ..backward import walk
 from ..memory import kept
 from ..tape import Node, state, tick
 from ..tensors import Tensor, wrap
-from .node import Pulled, Saved, WholeOp, output, scan_node
-from .outer import Target, closed_over
+from .node import REPLAYED, Pulled, Saved, output, scan_node
+from .outer import Target, closed_over, standing_for
 
 Array = np.ndarray
 Run = Callable[[list[Tensor]], list[Tensor]]
@@ -46,24 +46,11 @@ class _Replayed:
         with state.switched(tape=None, jit=None):
             found = walk(
                 [self.outputs[k] for k in reached], [g[k] for k in reached],
-                [self._tensor(target) for target in targets],
+                [self.inputs[t] if isinstance(t, int) else standing_for(t) for t in targets],
                 retain_graph=False, create_graph=False, stop=True,
             )  # fmt: skip
         del self.outputs, self.inputs
         return found
-
-    def _tensor(self, target: Target | int) -> Tensor:
-        if isinstance(target, int):
-            return self.inputs[target]
-        return target if isinstance(target, Tensor) else wrap(np.zeros(()), target, True)
-
-
-def _no_call(inputs: Any) -> Any:
-    """(carry, xs, weights) -> (carry, ys): a loop over all steps."""
-    raise TypeError("scan is recorded by mg.scan, not called as an op")
-
-
-REPLAYED = WholeOp(_no_call, {"name": "scan", "variadic": True, "method": False})
 
 
 def run_anew(run: Run, inputs: Sequence[Tensor], what: str) -> list[Tensor]:

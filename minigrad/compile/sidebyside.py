@@ -14,11 +14,10 @@ from typing import Any
 
 from ..tape import Node
 from ..tape import state as switches
-from ..tensors import Tensor
 from . import division
 from .call import Kept, Run
 from .fusing import ready
-from .node import SCAN, Saved
+from .node import SCAN, Saved, arrays_of
 from .prepared import AtOnce, Back, Prepared
 from .recall import noted, result
 from .result import ScanResult
@@ -105,7 +104,7 @@ def joins(node: Node, g: dict[int, Any], following: Node, of_following: Any) -> 
     """
     if of_following is None or following._saved is None or following not in _kept(node).together:
         return
-    pairs = [(_kept(node), _arrays(g)), (_kept(following), _arrays(of_following))]
+    pairs = [(_kept(node), arrays_of(g)), (_kept(following), arrays_of(of_following))]
     backs = [Back(kept.run, arrived) for kept, arrived in pairs]
     joint = AtOnce(backs)
     joint.run()
@@ -116,10 +115,6 @@ def joins(node: Node, g: dict[int, Any], following: Node, of_following: Any) -> 
         switches.jit.ran(f"BPTT of {' and '.join(names)}, at once", joint, read, made, joint.calls)
     for (kept, arrived), back in zip(pairs, backs, strict=True):
         kept.ahead = arrived, back
-
-
-def _arrays(g: dict[int, Any]) -> dict[int, Any]:
-    return {k: v._data if isinstance(v, Tensor) else v for k, v in g.items()}
 
 
 SCAN.joins = joins

@@ -19,7 +19,7 @@ import numpy as np
 from .. import ops, versions
 from ..border import is_tensor, values
 from ..errors import describe
-from ..jitting.recording import arrays_in, line, mapped
+from ..jitting.steps import arrays_in, line, mapped
 from ..op import Op
 from ..tape import state
 from ..tensors import Tensor, apply, wrap

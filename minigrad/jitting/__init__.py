@@ -3,6 +3,8 @@
 jitted.py       the function under mg.jit: which program fits, when to record
 arguments.py    what a step sees of its arguments while it is recorded
 recording.py    one run, operation by operation
+steps.py        what it notes
+modules.py      whether modules are set as they were
 running.py      the run itself: arguments in, results out
 comparing.py    whether two runs did the same
 calls.py        what to call for each step of a recording

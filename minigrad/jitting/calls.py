@@ -25,7 +25,8 @@ from ..kernels.work import Work, call
 from ..kinds import FLOATS
 from .arguments import memory_of
 from .fusing import fused
-from .recording import Recording, Step
+from .recording import Recording
+from .steps import Step
 
 Array = np.ndarray
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from .. import versions
-from .recording import Recording, Root, Step
+from .recording import Recording
+from .steps import Root, Step
 
 Array = np.ndarray
 

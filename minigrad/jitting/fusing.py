@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import expr, versions
 from ..kinds import FLOATS
-from .recording import Step
+from .steps import Step
 
 Array = np.ndarray
 _MOST = 12  # arrays of one kernel: registers hold no more

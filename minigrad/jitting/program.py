@@ -14,7 +14,7 @@ from ..tensors import Tensor, wrap
 from .arguments import Number
 from .beside import side_by_side
 from .calls import listed
-from .recording import changed, settings
+from .modules import changed, settings
 from .running import Run, rebuilt
 
 Array = np.ndarray

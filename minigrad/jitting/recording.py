@@ -14,71 +14,26 @@ known by the memory it lies in:
 from __future__ import annotations
 
 import copy
-import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .. import ops, versions
 from ..border import values
+from ..compile.node import arrays_of
 from ..errors import JitError, describe
 from ..kernels.flat import Update, all_below
 from ..op import Op
 from ..tape import Node, state
 from ..tensors import Tensor, apply, wrap
 from .arguments import Argument, Number, memory_of, value_of
+from .modules import settings
+from .steps import Root, Step, arrays_in, line, mapped
 
 Array = np.ndarray
-_PLAIN = (bool, int, float, str, type(None))
-_LIBRARY = str(Path(copy.__file__).parent)
-_PACKAGE = str(Path(__file__).parent.parent)
-
-
-@dataclass
-class Step:
-    """What ran once, and what to run again.
-
-    what: "op", "loop" (of a scan), "update", "copy", "edit", "check", ... name, params: of the op.
-    inputs, outputs: arrays. calls: what recomputes the outputs in place, where that is known;
-    again: the same as a function of Python; faster: gives calls that do that, where there are any.
-    owner: keeps what calls know by its address. where: the line.
-    """
-
-    what: str
-    name: str
-    inputs: list[Array]
-    outputs: list[Array]
-    params: dict[str, Any] = field(default_factory=dict)
-    op: Op | None = None
-    again: Callable[[], Any] | None = None
-    faster: Callable[[], list[Any]] | None = None
-    where: str = ""
-    owner: Any = None
-    calls: list[Any] = field(default_factory=list)
-
-    @property
-    def elementwise(self) -> bool:
-        """Whether it is an op of one element each, on floats or masks."""
-        return self.op is not None and self.op.kind == "elementwise"
-
-    @property
-    def arrays(self) -> list[Array]:
-        """The arrays among its parameters; what it writes, too, if it writes into what is there."""
-        return list(arrays_in(self.params)) + (self.outputs if self.op is None else [])
-
-
-class Root(NamedTuple):
-    """Memory: the array that owns it, its kind, which one of these, and where values begin."""
-
-    owner: Array
-    kind: str
-    which: int
-    start: int
 
 
 class Recording:
@@ -340,7 +295,7 @@ class Recording:
 
     def pulled(self, node: Node, g: Any) -> list[tuple[int, Any]]:
         """The gradients of a scan's inputs, as Tensors."""
-        found = node.op.pull(node, g if not isinstance(g, dict) else _arrays(g), recorded=False)
+        found = node.op.pull(node, g if not isinstance(g, dict) else arrays_of(g), recorded=False)
         if not isinstance(g, dict):
             return found  # of one of its results: on its way to the scan
         return [(i, wrap(a, None, False)) for i, a in found]
@@ -464,68 +419,3 @@ def _updates(
         for p, g in kept:
             p._grad = g
     return [(update(ready), ()) for ready in found]
-
-
-def mapped(function: Callable[[Array], Array], value: Any) -> Any:
-    """A parameter with function(array) for the arrays in it."""
-    if isinstance(value, np.ndarray):
-        return function(value)
-    if type(value) in (tuple, list):
-        return type(value)([mapped(function, v) for v in value])
-    return value
-
-
-def settings(module: Any) -> dict[str, Any]:
-    """The attributes of a module, and what its lists and dicts hold, to be compared by `alike`."""
-    found = {name: _contents(v) for name, v in vars(module).items()}
-    return found | {"training": module.training}
-
-
-def _contents(value: Any) -> Any:
-    if type(value) in (list, tuple):
-        return tuple(map(_contents, value))
-    return tuple(map(_contents, value.items())) if type(value) is dict else value
-
-
-def alike(a: Any, b: Any) -> bool:
-    """Whether settings are the same: plain values by what they are, objects by which they are."""
-    if type(a) is tuple and type(b) is tuple:
-        return len(a) == len(b) and all(map(alike, a, b))
-    return a is b or (type(a) is type(b) and type(a) in _PLAIN and repr(a) == repr(b))
-
-
-def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """The name of an attribute that is another; "" if none is."""
-    for name in {**before, **after}:
-        if name not in before or name not in after or not alike(before[name], after[name]):
-            return name
-    return ""
-
-
-def line() -> str:
-    """file:number of the innermost line outside of minigrad, Python's library and packages."""
-    frame = found = sys._getframe(1)
-    while frame.f_back is not None:
-        frame = frame.f_back
-        file = frame.f_code.co_filename
-        if found.f_code.co_filename.startswith(_PACKAGE):
-            found = frame
-        if not file.startswith((_PACKAGE, _LIBRARY)) and "site-packages" not in file:
-            found = frame
-            break
-    return f"{Path(found.f_code.co_filename).name}:{found.f_lineno}"
-
-
-def arrays_in(value: Any) -> Iterator[Array]:
-    """The arrays in the parameters of an op."""
-    if isinstance(value, np.ndarray):
-        yield value
-    elif isinstance(value, dict):
-        yield from arrays_in(list(value.values()))
-    elif isinstance(value, (tuple, list)):
-        for v in value:
-            yield from arrays_in(v)
-
-
-def _arrays(g: dict[int, Any]) -> dict[int, Array]:
-    return {k: v._data if isinstance(v, Tensor) else v for k, v in g.items()}

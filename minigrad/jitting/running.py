@@ -13,7 +13,9 @@ from ..tape import state
 from ..tensors import Pending, Tensor, wrap
 from .arguments import Argument, Number, memory_of
 from .calls import needed
-from .recording import Recording, Step, changed, settings
+from .modules import changed, settings
+from .recording import Recording
+from .steps import Step
 
 Array = np.ndarray
 

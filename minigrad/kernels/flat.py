@@ -21,8 +21,9 @@ import numpy as np
 
 from minigrad.kernels import arena, jit, threads
 from minigrad.kernels.compiler import Kernel, build_from
+from minigrad.kernels.index import below_work
 from minigrad.kernels.ufuncs import LOOPS
-from minigrad.kernels.work import ENTRY
+from minigrad.kernels.work import ENTRY, call, words
 
 Array = np.ndarray
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -74,11 +75,11 @@ def joined(calls: Sequence[Call]) -> list[Call]:
             found.append((Joined(run.copy()), ()))
             run.clear()
 
-    for call in calls:
-        steps = _steps(*call)
+    for f, arguments in calls:
+        steps = _steps(f, arguments)
         if steps is None:
             close()
-            found.append(call)
+            found.append((f, arguments))
             continue
         if any(isinstance(step.owner, Update) and _waits(step.owner, run) for step in steps):
             close()
@@ -224,7 +225,7 @@ def _elementwise(
     if len(arrays) > layout.MOST_OPERANDS:
         return None
     *outer, size = sizes
-    job = _numbers(
+    job = words(
         address, len(arrays), len(outer), size, *map(arena.address, arrays),
         *(s[-1] for s in steps), *outer, *(step for s in steps for step in s[:-1]),
     )  # fmt: skip
@@ -276,7 +277,7 @@ def _loop(
     address: int, arrays: Sequence[Array], sizes: Sequence[int], steps: Sequence[int]
 ) -> _Step:
     """One call of an inner loop."""
-    places = _numbers(*map(arena.address, arrays)), _numbers(*sizes), _numbers(*steps)
+    places = words(*map(arena.address, arrays)), words(*sizes), words(*steps)
     return _Step(_layout().LOOP, address, (0, *map(arena.address, places), 0), places)
 
 
@@ -306,7 +307,7 @@ def _copies(pairs: Iterable[tuple[Any, Any]]) -> list[_Step] | None:
         sizes, (at, by) = _merged(to.shape, [strides, to.strides])
         if 0 not in sizes:
             places = arena.address(to), arena.address(source)
-            job = _numbers(*places, item, len(sizes), *sizes, *by, *at)
+            job = words(*places, item, len(sizes), *sizes, *by, *at)
             found.append(_job(_kernel()["copy"], job, source))
     return found
 
@@ -330,7 +331,7 @@ def _row_sum(x: Any, axis: Any, dtype: Any, out: Any, keepdims: Any) -> list[_St
         return None
     if not x.flags.c_contiguous or not out.flags.c_contiguous or np.may_share_memory(x, out):
         return None
-    job = _numbers(arena.address(out), arena.address(x), *x.shape)
+    job = words(arena.address(out), arena.address(x), *x.shape)
     return [_job(_adding(x.dtype)["add_rows"], job)]
 
 
@@ -338,12 +339,8 @@ def all_below(index: Array, n: int, raises: Callable[[], Any]) -> list[Call]:
     """Calls that raise unless all of an index are in 0 .. n - 1; none for what is not of int64."""
     if jit.mode() != "native" or index.dtype != np.int64 or not index.flags.c_contiguous:
         return []
-    job = _numbers(arena.address(index), index.size, n, 0)
-    return [(_kernel().function("outside"), (arena.address(job), 0)), (Check(job, 0, raises), ())]
-
-
-def _numbers(*numbers: int) -> Array:
-    return np.array(numbers, np.int64)
+    work = below_work(index, n)
+    return [call(work), (Check(work.job, 0, raises), ())]
 
 
 def _job(function: int, job: Array, *owned: Any) -> _Step:
@@ -360,7 +357,7 @@ def _layout() -> Any:
 
 @cache
 def _kernel() -> Kernel:
-    return build_from("replay", "replay", dict.fromkeys(("run", "nest", "copy", "outside"), ENTRY))
+    return build_from("replay", "replay", dict.fromkeys(("run", "nest", "copy"), ENTRY))
 
 
 @cache

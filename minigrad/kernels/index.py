@@ -105,6 +105,13 @@ def _job(table: Array, index: Array, values: Array, width: int, at_once: int, en
     return words(*addresses, len(table), index.size, width, at_once, end, 0)
 
 
+def below_work(index: Array, n: int) -> Work:
+    """A look at an index, contiguous and of int64: the last word of the job says how many of it are
+    outside of 0 .. n - 1.
+    """
+    return _check(words(0, arena.address(index), 0, n, index.size, 0, 0, 0, 0))
+
+
 def _check(job: Array) -> Work:
     return Work(_reading(), "check", job, 1)
 

@@ -4,7 +4,6 @@
     nest(job, part)          an elementwise loop over arrays of several axes
     copy(job, part)          an array copied into another of its shape, with any strides
     add_rows(job, part, T)   y = x[0] + x[1] + ..., row by row, as NumPy adds over the first axis
-    outside(job, part)       counts the integers that are not in 0 .. n - 1
 
 A call is WIDTH words: its KIND, the address of a C function, and what that gets. The kind is the
 number of its arguments, LOOP for an inner loop of NumPy's kind, or CHECK: then the word at the
@@ -148,14 +147,3 @@ def add_rows(job_, part, dtype):
     for k in range(1, job[2]):
         for i in range(job[3]):
             y[i] += x[k, i]
-
-
-@helper
-def outside(job_, part):
-    """job: the address of the integers, how many they are, n, and what was counted."""
-    wide()
-    job = array(job_, 4, int64)
-    numbers, n, found = array(job[0], job[1], int64), job[2], int64(0)
-    for i in range(numbers.size):
-        found += (numbers[i] < 0) | (numbers[i] >= n)
-    job[3] = found

@@ -23,11 +23,12 @@ indexed = njit(**inner)
 
 @indexed
 def check(job_, part):
-    """Counts what is outside of -height .. height - 1, in one part."""
+    """Counts what is outside of -end .. height - 1, in one part."""
     job = array(job_, WORDS, int64)
-    places, height, outside = array(job[INDEX], job[COUNT], int64), job[HEIGHT], int64(0)
+    places, outside = array(job[INDEX], job[COUNT], int64), int64(0)
+    height, least = job[HEIGHT], -job[END]
     for i in range(places.size):
-        outside += (places[i] < -height) | (places[i] >= height)
+        outside += (places[i] < least) | (places[i] >= height)
     job[OUTSIDE] = outside
 
 
