@@ -36,6 +36,7 @@ def draw_jitted(step: Jitted, title: str = "", max_nodes: int = MAX_NODES) -> Dr
     kinds = [_kind(part) for part in parts]
     for k, (part, kind) in enumerate(zip(parts, kinds, strict=True)):
         what, _, shapes = part.says.partition(": ")
+        shapes = shapes.replace(" | ", "\n")  # of loops that run at once
         graph.node(f"n{k}", label(f"{what}\n{shapes}\n{part.where}"), fillcolor=LOOKS[kind][0])
         edges += [(written[m], k) for m in (*part.reads, *part.writes) if m in written]
         written |= dict.fromkeys(part.writes, k)
