@@ -41,6 +41,15 @@ def leaves(tree: Any) -> list[Any]:
     return found
 
 
+def emptied(tree: Any) -> Any:
+    """The tree with 0 for each leaf: what `rebuild` needs of it, without keeping the leaves.
+
+    >>> emptied({"h": 1, "c": (2, 3)})
+    {'c': (0, 0), 'h': 0}
+    """
+    return map_leaves(lambda _: 0, tree)
+
+
 def rebuild(tree: Any, values: Iterable[Any]) -> Any:
     """A tree of the same structure with `values` as its leaves.
 

@@ -407,6 +407,42 @@ def test_a_gradient_of_a_gradient_is_replayed() -> None:
     assert step.replayed == 2
 
 
+VIEWS: dict[str, Callable[..., Any]] = {
+    "columns": lambda x, a, b: x @ mg.concatenate([a, b], 1),
+    "a stack": lambda x, a, b: (mg.stack([a, b], 2) ** 2).sum(0),
+    "a padding": lambda x, a, b: mg.pad(a, ((1, 1), (2, 0))) ** 3 * b.sum(),
+    "between others": lambda x, a, b: mg.concatenate([a[:, :3] * 2.0, b, a[:, 3:]], 1) ** 2,
+    "backwards": lambda x, a, b: mg.flip(a, 1) * b,
+    "a slice": lambda x, a, b: (x @ a[:, ::2]).sum() * b[1:],
+    "a transpose": lambda x, a, b: a.T @ b,
+    "a broadcast": lambda x, a, b: mg.broadcast_to(a.sum(), (2, 3)) + b.mean(),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_parameter_may_be_read_through_a_view(view: str) -> None:
+    def trained(jitted: bool) -> list[np.ndarray]:
+        draw = np.random.default_rng(0)
+        a, b = (mg.tensor(draw.normal(size=(4, 6)), requires_grad=True) for _ in range(2))
+        optimizer = mg.optim.Adam([a, b], lr=0.1)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            loss = (VIEWS[view](mg.tensor(x), a, b) ** 2).sum()
+            loss.backward()
+            mg.optim.clip_grad_norm_([a, b], 0.3)
+            mg.optim.clip_grad_value_([a, b], 0.1)
+            optimizer.step()
+            return loss
+
+        run = mg.jit(step) if jitted else step
+        losses = [run(draw.normal(size=(5, 4))).numpy() for _ in range(4)]
+        return [*losses, a.numpy(), b.numpy()]
+
+    for x, y in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
 def test_gradients_from_before_the_step_are_added_to() -> None:
     w = mg.tensor([1.0], requires_grad=True)
 

@@ -66,6 +66,14 @@ WAYS: dict[str, tuple[Callable[[], Any], Callable[..., Any]]] = {
         lambda: layer(nn.GRU, checkpoint=3, bidirectional=True),
         lambda net, x, n, r: net(x, lengths=n),
     ),
+    "a checkpoint in several layers": (
+        lambda: layer(num_layers=2, bidirectional=True, checkpoint=2),
+        lambda net, x, n, r: net(x, resets=r),
+    ),
+    "a checkpoint and the batch first": (
+        lambda: layer(nn.RNN, checkpoint="auto", batch_first=True),
+        lambda net, x, n, r: net(mg.transpose(x, (1, 0, 2))),
+    ),
     "a checkpoint by size": (lambda: layer(checkpoint="4 KiB"), lambda net, x, n, r: net(x)),
     "the tape": (lambda: layer(mode="tape"), lambda net, x, n, r: net(x, resets=r)),
     "windows": (

@@ -21,7 +21,7 @@ from ..op import Op
 from ..tape import Node, tick
 from ..tape import state as switches
 from ..tensors import Tensor, wrap
-from ..tree import leaves, map_leaves, rebuild
+from ..tree import emptied, leaves, rebuild
 from ..versions import owner
 from .node import SCAN, Pulled, Saved, scan_node
 from .recompute import Ran, digest_of, recomputed
@@ -84,18 +84,20 @@ def _in_a_step(
     record: Any, asked: int | str,
 ) -> ScanResult:  # fmt: skip
     """The same in a step of mg.jit: every replay runs it, so that its memory comes and goes."""
-    n = len(leaves(init))
-    of: list[ScanResult] = []
+    given = [*leaves(init), *leaves(xs)]
+    n, init, xs = len(leaves(init)), emptied(init), emptied(xs)  # run is kept, these are not
+    kept: tuple[Any, ...] = ()
 
     def run(given: list[Tensor]) -> list[Tensor]:
+        nonlocal kept
         state, inputs = rebuild(init, given[:n]), rebuild(xs, given[n:])
-        of[:] = [checkpointed(scan, cell, state, inputs, reverse, mode, record, asked)]
-        return leaves(tuple(of[0]))
+        result = checkpointed(scan, cell, state, inputs, reverse, mode, record, asked)
+        kept = emptied(result.ys), result.record, result.explanation
+        return leaves(tuple(result))
 
-    outputs = run_anew(run, [*leaves(init), *leaves(xs)], "a scan with checkpoint=")
-    final = rebuild(init, outputs[:n])
-    ys = rebuild(of[0].ys, outputs[n:])
-    return ScanResult(final, ys, of[0].record, of[0].explanation)
+    outputs = run_anew(run, given, "a scan with checkpoint=")
+    ys, *rest = kept
+    return ScanResult(rebuild(init, outputs[:n]), rebuild(ys, outputs[n:]), *rest)
 
 
 class _Inside(Listener):
@@ -235,7 +237,7 @@ class _Parts:
         heard = (self.inside if first else self.again) if self.listeners else None
         with switches.switched(scope=self.scope, listeners=(heard,) if heard else ()):
             result, records = self._heard(given, heard)
-        self.ys, self.explanation = map_leaves(lambda y: 0, result.ys), result.explanation
+        self.ys, self.explanation = emptied(result.ys), result.explanation
         outputs = leaves(result)
         passed: Callable[[], None] = lambda: None  # noqa: E731
         if first:

@@ -11,7 +11,7 @@ import numpy as np
 from ..tape import state as switches
 from ..tape import tick
 from ..tensors import Tensor, wrap
-from ..tree import leaves, map_leaves, rebuild
+from ..tree import emptied, leaves, map_leaves, rebuild
 from . import recall, remember
 from .call import Run, wanted_by
 from .checks import check_repeats, warn_of_numbers
@@ -129,15 +129,10 @@ def _step(
             compiled = _COMPILED[content] = Compiled(first.trace, program, cell_name(cell))
         compiled.checked.add(code)
         if memory.wanted:
-            outputs = _places(first.final), _places(first.ys)
+            outputs = emptied(first.final), emptied(first.ys)
             runs = (first, tensors, given), (second, second.tensors(), apart)
             memory.learn(compiled, runs, outputs, taps)
     return _Step(compiled, tensors, first.final, first.ys, taps, f"traced: {memory.why}")
-
-
-def _places(tree: Any) -> Any:
-    """The tree without what is in it."""
-    return map_leaves(lambda _: 0, tree)
 
 
 def _traced(

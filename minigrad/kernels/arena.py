@@ -89,7 +89,7 @@ def addresses(arrays: Iterable[Array]) -> list[int]:
     """Of the first element of each."""
     found = []
     for array in arrays:
-        if array.flags.farray:  # by columns: W.T
+        if array.flags.fnc:  # by columns: W.T
             array = array.T
         if array.size and array.flags.carray:  # a third of the time of asking the array
             found.append(ctypes.addressof(ctypes.c_char.from_buffer(array)))  # type: ignore[arg-type]

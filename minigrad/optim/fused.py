@@ -161,9 +161,9 @@ class FusedStep:
             flags, owner = g.flags, g
             while isinstance(owner.base, np.ndarray):
                 owner = owner.base
-            upright = flags.carray
-            turned = upright is not row.upright and not (upright and flags.farray)
-            fits = (upright or flags.farray) and (not turned or row.matrix)
+            behaved, upright = flags.behaved, flags.c_contiguous
+            turned = upright is not row.upright
+            fits = behaved and flags.forc and (not turned or row.matrix)
             if row.odd or not fits or id(owner) in self._owners:
                 if row.odd:
                     self._odd.append((x, g, state))

@@ -378,6 +378,26 @@ def test_parameters_and_gradients_may_have_gaps(rng) -> None:
         np.testing.assert_allclose(owner.numpy(), expected, rtol=1e-14)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_gradient_alone_may_have_gaps_at_any_step(order: str, first: int, rng) -> None:
+    start = [np.array(rng.standard_normal((4, 6)), order=order)]
+    twin = Twin(optim.SGD, {"lr": 0.1}, sgd, start)
+    gaps = [
+        lambda: rng.standard_normal((4, 18))[:, 6:12],
+        lambda: rng.standard_normal((8, 6))[::2],
+        lambda: rng.standard_normal((4, 6))[:, ::-1],
+        lambda: rng.standard_normal((6, 9)).T[3:7],
+        lambda: np.broadcast_to(rng.standard_normal(6), (4, 6)),
+    ]
+    for k in range(4 * len(gaps)):
+        g = gaps[k // 2 % len(gaps)]() if k % 2 == first else rng.standard_normal((4, 6))
+        twin.params[0].grad = mg.tensor(np.zeros((4, 6)))
+        twin.params[0].grad._data = g
+        twin.optimizer.step()
+        twin.follow([g])
+
+
 def test_gradients_of_three_axes_may_lie_in_any_order(rng) -> None:
     start = [rng.standard_normal((3, 4, 5))]
     twin = Twin(optim.SGD, {"lr": 0.1}, sgd, start)

@@ -4,7 +4,7 @@ An answer starts with MARK: lines without it are what some library printed.
 
     {"prepare": CASE, "args": {...}, "save": FILE}   runs the case once and saves what it computed
     {"calibrate": SECONDS}                           -> {"calls": n} that together take that long
-    {"time": CALLS}                                  -> {"seconds": per call}, after a run-in
+    {"time": CALLS, "after": SECONDS}                -> {"seconds": per call}, after a run-in
 
 A case is a function of its arguments that returns (run, collect): `run()` is what is timed, and
 `collect(result)` turns what it returned into named arrays. Runs in any interpreter that has NumPy
@@ -40,14 +40,14 @@ class _Peer:
         self.cases = cases
         self.run = None
 
-    def answer(self, prepare=None, args=None, save=None, calibrate=None, time=None):
+    def answer(self, prepare=None, args=None, save=None, calibrate=None, time=None, after=0.0):
         if prepare is not None:
             self.run, collect = self.cases[prepare](**args)
             np.savez(save, **collect(self.run()))
             return {}
         if calibrate is not None:
             return {"calls": self.calibrate(calibrate)}
-        return {"seconds": self.time(time)}
+        return {"seconds": self.time(time, after)}
 
     def calibrate(self, seconds):
         """The smallest power of two of calls that takes long enough; warms up on the way."""
@@ -56,11 +56,14 @@ class _Peer:
             calls *= 2
         return calls
 
-    def time(self, calls):
+    def time(self, calls, after=0.0):
         run = self.run
         # Not timed: threads that slept may wake on one core (two took up to 10 ms to part on a
-        # 2-core machine).
+        # 2-core machine; on a slower one, steps of 6 ms took 10 all along).
+        begin = perf_counter() + after
         for _ in range(max(1, calls // 2)):
+            run()
+        while perf_counter() < begin:
             run()
         start = perf_counter()
         for _ in range(calls):
