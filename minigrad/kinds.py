@@ -208,22 +208,31 @@ view = _decorator(View)
 _weak_cache: dict[np.dtype, dict[float, Array]] = {d: {} for d in FLOATS}
 
 
-def weak(number: float, dtype: np.dtype) -> Array:
+def _is_argument(value: Any) -> bool:
+    """Whether it is a float argument of a jitted step, which gives an array of a dtype."""
+    return type(value) is not float and isinstance(value, float) and hasattr(value, "array")
+
+
+def weak(number: Any, dtype: np.dtype) -> Array:
     """A Python number as a 0-d array of `dtype`; common ones are made once."""
-    if type(number) is not float and hasattr(number, "array"):  # a float argument of a jitted step
-        return number.array(dtype)
+    if _is_argument(number):
+        found: Array = number.array(dtype)
+        return found
     known = _weak_cache[dtype]
-    found = known.get(number)
-    if found is None:
-        found = np.array(number, dtype)
-        found.flags.writeable = False
+    kept = known.get(number)
+    if kept is None:
+        kept = np.array(number, dtype)
+        kept.flags.writeable = False
         if number and len(known) < 4096:  # 0.0 and -0.0 are one key but not one number
-            known[number] = found
-    return found
+            known[number] = kept
+    return kept
 
 
 def _number(value: Any) -> Array:
     """As an array; a Python integer that no integer dtype holds becomes a float."""
+    if _is_argument(value):
+        found: Array = value.array(np.dtype(np.float64))
+        return found
     array = np.asarray(value)
     return np.asarray(value, np.float64) if array.dtype == object and type(value) is int else array
 

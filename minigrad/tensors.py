@@ -64,6 +64,8 @@ class Tensor:
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False, name: str = ""):
         if isinstance(data, (Tensor, list, tuple)):
             data = _constant(type(self).__name__, data)
+        elif state.jit is not None and isinstance(data, float):
+            data = state.jit.number_as_array(data, dtype)
         array = np.array(data, dtype=dtype)  # always a copy: the tape must own what it keeps
         if array.dtype not in FLOATS:
             array = array.astype(supported("tensor", array.dtype), copy=False)
@@ -751,6 +753,8 @@ def _prepare(
     A Tensor that must change dtype is cast on the tape, so that its gradient comes back in its own
     dtype.
     """
+    if state.jit is not None:
+        args = state.jit.as_arrays(op, args)
     if lent and state.jit is None:
         given = [kept(a) if isinstance(a, Tensor) else a for a in args]
     else:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import re
+import struct
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -245,6 +248,100 @@ def test_a_float_argument_may_change_and_be_computed_with() -> None:
         assert step(np.array([2.0]), rate).item() == value * 2.0 * (1 - rate) ** 2
         value -= 0.5 * rate * 2.0 * (1 - rate) ** 2
         assert (w.item(), optimizer.lr) == (value, 0.5 * rate)
+
+
+COMPUTED: dict[str, Callable[..., Any]] = {  # of an array x and a float a
+    "times": lambda x, a: (x * a).sum(),
+    "powers": lambda x, a: (x**a + a**x).sum(),
+    "arithmetic": lambda x, a: (x * (2.0 / (1.0 - a) + a**0.5 - -a)).sum(),
+    "of NumPy's number": lambda x, a: (x * (np.float64(2.0) * a + a * np.float32(0.5))).sum(),
+    "sum": lambda x, a: (x * sum([a, a])).sum(),
+    "stack": lambda x, a: mg.stack([x.sum(), a]).sum(),
+    "clip": lambda x, a: mg.clip(x, -a, a).sum(),
+    "where": lambda x, a: mg.where(mg.greater(x, a), x, a).sum(),
+    "integers": lambda x, a: (mg.greater(mg.tensor([0, 1, 2]), a) * 1.0).sum(),
+    "a Tensor": lambda x, a: (x * mg.sqrt(mg.tensor(a))).sum(),
+    "a Tensor of a dtype": lambda x, a: (x * mg.tensor(a, dtype=F32)).sum(),
+    "a view": lambda x, a: (x * mg.broadcast_to(a, (2,))).sum(),
+    "of floats alone": lambda x, a: x.sum() * mg.maximum(a, 0.3),
+}
+
+
+@pytest.mark.parametrize("dtype", [float, np.float64, np.float32])
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_is_computed_of_a_float_argument_is_computed_anew(name: str, dtype: Any) -> None:
+    f = COMPUTED[name]
+    jitted = mg.jit(f)
+    for kind in (np.float64, F32):
+        for k, a in enumerate((0.5, 0.5, 0.5, 0.25, 0.75, -0.0, 0.1)):
+            x = mg.tensor(np.array([1.0 + k, 2.0], kind))
+            got, want = jitted(x, dtype(a)), f(x, dtype(a))
+            assert np.array_equal(got.numpy(), want.numpy(), equal_nan=True)
+            assert got.dtype == want.dtype
+    assert (jitted.recorded, jitted.replayed) == (6, 8)  # one when it is another for the first time
+
+
+MADE: dict[str, Callable[..., Any]] = {
+    "math": lambda x, a: x * math.sqrt(a),
+    "text": lambda x, a: x * float(repr(a)),
+    "C": lambda x, a: x * struct.unpack("d", struct.pack("d", a))[0],
+    "complex": lambda x, a: x * abs(a * 1j),
+    "a branch": lambda x, a: mg.exp(x) if math.isclose(a, 0.5) else mg.tanh(x),
+    "a parameter": lambda x, a: mg.flip(x, math.ceil(math.fabs(a) - 1.0) - 1),
+    "returned": lambda x, a: (x * 1.0, math.sqrt(a)),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_python_makes_of_a_float_argument_holds_for_that_value_alone(name: str) -> None:
+    jitted, x = mg.jit(MADE[name]), mg.tensor([[1.0, 2.0]])
+    for a in (0.5, 0.5, 0.5):
+        jitted(x, a)
+    with pytest.raises(mg.JitError, match=r"call before|returned 0\.7"):
+        jitted(x, 1.5)
+    assert jitted.replayed == 1
+    jitted(x, 0.5)
+    assert jitted.replayed == 2
+
+
+def test_each_float_argument_is_known_to_vary_once_it_has() -> None:
+    jitted = mg.jit(lambda x, a, b: (x * a + b).sum())
+    x = np.array([1.0, 2.0])
+    for k, (a, b) in enumerate(
+        [(1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (2.0, 2.0), (3.0, 3.0), (1.0, 5.0), (np.nan, np.inf)]
+    ):
+        want = (x * a + b).sum()
+        assert np.array_equal(jitted(mg.tensor(x), a, b).numpy(), want, equal_nan=True), k
+    assert (jitted.recorded, jitted.replayed) == (4, 3)
+
+
+def test_an_array_in_another_byte_order_is_read_as_it_is() -> None:
+    jitted = mg.jit(lambda x: mg.tanh(mg.tensor(x)).sum())
+    for k in range(4):
+        x = np.array([0.5, float(k)])
+        assert jitted(x.astype(">f8")).item() == mg.tanh(mg.tensor(x)).sum().item()
+    assert jitted.replayed == 2
+
+
+def each(step: Any, arguments: Iterable[Any]) -> None:
+    for value in arguments:
+        step(value)
+
+
+def test_who_passes_ever_other_kinds_of_arguments_is_warned() -> None:
+    def of(n: Any) -> Any:
+        return mg.tensor([1.0]).sum()
+
+    step = mg.jit(of)
+    with pytest.warns(mg.jitting.JitWarning, match=r"kinds, 15 and then 16; pass what changes"):
+        each(step, range(20))
+    step = mg.jit(of)
+    with pytest.warns(mg.jitting.JitWarning, match=r"float64\[15\] and then float64\[16\]"):
+        each(step, map(np.zeros, range(20)))
+    step = mg.jit(of)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        each(step, [k % 4 for k in range(200)])
 
 
 def test_a_number_that_the_step_computes_is_that_of_the_same_call() -> None:
@@ -605,6 +702,24 @@ def test_what_cannot_be_replayed_raises_and_names_the_line(name: str) -> None:
     assert "test_jit.py:" in str(caught.value) or name == "no backward"
     assert step.replayed == 0
     assert mg.tanh(mg.tensor([0.0])).item() == 0.0  # nothing is recorded any more
+
+
+READ: list[Callable[..., Any]] = [
+    float, int, bool, round, str, "{:g}".format, lambda a: a > 0.0, lambda a: a == 0.5,
+    lambda a: a % 1.0, lambda a: np.array([a, 1.0]), lambda a: mg.tensor([a, 1.0]),
+    lambda a: a.hex(), lambda a: a.real, lambda a: a.is_integer(), lambda a: max(a, 0.1),
+    lambda a: a * np.ones(2), lambda a: np.ones(2) - a, lambda a: np.linspace(0.0, a, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(READ)))
+def test_a_float_argument_is_not_read(number: int) -> None:
+    def step(x: Any, a: float) -> Any:
+        READ[number](a)
+        return x * a
+
+    with pytest.raises(mg.JitError, match=r"test_jit.py:\d+: .*o[fn] a float argument"):
+        mg.jit(step)(mg.tensor([1.0]), 0.5)
 
 
 def test_a_reshape_of_an_argument_that_copies_it_is_refused() -> None:

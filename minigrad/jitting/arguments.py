@@ -89,17 +89,23 @@ def memory_of(value: Any) -> Any:
 class Number(float):
     """A float argument, or arithmetic with one: computed anew at every call.
 
-    Its value as a float is that of the first call. `now` computes it from the arguments; late: and
-    from what the step has computed, so not before it has.
+    Its value as a float is that of the call that is recorded, and C reads it past this class
+    (math.sqrt, np.array): a program is replayed for such a value alone until another was recorded
+    (`Program.fixed`). `now` computes it from the arguments; late: and from what the step has
+    computed, so not before it has. own: the dtype of one that NumPy made, which ops respect.
     """
 
+    __array_ufunc__ = None  # np.float64 would compute with the value: it leaves that to us
     now: Callable[[], float]
     late: bool
+    own: np.dtype | None
     arrays: dict[Any, Array]
 
     def __new__(cls, now: Callable[[], float], late: bool = False) -> Number:
-        self = super().__new__(cls, now())
+        value = now()
+        self = super().__new__(cls, value)
         self.now, self.late, self.arrays = now, late, {}
+        self.own = value.dtype if isinstance(value, np.floating) else None
         return self
 
     def array(self, dtype: Any) -> Array:
@@ -120,7 +126,9 @@ def _arithmetic(name: str, turned: bool) -> Any:
     compute = getattr(operator, name)
 
     def method(self: Number, *others: Any) -> Any:
-        if not all(isinstance(o, (int, float)) for o in others):
+        if any(isinstance(o, np.ndarray) for o in others):
+            _refuse("NumPy's arithmetic on a float argument: mg.tensor(array) computes with it")
+        if not all(isinstance(o, (int, float, np.number)) for o in others):
             return NotImplemented
         operands = (*others, self) if turned else (self, *others)
         late = any(isinstance(o, Number) and o.late for o in operands)
@@ -146,8 +154,13 @@ def _no_number(what: str) -> Callable[..., Any]:
     return refused
 
 
-for _name in ("lt", "le", "gt", "ge", "eq", "ne", "bool", "int", "round", "floordiv", "mod"):
+for _name in (
+    "lt", "le", "gt", "ge", "eq", "ne", "bool", "int", "float", "round", "floordiv", "mod",
+    "format", "str", "trunc", "floor", "ceil", "divmod", "rfloordiv", "rmod",
+):  # fmt: skip
     setattr(Number, f"__{_name}__", _no_number(f"__{_name}__"))
-for _name in ("format", "str", "trunc", "floor", "ceil", "divmod", "rfloordiv", "rmod"):
-    setattr(Number, f"__{_name}__", _no_number(f"__{_name}__"))
+for _name in ("hex", "is_integer", "as_integer_ratio", "conjugate"):
+    setattr(Number, _name, _no_number(f".{_name}()"))
+for _name in ("real", "imag"):
+    setattr(Number, _name, property(_no_number(f".{_name}")))
 Number.__hash__ = float.__hash__  # type: ignore[method-assign]

@@ -14,15 +14,18 @@ import numpy as np
 
 from .. import versions
 from .recording import Recording
+from .running import Run, leaves_of
 from .steps import Root, Step
 
 Array = np.ndarray
+_CONSTANTS = (bool, int, float, complex, str, bytes)
 
 
-def difference_of(first: tuple[Recording, list[Step]], second: tuple[Recording, list[Step]]) -> str:
+def difference_of(first: Run, second: Run) -> str:
     """The first difference, as a sentence; "" where there is none."""
-    places = [_Places(*run) for run in (first, second)]
-    for a, b in zip(first[1], second[1], strict=False):
+    places = [_Places(*run.steps) for run in (first, second)]
+    one, two = first.steps[1], second.steps[1]
+    for a, b in zip(one, two, strict=False):
         if (a.what, a.name, a.where) != (b.what, b.name, b.where):
             return (
                 f"{b.where}: {b.name} ran where {a.name} ({a.where}) had run at the call before: a "
@@ -44,8 +47,20 @@ def difference_of(first: tuple[Recording, list[Step]], second: tuple[Recording, 
                 f"{b.where}: {b.name} had other parameters at the call before; close over what is "
                 f"fixed, and pass what changes as an argument."
             )
-    if len(first[1]) != len(second[1]):
+    if len(one) != len(two):
         return "the step ran fewer operations at one call than at the next; it has to do the same."
+    if len(first.results) != len(second.results):
+        return f"{second.name} gave more or fewer arrays at the call before."
+    for x, y in zip(first.results, second.results, strict=True):
+        why = places[0].unlike(x, places[1], y)
+        if why:
+            return f"what {second.name} returns, or leaves as a gradient, {why}"
+    for x, y in zip(*(leaves_of(run.returned) for run in (first, second)), strict=False):
+        if type(x) in _CONSTANTS and type(x) is type(y) and repr(x) != repr(y):
+            return (
+                f"{second.name} returned {x!r} and then {y!r}, which Python made: a replay would "
+                f"return it unchanged. Return the Tensor that it was made of."
+            )
     return ""
 
 
@@ -75,7 +90,7 @@ class _Places:
                 return (
                     "reads a constant that was another at the call before: Python, NumPy or a "
                     "random generator made it in the step. Pass it as an argument, or make it "
-                    "once, outside."
+                    "once, outside; what is made of a float argument, make of mg.tensor(it)."
                 )
             return ""
         if kind != kind2:

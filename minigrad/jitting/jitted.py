@@ -19,7 +19,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,10 +29,11 @@ from ..tape import state
 from ..tensors import Tensor
 from .comparing import difference_of
 from .program import Program
-from .running import Run
+from .running import Run, same_number
 
 _MOST = 16  # kinds of arguments, and programs of one kind
 _WARNS = 8  # calls that no program fitted
+_WARNS_OF_KINDS = 16  # recordings, more than there were replays
 
 
 class JitWarning(UserWarning):
@@ -50,8 +51,10 @@ def jit(function: Callable[..., Any]) -> Jitted:
         call; anything else among its arguments (an int, a str, None, a flag) is part of the kind.
         What it reads besides, Parameters, Tensors of the closure, the optimiser's lr, is read at
         every call. What Python computes in it is not computed again: mg.jit is the promise that
-        nothing else changes. Arithmetic on a float argument is; functions of `math` are not: write
-        rate**0.5. The two recordings are compared, and whatever differs is refused.
+        nothing else changes. Arithmetic on a float argument is, as are ops of mg.tensor(rate); what
+        functions of `math` make of it holds for that value alone, so another one is recorded, and
+        refused where that differs. The two recordings are compared, and whatever differs is
+        refused.
     A recording is made for each structure, shapes and dtypes of the arguments, for train() and
     eval(), and whether gradients are recorded.
     Raises JitError, with the line, for what cannot be replayed: a value that is read in the step
@@ -78,10 +81,12 @@ class Waiting(NamedTuple):
     """A run that waits for another to agree with it.
 
     differed: one before it did not, which is forgiven once: the first may have set something up.
+    fixed: the float arguments that were never others, and what they were.
     """
 
     run: Run
     differed: bool
+    fixed: Mapping[int, float]
 
 
 class Jitted:
@@ -93,6 +98,7 @@ class Jitted:
         self.programs: dict[Any, list[Program]] = {}
         self.candidates: dict[Any, list[Waiting]] = {}
         self.recorded = self.replayed = self.misfits = 0
+        self._last: Any = None  # the kind of the arguments that was recorded last
         self._lock = threading.RLock()
         _all.add(self)
         functools.update_wrapper(self, function)
@@ -114,18 +120,22 @@ class Jitted:
         with self._lock:
             why = ""
             for program in self.programs.get(key, ()):
-                why = program.misfit()
+                why = program.misfit(given)
                 if not why:
                     self.replayed += 1
                     return program.replay(given)
-            if why:
-                self._note(why)
+            self._note(why, key)
             return self._record(key, args, kwargs)
 
-    def _note(self, why: str) -> None:
-        """Notes why a program did not fit; warns once if that happens all the time."""
-        self.misfits += 1
-        if self.misfits == _WARNS and self.replayed < self.recorded:
+    def _note(self, why: str, key: Any) -> None:
+        """Notes why a call is recorded; warns once if that happens all the time."""
+        self.misfits += bool(why)
+        if not why and self.recorded == _WARNS_OF_KINDS:
+            why = _other_kind(self._last, key)
+        elif self.misfits != _WARNS:
+            why = ""
+        self._last = key
+        if why and self.replayed < self.recorded:
             warnings.warn(
                 f"mg.jit: {self.name} has been recorded {self.recorded} times and replayed "
                 f"{self.replayed} times: {why}.",
@@ -140,20 +150,21 @@ class Jitted:
         """Runs plainly, and makes a program of it where it agrees with the run before."""
         self.recorded += 1
         run = Run(self.function, args, kwargs)
-        waiting = _kept(self.candidates, key)
-        before = next((w for w in waiting if w.run.met_as(run)), None)
+        waiting, programs = _kept(self.candidates, key), _kept(self.programs, key)
+        known = [Waiting(p.of, True, p.fixed) for p in programs if p.of and not p.is_lost()]
+        before = next((w for w in (*waiting, *known) if w.run.met_as(run)), None)
         difference = ""
         if before is not None:
-            waiting.remove(before)
-            difference = difference_of(before.run.steps, run.steps)
+            waiting[:] = [w for w in waiting if w is not before]
+            difference = difference_of(before.run, run)
             if not difference:
-                programs = _kept(self.programs, key)
-                programs[:] = [program for program in programs if not program.is_lost()]
-                programs.append(Program(run))
+                fixed = {i: x for i, x in before.fixed.items() if same_number(x, run.floats[i])}
+                programs[:] = [p for p in programs if p.of is not before.run and not p.is_lost()]
+                programs.append(Program(run, fixed))
                 return run.result
             if before.differed:
                 raise JitError(f"mg.jit: {difference}")
-        waiting.append(Waiting(run, bool(difference)))
+        waiting.append(Waiting(run, bool(difference), run.floats))
         return run.result
 
     def _refuse_watched(self) -> None:
@@ -202,6 +213,24 @@ def _kept(table: dict[Any, list[Any]], key: Any) -> list[Any]:
     return listed
 
 
+def _other_kind(before: Any, now: Any) -> str:
+    """What is not the same in the kinds of two calls, as the end of a sentence; "" if nothing."""
+    if before == now:
+        return ""
+    nested = isinstance(before, tuple) and isinstance(now, tuple) and len(before) == len(now)
+    if nested and before[:1] not in (("a",), ("t",)):
+        return next(_other_kind(a, b) for a, b in zip(before, now, strict=True) if a != b)
+    told = [
+        f"{kind[2]}{list(kind[1])}" if isinstance(kind, tuple) and kind[:1] in (("a",), ("t",))
+        else getattr(kind, "__name__", repr(kind))
+        for kind in (before, now)
+    ]  # fmt: skip
+    return (
+        f"its arguments are of ever other kinds, {told[0]} and then {told[1]}; pass what changes "
+        f"as a float or in an array, and arrays of few shapes"
+    )
+
+
 def _form(value: Any, given: list[Any]) -> Any:
     """What of an argument belongs to the kind of a call; its arrays and floats go to `given`."""
     kind = type(value)
@@ -217,9 +246,9 @@ def _form(value: Any, given: list[Any]) -> Any:
     if isinstance(value, np.ndarray):
         given.append(value)
         return "a", value.shape, value.dtype
-    if kind is float:
+    if kind is float or isinstance(value, np.floating):
         given.append(value)
-        return float
+        return kind
     if kind is dict:
         return kind, tuple([(k, _form(value[k], given)) for k in sorted(value)])
     if isinstance(value, (tuple, list)):

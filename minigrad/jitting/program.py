@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,21 @@ from .arguments import Number
 from .beside import side_by_side
 from .calls import listed
 from .modules import changed, settings
-from .running import Run, rebuilt
+from .running import Run, rebuilt, same_number
 
 Array = np.ndarray
 
 
 class Program:
-    """What two recordings that agree became: calls over memory that stays."""
+    """What two recordings that agree became: calls over memory that stays.
 
-    def __init__(self, run: Run):
+    fixed: the float arguments that were the same in both, by their place among the arguments. What
+    Python may have made of them is known for these values alone.
+    """
+
+    def __init__(self, run: Run, fixed: Mapping[int, float]):
         recording = run.recording
+        self.fixed, self.of = fixed, run if fixed else None
         self.parts = side_by_side(listed(run.steps[1], run.results))
         self.calls = [call for part in self.parts for call in part.calls]
         self.run = joined(self.calls)
@@ -45,8 +51,11 @@ class Program:
         # Calls know memory by its address: what owns it has to live as long as they do.
         self._alive = recording.roots, [step.owner for step in run.steps[1]]
 
-    def misfit(self) -> str:
-        """What it reads from outside and is not as it was met, as the end of a sentence; or ""."""
+    def misfit(self, given: Sequence[Any]) -> str:
+        """What it reads and is not as it was met, as the end of a sentence; or ""."""
+        for i, value in self.fixed.items():
+            if not same_number(given[i], value):
+                return "a float argument is another than in all recordings"
         for t, array, needs in self.held:
             if t._data is not array:
                 return f"{_named(t)} lies in other memory (a read of p.data moves it: p.numpy())"

@@ -192,11 +192,26 @@ class Recording:
 
     def on_arrays(self, op: Op, inputs: Sequence[Any], params: dict[str, Any]) -> Any:
         """op(*arrays): on those that the step may not read, as an op of Tensors."""
-        if not any(isinstance(a, Argument) for a in inputs):
+        if not any(isinstance(a, (Argument, Number)) for a in inputs):
             arrays, _ = op.arrays(inputs)
             return op.forward(arrays, op.prepared(arrays, params))
         inputs = [self.as_tensor(a) if isinstance(a, Argument) else a for a in inputs]
         return apply(op, inputs, params)._data.view(Argument)
+
+    def as_arrays(self, op: Op, args: Sequence[Any]) -> list[Any]:
+        """What an op is called with: float arguments as arrays where they are no weak numbers."""
+        weak = op.kind == "elementwise" or op.assembles
+        return [
+            self.number_as_array(a) if isinstance(a, Number) and (a.own or not weak)
+            else memory_of(a)
+            for a in args
+        ]  # fmt: skip
+
+    def number_as_array(self, value: float, dtype: Any = None) -> Any:
+        """A float argument as an array that is filled anew at every call; others as they are."""
+        if not isinstance(value, Number):
+            return value
+        return value.array(np.dtype(dtype or value.own or np.float64))
 
     def assigned(self, owner: Any, name: str, value: Any) -> Any:
         """owner.name = value, a number: in every replay. Returns it as a float."""

@@ -24,13 +24,14 @@ class Run:
     """function(*args, **kwargs) recorded.
 
     buffers: for each array among the arguments the memory that the function saw, for each float a
-    list of one. returned: what it gave, with arrays of the recording. result: the same in
-    memory of the caller's own. gradients: (leaf, what of its gradient from before was read, what it
-    has afterwards).
+    list of one. floats: place among the buffers -> the float. returned: what it gave, with arrays
+    of the recording. result: the same in memory of the caller's own. gradients: (leaf, what of its
+    gradient from before was read, what it has afterwards).
     """
 
     def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any):
         self.buffers: list[Any] = []
+        self.floats: dict[int, Any] = {}
         self.recording = Recording()
         # By sorted key, as `_form` lists arrays and floats, whatever order they came in.
         seen = [self._seen(a) for a in args], {k: self._seen(kwargs[k]) for k in sorted(kwargs)}
@@ -60,13 +61,14 @@ class Run:
         """What the function sees of an argument."""
         if isinstance(value, (Tensor, np.ndarray)):
             array = value._data if isinstance(value, Tensor) else value
-            buffer = arena.empty(array.shape, array.dtype)
+            buffer = arena.empty(array.shape, array.dtype.newbyteorder("="))
             np.copyto(buffer, array)
             self.buffers.append(buffer)
             self.recording.argument(buffer, len(self.buffers) - 1)
             return wrap(buffer, None, False) if isinstance(value, Tensor) else buffer.view(Argument)
-        if type(value) is float:
-            cell = [value]
+        if type(value) is float or isinstance(value, np.floating):
+            cell: list[Any] = [value]
+            self.floats[len(self.buffers)] = value
             self.buffers.append(cell)
             return Number(lambda: cell[0])
         if type(value) is dict:
@@ -141,6 +143,11 @@ class Run:
                     f"mg.jit: {where}: {describe(t)}, made in {self.name}, is kept outside of it, "
                     f"where a replay would not renew it; return it instead."
                 )
+
+
+def same_number(x: float, y: float) -> bool:
+    """To the sign of zero, and NaN too."""
+    return float(x).hex() == float(y).hex()
 
 
 def fresh(value: Any) -> Any:
