@@ -46,8 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 # JIT, in the loops that the compiler writes, all run; compiled, all of conformance do where
 # tools/faults.py plants none.
 THINNED = {
-    "conformance": 72,
-    "test_zoo.py": 12,
+    "conformance": 144,
+    "test_zoo.py": 24,
     "test_cells.py": 36,
     "test_cells_fused.py::test_fused_equals_tape_in_float32": 0,
     "test_layer_modes.py": 14,

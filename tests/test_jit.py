@@ -578,6 +578,24 @@ def test_an_edit_inside_no_grad_is_replayed() -> None:
         assert abs(w.item() - value) < 1e-12
 
 
+def test_a_cell_may_look_up_what_comes_in_at_every_step() -> None:
+    embed = nn.Embedding(7, 4, padding_idx=0, generator=rng(1))
+    inner = nn.GRUCell(4, 5, generator=rng(2))
+    shift = mg.tensor(rng(3).normal(size=(7, 5)).astype(F32))
+
+    def cell(h: Any, ids: Any) -> Any:
+        h, y = inner(h, embed(ids))
+        return h, y + shift[ids] * mg.one_hot(ids, 5)
+
+    jitted = mg.jit(lambda ids: mg.scan(cell, inner.init_state(3), ids).ys.detach())
+    for k in range(4):
+        ids = rng(k).integers(0, 5, (6, 3))
+        plain = mg.scan(cell, inner.init_state(3), ids).ys
+        np.testing.assert_array_equal(jitted(ids).numpy(), plain.numpy())
+    with pytest.raises(mg.ShapeError, match="Embedding: expected integers from 0 to 6"):
+        jitted(np.full((6, 3), 7))
+
+
 def test_an_index_out_of_range_raises_in_a_replay_too() -> None:
     net = Net().eval()
     f = mg.jit(lambda index: net(index).detach())

@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compile.agree import small_parts
+from compile.programs import RandomProgram, programs
+from hypothesis import HealthCheck, given, note, settings
 
 import minigrad as mg
 from minigrad import nn, optim
+from minigrad.tree import leaves
 
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 # Compiled, each has kernels of its own.
 SEEDS = [pytest.param(k, marks=[pytest.mark.long] * (COMPILED and k >= 4)) for k in range(16)]
+WIDE = os.environ.get("MINIGRAD_TESTS_WIDE") == "1"
+CELLS = 12 if WIDE else 3 if COMPILED else 40
 
 Draw = np.random.Generator
 
@@ -117,6 +123,39 @@ def test_ops(seed: int) -> None:
         return [mg.tensor(draw.standard_normal(s).astype(dtype)) for s in ((3, 4), (1, 4))]
 
     assert_same(make, [numbers(k) for k in range(4)])
+
+
+# -- cells -----------------------------------------------------------------------------------------
+
+
+@settings(
+    max_examples=CELLS, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(programs())
+def test_cells(program: RandomProgram) -> None:
+    note(str(program))
+
+    def make() -> tuple[Any, list[Any], Any]:
+        weights, _, _ = program.tensors()
+        cell = program.cell(weights)
+        params = [t for t in weights.values() if t.requires_grad]
+        params = params or [mg.tensor(1.0, requires_grad=True)]
+
+        def step(init: Any, xs: Any) -> list[Any]:
+            result = mg.scan(cell, init, xs, **program.options)
+            found = [*leaves(result.final), *leaves(result.ys)]
+            loss = sum(((t * t).sum() for t in found if t.dtype.kind == "f"), params[0].sum())
+            return [loss, *found]
+
+        return step, params, optim.SGD(params, lr=0.01)
+
+    def numbers(k: int) -> list[Any]:
+        _, init, xs = program.tensors(k)
+        return [tuple(mg.tensor(t.numpy()) for t in given) for given in (init, xs)]
+
+    with small_parts(*program.parts):
+        assert_same(make, [numbers(k) for k in range(4)])
 
 
 # -- layers ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from .. import ops
+from ..border import plain
 from ..errors import TraceError
 from ..op import Op
 from ..tape import state
@@ -88,8 +89,7 @@ class Tracer(Tensor):
         if not self._value.from_x:
             self._no_value("a check asked for its values", "check before the scan")
         self._trace.reads = "it reads the values of its input"
-        values: Array = self._trace.whole(self._value).numpy()
-        return values
+        return plain(self._trace.whole(self._value))
 
     def of_all_steps(self, name: str, function: Callable[[Array], Array]) -> Tracer:
         """function of the values of a part of the input, (T, B, ...), as an input of its own."""

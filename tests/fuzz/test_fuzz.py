@@ -19,7 +19,7 @@ KINDS = (
     "safetensors", "pt", "weights.h5", "onnx", "checkpoint", "training", "model", "run.json", "log",
     "log, continued", "monitor", "recording", "sweep.toml", "results.jsonl", "wave", "mo", "tokens",
 )  # fmt: skip
-FEW, MANY = 30, 2000
+FEW, MANY = 30, 600
 
 
 def read_damaged(kinds: str, count: int) -> subprocess.CompletedProcess[str]:
@@ -49,7 +49,7 @@ def test_a_few_damaged_files_of_every_kind_are_read_or_refused(
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_thousand_damaged_files_are_read_or_refused(kind: str) -> None:
+def test_hundreds_of_damaged_files_are_read_or_refused(kind: str) -> None:
     assert_read(read_damaged(kind, MANY))
 
 
