@@ -36,13 +36,15 @@ _GATES = {"f": "forget gate", "z": "update gate"}
 
 def reason(layer: LayerFlow) -> str:
     """What the gates, the activation and the Jacobian say about the factor per step."""
+    there = layer.taking_part
     parts = [
-        f"{words} {np.mean(layer.activations[name].mean):.2f} on average"
+        f"{words} {np.mean(layer.activations[name].mean[there]):.2f} on average"
         for name, words in _GATES.items()
-        if name in layer.activations
+        if name in layer.activations and there.any()
     ]
-    if "h" in layer.activations and np.isfinite(layer.activations["h"].slope).all():
-        parts.append(f"slope of the activation {np.mean(layer.activations['h'].slope):.2f}")
+    slope = layer.activations["h"].slope[there] if "h" in layer.activations else np.zeros(0)
+    if slope.size and np.isfinite(slope).all():
+        parts.append(f"slope of the activation {np.mean(slope):.2f}")
     if (sigma := stretch(layer)) is not None:
         parts.append(f"largest singular value of a step's Jacobian {sigma:.3g}")
     if layer.read_at_many_steps:
@@ -124,6 +126,9 @@ _LOOK_FOR = {
 def _is_read_too_rarely(layers: Sequence[LayerFlow], case: Case) -> bool:
     """Whether one step alone is read, though the gates keep the state for as long as it takes."""
     return case.last_only and all(
-        any(float(np.median(c)) >= case.steps / 4 for c in layer.time_constants.values())
+        any(
+            float(np.median(c[layer.taking_part])) >= case.steps / 4
+            for c in layer.time_constants.values()
+        )
         for layer in layers
     )

@@ -31,9 +31,9 @@ STILL = 1e-3  # a unit that moves by less than this share of its largest value i
 class Activation:
     """One tapped value over time, arrays of shape (T,) in order of computation.
 
-    mean: over batch and units. saturation: share of units in the flat ends of the sigmoid or tanh
-    that made the value, and slope: mean derivative of that function there; both nan for other
-    values.
+    mean: over units and the rows that take part, nan where none does. saturation: share of units
+    in the flat ends of the sigmoid or tanh that made the value, and slope: mean derivative of that
+    function there; both nan for other values.
     """
 
     mean: Array
@@ -141,6 +141,19 @@ class LayerFlow:
         return None if self.replay is None else self.replay.real
 
     @property
+    def taking_part(self) -> Array:
+        """(T,) of bool: the steps that are no padding of every row."""
+        real = self.real
+        return np.ones(len(self.steps), bool) if real is None else np.any(real, axis=1)
+
+    def _own(self, name: str) -> Array:
+        """A tapped value of the rows that take part, (steps and rows, n)."""
+        values, real = self.values[name], self.real
+        if real is not None and values.shape[:2] == real.shape:
+            return values[real]
+        return values.reshape(-1, values.shape[-1])
+
+    @property
     def begins(self) -> Array | None:
         """(T, B) of bool: the steps where an episode begins, and no state goes on; or None."""
         return None if self.replay is None else self.replay.begins
@@ -192,7 +205,7 @@ class LayerFlow:
         """The same for each unit, (n,), from its mean over steps and rows."""
         with np.errstate(divide="ignore"):
             return {
-                name: 1.0 / np.maximum(_open(np.nanmean(self.values[name], (0, 1)), sign), 0.0)
+                name: 1.0 / np.maximum(_open(np.nanmean(self._own(name), 0), sign), 0.0)
                 for name, sign in self.keeps.items()
                 if name in self.values
             }
@@ -208,8 +221,7 @@ class LayerFlow:
 
     def dead_units(self, name: str) -> Array:
         """The same of one tapped value, (n,)."""
-        values = self.values[name]
-        flat = values.reshape(-1, values.shape[-1])
+        flat = self._own(name)
         with np.errstate(invalid="ignore", over="ignore"):
             whole = bool(np.isfinite(flat.sum(dtype=np.float64)))
         if not whole and (name not in self.nonfinite or not self.nonfinite[name].values):

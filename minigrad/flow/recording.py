@@ -486,7 +486,9 @@ class Recording(Mapping[str, LayerFlow]):
             steps=np.array(steps, dtype=np.int64),
             norms={name: row_norms(x) for name, x in per_sample.items()},
             per_sample=per_sample,
-            activations=Lazy({n: partial(_activations, series) for n, series in taps.items()}),
+            activations=Lazy(
+                {n: partial(_activations, series, run.replay) for n, series in taps.items()}
+            ),
             tiny=max(step.tiny for step in every),
             thresholds=self.thresholds,
             values=Lazy({n: partial(stacked, series, steps) for n, series in taps.items()}),
@@ -503,8 +505,9 @@ class Recording(Mapping[str, LayerFlow]):
         )
 
 
-def _activations(series: Series) -> Activation:
-    return Activation(*activations(series))
+def _activations(series: Series, replay: Replay | None) -> Activation:
+    real = replay.real if replay is not None and replay.padded else None
+    return Activation(*activations(series, real))
 
 
 def _nonfinite(series: Series) -> Nonfinite:

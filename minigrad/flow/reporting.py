@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import FlowError
 from .cuts import Cut
-from .layerflow import FORWARD_ONLY, Activation, LayerFlow
+from .layerflow import FORWARD_ONLY, LayerFlow
 from .recording import Recording
 from .tables import BLOCKS, by_lag, log_range, number, reach, sparkline, table
 from .verdict import Verdict
@@ -196,11 +196,14 @@ def inside(name: str, layer: LayerFlow) -> list[str]:
     place = _place(name, layer.path)
     if layer.forward_only:
         return [f"{place}: {layer.verdict}"]
-    verdicts, lines = layer.verdicts, []
-    constants = layer.time_constants
+    verdicts, lines, there = layer.verdicts, [], layer.taking_part
+    if not there.any():
+        return [f"{place}: all of it is padding: no row took part in any step"]
+    constants = {name: c[there] for name, c in layer.time_constants.items()}
     for name, activation in layer.activations.items():
         if name not in verdicts:
-            lines.append(_gate(name, activation, constants.get(name)))
+            mean, saturation = activation.mean[there], activation.saturation[there]
+            lines.append(_gate(name, mean, saturation, constants.get(name)))
     for name, dead in layer.dead.items():
         if dead.any():
             lines.append(f"  {name}: {int(dead.sum())} of {dead.size} units never move")
@@ -223,11 +226,11 @@ def _since(layer: LayerFlow, name: str, bad: int) -> str:
     return f" (values from t = {layer.steps[at]}, row {int(np.argmax(where[at]))})"
 
 
-def _gate(name: str, activation: Activation, constant: np.ndarray | None) -> str:
-    text = f"  {name}: {np.mean(activation.mean):.2f} on average"
-    saturation = float(np.mean(activation.saturation))
-    if not math.isnan(saturation):
-        text += f", {saturation:.0%} saturated"
+def _gate(name: str, mean: Array, saturation: Array, constant: Array | None) -> str:
+    text = f"  {name}: {np.mean(mean):.2f} on average"
+    flat = float(np.mean(saturation))
+    if not math.isnan(flat):
+        text += f", {flat:.0%} saturated"
     if constant is not None:
         text += f", keeps the state for {np.median(constant):.3g} steps"
     return text

@@ -115,11 +115,21 @@ def _rows(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
 
 
-def activations(series: Series) -> tuple[Array, Array, Array]:
+def activations(series: Series, real: Array | None = None) -> tuple[Array, Array, Array]:
     """(mean, share saturated, mean slope) by step, (T,) each; the last two nan unless a sigmoid or
     tanh made them.
+
+    real: (T, B) of bool, the rows that count at each step; nan where none does.
     """
     steps = list(series.values())
+    rows = [_rows(step.values) for step in steps] if real is not None and not real.all() else []
+    if rows and real is not None and (len(rows), *{len(x) for x in rows}) == real.shape:
+        own = [
+            Step(x[taken], step.made_by, step.wants)
+            for x, taken, step in zip(rows, real, steps, strict=True)
+        ]
+        each = [activations({t: step}) for t, step in zip(series, own, strict=True)]
+        return tuple(map(np.concatenate, zip(*each, strict=True)))  # type: ignore[return-value]
     if len({(step.made_by, step.values.shape) for step in steps}) > 1:
         each = [activations({t: step}) for t, step in series.items()]
         return tuple(map(np.concatenate, zip(*each, strict=True)))  # type: ignore[return-value]

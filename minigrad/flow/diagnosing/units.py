@@ -130,6 +130,8 @@ def _flat(layer: LayerFlow, name: str) -> float:
     if not np.isfinite(slope).any() or (layer.replay is None and name in ("f", "i", "z")):
         return -1.0
     y = own_values(layer, name)
+    if not y.size:
+        return -1.0
     low = -1.0 if (y < 0).any() or np.nanmax(slope) > STEEPEST else 0.0  # a tanh, or a sigmoid
     y = 2 * (y - low) / (1 - low) - 1  # -1 to 1
     sign = getattr(layer.replay.own_cell, "keeps", {}).get(name, 0) if layer.replay else 0

@@ -4,6 +4,7 @@ upwards, as in Graphviz. All engines draw it alike.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -133,4 +134,6 @@ class Canvas:
 
 def gate_color(mean: float) -> str:
     """Paper for a closed gate, blue for an open one."""
+    if not math.isfinite(mean):
+        return BROKEN
     return mix(PAPER, OPEN, min(max(abs(mean), 0.0), 1.0))
