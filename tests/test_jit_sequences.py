@@ -235,6 +235,7 @@ def test_what_is_in_the_padding_is_not_read_in_a_replay() -> None:
         assert (found[~taking(lengths)] == 0).all()
 
 
+@pytest.mark.needs_jit  # as Python, its thousands of steps take minutes
 def test_a_checkpoint_of_a_replay_computes_its_steps_again_and_keeps_less() -> None:
     def memory(checkpoint: Any) -> int:
         net = nn.LSTM(2, 16, dtype=np.float64, checkpoint=checkpoint, generator=rng(1))
