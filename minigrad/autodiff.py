@@ -160,7 +160,7 @@ def _blocks(y: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
     """dy/d(leaf), of shape (*y.shape, *leaf.shape), for each leaf; values alone."""
     blocks = []
     for row, x in zip(_rows(y, leaves, False), leaves, strict=True):
-        block = np.array([g._data for g in row], x.dtype).reshape((*y.shape, *x.shape))
+        block = np.array([g._array for g in row], x.dtype).reshape((*y.shape, *x.shape))
         blocks.append(wrap(block, None, False))
     return blocks
 

@@ -72,12 +72,12 @@ def cotangent(where: str, output: Tensor, grad: Any, create_graph: bool) -> Any:
             f"input with requires_grad=True, and compute outside no_grad()."
         )
     if grad is None:
-        if output._data.size != 1:
+        if output._array.size != 1:
             raise GradientError(
                 f"{where}: the output is {describe(output)}, and a gradient starts from one "
                 f"number; reduce it first (for example .sum()), or pass a gradient of that shape."
             )
-        ones = np.empty_like(output._data)
+        ones = np.empty_like(output._array)
         ones.fill(1)
         value = as_tensor(ones)
     else:
@@ -298,14 +298,14 @@ def _pull(node: Node, g: Array, only: Collection[int] | None = None) -> list[tup
 def _check_pulled(node: Node, g: Any, i: int, gx: Any) -> None:
     """Raises NumericalError if the gradient of input i is not finite (detect_anomaly)."""
     came = list(g.values()) if isinstance(g, dict) else [g]
-    read = [("the gradient that arrived", getattr(a, "_data", a)) for a in came]
+    read = [("the gradient that arrived", getattr(a, "_array", a)) for a in came]
     read += [
         ("the output y" if name == "y" else f"the input {name!r}", a)
         for name, a in zip(node.plan.names, node.saved or (), strict=False)
     ]
     values = gx.g if isinstance(gx, Partial) else gx
     where = f"{node.where()} (gradient of input {i})"
-    check_finite(getattr(values, "_data", values), where, "the backward pass", read)
+    check_finite(getattr(values, "_array", values), where, "the backward pass", read)
 
 
 def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
@@ -321,7 +321,7 @@ def _pull_recorded(node: Node, g: Tensor) -> list[tuple[int, Any]]:
     for position, array in zip(plan.saves, node._saved or (), strict=True):
         source = node if position < 0 else node.inputs[position]
         if isinstance(source, Tensor):  # a leaf, which may have other values by now
-            saved.append(source if source._data is array else in_place_of(source, array))
+            saved.append(source if source._array is array else in_place_of(source, array))
         elif isinstance(source, Node):
             saved.append(wrap(array, source, bool(source.plan.needs)))
         else:
@@ -393,12 +393,12 @@ class _Delivered:
     """Who already has memory of a recorded gradient: y = a + b hands one Tensor to both."""
 
     def __init__(self, seeds: Sequence[Any]):
-        self._owners = {id(versions.owner(g._data)) for g in seeds if isinstance(g, Tensor)}
+        self._owners = {id(versions.owner(g._array)) for g in seeds if isinstance(g, Tensor)}
 
     def own(self, g: Tensor) -> Tensor:
         """g, or a copy if it is somebody else's already, or not to be written to."""
-        owner = versions.owner(g._data)
-        if id(owner) in self._owners or not g._data.flags.writeable:
+        owner = versions.owner(g._array)
+        if id(owner) in self._owners or not g._array.flags.writeable:
             return g * 1.0
         self._owners.add(id(owner))
         return g
@@ -414,7 +414,7 @@ def _show(node: Node, g: Any, backward: bool) -> Any:
             if tensor is not None:
                 _accumulate(tensor, _copied(g), isinstance(g, Tensor))
     if node.tape is not None and not isinstance(g, dict):
-        node.tape.saw_gradient(node, g._data if isinstance(g, Tensor) else g)
+        node.tape.saw_gradient(node, g._array if isinstance(g, Tensor) else g)
     return g
 
 
@@ -430,7 +430,7 @@ class Look:
         self.see = see
 
     def __call__(self, g: Tensor) -> None:
-        seen = g._data.view()
+        seen = g._array.view()
         seen.flags.writeable = False
         self.see(seen)
 
@@ -450,9 +450,9 @@ def _run_hooks(hooks: list[Any], g: Any) -> Any:
             continue
         if value is None:
             value = _copied(g) if recorded else wrap(g.copy(), None, False)
-        before = value._data.copy() if recorded else None
+        before = value._array.copy() if recorded else None
         replaced = hook(value)
-        if before is not None and not np.array_equal(value._data, before, equal_nan=True):
+        if before is not None and not np.array_equal(value._array, before, equal_nan=True):
             raise GradientError(
                 "hook: wrote into a gradient that is being recorded (create_graph=True), where "
                 "the write would be lost; return the new gradient instead."
@@ -461,7 +461,7 @@ def _run_hooks(hooks: list[Any], g: Any) -> Any:
             value = fitted("hook", as_tensor(replaced), value.shape, value.dtype)
     if value is None:
         return g
-    return value if recorded else value._data.copy()
+    return value if recorded else value._array.copy()
 
 
 _accumulating = threading.RLock()  # threads may share a parameter; each adds to its .grad
@@ -484,7 +484,7 @@ def _accumulate(leaf: Tensor, g: Any, on_tensors: bool) -> None:
         elif on_tensors or have.requires_grad:
             leaf._grad = have + g
         else:
-            leaf._grad = wrap(np.asarray(have._data + g), None, False)
+            leaf._grad = wrap(np.asarray(have._array + g), None, False)
 
 
 def _refuse_freed(node: Node) -> None:

@@ -78,6 +78,16 @@ def plain(value: Any) -> Array:
     return value if type(value) is np.ndarray else np.asarray(values(value))
 
 
+def refuse_masked(value: Any, who: str) -> None:
+    """Raises DTypeError for an array of np.ma in which a number is masked: it would be read."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DTypeError(
+            f"{who}: of {describe(value)}, an array of np.ma, {np.ma.count_masked(value)} elements "
+            f"are masked, and their numbers would be read. Write x.filled(0.0), and pass "
+            f"~np.ma.getmaskarray(x) where it matters: mask= of a layer, or mg.where."
+        )
+
+
 # -- lists -----------------------------------------------------------------------------------------
 
 
@@ -245,7 +255,7 @@ def reduced(t: Tensor) -> tuple[Any, ...]:
 def rebuilt(cls: type[Tensor], data: Array, requires_grad: bool, attributes: dict) -> Tensor:
     """A leaf of class `cls` around `data`."""
     t = cls.__new__(cls)
-    t._data = data if data.flags.writeable else np.array(data)
+    t._array = data if data.flags.writeable else np.array(data)
     t._node, t.requires_grad = None, requires_grad
     vars(t).update(attributes, by_hand=True)
     return t

@@ -80,7 +80,7 @@ def ggn(outputs: Any, loss: Any, parameters: Any, vectors: Any = None) -> Any:
             f"ggn: outputs returned {describe(made)}; expected a Tensor, or a tree of Tensors."
         )
     jacobian = _Jacobian(wanted, zs)
-    at = [wrap(z._data, None, z.dtype.kind == "f") for z in zs]
+    at = [wrap(z._array, None, z.dtype.kind == "f") for z in zs]
     value = _one_number("ggn", "the loss", loss(rebuild(made, at)))
     inner = [z for z in at if z.requires_grad]
     slope = _recorded([value], [_ones(value)], inner)

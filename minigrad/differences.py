@@ -51,7 +51,7 @@ def gradcheck(
     y = f(*leaves)
     if not isinstance(y, Tensor):
         raise GradientError(f"gradcheck: f returned {describe(y)}; expected one Tensor.")
-    _finite("f(x)", y._data)
+    _finite("f(x)", y._array)
     if not y.requires_grad:
         raise GradientError("gradcheck: f's output depends on none of its inputs.")
     w = rng.standard_normal(y.shape)
@@ -61,7 +61,7 @@ def gradcheck(
     ]
     for i, g in enumerate(grads):
         _finite(f"the gradient of input {i}", g)
-    arrays = [x._data for x in leaves]
+    arrays = [x._array for x in leaves]
     check = _Check(f, arrays, grads, w, eps, rtol, atol)
     if not full:
         v = [rng.standard_normal(x.shape) for x in arrays]
@@ -88,7 +88,7 @@ def _leaf(i: int, x: Any) -> Tensor:
     leaf = tensor(values(x))
     if leaf.dtype != np.float64:
         raise DTypeError(f"gradcheck: input {i} is {describe(leaf)}; differences need float64.")
-    _finite(f"input {i}", leaf._data)
+    _finite(f"input {i}", leaf._array)
     return leaf.requires_grad_()
 
 
@@ -142,7 +142,7 @@ class _Check(NamedTuple):
 
         def at(step: float) -> Array:  # leaves, as f may itself take derivatives
             moved = [tensor(a + step * b, requires_grad=True) for a, b in zip(self.x, d)]
-            return self.f(*moved)._data
+            return self.f(*moved)._array
 
         high, low = at(self.eps), at(-self.eps)
         change = high - low

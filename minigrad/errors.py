@@ -62,7 +62,7 @@ def describe(value: Any) -> str:
     >>> describe(np.zeros((8, 16), np.float32))
     'float32[8, 16]'
     """
-    data = getattr(value, "_data", value)
+    data = getattr(value, "_array", value)
     if isinstance(data, (np.ndarray, np.generic)):
         return f"{data.dtype}[{', '.join(map(str, data.shape))}]"
     if isinstance(data, (bool, int, float)):

@@ -40,16 +40,16 @@ def lend(t: Tensor) -> Array:
     handle = _handle(t)
     if handle is None:
         # of an array that only t holds (one reference by t, one by this call) nothing is recorded
-        if sys.getrefcount(t._data) > 2 or t._data.base is not None:
-            t._data = t._data.copy("K")
-        handle = np.asarray(t._data.data)
-        key = id(t._data)
+        if sys.getrefcount(t._array) > 2 or t._array.base is not None:
+            t._array = t._array.copy("K")
+        handle = np.asarray(t._array.data)
+        key = id(t._array)
         lent[key] = weakref.ref(handle, lambda _: lent.pop(key, None))
     return handle.view()
 
 
 def _handle(t: Tensor) -> Array | None:
-    known = lent.get(id(t._data))
+    known = lent.get(id(t._array))
     return None if known is None else known()
 
 
@@ -63,7 +63,7 @@ def kept(t: Tensor) -> Array:
     """t's array, to be read later on: a snapshot while somebody else may write to it."""
     if state.jit is not None:
         return state.jit.kept(t)
-    return t._data.copy("K") if id(t._data) in lent else t._data
+    return t._array.copy("K") if id(t._array) in lent else t._array
 
 
 def private_params(params: dict[str, Any]) -> dict[str, Any]:

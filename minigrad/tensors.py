@@ -50,8 +50,8 @@ class Tensor:
     `requires_grad`, `name` (shown by print(tape) and drawings).
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_data", "_node", "requires_grad")
-    _data: Array
+    __slots__ = ("__dict__", "__weakref__", "_array", "_node", "requires_grad")
+    _array: Array  # not `_data`: of whatever has that, np.ma takes it, past NumPy's protocols
     _node: Node | None
     requires_grad: bool
     # leaves have these; the many tensors computed from them mostly do not, so they are no slots
@@ -66,6 +66,8 @@ class Tensor:
             data = _constant(type(self).__name__, data)
         elif state.jit is not None and isinstance(data, float):
             data = state.jit.number_as_array(data, dtype)
+        if type(data) is not np.ndarray and isinstance(data, np.ndarray):
+            border.refuse_masked(data, "tensor")
         array = np.array(data, dtype=dtype)  # always a copy: the tape must own what it keeps
         if array.dtype not in FLOATS:
             array = array.astype(supported("tensor", array.dtype), copy=False)
@@ -76,7 +78,7 @@ class Tensor:
                 f"tensor: requires_grad=True needs float32 or float64, got {describe(array)}; "
                 f"pass dtype=np.float32."
             )
-        self._data = array
+        self._array = array
         self._node = None
         self.by_hand = True
         if name:
@@ -101,7 +103,7 @@ class Tensor:
     def data(self, value: Any) -> None:
         if state.jit is not None:
             state.jit.refuse("t.data = value: write t[...] = value inside mg.no_grad()")
-        array = value._data if isinstance(value, Tensor) else np.asarray(value)
+        array = value._array if isinstance(value, Tensor) else np.asarray(value)
         if array.shape != self.shape:
             raise ShapeError(
                 f"data: this tensor is {describe(self)}, got {describe(array)}; assign the same "
@@ -109,7 +111,7 @@ class Tensor:
             )
         if is_lent(self, array):
             return  # the end of `t.data -= x`: already written
-        self._data = np.array(array, dtype=self._data.dtype)
+        self._array = np.array(array, dtype=self._array.dtype)
 
     @property
     def grad(self) -> Tensor | None:
@@ -142,23 +144,23 @@ class Tensor:
                 f"grad: {describe(g)} is no gradient of {describe(self)}; expected the same dtype, "
                 f"float32 or float64. Convert it first: .astype(np.{self.dtype})."
             )
-        self._grad = g if g._data.flags.writeable else g * 1.0  # clipping writes into it
+        self._grad = g if g._array.flags.writeable else g * 1.0  # clipping writes into it
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._data.shape
+        return self._array.shape
 
     @property
     def ndim(self) -> int:
-        return self._data.ndim
+        return self._array.ndim
 
     @property
     def size(self) -> int:
-        return _Size(self._data.size)
+        return _Size(self._array.size)
 
     @property
     def dtype(self) -> np.dtype:
-        return self._data.dtype
+        return self._array.dtype
 
     @property
     def is_leaf(self) -> bool:
@@ -185,12 +187,12 @@ class Tensor:
             raise ShapeError(f"item: expected one element, this tensor is {describe(self)}.")
         if state.jit is not None:
             state.jit.reads(self, "t.item()")
-        return self._data.item()
+        return self._array.item()
 
     def tolist(self) -> Any:
         if state.jit is not None:
             state.jit.reads(self, "t.tolist()")
-        return self._data.tolist()
+        return self._array.tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -205,7 +207,7 @@ class Tensor:
             )
         if state.jit is not None:
             state.jit.reads(self, "a branch on a Tensor")
-        return bool(self._data.item())
+        return bool(self._array.item())
 
     def __index__(self) -> int:
         if self.ndim or self.dtype.kind not in "iu":
@@ -246,8 +248,8 @@ class Tensor:
         return repr(self)
 
     def __repr__(self) -> str:
-        text = np.array2string(self._data, separator=", ", prefix="tensor(")
-        extra = "" if self._data.dtype == np.float64 else f", dtype={self._data.dtype}"
+        text = np.array2string(self._array, separator=", ", prefix="tensor(")
+        extra = "" if self._array.dtype == np.float64 else f", dtype={self._array.dtype}"
         if self._node is not None and self.requires_grad:
             extra += f", op={self._node.op.name}"
         elif self.requires_grad:
@@ -492,7 +494,7 @@ _new_node = Node.__new__
 def wrap(array: Array, node: Node | None, requires_grad: bool) -> Tensor:
     """A Tensor around an array that is already ours: no copy, no check."""
     t = _new(Tensor)
-    t._data = array
+    t._array = array
     t._node = node
     t.requires_grad = requires_grad
     return t
@@ -513,7 +515,7 @@ def viewed(op: Op, t: Tensor, params: dict[str, Any], array: Array) -> Tensor:
     if state.mode == 2 or t._trace is not None or lent:
         return apply(op, (t,), params)
     if state.mode and t.requires_grad:
-        return _recorded(op, params, (t._data,), array, [t._node or t], 1)
+        return _recorded(op, params, (t._array,), array, [t._node or t], 1)
     return wrap(array, None, False)
 
 
@@ -557,13 +559,13 @@ class Pending:
     Nobody looks at most gradients of a training loop, so most are never copied.
     """
 
-    __slots__ = ("_data",)
+    __slots__ = ("_array",)
 
     def __init__(self, data: Array):
-        self._data = data  # what clipping and an optimiser work on, as with a Tensor
+        self._array = data  # what clipping and an optimiser work on, as with a Tensor
 
     def taken(self) -> Tensor:
-        return wrap(self._data.copy(), None, False)
+        return wrap(self._array.copy(), None, False)
 
 
 def _constant(who: str, data: Any) -> Any:
@@ -577,7 +579,7 @@ def _constant(who: str, data: Any) -> Any:
             f"and its copy would be cut off from it. Use it as it is, or t.copy(), which is "
             f"recorded; t.detach() gives the values alone."
         )
-    return joined._data
+    return joined._array
 
 
 # -- running an op ---------------------------------------------------------------------------------
@@ -598,7 +600,7 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
     if op.plain and not (lent and _any_lent(args)):
         for a in args:
             if isinstance(a, Tensor):
-                x = a._data
+                x = a._array
                 if dtype is None:
                     dtype = x.dtype
                 elif x.dtype is not dtype:
@@ -655,7 +657,7 @@ def apply(op: Op, args: Sequence[Any], params: dict[str, Any]) -> Tensor:
 
 def _any_lent(args: Sequence[Any]) -> bool:
     """Is somebody holding the `.data` of an argument? Then its array is not to be kept as it is."""
-    return any(isinstance(a, Tensor) and id(a._data) in lent for a in args)
+    return any(isinstance(a, Tensor) and id(a._array) in lent for a in args)
 
 
 def _ours(args: Sequence[Any], arrays: Sequence[Array], saves: Sequence[int]) -> list[Array]:
@@ -706,7 +708,7 @@ def _recorded(
     node.plan = plan = op.plans[mask]
     node._saved = plan.keep(arrays, y)
     t = _new(Tensor)
-    t._data = y
+    t._array = y
     t._node = node
     t.requires_grad = mask != 0
     return t
@@ -758,7 +760,10 @@ def _prepare(
     if lent and state.jit is None:
         given = [kept(a) if isinstance(a, Tensor) else a for a in args]
     else:
-        given = [a._data if isinstance(a, Tensor) else a for a in args]
+        given = [a._array if isinstance(a, Tensor) else a for a in args]
+    for a in given:
+        if type(a) is not np.ndarray and isinstance(a, np.ndarray):
+            border.refuse_masked(a, op.name)
     arrays, dtype = op.arrays(given)
     if state.jit is not None:
         arrays, args = _cast_again(arrays, args)
@@ -781,7 +786,7 @@ def _cast_again(arrays: Sequence[Array], args: Sequence[Any]) -> tuple[list[Arra
     for i, (a, x) in enumerate(zip(args, arrays, strict=True)):
         if isinstance(a, (Tensor, np.ndarray)) and a.dtype != x.dtype:
             cast[i] = ops.astype(as_tensor(a), x.dtype)
-    return [c._data if c is not a else x for a, c, x in zip(args, cast, arrays, strict=True)], cast
+    return [c._array if c is not a else x for a, c, x in zip(args, cast, arrays, strict=True)], cast
 
 
 def _install(name: str, function: Callable[..., Any]) -> None:

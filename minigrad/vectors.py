@@ -149,7 +149,7 @@ class Parameters:
 
 
 def _flat(found: list[Tensor]) -> Tensor:
-    return wrap(np.concatenate([t._data.ravel() for t in found]), None, False)
+    return wrap(np.concatenate([t._array.ravel() for t in found]), None, False)
 
 
 def _several(given: Any) -> bool:

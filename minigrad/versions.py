@@ -36,10 +36,10 @@ def owner(array: Array) -> Array:
 
 def writable(t: Tensor) -> Array:
     """t's array to write into now, and the note that it was edited."""
-    if not t._data.flags.writeable:  # a broadcast array: many elements in one place
-        t._data = t._data.copy()
-    edited(t._data)
-    return t._data
+    if not t._array.flags.writeable:  # a broadcast array: many elements in one place
+        t._array = t._array.copy()
+    edited(t._array)
+    return t._array
 
 
 def edited(*arrays: Array) -> None:

@@ -93,7 +93,7 @@ class Run:
         needs: list[int] = []
         recording = state.recording
         for i, t in enumerate(tensors):
-            raw.append(kept(t) if lent or jitting else t._data)
+            raw.append(kept(t) if lent or jitting else t._array)
             if recording and t.requires_grad:
                 needs.append(i)
         self.raw, self.needs = raw, tuple(needs)

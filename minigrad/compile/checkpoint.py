@@ -215,7 +215,7 @@ class _Parts:
         for k, segment in enumerate(part.segments):
             begin = self._begin(segment)
             for whole, y in zip(self.all_ys, ys[k * count :], strict=False):
-                whole[begin : begin + len(y._data)] = y._data
+                whole[begin : begin + len(y._array)] = y._array
 
     def _whole_ys(self, pieces: list[Tensor]) -> list[Tensor]:
         """The ys of all steps; pieces: those of each segment, without their values."""
@@ -310,7 +310,7 @@ class _Parts:
 
     @property
     def state_bytes(self) -> int:
-        return sum(s._data.nbytes for s in leaves(self.init))
+        return sum(s._array.nbytes for s in leaves(self.init))
 
     def step_bytes(self) -> int:
         """Bytes of what BPTT reads and writes for a step: measured, by two short runs."""
@@ -327,8 +327,8 @@ class _Parts:
         if steps == 0:
             return 0, 0
         given = [
-            *(wrap(s._data, None, s.dtype.kind == "f") for s in leaves(self.init)),
-            *(wrap(x._data[:steps], None, x.requires_grad) for x in leaves(self.xs)),
+            *(wrap(s._array, None, s.dtype.kind == "f") for s in leaves(self.init)),
+            *(wrap(x._array[:steps], None, x.requires_grad) for x in leaves(self.xs)),
         ]
         heard = self.again if self.listeners else None
         began = tick()
@@ -339,8 +339,8 @@ class _Parts:
 
 def _kept(outputs: list[Tensor], given: list[Tensor], since: int) -> tuple[int, int]:
     """Bytes that the nodes made since then keep, and those of a step of BPTT's own arrays."""
-    known = {id(owner(t._data)) for t in given}
-    found: dict[int, int] = {id(owner(t._data)): owner(t._data).nbytes for t in outputs}
+    known = {id(owner(t._array)) for t in given}
+    found: dict[int, int] = {id(owner(t._array)): owner(t._array).nbytes for t in outputs}
     seen: set[int] = set()
     stack: list[Any] = [t._node for t in outputs if t._node is not None]
     own = 0
@@ -350,7 +350,7 @@ def _kept(outputs: list[Tensor], given: list[Tensor], since: int) -> tuple[int, 
             continue
         seen.add(id(node))
         if not isinstance(node, Node) or node.position <= since:
-            known |= {id(owner(node._data))} if isinstance(node, Tensor) else set()
+            known |= {id(owner(node._array))} if isinstance(node, Tensor) else set()
             continue
         found |= {id(owner(a)): owner(a).nbytes for a in node._saved or ()}
         stack.extend(i for i in node.inputs if isinstance(i, (Node, Tensor)))

@@ -33,7 +33,7 @@ def check_repeats(first: Any, second: Any, taps: dict[str, Value]) -> None:
         one, other = first.trace.tensors.get(a), second.trace.tensors.get(b)
         if one is other or one is None or other is None:
             continue
-        x, y = one._data, other._data
+        x, y = one._array, other._array
         if x is y or (x.ctypes.data == y.ctypes.data and x.strides == y.strides):
             continue
         if not np.array_equal(x, y, equal_nan=x.dtype.kind == "f"):

@@ -36,8 +36,8 @@ def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any)
     packing = None
     if type(cell) is Padded and cell.packed:
         (xs, real), cell = xs, cell.cell
-        if varies(real._data) or not real._data.all():  # a segment may have no padding
-            packing = Packing(real._data, reverse)
+        if varies(real._array) or not real._array.all():  # a segment may have no padding
+            packing = Packing(real._array, reverse)
     mask = None if packing is None else packing.mask
     given = [*leaves(init), *leaves(xs)]
     wanted: Any = True if record is True or listeners else listed(record)
@@ -115,7 +115,7 @@ def _step(
     code, content = code_of(own), first.known_by(taps)
     compiled = _COMPILED.get(content)
     if memory.wanted or compiled is None or code not in compiled.checked:
-        apart = [wrap(t._data, None, t.requires_grad) for t in given]  # each a Tensor of its own
+        apart = [wrap(t._array, None, t.requires_grad) for t in given]  # each a Tensor of its own
         n, m = len(leaves(init)), len(leaves(init)) + len(leaves(xs))
         again = rebuild(init, apart[:n]), rebuild(xs, apart[n:m])
         same = with_held(cell, rebuild(held, apart[m:]))
@@ -149,4 +149,4 @@ def _traced(
 
 
 def _finite(t: Tensor) -> bool:
-    return t.dtype.kind != "f" or bool(np.isfinite(t._data).all())
+    return t.dtype.kind != "f" or bool(np.isfinite(t._array).all())

@@ -29,7 +29,7 @@ def content(value: Any, seen: list[Any], depth: int = 6) -> Any:
         return kind, repr(value)
     if isinstance(value, Tensor):
         seen.append(value)
-        return id(value), value._data.shape, value._data.dtype.char
+        return id(value), value._array.shape, value._array.dtype.char
     if depth < 0:
         raise Unwatched("is nested too deeply")
     if isinstance(value, (tuple, list, set, frozenset)):

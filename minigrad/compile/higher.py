@@ -36,7 +36,7 @@ class _Run:
         self.needs, self.outside = saved.needs, saved.outside
         self.raw = saved.tensors
         raw = [  # one that has other values by now is put back to what it was
-            t if t._data is array else in_place_of(t, array)
+            t if t._array is array else in_place_of(t, array)
             for t, array in zip(saved.tensors, saved.arrays, strict=True)
         ]
         self.tensors = raw if self.outside is None else self.outside.again(raw)

@@ -74,7 +74,7 @@ class Output(Partial):
 
 def arrays_of(g: dict[int, Any]) -> dict[int, Array]:
     """Gradients of results as arrays, where they come as Tensors, too."""
-    return {k: v._data if isinstance(v, Tensor) else v for k, v in g.items()}
+    return {k: v._array if isinstance(v, Tensor) else v for k, v in g.items()}
 
 
 class Saved(tuple):
@@ -128,7 +128,7 @@ def _make_node(op: Op, inputs: Sequence[Any], params: dict[str, Any], y: Array) 
             shapes.append(t.shape)
             found.append(t)
             continue
-        shapes.append(t._data.shape)
+        shapes.append(t._array.shape)
         if t.requires_grad:
             found.append(t._node or t)
         else:

@@ -87,7 +87,7 @@ def padded(cell: Cell, xs: Any, real: Array, packed: bool) -> tuple[Cell, Any, A
     real: (T, B), what takes part. Of packed xs the loop reads nothing else, and what is done with
     them ahead of it is done with `cleaned` ones.
     """
-    given = None if packed else map_leaves(lambda x: wrap(x._data, None, False), xs)
+    given = None if packed else map_leaves(lambda x: wrap(x._array, None, False), xs)
     xs = _without_padding(
         cell, xs, lambda x: x if packed and x.dtype.kind == "f" else cleaned(real, x)
     )

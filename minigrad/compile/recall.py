@@ -48,7 +48,7 @@ class Watch:
         held = getattr(cell, "__dict__", {})
         self.names, self.values = list(held), list(held.values())
         self.tensors = [
-            (t, t._data.shape, t._data.dtype) for t in self.values if isinstance(t, Tensor)
+            (t, t._array.shape, t._array.dtype) for t in self.values if isinstance(t, Tensor)
         ]
         self.seen: list[Any] = []
         self.edited = [
@@ -69,7 +69,7 @@ class Watch:
         ):
             return False
         for t, shape, dtype in self.tensors:
-            if t._data.shape != shape or t._data.dtype != dtype:
+            if t._array.shape != shape or t._array.dtype != dtype:
                 return False
         try:
             return all(content_of(value, []) == content for value, content in self.edited)
@@ -95,7 +95,7 @@ class Noted:
         listeners: Sequence[Listener] = (),
     ) -> Run:  # fmt: skip
         """real: (T, B), the steps that take part, if these are not all."""
-        time, rows = given[-1]._data.shape[:2]
+        time, rows = given[-1]._array.shape[:2]
         compiled, taps = self.known.compiled, self.known.taps if listeners else None
         states = wanted_by(listeners, compiled, taps or ())
         packing = None if real is None else Packing(real, reverse)
@@ -121,7 +121,7 @@ def _key(init: Any, xs: Any, heard: bool) -> tuple[Any, list[Tensor]] | None:
     form = form_of(init, given), form_of(xs, given)
     if len(set(map(id, given))) != len(given):  # one of them twice
         return None
-    types = tuple([(t._data.shape, t._data.dtype.char) for t in given])
+    types = tuple([(t._array.shape, t._array.dtype.char) for t in given])
     return (form, types, state.recording, heard), given
 
 
@@ -164,7 +164,7 @@ def recalled(
     if known is None:
         return None
     found, given = known
-    real = check_mask("scan", lengths, mask, *given[-1]._data.shape[:2])
+    real = check_mask("scan", lengths, mask, *given[-1]._array.shape[:2])
     if listeners:
         began = tick()
     run = found.run(given, reverse, None if real is None or real.all() else real, listeners)

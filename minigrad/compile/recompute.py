@@ -84,8 +84,8 @@ def recomputed(run: Run, inputs: Sequence[Tensor], what: str, params: dict[str, 
     reads = [*inputs, *kept_of.outer]
     needs = tuple(i for i, t in enumerate(reads) if isinstance(t, Node) or t.requires_grad)
     saved = Saved([*kept_of.arrays, *(a for _, a in kept_of.weights)], kept_of)
-    made = scan_node(CHECKPOINTED, reads, params, needs, saved, ran.outputs[-1]._data)
-    return Ran([output(made, k, t._data) for k, t in enumerate(ran.outputs)], ran.digest)
+    made = scan_node(CHECKPOINTED, reads, params, needs, saved, ran.outputs[-1]._array)
+    return Ran([output(made, k, t._array) for k, t in enumerate(ran.outputs)], ran.digest)
 
 
 def _pulled(node: Node, g: dict[int, Array]) -> Pulled:
@@ -142,14 +142,14 @@ def _source(node: Node, i: int, array: Array) -> Tensor:
     if isinstance(source, Node):
         return wrap(array, source, bool(source.plan.needs))
     if isinstance(source, Tensor) and source.requires_grad:
-        return source if source._data is array else in_place_of(source, array)
+        return source if source._array is array else in_place_of(source, array)
     return wrap(array, None, False)
 
 
 def digest_of(tensors: Any, start: int = 0) -> int:
     """A number for the bits of all values."""
     for t in tensors:
-        start = zlib.crc32(np.ascontiguousarray(t._data).data, start)
+        start = zlib.crc32(np.ascontiguousarray(t._array).data, start)
     return start
 
 
@@ -161,11 +161,11 @@ _AGAIN = {**_UNSEEN, "recording": True, "listeners": ()}
 @contextmanager
 def _as_they_were(weights: Sequence[tuple[Tensor, Array]]) -> Iterator[None]:
     """Leaves with the arrays that they had at first."""
-    now = [t._data for t, _ in weights]
+    now = [t._array for t, _ in weights]
     for t, array in weights:
-        t._data = array
+        t._array = array
     try:
         yield
     finally:
         for (t, _), array in zip(weights, now, strict=True):
-            t._data = array
+            t._array = array

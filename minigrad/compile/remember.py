@@ -73,7 +73,7 @@ class Remembered:
     def holds(self) -> bool:
         """Whether the Tensors that the cell holds have the types that they had."""
         for t, (shape, dtype) in zip(self.held, self.types, strict=True):
-            if t._data.shape != shape or t._data.dtype != dtype:
+            if t._array.shape != shape or t._array.dtype != dtype:
                 return False
         return True
 
@@ -106,7 +106,7 @@ def why_not(first: Remembered, second: Remembered, reads: str) -> str:
 
 def has_integers(given: Sequence[Tensor]) -> bool:
     """Whether the values of an input may have been read while it was traced: as indices."""
-    return any(t._data.dtype.kind in "iu" for t in given)
+    return any(t._array.dtype.kind in "iu" for t in given)
 
 
 class Memory:
@@ -141,7 +141,7 @@ class Memory:
             return
         numbers: dict[int, int] = {}
         same = tuple([numbers.setdefault(id(t), k) for k, t in enumerate(given)])
-        shapes = tuple([(t._data.shape, t._data.dtype.char) for t in given])
+        shapes = tuple([(t._array.shape, t._array.dtype.char) for t in given])
         form = form_of((init, xs), [])
         self.key = (wrapped, held, shapes, same, form, asked, state.recording)
         try:

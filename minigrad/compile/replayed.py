@@ -38,7 +38,7 @@ class _Replayed:
         self.inputs = [wrap(array, None, needs) for array, needs in pairs]
         with state.switched(tape=None, jit=None, recording=self.recording):
             self.outputs = self.run(self.inputs)
-        return [t._data for t in self.outputs]
+        return [t._array for t in self.outputs]
 
     def backward(self, g: dict[int, Array], targets: Sequence[Target | int]) -> list[Array | None]:
         """The gradients of targets: inputs by number, and what the computation read besides."""
@@ -58,7 +58,7 @@ def run_anew(run: Run, inputs: Sequence[Tensor], what: str) -> list[Tensor]:
     began = tick()
     of = _Replayed(run, inputs)
     made = of.outputs
-    arrays = [t._data for t in made]
+    arrays = [t._array for t in made]
     state.jit.runs_again(what, of.arrays, arrays, of.forward)
     if not state.recording or not any(t.requires_grad for t in made):
         return [wrap(array, None, False) for array in arrays]

@@ -52,7 +52,7 @@ class Tracer(Tensor):
         self.requires_grad = value.dtype.kind == "f" and not cut
 
     @property
-    def _data(self) -> Any:  # type: ignore[override]
+    def _array(self) -> Any:  # type: ignore[override]
         return Abstract(self)
 
     @property

@@ -41,15 +41,15 @@ class Wires:
             run.by_init = Stretch(nodes_of(init), self._made, since, copies=self._copies)
             run.by_xs = Stretch(nodes_of(xs), self._made, since, copies=self._copies)
         for s in init:
-            before = self._states.get(_values(s._data))
+            before = self._states.get(_values(s._array))
             if before is not None and before is not run:
                 run.continues.append(weakref.ref(before))
         for what, outputs in (("final", leaves(call.final)), ("ys", leaves(call.ys))):
             for j, t in enumerate(outputs):
                 if t._node is not None:
                     self._made[t._node.position] = run, (what, j)
-                if what == "final" and t._data.any():
-                    self._states[_values(t._data)] = run
+                if what == "final" and t._array.any():
+                    self._states[_values(t._array)] = run
 
     def ended(self, run: Run, states: Sequence[Array]) -> None:
         """What its last states were where it ran first, which differs by rounding."""
@@ -129,7 +129,7 @@ def _side_by_side(runs: Sequence[Run]) -> list[list[Run]]:
     found: dict[Any, dict[Any, Run]] = {}
     for run in runs:
         assert run.replay is not None
-        x = leaves(run.replay.xs)[0]._data
+        x = leaves(run.replay.xs)[0]._array
         read = x.__array_interface__["data"][0], x.shape, x.strides, _way(run)
         found.setdefault(read, {}).setdefault((run.scope, id(run.owner)), run)
     return [list(side.values()) for side in found.values()]

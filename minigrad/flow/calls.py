@@ -275,7 +275,7 @@ def _data(name: str, array: Any) -> Data:
 
 
 def _address(a: Any) -> int:
-    array = a._data if isinstance(a, Tensor) else a
+    array = a._array if isinstance(a, Tensor) else a
     return int(array.__array_interface__["data"][0])
 
 

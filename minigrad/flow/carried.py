@@ -108,9 +108,9 @@ def by_loops(replay: Replay, seeds: Seeds) -> Carried | None:
         before = switches.switch(recording=True)
         switches.listeners = (heard,)
         try:
-            init = map_leaves(lambda s: wrap(s._data, None, s.dtype.kind == "f"), replay.init)
+            init = map_leaves(lambda s: wrap(s._array, None, s.dtype.kind == "f"), replay.init)
             read = zip(leaves(replay.xs), replay.xs_wanted, strict=True)
-            xs = rebuild(replay.xs, [wrap(x._data, None, wants) for x, wants in read])
+            xs = rebuild(replay.xs, [wrap(x._array, None, wants) for x, wants in read])
             given = replay.cell, init, xs, None, replay.reverse
             began = tick()
             final, ys = scan(*given, truncate=replay.truncate)

@@ -24,9 +24,9 @@ class Copies:
             known is None
             or known[1].shape != w.shape
             or known[1].dtype != w.dtype
-            or not np.array_equal(known[1].view(bits), np.ascontiguousarray(w._data).view(bits))
+            or not np.array_equal(known[1].view(bits), np.ascontiguousarray(w._array).view(bits))
         ):
-            known = self._known[id(w)] = (w, np.array(w._data, order="C"))
+            known = self._known[id(w)] = (w, np.array(w._array, order="C"))
         return known[1]
 
     def of_saved(self, node: Node) -> tuple[Array, ...] | None:
@@ -34,5 +34,5 @@ class Copies:
         leaves = [t for t in node.inputs if isinstance(t, Tensor) and t.requires_grad]
         if node._saved is None or not leaves:
             return node._saved
-        own = {id(t._data): t for t in leaves}
+        own = {id(t._array): t for t in leaves}
         return tuple(self.of(own[id(a)]) if id(a) in own else a for a in node._saved)

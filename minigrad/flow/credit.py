@@ -173,7 +173,8 @@ def _by_step(replay: Replay, keep: Keep, rows: Sequence[int]) -> None:
 def _alone(replay: Replay, row: int, state: Any, x: Any, seeds: list[Any]) -> Terms:
     """The weights' terms of one row, by a step of it alone. Raises TraceError and ShapeError."""
     state, x = (
-        map_leaves(lambda s: wrap(s._data[row : row + 1], None, False), tree) for tree in (state, x)
+        map_leaves(lambda s: wrap(s._array[row : row + 1], None, False), tree)
+        for tree in (state, x)
     )
     picked = [None if g is None else g[row : row + 1] for g in seeds]
     return _scanned(replay, replay.cell_of([row]), state, x, picked)[1]
@@ -222,8 +223,8 @@ def _scanned(
     replay: Replay, cell: Any, state: Any, x: Any, seeds: list[Any]
 ) -> tuple[list[Any], Terms]:
     """The same by a scan of one step."""
-    init = map_leaves(lambda s: leaf(s._data), state)
-    xs = map_leaves(lambda x: wrap(x._data[None], None, False), x)
+    init = map_leaves(lambda s: leaf(s._array), state)
+    xs = map_leaves(lambda x: wrap(x._array[None], None, False), x)
     began, before = tick(), switches.switch(recording=True)
     try:
         final, ys = scan(cell, init, xs)

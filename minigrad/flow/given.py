@@ -123,7 +123,7 @@ def seeds_of(what: str, outputs: Any, given: Any) -> list[tuple[Tensor, Array]]:
     for (name, t), g in zip(named, gradients, strict=True):
         if g is None:
             continue
-        g = np.asarray(getattr(g, "_data", g))
+        g = np.asarray(getattr(g, "_array", g))
         if g.shape != t.shape or g.dtype.kind not in "fiu":
             raise ShapeError(
                 f"replay: {what}{f' {name!r}' if name else ''} is {describe(g)}; expected the "
@@ -160,4 +160,4 @@ def _alike(what: str, outputs: Any, given: Any) -> list[Any]:
 def leaf(value: Any, wants: bool) -> Tensor:
     """A leaf of the same values; wants: whether to ask for its gradient, if it holds floats."""
     t = as_tensor(value)
-    return wrap(t._data, None, t.dtype.kind == "f" and (wants or t.requires_grad))
+    return wrap(t._array, None, t.dtype.kind == "f" and (wants or t.requires_grad))

@@ -258,7 +258,7 @@ def recurrent_weights(module: Module) -> dict[str, Array]:
 
 
 def _matrix(who: str, weights: Any) -> Array:
-    matrix = np.asarray(getattr(weights, "_data", weights), dtype=np.float64)
+    matrix = np.asarray(getattr(weights, "_array", weights), dtype=np.float64)
     if matrix.ndim < 2 or 0 in matrix.shape:
         raise ShapeError(f"{who}: expected a matrix or a module, got {describe(matrix)}.")
     return matrix

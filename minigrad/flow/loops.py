@@ -73,7 +73,7 @@ def _back(new: list[Tensor], arrived: list[Array], before: list[Tensor], began: 
 
     What arrived by way of another leaf of the same state is taken out of `arrived`, in place.
     """
-    carried = [np.zeros_like(s._data) for s in before]
+    carried = [np.zeros_like(s._array) for s in before]
     seeds = [_rows(g).astype(t.dtype) for t, g in zip(new, arrived, strict=True)]
     for t, seed in zip(new, seeds, strict=True):
         others = [other for other in new if other is not t]  # the walk ends there

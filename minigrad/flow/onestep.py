@@ -46,7 +46,7 @@ class OneStep:
         self._found: dict[int, Any] = {}
 
     def _listen(self, name: str, tensor: Tensor) -> None:
-        self.taps[name] = np.zeros_like(tensor._data)
+        self.taps[name] = np.zeros_like(tensor._array)
         if tensor.requires_grad and tensor._node is not None:
             tensor.register_hook(Look(lambda g: self.taps.__setitem__(name, g.copy())))
 
@@ -90,7 +90,7 @@ class OneStep:
     def inputs(self, own: Any) -> dict[str, Array]:
         """Leaf of `own`, a part of x -> its gradient."""
         return {
-            name: np.zeros_like(t._data) if (g := self._found.get(id(t))) is None else g
+            name: np.zeros_like(t._array) if (g := self._found.get(id(t))) is None else g
             for name, t in named_leaves(own)
             if t.requires_grad
         }
@@ -134,4 +134,4 @@ def leaf(array: Array) -> Tensor:
 
 
 def _own(t: Any) -> Tensor:
-    return leaf(t._data)
+    return leaf(t._array)

@@ -121,7 +121,7 @@ class _Again:
 
     def differs(self) -> list[str]:
         """A sentence if the outputs are not those of Keras."""
-        ran, ys = self.ran, np.asarray(leaves(self.ys)[0]._data)
+        ran, ys = self.ran, np.asarray(leaves(self.ys)[0]._array)
         real = np.ones(ys.shape[:2], bool) if ran.mask is None else ran.mask
         if ran.every:
             ours, theirs = ys[real], ran.ys[real]

@@ -105,7 +105,7 @@ class Replay:
         held = unwrapped(self.cell).held
         if "Episodic" not in held:
             return self.cell
-        first = map_leaves(lambda s: wrap(s._data[list(rows)], None, False), self.init)
+        first = map_leaves(lambda s: wrap(s._array[list(rows)], None, False), self.init)
         return with_held(self.cell, held | {"Episodic": first})
 
     def own_input(self, x: Any) -> Any:
@@ -124,16 +124,16 @@ class Replay:
     @contextmanager
     def restored(self) -> Iterator[None]:
         """The weights are what they were when the scan ran; nobody listens to taps."""
-        now = [w._data for w, _ in self.weights]
+        now = [w._array for w, _ in self.weights]
         listeners, switches.listeners = switches.listeners, ()
         tape = switches.switch(tape=None, anomaly=False, intervening=None)
         for w, then in self.weights:
-            w._data = then
+            w._array = then
         try:
             yield
         finally:
             for (w, _), array in zip(self.weights, now, strict=True):
-                w._data = array
+                w._array = array
             switches.listeners = listeners
             switches.switch(**tape)
 
@@ -176,11 +176,11 @@ class Replay:
         t = [self.order[k] for k in steps]
         states = [leaves(self.states[k]) for k in steps]
         parts = [
-            np.stack([s[j]._data[row] for s, row in zip(states, rows, strict=True)])
+            np.stack([s[j]._array[row] for s, row in zip(states, rows, strict=True)])
             for j in range(len(states[0]))
         ]
         init = rebuild(self.init, [wrap(part, None, False) for part in parts])
-        return init, map_leaves(lambda x: wrap(x._data[t, rows][None], None, False), self.xs)
+        return init, map_leaves(lambda x: wrap(x._array[t, rows][None], None, False), self.xs)
 
     # -- back, step by step
 
@@ -258,7 +258,7 @@ class Replay:
     def real(self) -> Array:
         """(T, B) of bool, in order of computation: the steps that are not padding."""
         if self.padded:
-            return np.asarray(self.xs[1]._data[self.order])
+            return np.asarray(self.xs[1]._array[self.order])
         return np.ones((self.steps, self.rows), dtype=bool)
 
     @cached_property
@@ -267,7 +267,7 @@ class Replay:
         x = self.xs
         for kind in unwrapped(self.cell).flagged:
             if kind == "Episodic":
-                return np.asarray(x[1]._data[self.order])
+                return np.asarray(x[1]._array[self.order])
             x = x[0]
         return np.zeros((self.steps, self.rows), dtype=bool)
 
@@ -289,4 +289,4 @@ class Replay:
 
 
 def _apart(t: Tensor) -> Tensor:
-    return wrap(t._data, None, False)
+    return wrap(t._array, None, False)

@@ -23,7 +23,7 @@ class Speed:
             raise FlowError("fixed_points: starts hold no state; pass a tree of Tensors (R, ...).")
 
         def of_all(part: Any) -> Array:
-            part = as_tensor(part)._data
+            part = as_tensor(part)._array
             if part.shape[:1] != (1,):
                 raise ShapeError(
                     f"fixed_points: x is {describe(part)}; expected one step of one row, (1, ...)."

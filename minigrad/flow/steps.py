@@ -74,7 +74,7 @@ class Trajectory:
         self.init = map_leaves(as_tensor, init)
         self._check_state()
         self.order = np.arange(self.steps)[:: -1 if reverse else 1]
-        self.inputs = map_leaves(lambda x: x._data[self.order], xs)  # (T, B, ...)
+        self.inputs = map_leaves(lambda x: x._array[self.order], xs)  # (T, B, ...)
         self.parts, self.n = _parts(self.init)
         with unheard():
             self.states = self._run()
@@ -124,7 +124,7 @@ class Trajectory:
         with no_grad():
             for k in range(self.steps + 1):
                 for all_steps, s in zip(states, leaves(now), strict=True):
-                    all_steps[k] = s._data
+                    all_steps[k] = s._array
                 if k == self.steps:
                     break
                 new, _ = self.cell(now, map_leaves(lambda x, k=k: _constant(x[k]), self.inputs))
@@ -142,7 +142,7 @@ class Trajectory:
     @staticmethod
     def _kept(new: Any, old: Any, real: Array) -> Any:
         def chosen(a: Tensor, b: Tensor) -> Tensor:
-            return as_tensor(np.where(real.reshape(-1, *(1,) * (a.ndim - 1)), a._data, b._data))
+            return as_tensor(np.where(real.reshape(-1, *(1,) * (a.ndim - 1)), a._array, b._array))
 
         return map_leaves(chosen, new, old)
 
@@ -162,7 +162,7 @@ class Trajectory:
         """Whether `mg.scan` could compile the cell for a batch that is so many times as large."""
 
         def more(t: Tensor, axis: int) -> Tensor:
-            return _constant(np.concatenate([t._data] * times, axis=axis))
+            return _constant(np.concatenate([t._array] * times, axis=axis))
 
         init = map_leaves(lambda s: more(s, 0), self.init)
         try:
@@ -201,7 +201,7 @@ class Trajectory:
             for output, part in zip(leaves(new), self.parts.values(), strict=True):
                 if output.requires_grad:
                     self._fill(found, output, part, before)
-        return [s._data for s in leaves(new)], found
+        return [s._array for s in leaves(new)], found
 
     def pushed(self, k: int, directions: Array) -> Array:
         """dS_{k+1}/dS_k times directions (B, n, m), without the Jacobian: m rows for each row."""
@@ -221,7 +221,7 @@ class Trajectory:
 
         with unheard(recording=True):
             _, moved = jvp(step, tuple(given), tuple(moves))
-        return np.swapaxes(np.asarray(moved._data, np.float64).reshape(rows, m, n), 1, 2)
+        return np.swapaxes(np.asarray(moved._array, np.float64).reshape(rows, m, n), 1, 2)
 
     def _fill(self, found: Array, output: Tensor, part: slice, state: list[Tensor]) -> None:
         """Rows `part` of all Jacobians: those of one leaf of the state."""

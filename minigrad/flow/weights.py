@@ -110,10 +110,10 @@ class _NoPartsError(FlowError):
 
 def _walk_lags(replay: Replay, step: Step, rows: list[int]) -> None:
     replay.check()
-    states = [[s._data[rows] for s in leaves(state)] for state in replay.states]
+    states = [[s._array[rows] for s in leaves(state)] for state in replay.states]
     n, steps = len(states[0]), replay.steps
     before = [np.concatenate([s[j] for s in states[:-1]]) for j in range(n)]
-    inputs = [_in_order(replay, x._data, rows) for x in leaves(replay.xs)]
+    inputs = [_in_order(replay, x._array, rows) for x in leaves(replay.xs)]
     last = [replay.final_gradients.get(j) for j in range(n)]
     carried: list[Any] = [_at_ends(replay, g, rows) for g in last]
     ys = leaves(replay.outputs_at(0))
@@ -147,7 +147,7 @@ def _check_rows(cell: Any, state: Any, x: Any, left: list[list[Array]]) -> None:
         dtype = side_by_side.dtype
         loose = np.finfo(dtype).eps ** 0.5 if dtype.kind == "f" else 0.0
         known = np.concatenate(one_by_one)
-        if not np.allclose(side_by_side._data, known, loose, loose, equal_nan=True):
+        if not np.allclose(side_by_side._array, known, loose, loose, equal_nan=True):
             raise FlowError(
                 "weights by lag: steps that run as the rows of one batch leave other states than "
                 "one after the other: the cell mixes the rows of its batch, or is another one at "

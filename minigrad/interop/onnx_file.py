@@ -33,7 +33,7 @@ class File:
         self.onnx, self.run, self.unroll = onnx, run, unroll
         modules = [model] if isinstance(model, Module) else list(model)
         self.parameters = [
-            (f"{i}.{name}" if modules != [model] else name, p._data)
+            (f"{i}.{name}" if modules != [model] else name, p._array)
             for i, m in enumerate(modules)
             if isinstance(m, Module)
             for name, p in m.named_parameters()

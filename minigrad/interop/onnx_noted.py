@@ -112,7 +112,7 @@ def _refuse(what: str) -> Any:
 
 def memory_of(value: Any) -> Any:
     """The plain array of a Tensor or Noted array; of anything else that is no array one, too."""
-    value = value._data if isinstance(value, Tensor) else value
+    value = value._array if isinstance(value, Tensor) else value
     return np.ndarray.view(value, np.ndarray) if isinstance(value, Noted) else np.asarray(value)
 
 
@@ -132,7 +132,7 @@ def as_noted(value: Any) -> Any:
     """Results as arrays again."""
     if isinstance(value, (tuple, list)):
         return type(value)(map(as_noted, value))
-    return noted(value._data) if isinstance(value, Tensor) else value
+    return noted(value._array) if isinstance(value, Tensor) else value
 
 
 def with_tensors(value: Any) -> Any:

@@ -66,7 +66,7 @@ def _run(t: Trace, module: Any, compute: Any, write: Any) -> Any:
         with t.off():
             result = compute()
         for leaf, name in zip(leaves(result), write(), strict=True):
-            t.give(leaf._data, name, True)
+            t.give(leaf._array, name, True)
     return result
 
 
@@ -90,8 +90,8 @@ def _first_step(layer: nn.Recurrent, x: Any, initial: Any, lengths: Any) -> Any:
             y, final = layer.forward(wrap(array.take([0], axis), None, False), _plain(initial))
         finally:
             vars(layer)["mode"] = mode
-        y = np.repeat(y._data, steps if layer.return_sequences else 1, axis)
-        return wrap(y, None, False), map_leaves(lambda s: wrap(s._data.copy(), None, False), final)
+        y = np.repeat(y._array, steps if layer.return_sequences else 1, axis)
+        return wrap(y, None, False), map_leaves(lambda s: wrap(s._array.copy(), None, False), final)
 
     return compute
 
@@ -141,8 +141,8 @@ def _scan(t: Trace, cell: Any, init: Any, xs: Any, reverse: bool) -> ScanResult:
     given = [t.name(s) for s in (*leaves(init), *leaves(xs))]
     with t.inside() as body:
         at = ".".join(p for p in (*state.scope.split("/"), f"step{len(t.depth)}") if p)
-        h = rebuild(init, [_input(t, body, s._data, f"{at}.state{i}") for i, s in _all(init)])
-        x = rebuild(xs, [_input(t, body, s._data[0], f"{at}.x{i}") for i, s in _all(xs)])
+        h = rebuild(init, [_input(t, body, s._array, f"{at}.state{i}") for i, s in _all(init)])
+        x = rebuild(xs, [_input(t, body, s._array[0], f"{at}.x{i}") for i, s in _all(xs)])
         new, y = cell(h, x)
         check_carry("scan", init, new)
         new, y = map_leaves(as_tensor, new), map_leaves(as_tensor, y)
@@ -156,10 +156,10 @@ def _scan(t: Trace, cell: Any, init: Any, xs: Any, reverse: bool) -> ScanResult:
     outputs = [f"final{i}" for i in range(m)] + [f"ys{i}" for i in range(k - m)]
     made = t.add("Scan", given, outputs, body, **options)
     steps = len(leaves(xs)[0])
-    final = map_leaves(lambda s: wrap(s._data.copy(), None, False), new)
-    ys = map_leaves(lambda s: wrap(np.repeat(s._data[None], steps, 0), None, False), y)
+    final = map_leaves(lambda s: wrap(s._array.copy(), None, False), new)
+    ys = map_leaves(lambda s: wrap(np.repeat(s._array[None], steps, 0), None, False), y)
     for leaf, name in zip((*leaves(final), *leaves(ys)), made, strict=True):
-        t.give(leaf._data, name, True)
+        t.give(leaf._array, name, True)
     return ScanResult(final, ys)
 
 

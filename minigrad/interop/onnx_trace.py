@@ -227,7 +227,7 @@ class Trace:
 
     def copied(self, data: Any, array: Array) -> Array:
         """Tensor(data) was made with a copy."""
-        source = data._data if isinstance(data, Tensor) else data
+        source = data._array if isinstance(data, Tensor) else data
         if isinstance(source, np.ndarray) and self.depends(source):
             name = self.name(source)
             if source.dtype != array.dtype:
@@ -241,11 +241,11 @@ class Trace:
 
     def kept(self, t: Tensor) -> Array:
         """The memory of t."""
-        return t._data
+        return t._array
 
     def plain(self, value: Any) -> Array:
         """What is no part of the tape: Noted where it depends on an input."""
-        array = value._data if is_tensor(value) else value
+        array = value._array if is_tensor(value) else value
         if isinstance(array, np.ndarray) and self.depends(array):
             return noted(array)
         return np.asarray(values(value))
@@ -261,6 +261,13 @@ class Trace:
             return as_noted(apply(op, with_tensors(given), params))
         arrays, _ = op.arrays(inputs)
         return op.forward(arrays, op.prepared(arrays, params))
+
+    def as_arrays(self, op: Op, args: Sequence[Any]) -> Sequence[Any]:
+        """What an op is called with: numbers are constants here."""
+        return args
+
+    def number_as_array(self, value: float, dtype: Any = None) -> float:
+        return value
 
     def varies(self, array: Array) -> bool:
         """Whether its values belong to one call: what depends on an input is refused instead."""
@@ -282,7 +289,7 @@ class Trace:
 
     def reads(self, t: Tensor, what: str) -> None:
         """The values of t are asked for: those of a constant are there."""
-        if self.depends(t._data):
+        if self.depends(t._array):
             self.refuse(
                 f"{what} of {describe(t)}: its value belongs to the example; choose by mg.where, "
                 f"and compute by mg's functions"

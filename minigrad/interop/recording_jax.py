@@ -71,7 +71,7 @@ class JaxCell:
         if any(t._trace is not None for t in given):
             raise TraceError("a step of JAX cannot be compiled here; run it with mode='tape'.")
         rows, wide = len(state[0]), self._wide(len(state[0]))
-        arrays = [_filled(t._data, wide) for t in (*state, *x)] + [w._data for w in self.weights]
+        arrays = [_filled(t._array, wide) for t in (*state, *x)] + [w._array for w in self.weights]
         found = [np.asarray(a)[:rows] for a in self._forward(*arrays)]
         needs = tuple(i for i, t in enumerate(given) if t.requires_grad)
         if needs and switches.recording:

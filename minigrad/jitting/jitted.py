@@ -242,7 +242,7 @@ def _form(value: Any, given: list[Any]) -> Any:
                 f"t.detach()."
             )
         given.append(value)
-        return "t", value._data.shape, value._data.dtype
+        return "t", value._array.shape, value._array.dtype
     if isinstance(value, np.ndarray):
         given.append(value)
         return "a", value.shape, value.dtype

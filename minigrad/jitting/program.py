@@ -57,7 +57,7 @@ class Program:
             if not same_number(given[i], value):
                 return "a float argument is another than in all recordings"
         for t, array, needs in self.held:
-            if t._data is not array:
+            if t._array is not array:
                 return f"{_named(t)} lies in other memory (a read of p.data moves it: p.numpy())"
             if t.requires_grad is not needs:
                 return f"requires_grad of {_named(t)} is another"
@@ -77,7 +77,7 @@ class Program:
 
     def is_lost(self) -> bool:
         """Whether it will never fit again: what it reads has moved to other memory for good."""
-        return any(t._data is not array for t, array, _ in self.held)
+        return any(t._array is not array for t, array, _ in self.held)
 
     def replay(self, given: list[Any]) -> Any:
         """Runs the calls on these arguments; returns results in memory of their own."""
@@ -85,11 +85,11 @@ class Program:
             if type(buffer) is list:
                 buffer[0] = value
             else:
-                buffer[...] = value._data if isinstance(value, Tensor) else value
+                buffer[...] = value._array if isinstance(value, Tensor) else value
         for number, array in self.numbers:
             array[...] = number.now()
         for leaf, own in self.entries:
-            own[...] = leaf._grad._data
+            own[...] = leaf._grad._array
         try:
             for function, arguments in self.run:
                 function(*arguments)

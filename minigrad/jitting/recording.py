@@ -123,10 +123,10 @@ class Recording:
         if id(whole) in self.roots:
             held = self.held.get(id(whole))
             if held and isinstance(of, Tensor) and of.by_hand and not held[0].by_hand:
-                self.held[id(whole)] = of, of._data  # what came first was a view of it for a while
+                self.held[id(whole)] = of, of._array  # what came first was a view of it for a while
             return
-        if isinstance(of, Tensor) and versions.owner(of._data) is whole:
-            self.held[id(whole)] = of, of._data
+        if isinstance(of, Tensor) and versions.owner(of._array) is whole:
+            self.held[id(whole)] = of, of._array
             self._root(array, "held", len(self.held) - 1)
         else:
             self.constants.append(memory_of(array))
@@ -136,7 +136,7 @@ class Recording:
 
     def copied(self, data: Any, array: Array) -> Array:
         """Tensor(data) was made with a copy: of what is known the copy is made again."""
-        source = data._data if isinstance(data, Tensor) else data
+        source = data._array if isinstance(data, Tensor) else data
         if not isinstance(source, np.ndarray) or id(versions.owner(source)) not in self.roots:
             return array
         self._copies(memory_of(source), array)
@@ -156,12 +156,12 @@ class Recording:
 
     def kept(self, t: Tensor) -> Array:
         """The memory of t itself: a replay reads what it holds then."""
-        self.know(t._data, t)
-        return t._data
+        self.know(t._array, t)
+        return t._array
 
     def plain(self, value: Any) -> Array:
         """What is no part of the tape: an Argument, if the step may not read its values."""
-        array = value._data if isinstance(value, Tensor) else value
+        array = value._array if isinstance(value, Tensor) else value
         if isinstance(array, np.ndarray) and self._is_data(array):
             return array.view(Argument)
         if isinstance(value, Tensor):
@@ -196,7 +196,7 @@ class Recording:
             arrays, _ = op.arrays(inputs)
             return op.forward(arrays, op.prepared(arrays, params))
         inputs = [self.as_tensor(a) if isinstance(a, Argument) else a for a in inputs]
-        return apply(op, inputs, params)._data.view(Argument)
+        return apply(op, inputs, params)._array.view(Argument)
 
     def as_arrays(self, op: Op, args: Sequence[Any]) -> list[Any]:
         """What an op is called with: float arguments as arrays where they are no weak numbers."""
@@ -265,9 +265,9 @@ class Recording:
 
     def edits(self, t: Tensor, index: Any, value: Any) -> None:
         """t[index] = value inside no_grad."""
-        self.know(t._data, t)
-        place, target = ops.plain_index(index), t._data
-        source = value._data if isinstance(value, Tensor) else value
+        self.know(t._array, t)
+        place, target = ops.plain_index(index), t._array
+        source = value._array if isinstance(value, Tensor) else value
         source = memory_of(source)
         if isinstance(source, Number):
             source = source.array(target.dtype)
@@ -302,7 +302,7 @@ class Recording:
         own = None
         if leaf._grad is not None:
             own = (
-                leaf._grad._data.copy()
+                leaf._grad._array.copy()
             )  # filled anew at every call, so that nobody else's changes
             self._root(own, "gradient", len(self.gradients))
             leaf._grad = wrap(own, None, False)
@@ -321,7 +321,7 @@ class Recording:
             zeros = np.zeros(shape, g.dtype)
             self.python("zeros", "zeros", [], [zeros], None).calls = [(zeros.fill, (0,))]
             total = wrap(zeros, None, False)
-        into, part = total._data, g._data
+        into, part = total._array, g._array
         add = partial(ops.index.add_at, into, index, part)
         add()
         arrays = [part, *arrays_in({"index": index})]
@@ -342,9 +342,9 @@ class Recording:
         """
         bound = [(p, self._writable(p)) for p in params]
         for p, _ in bound:
-            self.know(p._data, p)
+            self.know(p._array, p)
         self.bound += [g for _, g in bound if g is not None]
-        arrays = [g._data for _, g in bound if g is not None]
+        arrays = [g._array for _, g in bound if g is not None]
         result: list[Any] = [None]
 
         def again() -> None:
@@ -354,7 +354,7 @@ class Recording:
 
         with state.switched(jit=None):
             again()
-        step = self.python("update", what, arrays, [*arrays, *(p._data for p in params)], again)
+        step = self.python("update", what, arrays, [*arrays, *(p._array for p in params)], again)
         if prepared is not None:
             step.faster = partial(_updates, bound, prepared, result)
         return Number(lambda: result[0], True) if isinstance(result[0], float) else result[0]
@@ -362,9 +362,9 @@ class Recording:
     def _writable(self, p: Tensor) -> Tensor | None:
         """The gradient of p, in memory that may be written to: one that broadcasts is copied."""
         g = p.grad
-        if g is None or g._data.flags.writeable:
+        if g is None or g._array.flags.writeable:
             return g
-        source, own = g._data, g._data.copy()
+        source, own = g._array, g._array.copy()
         self._copies(source, own)
         p._grad = wrap(own, None, False)
         return p._grad
@@ -393,8 +393,8 @@ class Recording:
 
     def reads(self, t: Tensor, what: str) -> None:
         """The values of t are asked for. A constant may be read: that it is one is compared."""
-        if not t.requires_grad and not self._is_data(t._data):
-            self.know(t._data, t)
+        if not t.requires_grad and not self._is_data(t._array):
+            self.know(t._array, t)
             return
         self.refuse(
             f"{what} of {describe(t)}: its value belongs to one call. Return it from the step and "

@@ -50,7 +50,7 @@ class Run:
         self.modules = list(self.recording.modules.values())
         self._refuse_changed()
         results = [x for x in self.outputs if isinstance(x, np.ndarray)]
-        results += [g._data for _, _, g in self.gradients if g is not None]
+        results += [g._array for _, _, g in self.gradients if g is not None]
         self.results = results
         needs: list[Step] = needed(self.recording, results)
         self.steps = self.recording, needs
@@ -60,7 +60,7 @@ class Run:
     def _seen(self, value: Any) -> Any:
         """What the function sees of an argument."""
         if isinstance(value, (Tensor, np.ndarray)):
-            array = value._data if isinstance(value, Tensor) else value
+            array = value._array if isinstance(value, Tensor) else value
             buffer = arena.empty(array.shape, array.dtype.newbyteorder("="))
             np.copyto(buffer, array)
             self.buffers.append(buffer)
@@ -88,8 +88,8 @@ class Run:
                     f"gradient, and a replay has no graph: call backward() inside, or return "
                     f"t.detach() or compute under mg.no_grad()."
                 )
-            self.recording.know(value._data, value)
-            self.outputs.append(value._data)
+            self.recording.know(value._array, value)
+            self.outputs.append(value._array)
         elif isinstance(value, np.ndarray):
             self.recording.know(value)
             self.outputs.append(memory_of(value))
@@ -106,8 +106,8 @@ class Run:
         """The gradient that a leaf is left with, in memory that replays write to."""
         g = leaf._grad
         if isinstance(g, Tensor):
-            self.recording.know(g._data, g)
-            leaf._grad = Pending(g._data)
+            self.recording.know(g._array, g)
+            leaf._grad = Pending(g._array)
         return leaf._grad
 
     def met_as(self, other: Run) -> bool:

@@ -95,7 +95,7 @@ class Cell(Module):
 
     def zeros(self, batch: int, size: int) -> Tensor:
         """Zeros of the weights' dtype, (batch, size)."""
-        t = wrap(np.zeros((batch, size), self.weight_ih._data.dtype), None, False)
+        t = wrap(np.zeros((batch, size), self.weight_ih._array.dtype), None, False)
         t.by_hand = True
         return t
 

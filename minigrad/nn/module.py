@@ -211,7 +211,7 @@ class Module:
         if dtype not in (np.float32, np.float64):
             raise DTypeError(f"Module.to: expected float32 or float64, got {dtype}.")
         for parameter in self.parameters():
-            parameter._data = parameter._data.astype(dtype)
+            parameter._array = parameter._array.astype(dtype)
             parameter.grad = None
         return self
 

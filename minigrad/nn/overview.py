@@ -45,7 +45,7 @@ class Summary:
     def __init__(self, rows: list[Row], own: list[Parameter], called: bool):
         self.rows, self._called = rows, called
         self.parameters = sum(p.size for p in own)
-        self.bytes = sum(p._data.nbytes for p in own)
+        self.bytes = sum(p._array.nbytes for p in own)
         self.frozen = sum(p.size for p in own if not p.requires_grad)
         self._dtypes = sorted({str(p.dtype) for p in own})
 

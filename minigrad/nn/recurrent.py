@@ -160,7 +160,7 @@ class Recurrent(Module):
     ) -> tuple[Any, ...]:
         x = x if isinstance(x, Tensor) else as_tensor(x, self._who)
         xs, batched = self._to_time_major(x)
-        time, batch, _ = xs._data.shape
+        time, batch, _ = xs._array.shape
         real = None
         if lengths is not None or mask is not None or resets is not None:
             if lengths is not None and not batched:
@@ -213,7 +213,7 @@ class Recurrent(Module):
 
     def _drawn(self, cell: Any, xs: Tensor, stated: bool) -> tuple[Any, Any]:
         """The cell as it runs over a sequence, and its input with what is drawn for all steps."""
-        time, batch, _ = xs._data.shape
+        time, batch, _ = xs._array.shape
         draw = getattr(cell, "draw", None)
         drawn = None if draw is None else draw(time, batch)
         given = xs if drawn is None else (xs, map_leaves(as_tensor, drawn))
@@ -266,7 +266,7 @@ class Recurrent(Module):
     def _to_time_major(self, x: Tensor) -> tuple[Tensor, bool]:
         """x as (T, B, I), and whether it came with a batch axis."""
         axes = "(B, T, I)" if self.batch_first else "(T, B, I)"
-        array = x._data
+        array = x._array
         if array.ndim not in (2, 3) or array.shape[-1] != self.input_size or 0 in array.shape:
             raise ShapeError(
                 f"{self._who}: expected x of shape {axes}, or (T, I) without a batch, with "
@@ -288,7 +288,7 @@ class Recurrent(Module):
         """That of the first parameter."""
         for value in vars(self.cells[0]).values():
             if isinstance(value, Parameter):
-                return value._data.dtype
+                return value._array.dtype
             if isinstance(value, (Module, list, tuple, dict)):  # which may hold one
                 break
         return next((p.dtype for p in self.parameters()), None)

@@ -87,4 +87,4 @@ def _in_front(t: Tensor) -> Tensor:
     """(B, ...) -> (1, B, ...), a view."""
     if t._trace is not None:  # in the cell of a scan
         return ops.expand_dims(t, 0)
-    return viewed(ops.expand_dims, t, {"axis": 0}, t._data[None])
+    return viewed(ops.expand_dims, t, {"axis": 0}, t._array[None])

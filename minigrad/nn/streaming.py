@@ -85,7 +85,7 @@ class Stream:
         self._states = map_leaves(_copy, states)
 
     def __call__(self, x: Any) -> Tensor:
-        array = x._data if isinstance(x, Tensor) else plain(x)
+        array = x._array if isinstance(x, Tensor) else plain(x)
         ready = self._ready
         if ready is not None and ready.takes(array) and ready.holds(self.layer):
             return ready.step(array)
@@ -105,7 +105,7 @@ class Stream:
                 self._ready = _prepared(layer, self._states, x)
         if layer.return_sequences:
             y = y[:, 0] if layer.batch_first else y[0]
-        return wrap(y._data.copy(), None, False)
+        return wrap(y._array.copy(), None, False)
 
     def _check(self, x: Any, array: Array) -> None:
         layer, who = self.layer, f"{type(self.layer).__name__}.stream"
@@ -132,7 +132,7 @@ class Stream:
 
 
 def _copy(t: Tensor) -> Tensor:
-    return wrap(t._data.copy(), None, False)
+    return wrap(t._array.copy(), None, False)
 
 
 def _draws(cell: Any) -> bool:
@@ -158,7 +158,7 @@ class _Ready:
         """One more cell, on the y of those before."""
         self.runs.append(run)
         self.watches.append((cell, known.watch))
-        self.weights += [(t, t._data) for t in known.known.held]
+        self.weights += [(t, t._array) for t in known.known.held]
         for call, arguments in run.weight_calls:
             call(*arguments)
         self.calls += run.step_calls
@@ -182,7 +182,7 @@ class _Ready:
         ):
             return False
         for t, array in self.weights:
-            if t._data is not array:
+            if t._array is not array:
                 return False
         if versions.latest != self.clock and not self._unedited():
             return False
@@ -214,7 +214,7 @@ def _prepared(layer: Recurrent, states: list[Any], x: Array) -> _Ready | None:
         if known is None or (outside := known[0].outside) is None or known[0].known.outputs[1] != 0:
             return None
         found, given = known
-        raw = [t._data for t in (*given, *found.known.held)]
+        raw = [t._array for t in (*given, *found.known.held)]
         arrays = outside.forward(raw).given
         at = arranged(found.known.compiled, arrays, 1, len(x), False, ())
         ready.add(cell, found, Prepared(at, arrays), raw[: at.carries])

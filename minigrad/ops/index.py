@@ -33,7 +33,7 @@ def plain_index(index):
         return tuple([i if type(i) is slice or type(i) is int else plain_index(i) for i in index])
     if isinstance(index, list):
         index = np.asarray(index, dtype=None if index else np.intp)
-    data = getattr(index, "_data", index)
+    data = getattr(index, "_array", index)
     if isinstance(data, np.ndarray) and data.dtype.kind not in "iub":
         raise DTypeError(f"index: expected integers or a mask, got {describe(data)}.")
     return data

@@ -150,7 +150,7 @@ class Optimizer:
                 group.schedule_lr(rate)
 
     def _new_state(self) -> list[dict[str, Any]]:
-        return [{"step": 0} | self.slots(p._data) for p in self.params]
+        return [{"step": 0} | self.slots(p._array) for p in self.params]
 
     def slots(self, x: Array) -> dict[str, Any]:
         """What is remembered for a parameter from step to step."""
@@ -207,7 +207,7 @@ class Optimizer:
                     if isinstance(v, Array) and v.dtype != p.dtype:  # Module.to came in between
                         state[k] = v.astype(p.dtype)
                 state["step"] += 1
-                self.update(versions.writable(p), p.grad._data, state)
+                self.update(versions.writable(p), p.grad._array, state)
 
     def zero_grad(self) -> None:
         for p in self.params:

@@ -121,9 +121,9 @@ def _gradients(who: str, params: Iterable[Tensor] | Tensor) -> tuple[list[Array]
         g = p._grad
         if g is None:
             continue
-        if not g._data.flags.writeable:  # a broadcast array: many elements in one place
-            g._data = g._data.copy()
-        arrays[id(g._data)] = owner = g._data
+        if not g._array.flags.writeable:  # a broadcast array: many elements in one place
+            g._array = g._array.copy()
+        arrays[id(g._array)] = owner = g._array
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
         owners.add(id(owner))

@@ -143,13 +143,13 @@ class FusedStep:
                     table.clear(i)
                     row.turned = None
                 continue
-            g, x = p._grad._data, p._data
+            g, x = p._grad._array, p._array
             known = row.x() is x
             for name, array in zip(slots, row.held):
                 known = known and state.get(name) is array
             if not known:
                 row = self._place(i, p, state)
-                x = p._data
+                x = p._array
             moving.append((i, x, state))
             if not x.size:
                 continue
@@ -181,9 +181,9 @@ class FusedStep:
         """Gets to know a parameter, or what has become of it."""
         row = self._rows[i] = _Row()
         self.table.clear(i)
-        if not p._data.flags.writeable:  # a broadcast array: many elements in one place
-            p._data = p._data.copy()
-        x = p._data
+        if not p._array.flags.writeable:  # a broadcast array: many elements in one place
+            p._array = p._array.copy()
+        x = p._array
         row.x, row.upright, row.matrix = weakref.ref(x), x.flags.c_contiguous, x.ndim == 2
         row.odd = not x.flags.forc
         fresh = self.optimizer.slots(x)
@@ -205,7 +205,7 @@ class FusedStep:
         """Raises GradientError if anything would be moved twice."""
         found: dict[int, list[tuple[int, Array]]] = {}
         for i, (p, row) in enumerate(zip(self.optimizer.params, self._rows)):
-            for array in (p._data, *row.held) if row.x() is p._data else ():
+            for array in (p._array, *row.held) if row.x() is p._array else ():
                 found.setdefault(id(versions.owner(array)), []).append((i, array))
         for sharing in found.values():
             for (i, a), (j, b) in combinations(sharing, 2):

@@ -640,3 +640,32 @@ def test_the_dtype_of_a_power_is_numpys_whatever_the_exponent() -> None:
     t = mg.tensor(x.astype(float), requires_grad=True)
     assert mg.grad(np.power(t, 3).sum(), t).tolist() == [3.0, 12.0]
     assert (np.array([2.0, 3.0]) ** t).tolist() == [2.0, 9.0]
+
+
+OF_MASKED_ARRAYS: list[Callable[[Any], Any]] = [
+    np.ma.exp, np.ma.sum, np.ma.mean, np.ma.array, np.ma.asarray, np.ma.getdata,
+    np.ma.masked_invalid,
+    lambda t: np.ma.add(t, 1.0), lambda t: np.ma.multiply(t, t.detach()),
+    lambda t: np.ma.array([1.0, 2.0], mask=[False, True]) * t,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(OF_MASKED_ARRAYS)))
+def test_masked_arrays_of_numpy_are_a_way_out_too(number: int) -> None:
+    function = OF_MASKED_ARRAYS[number]
+    with pytest.raises(mg.GradientError, match="leave the tape"):
+        function(mg.tensor([1.0, 2.0], requires_grad=True))
+    function(mg.tensor([1.0, 2.0]))
+
+
+def test_what_is_masked_is_no_number() -> None:
+    masked, t = np.ma.array([1.0, 2.0], mask=[False, True]), mg.tensor([1.0, 2.0])
+    layer = mg.nn.RNN(2, 3, dtype=np.float64)
+    ways: list[Callable[[Any], Any]] = [
+        mg.tensor, lambda m: t * m, lambda m: np.add(m, t), lambda m: mg.stack([t, m]),
+        lambda m: layer(m[None, None]), lambda m: mg.nn.mse_loss(t, m),
+    ]  # fmt: skip
+    for way in ways:
+        with pytest.raises(mg.DTypeError, match=r"1 elements are masked.*x.filled\(0.0\)"):
+            way(masked)
+        way(np.ma.array([1.0, 2.0]))

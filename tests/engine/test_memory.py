@@ -177,13 +177,13 @@ def test_an_array_that_was_handed_out_before_the_forward_pass_cannot_reach_what_
 ])  # fmt: skip
 def test_whoever_holds_a_view_of_data_is_known(hold: Any) -> None:
     x = leaf(OLD)
-    assert memory.kept(x) is x._data
+    assert memory.kept(x) is x._array
     holder = hold(x.data)
     snapshot = memory.kept(x)
-    assert not np.shares_memory(snapshot, x._data)
+    assert not np.shares_memory(snapshot, x._array)
     del holder
     gc.collect()
-    assert memory.kept(x) is x._data
+    assert memory.kept(x) is x._array
 
 
 def test_data_is_the_same_memory_as_long_as_it_is_held() -> None:
@@ -246,12 +246,12 @@ def test_assignment_to_data_keeps_the_tensor_and_copies_the_array() -> None:
 
 def test_reading_data_records_nothing_and_copies_only_what_something_else_reads() -> None:
     x = leaf(OLD)
-    before = id(x._data)
+    before = id(x._array)
     x.data[0] = 1.0
-    assert id(x._data) == before
+    assert id(x._array) == before
     y = x * x
     x.data[0] = 2.0
-    assert id(x._data) != before
+    assert id(x._array) != before
     assert id(y._node._saved[0]) == before
 
 
@@ -542,7 +542,7 @@ def test_gradients_share_no_memory(create_graph: bool) -> None:
     direct.backward(given, create_graph=create_graph)
     y = a + b
     found = mg.grad(y, [a, b, a, y], given, create_graph=create_graph, retain_graph=True)
-    arrays = [t._data for t in (given, a, b, a.grad, b.grad, direct.grad, *found)]
+    arrays = [t._array for t in (given, a, b, a.grad, b.grad, direct.grad, *found)]
     for i, m in enumerate(arrays):
         assert m.flags.writeable
         for n in arrays[i + 1 :]:

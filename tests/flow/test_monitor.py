@@ -76,11 +76,11 @@ def test_the_first_step_and_every_nth_are_measured() -> None:
 
 def test_numbers_of_a_parameter_are_those_of_numpy() -> None:
     net = linear()
-    net.weight._data[...] = [[3.0, -4.0]]
+    net.weight._array[...] = [[3.0, -4.0]]
     monitor = Monitor(net, every=1)
     with monitor.step():
         net.weight.grad = mg.tensor([[0.0, -0.25]])
-        net.weight._data[...] = [[3.0, -3.0]]
+        net.weight._array[...] = [[3.0, -3.0]]
     p = monitor.history.measurements[0].parameters["weight"]
     assert p.weight == pytest.approx(math.sqrt(18))
     assert p.update == pytest.approx(1 / math.sqrt(18))
@@ -232,8 +232,8 @@ def test_nan_and_inf_are_told_where_they_were_first_seen(tmp_path: Path) -> None
     path = tmp_path / "run.jsonl"
     with Monitor(net, path, every=1) as monitor:
         train(monitor, net, 2)
-        net.lstm.weight_hh_l0._data[0, 0] = np.nan
-        net.head.bias._data[...] = np.inf
+        net.lstm.weight_hh_l0._array[0, 0] = np.nan
+        net.head.bias._array[...] = np.inf
         with np.errstate(invalid="ignore"):
             train(monitor, net, 2)
     first = monitor.history.nonfinite[0]
@@ -534,10 +534,10 @@ def test_weights_of_each_gate_are_those_of_its_rows() -> None:
 
 def test_saturation_and_dead_units_are_counted(tmp_path: Path) -> None:
     net = Net()
-    net.lstm.bias_ih_l0._data[3:6] = [9.0, 0.0, -9.0]  # the forget gates, of which one stays open
-    net.lstm.weight_ih_l0._data[[3, 5]] = net.lstm.weight_hh_l0._data[[3, 5]] = 0.0
-    net.lstm.weight_ih_l0._data[0] = net.lstm.weight_hh_l0._data[0] = 0.0
-    net.lstm.bias_ih_l0._data[0] = -200.0  # an input gate that is shut: its c and h stay 0
+    net.lstm.bias_ih_l0._array[3:6] = [9.0, 0.0, -9.0]  # the forget gates, of which one stays open
+    net.lstm.weight_ih_l0._array[[3, 5]] = net.lstm.weight_hh_l0._array[[3, 5]] = 0.0
+    net.lstm.weight_ih_l0._array[0] = net.lstm.weight_hh_l0._array[0] = 0.0
+    net.lstm.bias_ih_l0._array[0] = -200.0  # an input gate that is shut: its c and h stay 0
     with mg.flow.record() as rec:
         (net(mg.tensor(XS)) ** np.float32(2)).mean().backward()
     path = tmp_path / "run.jsonl"

@@ -66,7 +66,7 @@ def without_replay() -> Recording:
 
 def broken() -> Recording:
     net = layer("LSTM", 2, 2)
-    net.weight_hh_l0._data[0, 0] = np.nan
+    net.weight_hh_l0._array[0, 0] = np.nan
     with mg.flow.record() as rec, np.errstate(invalid="ignore"):
         net(inputs(4, 2, 2))[0][-1].sum().backward()
     return rec

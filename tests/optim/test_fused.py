@@ -336,10 +336,10 @@ def test_a_step_keeps_neither_parameters_nor_gradients_from_being_freed() -> Non
     optimizer = optim.Adam([p])
     p.grad = mg.tensor(np.ones(5))
     optimizer.step()
-    array, references = id(p._data), sys.getrefcount(p._grad._data)
+    array, references = id(p._array), sys.getrefcount(p._grad._array)
     assert references == 2
     p.data[0] = 3.0
-    assert id(p._data) == array, "p.data has made a copy: somebody holds the array"
+    assert id(p._array) == array, "p.data has made a copy: somebody holds the array"
 
 
 def test_a_backward_pass_through_an_edited_parameter_is_refused_at_every_step() -> None:
@@ -368,7 +368,7 @@ def test_parameters_and_gradients_may_have_gaps(rng) -> None:
         for p, view in zip(params, views):
             p.grad = mg.tensor(view(g))
             if k:
-                p._grad._data = view(g.copy())  # with its gaps
+                p._grad._array = view(g.copy())  # with its gaps
         optimizer.step()
         velocity = 0.5 * velocity + g
         for p, view in zip(params, views):
@@ -393,7 +393,7 @@ def test_a_gradient_alone_may_have_gaps_at_any_step(order: str, first: int, rng)
     for k in range(4 * len(gaps)):
         g = gaps[k // 2 % len(gaps)]() if k % 2 == first else rng.standard_normal((4, 6))
         twin.params[0].grad = mg.tensor(np.zeros((4, 6)))
-        twin.params[0].grad._data = g
+        twin.params[0].grad._array = g
         twin.optimizer.step()
         twin.follow([g])
 
@@ -404,7 +404,7 @@ def test_gradients_of_three_axes_may_lie_in_any_order(rng) -> None:
     for axes in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
         g = rng.standard_normal([start[0].shape[i] for i in axes]).transpose(np.argsort(axes))
         twin.params[0].grad = mg.tensor(np.zeros((3, 4, 5)))
-        twin.params[0].grad._data = g
+        twin.params[0].grad._array = g
         twin.optimizer.step()
         twin.follow([g])
 
@@ -478,7 +478,7 @@ def test_a_state_of_another_shape_is_refused_and_nothing_moves(bad) -> None:
 def test_a_gradient_of_another_dtype_is_refused() -> None:
     p = leaf([1.0, 2.0])
     p.grad = mg.tensor([1.0, 1.0])
-    p.grad._data = np.ones(2, np.float32)
+    p.grad._array = np.ones(2, np.float32)
     with pytest.raises(mg.GradientError, match=r"parameter 0 is float32\[2\]; expected float64"):
         optim.SGD([p]).step()
 
@@ -715,8 +715,8 @@ def test_gradients_with_gaps_and_broadcast_ones_are_clipped() -> None:
         p, q = leaf(np.zeros((3, 2))), leaf(np.zeros(3))
         p.grad, q.grad = mg.tensor(np.zeros((3, 2))), mg.tensor(np.zeros(3))
         wide = np.full((3, 4), 2.0)
-        p.grad._data = wide[:, ::2]
-        q.grad._data = np.broadcast_to(np.array([2.0]), (3,))
+        p.grad._array = wide[:, ::2]
+        q.grad._array = np.broadcast_to(np.array([2.0]), (3,))
         clip([p, q], 2.0 if clip is optim.clip_grad_norm_ else 1.0)
         scale = expected if clip is optim.clip_grad_value_ else 4 / 6
         np.testing.assert_allclose(p.grad.numpy(), np.full((3, 2), scale), rtol=1e-5)

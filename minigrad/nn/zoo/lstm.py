@@ -219,5 +219,5 @@ class SLSTMCell(Cell):
     def init_state(self, batch: int) -> SLSTMState:
         """h, c, n of zeros and m of -1e30, (batch, H)."""
         h, c, n, m = (self.zeros(batch, self.hidden_size) for _ in "hcnm")
-        m._data[...] = NOTHING
+        m._array[...] = NOTHING
         return SLSTMState(h, c, n, m)
