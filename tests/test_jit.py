@@ -304,6 +304,14 @@ def test_what_python_makes_of_a_float_argument_holds_for_that_value_alone(name: 
     assert jitted.replayed == 2
 
 
+def test_ever_other_kinds_of_arguments_do_not_drop_a_program_that_is_used() -> None:
+    step = mg.jit(lambda x, n: (x * 1.0).sum())
+    x = mg.tensor([1.0])
+    for k in range(60):
+        step(x, "same" if k % 2 else k)
+    assert step.replayed == 28
+
+
 def test_each_float_argument_is_known_to_vary_once_it_has() -> None:
     jitted = mg.jit(lambda x, a, b: (x * a + b).sum())
     x = np.array([1.0, 2.0])

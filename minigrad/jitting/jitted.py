@@ -150,7 +150,7 @@ class Jitted:
         """Runs plainly, and makes a program of it where it agrees with the run before."""
         self.recorded += 1
         run = Run(self.function, args, kwargs)
-        waiting, programs = _kept(self.candidates, key), _kept(self.programs, key)
+        waiting, programs = _kept(self.candidates, key), self.programs.get(key, ())
         known = [Waiting(p.of, True, p.fixed) for p in programs if p.of and not p.is_lost()]
         before = next((w for w in (*waiting, *known) if w.run.met_as(run)), None)
         difference = ""
@@ -159,8 +159,9 @@ class Jitted:
             difference = difference_of(before.run, run)
             if not difference:
                 fixed = {i: x for i, x in before.fixed.items() if same_number(x, run.floats[i])}
-                programs[:] = [p for p in programs if p.of is not before.run and not p.is_lost()]
-                programs.append(Program(run, fixed))
+                made = _kept(self.programs, key)
+                made[:] = [p for p in made if p.of is not before.run and not p.is_lost()]
+                made.append(Program(run, fixed))
                 return run.result
             if before.differed:
                 raise JitError(f"mg.jit: {difference}")
