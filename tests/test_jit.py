@@ -304,6 +304,7 @@ def test_what_python_makes_of_a_float_argument_holds_for_that_value_alone(name: 
     assert jitted.replayed == 2
 
 
+@pytest.mark.filterwarnings("ignore::minigrad.jitting.JitWarning")
 def test_ever_other_kinds_of_arguments_do_not_drop_a_program_that_is_used() -> None:
     step = mg.jit(lambda x, n: (x * 1.0).sum())
     x = mg.tensor([1.0])
