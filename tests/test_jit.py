@@ -324,6 +324,24 @@ def test_each_float_argument_is_known_to_vary_once_it_has() -> None:
     assert (jitted.recorded, jitted.replayed) == (4, 3)
 
 
+def test_a_float_that_stays_does_not_keep_a_parameter_from_being_frozen() -> None:
+    w, v = (mg.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+
+    def plain(x: Any, rate: float) -> Any:
+        w.grad = v.grad = None
+        loss = ((w * x + v) ** 2).sum() * rate
+        loss.backward()
+        return loss
+
+    step, x = mg.jit(plain), np.array([0.5, -1.0])
+    for k, rate in enumerate((0.5, 0.5, 0.5, 0.5, 0.25, 0.5, 0.5, 0.75, 0.75)):
+        v.requires_grad = k not in (3, 4, 5)
+        assert step(mg.tensor(x), rate).item() == plain(mg.tensor(x), rate).item()
+        step(mg.tensor(x), rate)
+        assert (v.grad is None) is not v.requires_grad
+        assert w.grad.tolist() == (2 * rate * (np.array([1.0, 2.0]) * (x + 1)) * x).tolist()
+
+
 def test_an_array_in_another_byte_order_is_read_as_it_is() -> None:
     jitted = mg.jit(lambda x: mg.tanh(mg.tensor(x)).sum())
     for k in range(4):

@@ -146,7 +146,7 @@ class LayerFlow:
         real = self.real
         return np.ones(len(self.steps), bool) if real is None else np.any(real, axis=1)
 
-    def _own(self, name: str) -> Array:
+    def own_values(self, name: str) -> Array:
         """A tapped value of the rows that take part, (steps and rows, n)."""
         values, real = self.values[name], self.real
         if real is not None and values.shape[:2] == real.shape:
@@ -205,7 +205,7 @@ class LayerFlow:
         """The same for each unit, (n,), from its mean over steps and rows."""
         with np.errstate(divide="ignore"):
             return {
-                name: 1.0 / np.maximum(_open(np.nanmean(self._own(name), 0), sign), 0.0)
+                name: 1.0 / np.maximum(_open(np.nanmean(self.own_values(name), 0), sign), 0.0)
                 for name, sign in self.keeps.items()
                 if name in self.values
             }
@@ -221,7 +221,7 @@ class LayerFlow:
 
     def dead_units(self, name: str) -> Array:
         """The same of one tapped value, (n,)."""
-        flat = self._own(name)
+        flat = self.own_values(name)
         with np.errstate(invalid="ignore", over="ignore"):
             whole = bool(np.isfinite(flat.sum(dtype=np.float64)))
         if not whole and (name not in self.nonfinite or not self.nonfinite[name].values):

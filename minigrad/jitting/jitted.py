@@ -118,14 +118,17 @@ class Jitted:
                 key.append(_form(value, given))
         key = (*key, _form(kwargs, given)) if kwargs else tuple(key)
         with self._lock:
-            why = ""
+            why, moved = "", None
             for program in self.programs.get(key, ()):
-                why = program.misfit(given)
-                if not why:
+                why = program.misfit()
+                if why:
+                    continue
+                if program.knows(given):
                     self.replayed += 1
                     return program.replay(given)
+                why, moved = "a float argument is another than in all recordings", program
             self._note(why, key)
-            return self._record(key, args, kwargs)
+            return self._record(key, args, kwargs, moved)
 
     def _note(self, why: str, key: Any) -> None:
         """Notes why a call is recorded; warns once if that happens all the time."""
@@ -146,13 +149,16 @@ class Jitted:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
-    def _record(self, key: Any, args: Any, kwargs: Any) -> Any:
-        """Runs plainly, and makes a program of it where it agrees with the run before."""
+    def _record(self, key: Any, args: Any, kwargs: Any, moved: Program | None) -> Any:
+        """Runs plainly, and makes a program of it where it agrees with the run before.
+
+        moved: a program that would fit, but for a float argument that is another for once.
+        """
         self.recorded += 1
         run = Run(self.function, args, kwargs)
-        waiting, programs = _kept(self.candidates, key), self.programs.get(key, ())
-        known = [Waiting(p.of, True, p.fixed) for p in programs if p.of and not p.is_lost()]
-        before = next((w for w in (*waiting, *known) if w.run.met_as(run)), None)
+        waiting = _kept(self.candidates, key)
+        known = [Waiting(moved.of, True, moved.fixed)] if moved and moved.of else []
+        before = next((w for w in (*known, *waiting) if w.run.met_as(run)), None)
         difference = ""
         if before is not None:
             waiting[:] = [w for w in waiting if w is not before]

@@ -51,11 +51,12 @@ class Program:
         # Calls know memory by its address: what owns it has to live as long as they do.
         self._alive = recording.roots, [step.owner for step in run.steps[1]]
 
-    def misfit(self, given: Sequence[Any]) -> str:
-        """What it reads and is not as it was met, as the end of a sentence; or ""."""
-        for i, value in self.fixed.items():
-            if not same_number(given[i], value):
-                return "a float argument is another than in all recordings"
+    def knows(self, given: Sequence[Any]) -> bool:
+        """Whether float arguments that were never others are what they were."""
+        return all(same_number(given[i], value) for i, value in self.fixed.items())
+
+    def misfit(self) -> str:
+        """What it reads from outside and is not as it was met, as the end of a sentence; or ""."""
         for t, array, needs in self.held:
             if t._array is not array:
                 return f"{_named(t)} lies in other memory (a read of p.data moves it: p.numpy())"

@@ -24,11 +24,8 @@ def real_steps(layer: LayerFlow) -> Array | None:
 
 
 def own_values(layer: LayerFlow, name: str) -> Array:
-    """A tapped value at the steps that are no padding, (steps and rows, n)."""
-    values, real = np.asarray(layer.values[name], np.float64), real_steps(layer)
-    if real is not None and values.shape[:2] == real.shape:
-        return values[real]
-    return values.reshape(-1, values.shape[-1])
+    """A tapped value at the steps that are no padding, (steps and rows, n), in float64."""
+    return np.asarray(layer.own_values(name), np.float64)
 
 
 def inputs(layer: LayerFlow) -> Array | None:
