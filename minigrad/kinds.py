@@ -210,22 +210,22 @@ _weak_cache: dict[np.dtype, dict[float, Array]] = {d: {} for d in FLOATS}
 
 def _is_argument(value: Any) -> bool:
     """Whether it is a float argument of a jitted step, which gives an array of a dtype."""
-    return type(value) is not float and isinstance(value, float) and hasattr(value, "array")
+    return isinstance(value, float) and hasattr(value, "array")
 
 
 def weak(number: Any, dtype: np.dtype) -> Array:
     """A Python number as a 0-d array of `dtype`; common ones are made once."""
-    if _is_argument(number):
-        found: Array = number.array(dtype)
-        return found
+    if type(number) is not float and _is_argument(number):
+        filled: Array = number.array(dtype)
+        return filled
     known = _weak_cache[dtype]
-    kept = known.get(number)
-    if kept is None:
-        kept = np.array(number, dtype)
-        kept.flags.writeable = False
+    found = known.get(number)
+    if found is None:
+        found = np.array(number, dtype)
+        found.flags.writeable = False
         if number and len(known) < 4096:  # 0.0 and -0.0 are one key but not one number
-            known[number] = kept
-    return kept
+            known[number] = found
+    return found
 
 
 def _number(value: Any) -> Array:

@@ -36,13 +36,13 @@ _GATES = {"f": "forget gate", "z": "update gate"}
 
 def reason(layer: LayerFlow) -> str:
     """What the gates, the activation and the Jacobian say about the factor per step."""
-    there = layer.taking_part
     parts = [
-        f"{words} {np.mean(layer.activations[name].mean[there]):.2f} on average"
+        f"{words} {np.mean(layer.own_steps(layer.activations[name].mean)):.2f} on average"
         for name, words in _GATES.items()
-        if name in layer.activations and there.any()
+        if name in layer.activations and layer.taking_part.any()
     ]
-    slope = layer.activations["h"].slope[there] if "h" in layer.activations else np.zeros(0)
+    h = layer.activations.get("h")
+    slope = np.zeros(0) if h is None else layer.own_steps(h.slope)
     if slope.size and np.isfinite(slope).all():
         parts.append(f"slope of the activation {np.mean(slope):.2f}")
     if (sigma := stretch(layer)) is not None:
@@ -127,7 +127,7 @@ def _is_read_too_rarely(layers: Sequence[LayerFlow], case: Case) -> bool:
     """Whether one step alone is read, though the gates keep the state for as long as it takes."""
     return case.last_only and all(
         any(
-            float(np.median(c[layer.taking_part])) >= case.steps / 4
+            float(np.median(layer.own_steps(c))) >= case.steps / 4
             for c in layer.time_constants.values()
         )
         for layer in layers

@@ -146,6 +146,11 @@ class LayerFlow:
         real = self.real
         return np.ones(len(self.steps), bool) if real is None else np.any(real, axis=1)
 
+    def own_steps(self, numbers: Array) -> Array:
+        """Of numbers by step those of steps at which a row takes part."""
+        there = self.taking_part
+        return numbers if len(numbers) != len(there) or there.all() else numbers[there]
+
     def own_values(self, name: str) -> Array:
         """A tapped value of the rows that take part, (steps and rows, n)."""
         values, real = self.values[name], self.real

@@ -86,14 +86,13 @@ def layer(flow: LayerFlow) -> dict[str, Any]:
     found = {"reverse": flow.reverse, "norms": norms, "verdicts": verdicts}
     if flow.forward_only:
         return found
-    there = flow.taking_part
     taps = {
         name: {
-            "mean": float(np.mean(a.mean[there])),
-            "saturation": float(np.mean(a.saturation[there])),
+            "mean": float(np.mean(flow.own_steps(a.mean))),
+            "saturation": float(np.mean(flow.own_steps(a.saturation))),
         }
         for name, a in flow.activations.items()
-        if there.any()
+        if flow.taking_part.any()
     }
     dead = {name: float(flow.dead_units(name).mean()) for name in flow.norms}
     return found | {"taps": taps, "dead": dead}

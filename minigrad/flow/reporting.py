@@ -196,14 +196,14 @@ def inside(name: str, layer: LayerFlow) -> list[str]:
     place = _place(name, layer.path)
     if layer.forward_only:
         return [f"{place}: {layer.verdict}"]
-    verdicts, lines, there = layer.verdicts, [], layer.taking_part
-    if not there.any():
+    verdicts, lines = layer.verdicts, []
+    if not layer.taking_part.any():
         return [f"{place}: all of it is padding: no row took part in any step"]
-    constants = {name: c[there] for name, c in layer.time_constants.items()}
+    constants = layer.time_constants
     for name, activation in layer.activations.items():
         if name not in verdicts:
-            mean, saturation = activation.mean[there], activation.saturation[there]
-            lines.append(_gate(name, mean, saturation, constants.get(name)))
+            found = activation.mean, activation.saturation, constants.get(name)
+            lines.append(_gate(name, *(None if x is None else layer.own_steps(x) for x in found)))
     for name, dead in layer.dead.items():
         if dead.any():
             lines.append(f"  {name}: {int(dead.sum())} of {dead.size} units never move")
@@ -226,7 +226,7 @@ def _since(layer: LayerFlow, name: str, bad: int) -> str:
     return f" (values from t = {layer.steps[at]}, row {int(np.argmax(where[at]))})"
 
 
-def _gate(name: str, mean: Array, saturation: Array, constant: Array | None) -> str:
+def _gate(name: str, mean: Any, saturation: Any, constant: Any) -> str:
     text = f"  {name}: {np.mean(mean):.2f} on average"
     flat = float(np.mean(saturation))
     if not math.isnan(flat):

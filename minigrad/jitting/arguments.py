@@ -90,9 +90,9 @@ class Number(float):
     """A float argument, or arithmetic with one: computed anew at every call.
 
     Its value as a float is that of the call that is recorded, and C reads it past this class
-    (math.sqrt, np.array): a program is replayed for such a value alone until another was recorded
-    (`Program.fixed`). `now` computes it from the arguments; late: and from what the step has
-    computed, so not before it has. own: the dtype of one that NumPy made, which ops respect.
+    (math.sqrt, struct.pack): a program is replayed for such a value alone until another was
+    recorded (`Program.fixed`). `now` computes it from the arguments; late: and from what the step
+    has computed, so not before it has. own: the dtype of one that NumPy made, which ops respect.
     """
 
     __array_ufunc__ = None  # np.float64 would compute with the value: it leaves that to us

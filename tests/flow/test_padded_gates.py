@@ -85,3 +85,19 @@ def test_padding_of_every_row_is_drawn_and_shown(tmp_path: Path) -> None:
         gv = mg.flow.draw(found, **options).save(tmp_path / "flow.gv")
         assert not re.search(r"\bnan\b", Path(gv).read_text(encoding="utf-8"))
     mg.flow.report(found).explore().save(tmp_path / "flow.html")
+
+
+def test_a_gate_that_is_tapped_at_some_steps_is_told_of_these(tmp_path: Path) -> None:
+    w = mg.tensor(np.ones((2, 3)), requires_grad=True)
+    with mg.flow.record() as found:
+        h: Any = 0.0
+        for t in range(6):
+            with mg.scope(f"t={t}"):
+                h = mg.tap("h", mg.tanh(mg.tensor(np.full((2, 2), 0.1 * t)) @ w + h))
+                if t % 2:
+                    mg.tap("f", mg.sigmoid(h))
+        h.sum().backward()
+    (layer,) = found.layers.values()
+    mean = float(np.mean(layer.activations["f"].mean))
+    assert f"f: {mean:.2f} on average" in str(mg.flow.report(found))
+    mg.flow.draw(found, depth=3).save(tmp_path / "flow.gv")

@@ -94,10 +94,8 @@ def strand(layer: LayerFlow) -> Strand:
 def gates_of(layer: LayerFlow) -> dict[str, Series]:
     """name -> its mean by t, of all that is tapped beside the states, where a row takes part."""
     gates = {name: x.mean for name, x in layer.activations.items() if name not in layer.norms}
-    there = layer.taking_part
-    if there.all():
-        return {name: series(layer.steps, mean) for name, mean in gates.items()}
-    return {name: series(layer.steps[there], mean[there]) for name, mean in gates.items()}
+    steps = layer.own_steps(layer.steps)
+    return {name: series(steps, layer.own_steps(mean)) for name, mean in gates.items()}
 
 
 def stacked(paths: Iterable[str]) -> list[tuple[str, str]]:
