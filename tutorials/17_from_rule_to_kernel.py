@@ -116,10 +116,11 @@ mg.flow.show(mg.flow.draw(result, title="a leaky step"), "leaky-step.svg")
 # %% [markdown]
 # It is Python that one can read (`mg.flow.draw` shows the same step as a picture): `units` is the
 # step, for the units of one row of the batch, all five operations in a line or two; `shard` calls
-# it for every step and row. Nothing of it was written by hand. Numba compiles it, and its file is
-# kept in a folder (`minigrad cache` lists it), under a name that is a hash of its content, so the
-# next process starts with machine code. With `NUMBA_DISABLE_JIT=1` the same file runs as plain
-# Python: a debugger steps through it.
+# it for every step and row. `H`, the number of units, is a word that the loop is called with, as
+# `T` and `B` are: one kernel does for all sizes. Nothing of it was written by hand. Numba compiles
+# it, and its file is kept in a folder (`minigrad cache` lists it), under a name that is a hash of
+# its content, so the next process starts with machine code. With `NUMBA_DISABLE_JIT=1` the same
+# file runs as plain Python: a debugger steps through it.
 #
 # ## The price: numbers that are not real numbers
 #

@@ -44,8 +44,9 @@ def add(commands: Any) -> None:
         "warmup",
         help="compile the kernels that the cells need",
         description="Runs every cell briefly, in float32 and float64, with and without padding, "
-        "so that its kernels are compiled and kept in the cache. A cell's loop is compiled for its "
-        "sizes, and runs any number of steps and rows. Several processes compile at once.",
+        "so that its kernels are compiled and kept in the cache. A loop runs any number of steps, "
+        "rows and units; sizes only decide how threads divide it. Several processes compile at "
+        "once.",
         epilog="example: minigrad warmup --cells lstm gru --hidden 128",
     )
     parser.set_defaults(run=run)

@@ -55,6 +55,8 @@ class Frame:
             to = room.add((panels.nbytes,), np.dtype(np.uint8))
             packed.append((span, panels, to))
             words.place(to)
+        for number in self.kernel.sizes:
+            words.add(number)
         self.called = len(words)  # the words of the kernel; then the arguments of each packing
         self.pack: Any = None
         for span, panels, to in packed:

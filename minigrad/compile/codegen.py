@@ -8,7 +8,10 @@
 What a person reads there: arrays are called after the cell's values, `hs` (T, B, H), their rows at
 one step `h_in` (as it enters), `h_out` or `x_t`, and `h` is one number of it. `product` is a matrix
 product with packed weights. `d` is the address of a block of words: `HEAD`, then the addresses of
-the arrays, then those of the packed weights.
+the arrays, then those of the packed weights, then sizes.
+
+No size above 1 is in the text: `H` is that of the first state, `H4` four times that. So one kernel
+does for all sizes of a cell, but for those that happen to be equal where others are not.
 
 Of packed steps (packing.py), where only rows that take part in a step are there, arrays are (N, H),
 with step t from `here` on and the one after it from `there` on, and two more words are the
@@ -19,7 +22,8 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +41,7 @@ HEAD = (
 TEAM = "parts", "pool"  # where threads share the units: how many, and where they meet
 SIGNATURE = "void(int64, int64)"
 
-_INTRINSICS = "array inner largest least plus row simd"
+_INTRINSICS = "array inner largest least natural plus row simd"
 _STEPS = "columns product rows split word words"
 _MATHS = (
     "abs bell cos erf exp expm1 floor gauss isnan log log1p maximum minimum ndtr pow remainder "
@@ -62,7 +66,6 @@ _TIMES = {
     "chunk": ("t - start", "_t"),
     "": ("", "_b"),
 }
-_MOST = hex((1 << 31) - 1)  # units
 # Of packed steps: the row of the array at which a step begins, and a chunk of steps (a single step
 # where that reads states as they leave it).
 _PACKED = {
@@ -79,8 +82,8 @@ EXTRA = {"t": 0, "before": 1, "after": 1}  # rows of time that a buffer has besi
 class Generator:
     """lowered -> text. `arrays` are the buffers in the order in which `d` holds their addresses.
 
-    stages: of a step. divided: whether threads share its units. ragged: whether it is for packed
-    steps.
+    unit: the size that is called H. stages: of a step. divided: whether threads share its units.
+    ragged: whether it is for packed steps. sizes: the numbers that `d` ends with.
     """
 
     def __init__(
@@ -88,11 +91,12 @@ class Generator:
         lowered: Lowered,
         arrays: Sequence[Buffer],
         dtype: np.dtype,
+        unit: int,
         stages: Sequence[Stage],
         divided: bool,
         ragged: bool = False,
     ):
-        self.lowered, self.arrays, self.dtype = lowered, arrays, dtype
+        self.lowered, self.arrays, self.dtype, self.unit = lowered, arrays, dtype, unit
         self.stages, self.divided, self.ragged = stages, divided, ragged
         self.head = (*TEAM, *HEAD) if divided else HEAD
         self.text = Text()
@@ -105,6 +109,10 @@ class Generator:
             self.names.unique(identifier(weight.name) or "panels") for weight, _ in lowered.packed
         ]
         self.functions: list[str] = []
+        loops = [step for step in lowered.steps if isinstance(step, Loop)]
+        self.looped = {place.buffer.name for loop in loops for place in places(loop)}
+        self.named: dict[Any, str] = {}  # a size, or (a buffer, parts of a row) -> its name
+        self.sizes: list[int] = []
         self.bounds: dict[Owner, tuple[str, str]] = {}  # of what a thread has of the units
 
     def generate(self, title: str, program: str) -> str:
@@ -143,14 +151,16 @@ class Generator:
         else:
             head.add('"""All steps of rows low to high - 1."""')
         head.add(f"{', '.join(self.head)} = words(d, {len(self.head)})")
+        last = first + len(weights)
+        self._sizes(head, last)
+        last += len(self.sizes)
         if self.ragged:
-            last = first + len(weights)
             head.add(f"starts = array(word(d, {last}), T + 2, int64)  # where each step begins")
         if self.divided:
             high = "most" if self.ragged else "high"
             head.add(f"low, {high} = split(B, 1, index, parts)")
             for (_, n, grain), bounds in self.bounds.items():
-                head.add(f"{', '.join(bounds)} = split({n}, {grain}, index, parts)")
+                head.add(f"{', '.join(bounds)} = split({self._size(n)}, {grain}, index, parts)")
             head.add("met = 0  # how often, counted for each part")
         elif self.ragged:
             head.add(f"bounds = array(word(d, {last + 1}), index + 2, int64)")
@@ -164,6 +174,13 @@ class Generator:
         for i, (name, (weight, _)) in enumerate(zip(self.packed, weights), start=first):
             head.add(f"{name} = word(d, {i})  # packed: {weight.name or repr(weight)}")
         self.text.lines[:0] = head.lines
+
+    def _sizes(self, head: Text, first: int) -> None:
+        """The lines that read the sizes, from word `first` on."""
+        for k, names in _lines(self.named.values(), 8):
+            n, numbers = first + k, ", ".join(map(str, self.sizes[k : k + len(names)]))
+            read = f"words(d + 8 * {n}, {len(names)})" if names[1:] else f"word(d, {n})"
+            head.add(f"{', '.join(names)} = {read}  # {numbers}")
 
     def _steps(self) -> None:
         t, early, late = self.text, self.lowered.early, self.lowered.late
@@ -232,16 +249,15 @@ class Generator:
             plural = base if base.endswith("s") or not buffer.rows else f"{base}s"
             name = self.of[buffer.name, inner] = self.names.unique(plural)
             kind = "bool_" if buffer.dtype.kind == "b" else "F"
-            shape = str(buffer.size)
-            if buffer.rows:
-                shape = f"({self._lines(buffer, inner)}, {buffer.size // inner})"
+            columns = self._columns(buffer, inner)
+            shape = f"({self._lines(buffer, inner)}, {columns})" if buffer.rows else columns
             i = len(self.head) + self.places[buffer.name]
             self.declared.append(f"{name} = array(word(d, {i}), {shape}, {kind})")
         return self.of[buffer.name, inner]
 
     def _lines(self, buffer: Buffer, inner: int) -> str:
         """The axes of an array before the last one."""
-        times = f" * {inner}" if inner > 1 else ""
+        times = f" * {self._size(inner)}" if inner > 1 else ""
         if self.ragged and buffer.at in _PACKED:
             many = {"t": "starts[T]", "chunk": "chunk * B"}.get(buffer.at, "starts[T + 1]")
             return f"{many}{times}"
@@ -251,11 +267,33 @@ class Generator:
         """The index of a row of the batch, the first of `inner`, at the step of a buffer."""
         if self.ragged and buffer.at in _PACKED:
             first = _PACKED[buffer.at][chunk]
-            return f"{first} + {row}" if inner == 1 else f"({first} + {row}) * {inner}"
+            return f"{first} + {row}" if inner == 1 else f"({first} + {row}) * {self._size(inner)}"
         time = _TIMES[buffer.at][0]
         if chunk:
             time = "0" if buffer.at == "chunk" else time.replace("t", "start", 1)
-        return ", ".join(filter(None, [time, row if inner == 1 else f"{row} * {inner}"]))
+        row = row if inner == 1 else f"{row} * {self._size(inner)}"
+        return ", ".join(filter(None, [time, row]))
+
+    def _columns(self, buffer: Buffer, inner: int) -> str:
+        """The length of a row. Where no loop runs through it, it is a size of its own, whichever
+        others it equals: the first layer of a stack shares its kernels with those above.
+        """
+        n = buffer.size // inner
+        return self._size(n) if buffer.name in self.looped else self._named((buffer.name, inner), n)
+
+    def _size(self, n: int) -> str:
+        """A size, an offset or a step in the text."""
+        if n < 0:
+            return f"-{self._size(-n)}"
+        return str(n) if n < 2 else self._named(n, n)
+
+    def _named(self, key: Any, n: int) -> str:
+        if key not in self.named:
+            times, rest = divmod(n, self.unit) if self.unit > 1 and key == n else (0, 1)
+            wish = "N" if rest else "H" if times == 1 else f"H{times}"
+            self.named[key] = self.names.unique(wish)
+            self.sizes.append(n)
+        return self.named[key]
 
     # -- products
 
@@ -278,10 +316,10 @@ class Generator:
         many = "B" if self.divided and not self.ragged else "m"
         if chunk:
             many = "lines" if self.ragged else f"{many} * count"
-        many += f" * {inner}" if inner > 1 else ""
+        many += f" * {self._size(inner)}" if inner > 1 else ""
         block = f"rows({self._array(buffer, inner)}, {where}, {many})"
         if columns != buffer.size // inner:
-            block += f"[:, {place.offset}:{place.offset + columns}]"
+            block += f"[:, {self._size(place.offset)}:{self._size(place.offset + columns)}]"
         return block
 
     # -- loops
@@ -310,14 +348,28 @@ class Generator:
         inside.add('"""The units of one row of the batch."""')
         inside.add("simd()")
         part = None if whole else (names.unique("low"), names.unique("high"))
-        if part:  # a bound that may be negative, as far as LLVM knows, would cost the vectors
-            inside.add(f"{', '.join(part)} = {part[0]} & {_MOST}, {part[1]} & {_MOST}")
+        sizes: dict[str, str] = {}  # as the shard calls them -> as this function does
+
+        def size(n: int) -> str:
+            said = self._size(n)
+            sign, known = said[: said[0] == "-"], said.lstrip("-")
+            if known.isdigit():
+                return said
+            if known not in sizes:
+                sizes[known] = names.unique(known)
+            return sign + sizes[known]
+
+        start = len(inside.lines)
         for loop in loops:
-            Nest(loop, inside, names, row, self.base, self.dtype.name, part).emit()
-        if not whole:
-            arguments = [*self._bounds(owner), *arguments]
+            Nest(loop, inside, names, row, self.base, size, self.dtype.name, part).emit()
+        bounds = [*(part or ()), *sizes.values()]
+        inside.lines[start:start] = [
+            f"    {', '.join(some)} = {', '.join(f'natural({name})' for name in some)}"
+            for _, some in _lines(bounds, 4)
+        ]
+        arguments = [*(() if whole else self._bounds(owner)), *sizes, *arguments]
         name = self.names.unique("units") if self.functions else "units"
-        head = _wrapped(f"def {name}(", [*(part or ()), *parameters.values()], "):", 0)
+        head = _wrapped(f"def {name}(", [*bounds, *parameters.values()], "):", 0)
         self.functions.append(f"@njit(**inner)\n{head}\n{inside}")
         shared = "m" if self.ragged else "B"
         self.text.add(f"for b in range({'low, high' if whole else shared}):")
@@ -328,7 +380,7 @@ class Generator:
     def _bounds(self, owner: Owner) -> tuple[str, str]:
         """What a thread has of a range that is divided, declared ahead of the loop."""
         if owner not in self.bounds:
-            n = owner[1]
+            n = self._size(owner[1])
             self.bounds[owner] = self.names.unique(f"low_{n}"), self.names.unique(f"high_{n}")
         return self.bounds[owner]
 
@@ -336,6 +388,13 @@ class Generator:
         """A row of a buffer, as an argument."""
         name = self._array(buffer)
         return f"row({name}, {self._place(buffer, 'b')})" if buffer.rows else name
+
+
+def _lines(names: Iterable[str], most: int) -> Iterator[tuple[int, list[str]]]:
+    """Names for lines of so many, each with the index of its first one."""
+    every = list(names)
+    for k in range(0, len(every), most):
+        yield k, every[k : k + most]
 
 
 def _wrapped(head: str, parts: Sequence[str], tail: str, depth: int) -> str:

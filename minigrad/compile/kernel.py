@@ -26,6 +26,7 @@ class Variant:
     def __init__(self, name: str, generator: Generator, title: str, program: str):
         self.name, self.divided = name, generator.divided
         self.text = generator.generate(title, program)
+        self.sizes = generator.sizes  # which its words end with
         self.code = generator.code  # what of the text decides the machine code
         self.entry = "part" if self.divided else "shard"
 
@@ -82,9 +83,11 @@ class StepKernel:
         """Its text, where threads share the units of a row or where they don't."""
         if divided not in self._variants:
             stages = self.work.stages if divided else undivided(self.lowered)
+            states = self.program.carry
             generator = Generator(
-                self.lowered, self.buffers, self.dtype, stages, divided, self.packed
-            )
+                self.lowered, self.buffers, self.dtype, states[0].size if states else 0, stages,
+                divided, self.packed,
+            )  # fmt: skip
             title, name = f"scan: {self.name}", f"{self.name}{'_divided' if divided else ''}"
             self._variants[divided] = Variant(name, generator, title, str(self.program))
         return self._variants[divided]

@@ -42,6 +42,7 @@ class Nest:
     """One loop nest.
 
     row: what the row of a buffer is called in the text. base: what the values in it are called.
+    size: what a size, an offset or a step is.
     part: where the loop is divided, the names of the bounds along `divisible` of it.
     """
 
@@ -52,10 +53,12 @@ class Nest:
         names: Names,
         row: Callable[[Buffer], str],
         base: Callable[[Buffer], str],
+        size: Callable[[int], str],
         real: str,
         part: tuple[str, str] | None = None,
     ):
-        self.t, self.names, self.row, self.base, self.real = text, names, row, base, real
+        self.t, self.names, self.real = text, names, real
+        self.row, self.base, self.size = row, base, size
         self.space, reduced, self.items, self.vector = arranged = _arranged(loop)
         self.part, self.divided = part, _longest_apart(arranged) if part else None
         axes = [a for a in range(len(self.space)) if a != self.vector]
@@ -88,7 +91,8 @@ class Nest:
 
     def _open(self, axes: Iterable[int]) -> None:
         for a in axes:
-            bounds = ", ".join(self.part) if self.part and a == self.divided else self.space[a]
+            own = self.part if a == self.divided else None
+            bounds = ", ".join(own) if own else self.size(self.space[a])
             self.t.add(f"for {self._counter(a)} in range({bounds}):")
             self.t.depth += 1
 
@@ -158,14 +162,14 @@ class Nest:
             self.t.add(f"{self._element(place)} += {text}{comment}")
 
     def _element(self, place: Place) -> str:
-        """The element of a place at the point where the loops are: `bias[j + 32]`."""
+        """The element of a place at the point where the loops are: `bias[j + H2]`."""
         terms = []
         for a, stride in enumerate(place.strides):
             if stride and self.space[a] != 1:
                 name = self._counter(a)
-                terms.append(name if stride == 1 else f"{name} * {stride}")
+                terms.append(name if stride == 1 else f"{name} * {self.size(stride)}")
         if place.offset or not terms:
-            terms.append(str(place.offset))
+            terms.append(self.size(place.offset))
         return f"{self.row(place.buffer)}[{' + '.join(terms)}]"
 
 

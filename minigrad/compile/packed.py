@@ -199,10 +199,11 @@ def _run(
     ]  # fmt: skip
     for v, apart in kernel.lowered.packed:
         arrays.append(_panels(known[v], division.wide if apart else division.vectors))
-    arrays += [packing.starts, packing.bounds(division.parts)]
-    words = np.array([*head, *map(address, arrays)], np.int64)
     variant = kernel.variant(division.kind == "units")
-    call, arguments = variant.call(address(words), division.parts)
+    where = packing.starts, packing.bounds(division.parts)
+    words = [*head, *map(address, arrays), *variant.sizes, *map(address, where)]
+    block = np.array(words, np.int64)
+    call, arguments = variant.call(address(block), division.parts)
     call(*arguments)
     return known
 

@@ -178,7 +178,7 @@ def run(
 def warm_up(cells: Iterable[str], settings: Settings) -> None:
     """Runs cells very briefly, so that the kernels they need are compiled and cached.
 
-    A compiled loop is for one size of layer, and for any number of steps and rows.
+    A compiled loop runs any number of steps, rows and units, which decide how threads divide it.
     """
     brief = replace(settings, steps=3, batch=2, updates=1)
     for cell in cells:

@@ -11,6 +11,7 @@
     polynomial(single, double)     a function of x by Horner's scheme, highest power first
     wide()                    let LLVM use the CPU's widest vectors in the function that calls this
     simd()                    the same, and the function's arrays lie apart: no guards around loops
+    natural(n)                n, of which LLVM then knows that it is not negative
     prefetch(a, i)            a[i] will be read soon
     stack(64, np.float32)     room for so many numbers in the caller's frame, for `array`
     array(p, shape, np.float32)    what lies at an address (or `stack`) as a C-contiguous array
@@ -260,6 +261,16 @@ def simd(typing):
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@_native(lambda n: n)
+def natural(typing, n):
+    """n, below 2^31: as an index that may be negative, for all LLVM knows, it costs the vectors."""
+
+    def generate(context, builder, signature, args):
+        return builder.and_(args[0], _I64((1 << 31) - 1))
+
+    return types.int64(types.int64), generate
 
 
 @_native(lambda: None)

@@ -33,7 +33,7 @@ Array = np.ndarray
 LOCALES = ("en", "de", "fr", "es", "it", "pt", "nl", "sv")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 PICTURE = "attention.png"
-# Letters that sources are padded to: the loop with attention is compiled for its memory's size.
+# Letters that sources are padded to: a step with attention is traced for its memory's size.
 WIDTH = 40
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cells import CELLS
+from cells import inputs as inputs_of
 from compile.agree import PLAIN, assert_agree
 
 import minigrad as mg
@@ -13,6 +15,8 @@ from minigrad.compile import codegen, fusing
 from minigrad.compile.formula import Formulas, Names, identifier
 from minigrad.expr import Expr
 from minigrad.kernels import jit
+from minigrad.tensors import as_tensor
+from minigrad.tree import map_leaves
 
 COMPILED = fusing._COMPILED
 
@@ -86,6 +90,73 @@ def test_cells_that_differ_in_names_alone_share_a_kernel() -> None:
     assert len(set(found)) == 1
 
 
+def codes(cell: Any, rows: int, rng: Any) -> list[str]:
+    """What decides the machine code of a cell's loops, whether threads share its units or not."""
+    xs = map_leaves(as_tensor, inputs_of(cell, 3, rows, rng))
+    run, _ = fusing.ready(cell, cell.init_state(rows), xs, False)
+    wanted = tuple(i for i in run.needs if i >= len(run.program.carry))
+    compiled = run.compiled
+    loops = compiled.inference(), compiled.training(wanted, ()), compiled.backward(wanted, True, ())
+    packed = compiled.training(wanted, (), packed=True)
+    kernels = [loop.kernel for loop in (*loops, packed)]
+    return [kernel.variant(divided).code for kernel in kernels for divided in (False, True)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CELLS if "layernorm" not in kind])
+def test_a_cell_has_one_kernel_for_all_sizes(kind: str, rng: Any) -> None:
+    """Layer normalisation divides by its number of units, which is a number of the text."""
+    # Nor do sums of them equal one of a memory's, which would be a coincidence of its own.
+    sizes = [(6, 14), (14, 14), (2 if "attention" in kind else 1, 18), (23, 22)]
+    cells = [CELLS[kind](i, h, np.float64, rng) for i, h in sizes]
+    found = [codes(cell, rows, rng) for rows, cell in enumerate(cells, 2)]
+    assert all(other == found[0] for other in found)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru-after-keep"])
+def test_the_kernel_of_another_size_computes_right(kind: str, rng: Any) -> None:
+    stems = set()
+    for i, h, rows in ((3, 6, 2), (5, 17, 1), (6, 6, 5), (1, 40, 3)):
+        cell = CELLS[kind](i, h, np.float64, rng)
+        xs = inputs_of(cell, 4, rows, rng)
+
+        def ran(mode: str, cell: Any = cell, xs: Any = xs, rows: int = rows) -> Any:
+            result = mg.scan(cell, cell.init_state(rows), xs, mode=mode)
+            if mode == "fused":
+                stems.add(result.explain()._forward.kernel.variant(False).built.stem)
+            return result.final, result.ys
+
+        assert_agree(ran, [xs, *cell.parameters()], np.float64)
+    assert len(stems) == 1
+
+
+def heads(count: int, width: int) -> Any:
+    """A cell whose state is several rows, read backwards and across."""
+    w = mg.tensor(np.full((width, width), 0.3), requires_grad=True)
+
+    def cell(h: Any, x: Any) -> Any:
+        parts = h.reshape(-1, count, width) @ w
+        parts = mg.tanh(parts[:, ::-1] * x.reshape(-1, count, width))
+        h = mg.concatenate([parts.reshape(-1, count * width)[:, width:], mg.sum(parts, 1)], 1)
+        return h, parts[:, 1]
+
+    return cell
+
+
+def test_offsets_axes_and_steps_through_a_row_are_sizes(rng: Any) -> None:
+    found = []
+    for count, width in ((3, 5), (4, 7), (3, 3)):
+        xs = mg.tensor(rng.normal(size=(3, 2, count * width)), requires_grad=True)
+        start, cell = mg.tensor(np.ones((2, count * width))), heads(count, width)
+
+        def run(mode: str, of: Any = (cell, start, xs)) -> Any:
+            return mg.scan(*of, mode=mode)
+
+        assert_agree(run, [xs], np.float64)
+        run, _ = fusing.ready(cell, start, xs, False)
+        found.append(run.compiled.inference().kernel.variant(False).code)
+    assert found[0] == found[1] != found[2]  # where sizes are equal they are one
+
+
 def test_values_are_called_as_in_the_cell() -> None:
     w = mg.tensor(np.eye(3), requires_grad=True, name="U")
 
@@ -116,6 +187,7 @@ def leaky(h: Any, x: Any) -> Any:
         ("t + after, b", "t + after + 1, b"),
         ("t + before, b", "t + before - 1, b"),
         ("state_in[j]", "state_in[j + 1]"),
+        ("range(H)", "range(H + 1)"),
     ],
 )
 def test_an_access_outside_of_an_array_raises(right: str, wrong: str, monkeypatch: Any) -> None:

@@ -1,7 +1,7 @@
 """A whole process: import minigrad, one gradient of a layer (its cell is the argument), print it.
 
 Also the seconds from the first use of the layer to the gradient, and how many kernels the cache
-holds then, and after a second gradient with another number of steps and rows.
+holds then, and after a second gradient with other numbers of steps, rows, inputs and units.
 """
 
 import json
@@ -10,9 +10,7 @@ import time
 
 import inputs
 import minigrad_layers
-import numpy as np
 
-import minigrad as mg
 from minigrad.kernels import cache
 
 net, xs = minigrad_layers.make(sys.argv[1], **inputs.FIRST._asdict())
@@ -26,8 +24,12 @@ along = inputs.along(sys.argv[1], inputs.FIRST, gradients | {"xs": xs.grad.numpy
 result = {"loss": loss.item(), "gradient": along, "seconds": seconds}
 if "--more" in sys.argv:
     result["kernels"] = len(cache.kernels())
-    batch, steps, features, _ = inputs.FIRST
-    other = mg.tensor(np.ones((2 * steps + 1, batch + 3, features), np.float32), requires_grad=True)
-    (net(other)[0] ** 2).sum().backward()
+    batch, steps, features, hidden = inputs.FIRST
+    sizes = {"batch": batch + 3, "steps": 2 * steps + 1}
+    for more in (0, 7):
+        sizes |= {"inputs": features + more, "hidden": hidden + 2 * more}
+        net, xs = minigrad_layers.make(sys.argv[1], **sizes)
+        xs.requires_grad = True
+        (net(xs)[0] ** 2).sum().backward()
     result["kernels_later"] = len(cache.kernels())
 print(json.dumps(result))

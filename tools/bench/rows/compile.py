@@ -38,7 +38,7 @@ def rows(options: Options) -> Iterator[Row]:
     yield row("LSTM, its own loops new", own, 4.0, "the same, after a GRU ran in another process")
     yield row("LSTM, all kernels cached", warm, 0.7, "a whole process, from its start", torch)
     more = answer["kernels_later"] - answer["kernels"]
-    yield Row(GROUP, "kernels compiled for another T and B", more, "", limit=0)
+    yield Row(GROUP, "kernels compiled for other T, B, inputs and units", more, "", limit=0)
     yield tracing(options)
 
 
