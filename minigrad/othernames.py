@@ -157,10 +157,17 @@ def missing(who: str, name: str, names: Iterable[str], theirs: Mapping[str, str]
     return f"{who}: no op or attribute {name!r}; {suggest(name, names)}".rstrip("; ")
 
 
+def absence(told: str, name: str) -> AttributeError:
+    """The error of a message that says what is near. With a name but no object Python, which would
+    say it once more, does not look for one.
+    """
+    return AttributeError(told, name=name)
+
+
 def of_module(module: Any, name: str) -> AttributeError:
     """The error for an attribute that a Module does not have, or whose property failed."""
     if name in MODULE and not hasattr(type(module), name):
-        return AttributeError(missing(type(module).__name__, name, (), MODULE))
+        return absence(missing(type(module).__name__, name, (), MODULE), name)
     try:
         object.__getattribute__(module, name)  # Python's own words; a property's, if it is one
     except AttributeError as error:
@@ -188,7 +195,7 @@ def absent(
             return found
         if name.startswith("__"):  # a protocol asking around
             raise AttributeError(f"module {who!r} has no attribute {name!r}")
-        raise AttributeError(missing(who, name, names, theirs))
+        raise absence(missing(who, name, names, theirs), name)
 
     return __getattr__
 

@@ -422,7 +422,7 @@ class Tensor:
         told = othernames.missing(
             "Tensor", name, [n for n in dir(Tensor) if n[0] != "_"], othernames.TENSOR
         )
-        raise AttributeError(f"{told} (minigrad.op says how an op is declared.)")
+        raise othernames.absence(f"{told} (minigrad.op says how an op is declared.)", name)
 
 
 # -- operators by their ufunc, and in place --------------------------------------------------------

@@ -567,6 +567,50 @@ def test_a_parameter_may_be_read_through_a_view(view: str) -> None:
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.parametrize("norm_type", [2.0, np.inf, 3.0])
+def test_the_limit_of_a_clipping_may_be_an_argument(norm_type: float) -> None:
+    def trained(jitted: bool) -> list[Any]:
+        draw = np.random.default_rng(0)
+        a = mg.tensor(draw.normal(size=(4, 6)), requires_grad=True)
+        optimizer = mg.optim.SGD([a], lr=0.5)
+
+        def step(x: Any, limit: float, each: float) -> Any:
+            a.zero_grad()
+            (mg.tanh(mg.tensor(x) @ a) ** 2).sum().backward()
+            mg.optim.clip_grad_value_(a, 2.0 * each)
+            norm = mg.optim.clip_grad_norm_(a, limit, norm_type)
+            rest = mg.optim.clip_grad_norm_(a, 0.5 * norm, norm_type)  # known within the step
+            optimizer.step()
+            return norm, rest
+
+        run = mg.jit(step) if jitted else step
+        found: list[Any] = []
+        for k in range(6):
+            limits = [np.inf, 1.0, 1.0, 0.25, 0.0, 2.0][k], [0.5, 0.5, 0.1, 0.3, 0.3, 0.3][k]
+            found += run(draw.normal(size=(5, 4)), *limits)
+        return [*found, a.numpy()]
+
+    for x, y in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_limit_below_0_is_refused_in_a_replay_too() -> None:
+    a = mg.tensor([3.0, 4.0], requires_grad=True)
+
+    @mg.jit
+    def step(x: Any, limit: float) -> Any:
+        a.zero_grad()
+        (a * x).sum().backward()
+        return mg.optim.clip_grad_norm_(a, limit)
+
+    for k in range(4):
+        assert step(np.ones(2), 1.0 + k) == np.sqrt(2.0)
+    with pytest.raises(ValueError, match=r"max_norm must be >= 0, got -1\.0"):
+        step(np.ones(2), -1.0)
+    assert step(np.ones(2), 1.0) == np.sqrt(2.0)
+    np.testing.assert_allclose(a.grad.numpy(), np.full(2, np.sqrt(0.5)), 1e-5)
+
+
 def test_gradients_from_before_the_step_are_added_to() -> None:
     w = mg.tensor([1.0], requires_grad=True)
 

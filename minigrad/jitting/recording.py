@@ -331,14 +331,16 @@ class Recording:
     # -- what is more than an op
 
     def calls(
-        self, what: str, call: Callable[[], Any], params: Sequence[Tensor],
-        prepared: Callable[[], Sequence[Update]] | None = None,
+        self, what: str, call: Callable[..., Any], params: Sequence[Tensor],
+        prepared: Callable[..., Sequence[Update]] | None = None, numbers: Sequence[float] = (),
     ) -> Any:  # fmt: skip
         """Something of Python that reads and writes parameters and their gradients in place.
 
         what: "optimizer.step", ... call: does it, and does it again in every replay, with the
         gradients that the parameters have here. Returns what it returns, a float as a Number.
-        prepared: with these gradients in place, the kernels of it; none if that cannot be.
+        prepared: with these gradients in place, the kernels of it; none if that cannot be. numbers:
+        floats that may be arguments of the step: call gets what they are, prepared functions that
+        tell it.
         """
         bound = [(p, self._writable(p)) for p in params]
         for p, _ in bound:
@@ -350,13 +352,15 @@ class Recording:
         def again() -> None:
             for p, g in bound:
                 p._grad = g
-            result[0] = call()
+            result[0] = call(*map(value_of, numbers))
 
         with state.switched(jit=None):
             again()
         step = self.python("update", what, arrays, [*arrays, *(p._array for p in params)], again)
-        if prepared is not None:
-            step.faster = partial(_updates, bound, prepared, result)
+        late = any(isinstance(n, Number) and n.late for n in numbers)  # kernels begin too early
+        if prepared is not None and not late:
+            told = [partial(value_of, n) for n in numbers]
+            step.faster = partial(_updates, bound, partial(prepared, *told), result)
         return Number(lambda: result[0], True) if isinstance(result[0], float) else result[0]
 
     def _writable(self, p: Tensor) -> Tensor | None:

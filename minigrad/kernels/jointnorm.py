@@ -63,6 +63,14 @@ class Limit:
         self.function(*self.arguments)
 
     @property
+    def limit(self) -> float:
+        return float(self.numbers[0])
+
+    @limit.setter
+    def limit(self, value: float) -> None:
+        self.numbers[0] = value
+
+    @property
     def found(self) -> tuple[float, float, bool]:
         """Of the last run: |x| before, what all were multiplied by, and whether all are finite."""
         _, norm, times, peak = self.numbers.tolist()
@@ -70,7 +78,7 @@ class Limit:
 
     def _by_hand(self) -> None:
         """By NumPy: any p."""
-        limit = self.numbers[0]
+        limit = self.limit
         peak, ratio = joint_norm(self.arrays, self.p)
         norm, times = peak * ratio, 1.0
         if np.isfinite(peak):

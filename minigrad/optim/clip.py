@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import combinations
 
@@ -42,19 +42,20 @@ def clip_grad_norm_(
     >>> [round(g, 3) for g in x.grad.tolist()]
     [0.6, 0.8]
     """
-    if not max_norm >= 0 or not norm_type > 0:
-        raise ValueError(
-            f"clip_grad_norm_: max_norm must be >= 0 and norm_type > 0, got {max_norm} and "
-            f"{norm_type}."
-        )
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm_: norm_type must be > 0, got {norm_type}.")
     if state.jit is not None:
         params = [params] if isinstance(params, Tensor) else list(params)
         return state.jit.calls(
             "clip_grad_norm_",
-            partial(clip_grad_norm_, params, max_norm, norm_type, error_if_nonfinite),
+            partial(
+                clip_grad_norm_, params, norm_type=norm_type, error_if_nonfinite=error_if_nonfinite
+            ),
             params,
-            None if error_if_nonfinite else partial(_prepared, params, max_norm, norm_type),
+            None if error_if_nonfinite else partial(_prepared, params, norm_type),
+            [max_norm],
         )
+    _expect_limit("clip_grad_norm_: max_norm", max_norm)
     arrays, dense = _gradients("clip_grad_norm_", params)
     limited = Limit(dense, max_norm, norm_type)
     limited.function(*limited.arguments)
@@ -69,16 +70,23 @@ def clip_grad_norm_(
     return norm
 
 
-def _prepared(params: Sequence[Tensor], max_norm: float, norm_type: float) -> list[Update]:
+def _prepared(
+    params: Sequence[Tensor], norm_type: float, max_norm: Callable[[], float]
+) -> list[Update]:
     """The clipping of the gradients that there are, to be done again and again; none if one of
     them has to be copied for it.
     """
     arrays, dense = _gradients("clip_grad_norm_", params)
     if any(a is not b for a, b in zip(arrays, dense, strict=True)):
         return []
-    limited = Limit(dense, max_norm, norm_type)
+    limited = Limit(dense, max_norm(), norm_type)
     if not limited.arguments:
         return []
+
+    def before() -> tuple[int, ...]:
+        limited.limit = limit = max_norm()
+        _expect_limit("clip_grad_norm_: max_norm", limit)
+        return limited.arguments
 
     def after() -> float:
         norm, times, _ = limited.found
@@ -86,17 +94,17 @@ def _prepared(params: Sequence[Tensor], max_norm: float, norm_type: float) -> li
             versions.edited(*arrays)
         return norm
 
-    return [Update(limited.function, limited.arguments, lambda: limited.arguments, after)]
+    return [Update(limited.function, limited.arguments, before, after)]
 
 
 def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> None:
     """g = min(max(g, -clip_value), clip_value), element by element, in place. NaN stays NaN."""
-    if not clip_value >= 0:
-        raise ValueError(f"clip_grad_value_: clip_value must be >= 0, got {clip_value}.")
     if state.jit is not None:
         params = [params] if isinstance(params, Tensor) else list(params)
-        state.jit.calls("clip_grad_value_", partial(clip_grad_value_, params, clip_value), params)
+        clip = partial(clip_grad_value_, params)
+        state.jit.calls("clip_grad_value_", clip, params, None, [clip_value])
         return
+    _expect_limit("clip_grad_value_: clip_value", clip_value)
     arrays, dense = _gradients("clip_grad_value_", params)
     table = Table(_LIMITS, len(dense))
     table.numbers[:] = -clip_value, clip_value
@@ -109,6 +117,11 @@ def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> No
 _LIMITS = Formula(
     "g = select(g < low, low, g)\ng = select(g > high, high, g)", ("g",), ("low", "high")
 )
+
+
+def _expect_limit(who: str, limit: float) -> None:
+    if not limit >= 0:
+        raise ValueError(f"{who} must be >= 0, got {limit}.")
 
 
 def _gradients(who: str, params: Iterable[Tensor] | Tensor) -> tuple[list[Array], list[Array]]:
