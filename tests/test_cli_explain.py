@@ -77,6 +77,7 @@ def test_the_last_programs_of_the_passes_are_those_that_ran() -> None:
         ([], "the following arguments are required: CELL"),
         (["transformer"], "invalid choice: 'transformer'"),
         (["lstm", "--hidden", "0"], "must be at least 1"),
+        (["gru", "--input", f"{10**21}"], "--input/--input-size: must be at most 1,000,000, got 1"),
         (["lstm", "--input-size", "x"], "'x' is not a whole number"),
     ],
 )

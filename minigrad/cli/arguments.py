@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+LARGEST = 10**6  # of a size: an array of three of them is one that NumPy can ask memory for
 
-def integer(at_least: int) -> Callable[[str], int]:
-    """An integer that is not smaller than `at_least`."""
+
+def integer(at_least: int, at_most: float = float("inf")) -> Callable[[str], int]:
+    """An integer from `at_least` to `at_most`."""
 
     def parse(text: str) -> int:
         try:
@@ -16,9 +18,16 @@ def integer(at_least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if value < at_least:
             raise argparse.ArgumentTypeError(f"must be at least {at_least}, got {value}")
+        if value > at_most:
+            raise argparse.ArgumentTypeError(f"must be at most {at_most:,}, got {value}")
         return value
 
     return parse
+
+
+def size(at_least: int = 1) -> Callable[[str], int]:
+    """How many units, steps, rows or layers."""
+    return integer(at_least, LARGEST)
 
 
 def number(above: float) -> Callable[[str], float]:

@@ -17,7 +17,7 @@ from ..ops import sum as sum_of
 from ..ops import tanh
 from ..tape import Tape, scope, tap
 from ..tensors import tensor
-from .arguments import integer, number
+from .arguments import integer, number, size
 from .explain import run_scan
 from .output import say
 
@@ -46,9 +46,9 @@ def add(commands: Any) -> None:
     # fmt: off
     option("what", choices=("cell", "program", "network", "tape"))
     option("--cell", type=str.lower, choices=list(CELLS), default="lstm", help="default: lstm")
-    option("--steps", type=integer(1), default=20, help="of the network (default: %(default)s)")
-    option("--layers", type=integer(1), default=1, help="of the network (default: %(default)s)")
-    option("--hidden", type=integer(1), default=16, help="units (default: %(default)s)")
+    option("--steps", type=size(), default=20, help="of the network (default: %(default)s)")
+    option("--layers", type=size(), default=1, help="of the network (default: %(default)s)")
+    option("--hidden", type=size(), default=16, help="units (default: %(default)s)")
     option("--view", choices=("unrolled", "rolled"), default="unrolled",
            help="of the network: every step, or a box a layer (default: %(default)s)")
     option("--show", type=integer(1), nargs="+", metavar="STEP",

@@ -12,7 +12,7 @@ from ..compile import Explanation, scan
 from ..ops import sum as sum_of
 from ..tensors import tensor
 from ..tree import leaves
-from .arguments import integer
+from .arguments import integer, size
 from .output import say
 
 # What scan takes as it is; AttentionLSTMCell has to be given a memory first.
@@ -40,12 +40,12 @@ def add(commands: Any) -> None:
     # fmt: off
     option("cell", type=str.lower, choices=list(CELLS), metavar="CELL",
            help=f"one of {', '.join(CELLS)}")
-    option("--input", "--input-size", type=integer(1), default=8, metavar="N",
+    option("--input", "--input-size", type=size(), default=8, metavar="N",
            help="features of x (default: %(default)s)")
-    option("--hidden", "--hidden-size", type=integer(1), default=16, metavar="N",
+    option("--hidden", "--hidden-size", type=size(), default=16, metavar="N",
            help="units (default: %(default)s)")
-    option("--steps", type=integer(1), default=20, help="T (default: %(default)s)")
-    option("--batch", type=integer(1), default=4, help="B (default: %(default)s)")
+    option("--steps", type=size(), default=20, help="T (default: %(default)s)")
+    option("--batch", type=size(), default=4, help="B (default: %(default)s)")
     option("--seed", type=integer(0), default=0, help="of weights and input (default: %(default)s)")
     option("--passes", action="store_true", help="print what each pass did, too")
     option("--source", action="store_true", help="print the generated kernels, too")

@@ -16,7 +16,7 @@ from ..flow.comparison import CELLS, Outcome, Settings
 from ..flow.engines import INSTALL, find_engine
 from ..flow.terminal import spark_blocks
 from ..kernels import cache
-from .arguments import integer, number
+from .arguments import integer, number, size
 from .output import say
 from .progress import Progress
 
@@ -41,11 +41,11 @@ def add(commands: Any) -> None:
            default=list(DEFAULT.cells), help=f"any of {', '.join(CELLS)} (default: all)")
     option("--text", type=Path, metavar="FILE",
            help="a UTF-8 text file (default: Hamlet, which comes with the package)")
-    option("--steps", type=integer(2), default=DEFAULT.steps,
+    option("--steps", type=size(2), default=DEFAULT.steps,
            help="time steps from the first input to the loss (default: %(default)s)")
-    option("--hidden", type=integer(1), default=DEFAULT.hidden,
+    option("--hidden", type=size(), default=DEFAULT.hidden,
            help="units of each cell (default: %(default)s)")
-    option("--batch", type=integer(1), default=DEFAULT.batch,
+    option("--batch", type=size(), default=DEFAULT.batch,
            help="sequences in an update (default: %(default)s)")
     option("--train", type=integer(0), default=DEFAULT.updates, metavar="UPDATES",
            help="updates with Adam; 0 leaves the cells untrained (default: %(default)s)")

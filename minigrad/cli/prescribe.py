@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import integer, number
+from .arguments import integer, number, size
 from .output import say
 
 ROWS, MEASURED = 32, 64  # sequences in a batch of a task of mg.lab: to train on, to measure on
@@ -34,12 +34,12 @@ def add(commands: Any) -> None:
     option("task", nargs="?", metavar="TASK",
            help="of `minigrad train`, or adding, copy, latch, order; leave it out for the list")
     option("--cell", type=str.lower, metavar="CELL", help="as far as the task has a use for it")
-    option("--hidden", type=integer(1), metavar="N", help="units (default: the task's)")
+    option("--hidden", type=size(), metavar="N", help="units (default: the task's)")
     option("--seed", type=integer(0), metavar="N", help="of the first run (default: 0)")
     option("--quick", action="store_true", help="of `minigrad train`: its smaller form")
     option("--from", dest="folder", type=Path, metavar="DIR",
            help="a run of `minigrad train` in DIR, where it stands, instead of new ones")
-    option("--length", type=integer(1), metavar="T",
+    option("--length", type=size(), metavar="T",
            help="of adding, copy, latch, order: the delay (default: 50)")
     option("--rate", type=number(0.0), metavar="X",
            help="of Adam (default: the task's; in DIR the run's)")

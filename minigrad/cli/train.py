@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .arguments import integer, number
+from .arguments import integer, number, size
 from .output import say
 
 OPTIONS = ("cell", "hidden", "epochs", "seed", "merge", "series")
@@ -36,7 +36,7 @@ def _add_train(commands: Any) -> None:
     option("task", nargs="?", metavar="TASK", help="what to learn; leave it out for the list")
     option("--cell", type=str.lower, metavar="CELL",
            help="rnn, lstm, gru or bilstm, as far as the task has a use for it")
-    option("--hidden", type=integer(1), metavar="N", help="units (default: the task's)")
+    option("--hidden", type=size(), metavar="N", help="units (default: the task's)")
     option("--merge", choices=("concat", "sum", "mean", "mul"),
            help="how the two directions of a BiLSTM become one (default: concat)")
     option("--series", metavar="NAME", help="which series the task forecast learns")

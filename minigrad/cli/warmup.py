@@ -21,7 +21,7 @@ from ..flow.comparison import CELLS, Settings
 from ..kernels import cache, compiler, jit
 from ..kernels.host import default_threads
 from ..tensors import tensor
-from .arguments import integer
+from .arguments import integer, size
 from .cache import summary
 from .draw import CELLS as LAYERS
 from .output import say
@@ -53,9 +53,9 @@ def add(commands: Any) -> None:
     # fmt: off
     parser.add_argument("--cells", nargs="+", type=str.lower, choices=list(CELLS), metavar="CELL",
                         default=list(CELLS), help=f"any of {', '.join(CELLS)} (default: all)")
-    parser.add_argument("--input", type=integer(1), default=DEFAULT.embedding,
+    parser.add_argument("--input", type=size(), default=DEFAULT.embedding,
                         help="features of the input (default: %(default)s, as in minigrad flow)")
-    parser.add_argument("--hidden", type=integer(1), default=DEFAULT.hidden,
+    parser.add_argument("--hidden", type=size(), default=DEFAULT.hidden,
                         help="units of each cell (default: %(default)s, as in minigrad flow)")
     parser.add_argument("--jobs", type=integer(1), default=None, metavar="N",
                         help="processes that compile at once (default: one for each CPU)")

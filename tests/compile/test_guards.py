@@ -146,9 +146,19 @@ def doubled(real: Any, array: Any, v: Any, rows: int) -> Any:
     return real(array * 2 if len(array) == 1 else array, v, rows)
 
 
+def with_smaller_sizes(real: Any, self: Any, *args: Any) -> str:
+    text = str(real(self, *args))
+    self.sizes[:] = [n - 1 for n in self.sizes]
+    return text
+
+
 FAULTS: dict[str, Callable[[], Any]] = {
     "a store is dropped": lambda: replaced(nest.Nest, "_result", every(7, no_store)),
-    "the last unit is left out": in_text("for j in range(6)", "for j in range(5)"),
+    "the last unit is left out": in_text("for j in range(H)", "for j in range(H - 1)"),
+    "a gate reads beside another": in_text("[j + H2]", "[j + H]"),
+    "sizes are those of other layers": lambda: replaced(
+        codegen.Generator, "generate", lambda real: lambda *args: with_smaller_sizes(real, *args)
+    ),
     "before and after change places": in_text("t + before", "t + after"),
     "even and odd rows change places": in_text("1 - n % 2", "n % 2"),
     "BPTT runs the way that the loop forward ran": in_text(
