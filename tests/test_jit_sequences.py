@@ -76,6 +76,19 @@ WAYS: dict[str, tuple[Callable[[], Any], Callable[..., Any]]] = {
     ),
     "a checkpoint by size": (lambda: layer(checkpoint="4 KiB"), lambda net, x, n, r: net(x)),
     "the tape": (lambda: layer(mode="tape"), lambda net, x, n, r: net(x, resets=r)),
+    # Three parts and more of a state's gradient, added up in one order whatever is in the padding.
+    "lengths on the tape": (
+        lambda: layer(nn.GRU, mode="tape", bidirectional=True),
+        lambda net, x, n, r: net(x, lengths=n),
+    ),
+    "a mask on the tape": (
+        lambda: layer(nn.GRU, mode="tape", return_states=True),
+        lambda net, x, n, r: net(x, mask=mg.less(np.arange(T)[:, None], mg.tensor(n))),
+    ),
+    "resets on the tape": (
+        lambda: layer(nn.GRU, mode="tape", num_layers=2),
+        lambda net, x, n, r: net(x, resets=r),
+    ),
     "windows": (
         lambda: nn.GRUCell(2, H, dtype=np.float64, generator=rng(1)),
         lambda net, x, n, r: mg.scan(net, net.init_state(B), x, lengths=n, truncate=3),

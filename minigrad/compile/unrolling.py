@@ -62,22 +62,27 @@ def unroll(
     time, batch = sizes("unroll", xs)
     real = check_mask("unroll", lengths, mask, time, batch)
     begins = check_resets("unroll", resets, real, time, batch, reverse)
-    vary = any(flags is not None and varies(flags) for flags in (real, begins))
+    if real is not None and not varies(real) and real.all():
+        real = None
     state = init
     ys: list[Any] = [None] * time
     for i in range(time):
         t = time - 1 - i if reverse else i
         with scope(f"t={t}"):
-            if begins is not None and (vary or begins[t].any()):
+            if begins is not None:  # at all steps: what is added up in which order is the same
                 state = map_leaves(lambda a, b, t=t: choose(begins[t], a, b), init, state)
             new, y = cell(state, map_leaves(lambda x, t=t: x[t], xs))
             if i == 0:
                 check_carry("unroll", init, new)
-            if real is not None and (vary or not real[t].all()):
-                new = map_leaves(lambda a, b, t=t: choose(real[t], a, b), new, state)
-                y = map_leaves(lambda a, t=t: choose(real[t], a), y)
+            if real is not None:
+                kept = map_leaves(lambda a, b, t=t: choose(real[t], a, b), new, state)
+                # Who reads a state reads what the next step reads: the parts of its gradient meet
+                # in the order in which they do without padding, and so have the same bits.
+                same = {id(a): b for a, b in zip(leaves(new), leaves(kept), strict=True)}
+                new, y = kept, map_leaves(lambda a, same=same: same.get(id(a), a), y)
             state, ys[t] = new, y
-    return state, map_leaves(lambda *steps: ops.stack(steps), *ys)
+    stacked = map_leaves(lambda *steps: ops.stack(steps), *ys)
+    return state, stacked if real is None else map_leaves(partial(choose, real), stacked)
 
 
 def check_mask(who: str, lengths: Any, mask: Any, time: int, batch: int) -> np.ndarray | None:
@@ -219,8 +224,9 @@ def check_carry(who: str, init: Any, new: Any) -> None:
 
 
 def choose(real: Any, a: Tensor, b: Tensor | None = None) -> Tensor:
-    """a in the rows (axis 0) that are real, b (or zeros) in the others."""
-    real = real.reshape(-1, *(1,) * (a.ndim - 1))
+    """a in the rows (axis 0; of all steps: 1) that are real, b (or zeros) in the others."""
+    lead = (-1,) if real.ndim == 1 else real.shape
+    real = real.reshape(*lead, *(1,) * (a.ndim - real.ndim))
     if a.dtype.kind != "b":
         return ops.where(real, a, 0.0 if b is None else b)
     kept = ops.logical_and(real, a)

@@ -104,6 +104,26 @@ def test_layers_of_both_directions_have_it_too() -> None:
             np.testing.assert_array_equal(net(x[:, row : row + 1])[0].numpy()[:, 0], whole[:, row])
 
 
+@each_mode
+@pytest.mark.parametrize("layer", [nn.RNN, nn.LSTM, nn.GRU])
+def test_a_padded_row_has_the_bits_that_it_has_alone_without_padding(layer: Any, mode: str) -> None:
+    rng = np.random.default_rng(3)
+    lengths = np.array([7, 3, 5, 1, 6])
+    net = layer(3, 5, mode=mode, bidirectional=True, generator=np.random.default_rng(1))
+    data = [rng.normal(size=(7, 5, n)).astype(np.float32) for n in (3, 10)]
+
+    def ran(x: Any, cotangents: Any, **options: Any) -> tuple[Any, Any]:
+        xs = mg.tensor(x, requires_grad=True)
+        ys, _ = net(xs, **options)
+        return ys.numpy(), mg.grad((ys * cotangents).sum(), xs).numpy()
+
+    whole = ran(*data, lengths=lengths)
+    for row, n in enumerate(lengths):
+        alone = ran(*(a[:n, row : row + 1] for a in data))
+        for a, b in zip(alone, whole, strict=True):
+            np.testing.assert_array_equal(a[:, 0], b[:n, row])
+
+
 def test_the_comparison_finds_a_single_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = make("RNN", 7, np.float32)
     true = mg.scan
