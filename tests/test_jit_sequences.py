@@ -267,3 +267,79 @@ def test_a_checkpoint_of_a_replay_computes_its_steps_again_and_keeps_less() -> N
         return program.nbytes
 
     assert memory(20) < 0.5 * memory(None)
+
+
+def of_labels(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """A step that trains on labels, and what is called with it."""
+    net = layer(nn.GRU)
+    optimizer = mg.optim.SGD(net.parameters(), 0.5)
+
+    def step(x: Any, lengths: Any, labels: Any, counts: Any) -> Any:
+        optimizer.zero_grad()
+        ys, _ = net(mg.tensor(x), lengths=lengths)
+        found = loss(mg.log_softmax(ys, axis=-1), lengths, labels, counts)
+        found.backward()
+        optimizer.step()
+        return found
+
+    return step
+
+
+LABELS: dict[str, Callable[..., Any]] = {
+    "ctc": lambda p, n, y, counts: nn.ctc_loss(p, y, n, counts, zero_infinity=True),
+    "ctc, blank at the end": lambda p, n, y, counts: nn.ctc_loss(p, y - 1, blank=4, mode="tape"),
+    "nll": lambda p, n, y, counts: nn.nll_loss(p[:2], y.T - 1, ignore_index=1),
+    "nll, weighted": lambda p, n, y, counts: nn.nll_loss(
+        p[:2], y.T, weight=np.linspace(0.5, 2.0, H)
+    ),
+}
+
+
+@pytest.mark.parametrize("loss", LABELS)
+def test_losses_of_labels_replay_to_the_plain_bits(loss: str) -> None:
+    plain, jitted = of_labels(LABELS[loss]), mg.jit(of_labels(LABELS[loss]))
+    draw = rng(3)
+    for k in range(5):
+        lengths = np.full(B, T) if k == 1 else draw.integers(2, T + 1, B)
+        labels, counts = draw.integers(1, H, (B, 2)), draw.integers(0, 3, B)
+        given = draw.normal(size=(T, B, 2)), lengths, mg.tensor(labels), counts
+        assert jitted(*given).item() == plain(*given).item(), k
+    assert jitted.replayed >= 2
+
+
+def test_a_label_that_is_wrong_is_refused_in_a_replay() -> None:
+    step = mg.jit(of_labels(LABELS["ctc"]))
+    given = rng(3).normal(size=(T, B, 2)), np.full(B, T), np.ones((B, 2), int), np.full(B, 2)
+    for _ in range(4):
+        step(*given)
+    with pytest.raises(mg.ShapeError, match="a target is 0, the blank"):
+        step(*given[:2], np.zeros((B, 2), int), given[3])
+    with pytest.raises(mg.ShapeError, match="target_lengths run from 0 to 2, got 3 to 3"):
+        step(*given[:3], np.full(B, 3))
+
+
+@pytest.mark.parametrize("attention", ["additive", "dot"])
+def test_a_translation_is_replayed_and_its_decoder_left_without_a_memory(attention: str) -> None:
+    def trainer() -> tuple[Any, Callable[..., Any]]:
+        options = {"hidden_size": 4, "embedding_size": 3, "attention": attention}
+        model = nn.EncoderDecoder(7, 5, **options, generator=rng(1))
+        optimizer = mg.optim.Adam(model.parameters(), 0.05)
+
+        def step(source: Any, target: Any, lengths: Any) -> Any:
+            optimizer.zero_grad()
+            loss = nn.cross_entropy(model(source, target[:-1], lengths), target[1:])
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return model, step
+
+    (model, step), (other, plain) = trainer(), trainer()
+    jitted, draw = mg.jit(step), rng(2)
+    for k in range(6):
+        source, target = draw.integers(0, 7, (4, B)), draw.integers(0, 5, (4, B))
+        given = source, target, draw.integers(1, 5, B)
+        assert jitted(*given).item() == plain(*given).item(), k
+        assert model.greedy(source, 1, 0, given[2]) == other.greedy(source, 1, 0, given[2])
+        assert model.decoder.memory is None
+    assert (jitted.recorded, jitted.replayed) == (2, 4)

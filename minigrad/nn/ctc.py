@@ -22,6 +22,7 @@ search over prefixes).
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ import numpy as np
 from .. import ops
 from ..border import plain
 from ..compile.scanning import scan
-from ..compile.unrolling import check_lengths
+from ..compile.unrolling import check_lengths, computed, varies
 from ..errors import DTypeError, ShapeError, describe
 from ..tensors import Tensor, as_tensor
 from .layers import check_indices
@@ -71,39 +72,34 @@ def ctc_loss(
     time, batch, classes = log_probs.shape
     if not 0 <= blank < classes:
         raise ShapeError(f"ctc_loss: blank={blank} is not one of the {classes} classes.")
-    labels, counts = _labels(targets, target_lengths, batch, classes, blank)
-    frames = np.full(batch, time)
+    dtype = log_probs.dtype
+    given = [targets] if target_lengths is None else [targets, target_lengths]
+    counts = computed("ctc_loss: target_lengths", given, partial(_counts, batch))
+    path = computed("ctc_loss: targets", [targets, counts], partial(_path, classes, blank))
+    skip = computed("ctc_loss: repeats", [path], partial(_skips, blank, dtype))
+    frames = None
     if input_lengths is not None:
         frames = check_lengths("ctc_loss: input_lengths", input_lengths, time, batch)
+        if not varies(frames) and (frames == time).all():
+            frames = None
 
-    path = np.full((batch, 2 * labels.shape[1] + 1), blank)
-    path[:, 1::2] = labels
     width = path.shape[1]
-    skip = np.full((batch, width), NEVER)  # added to alpha(s - 2)
-    if width > 2:
-        skip[:, 2:][(path[:, 2:] != blank) & (path[:, 2:] != path[:, :-2])] = 0.0
-    start = np.full((batch, width), NEVER)
+    start = np.full((batch, width), NEVER, dtype)
     start[:, 0] = 0.0  # before the first frame; it leads to l'_0 and l'_1
-
-    dtype = log_probs.dtype
     emitted = ops.take_along_axis(log_probs, np.broadcast_to(path, (time, batch, width)), axis=-1)
-    skips = np.broadcast_to(skip.astype(dtype), (time, batch, width))
-    final, _ = scan(
-        _forward, Tensor(start.astype(dtype)), (emitted, Tensor(skips)),
-        lengths=None if (frames == time).all() else frames, mode=mode,
-    )  # fmt: skip
-    ends = np.stack([2 * counts, np.maximum(2 * counts - 1, 0)], axis=1)  # the last blank or label
-    last = ops.take_along_axis(final, ends, axis=1)
-    last = ops.where(np.stack([counts >= 0, counts > 0], axis=1), last, NEVER)
-    log_p = ops.logsumexp(last, axis=1)
-    possible = log_p.numpy() > NEVER / 2
+    skips = Tensor(np.broadcast_to(skip, (time, batch, width)))
+    final, _ = scan(_forward, Tensor(start), (emitted, skips), lengths=frames, mode=mode)
+    last = ops.take_along_axis(final, computed("ctc_loss: ends", [counts], _ends), axis=1)
+    there = computed("ctc_loss: ends that are there", [counts], _there)
+    log_p = ops.logsumexp(ops.where(there, last, NEVER), axis=1)
+    possible = ops.greater(log_p.detach(), NEVER / 2)
     loss = ops.where(possible, -log_p, 0.0 if zero_infinity else math.inf)
     if reduction == "none":
         return loss
     if reduction == "sum":
         return ops.sum(loss)
     if reduction == "mean":
-        return ops.mean(loss / np.maximum(counts, 1).astype(dtype))
+        return ops.mean(loss / computed("ctc_loss: labels", [counts], partial(_at_least_1, dtype)))
     raise ValueError(f"ctc_loss: reduction must be 'mean', 'sum' or 'none', got {reduction!r}.")
 
 
@@ -121,10 +117,8 @@ def _forward(alpha: Any, x: Any) -> tuple[Any, Any]:
     return alpha, alpha[:, :1]
 
 
-def _labels(
-    targets: Any, lengths: Any, batch: int, classes: int, blank: int
-) -> tuple[Array, Array]:
-    """(B, S) labels that are safe to index with, and how many count in each row."""
+def _counts(batch: int, targets: Any, lengths: Any = None) -> Array:
+    """How many labels count in each row."""
     labels = plain(targets)
     if labels.ndim != 2 or labels.shape[0] != batch:
         raise ShapeError(
@@ -143,11 +137,41 @@ def _labels(
             f"ctc_loss: target_lengths run from 0 to {labels.shape[1]}, got {counts.min()} to "
             f"{counts.max()}."
         )
+    return counts.astype(np.int64)
+
+
+def _path(classes: int, blank: int, targets: Any, counts: Array) -> Array:
+    """l' of each row, (B, 2 S + 1): blanks before, between and behind its labels."""
+    labels = plain(targets)
     real = np.arange(labels.shape[1]) < counts[:, None]
     labels = check_indices("ctc_loss: targets", np.where(real, labels, blank), classes)
     if (labels[real] == blank).any():
         raise ShapeError(f"ctc_loss: a target is {blank}, the blank; labels are other classes.")
-    return labels, counts
+    path = np.full((len(labels), 2 * labels.shape[1] + 1), blank)
+    path[:, 1::2] = labels
+    return path
+
+
+def _skips(blank: int, dtype: Any, path: Array) -> Array:
+    """What is added to alpha(s - 2): 0 where a path may come from there."""
+    skip = np.full(path.shape, NEVER, dtype)
+    if path.shape[1] > 2:
+        skip[:, 2:][(path[:, 2:] != blank) & (path[:, 2:] != path[:, :-2])] = 0.0
+    return skip
+
+
+def _ends(counts: Array) -> Array:
+    """Where a labelling ends: the last blank, or the last label."""
+    return np.stack([2 * counts, np.maximum(2 * counts - 1, 0)], axis=1)
+
+
+def _there(counts: Array) -> Array:
+    """Which of these there are: an empty labelling has no last label."""
+    return np.stack([counts >= 0, counts > 0], axis=1)
+
+
+def _at_least_1(dtype: Any, counts: Array) -> Array:
+    return np.maximum(counts, 1).astype(dtype)
 
 
 class Labelling(NamedTuple):

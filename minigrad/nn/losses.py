@@ -6,12 +6,14 @@ what torch.nn.functional computes.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import checks, ops
 from ..border import plain
+from ..compile.unrolling import computed
 from ..errors import DTypeError, ShapeError, describe
 from ..tensors import Tensor, as_tensor
 from .layers import check_indices
@@ -85,14 +87,13 @@ def nll_loss(
     (..., C) and integers (...). Arguments and errors as in cross_entropy.
     """
     log_probabilities = as_tensor(log_probabilities, "nll_loss")
-    index, kept = _targets(log_probabilities, targets, ignore_index)
+    shape = log_probabilities.shape
+    index = computed("nll_loss: targets", [targets], partial(_classes, shape, ignore_index))
+    counts = computed("nll_loss: what counts", [targets], lambda t: plain(t) != ignore_index)
     loss = -ops.take_along_axis(log_probabilities, index[..., None], axis=-1).reshape(index.shape)
-    if kept is None and weight is None:
-        return _reduce(loss, "nll_loss", reduction)
     w = _weights("nll_loss", weight, log_probabilities)
-    counted = ops.where(True if kept is None else kept, ops.take(w, index), 0.0)
-    loss = ops.where(True if kept is None else kept, loss, 0.0) * counted
-    return _of_counted(loss, counted, "nll_loss", reduction)
+    counted = ops.where(counts, ops.take(w, index), 0.0)
+    return _of_counted(ops.where(counts, loss, 0.0) * counted, counted, "nll_loss", reduction)
 
 
 def _of_counted(loss: Tensor, counted: Tensor, who: str, reduction: str) -> Tensor:
@@ -188,20 +189,19 @@ def _difference(who: str, prediction: Any, target: Any) -> Tensor:
     return x - y
 
 
-def _targets(x: Tensor, targets: Any, ignore_index: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Class numbers that are safe to index with, and a mask of those that count (None: all)."""
+def _classes(shape: tuple[int, ...], ignore_index: int, targets: Any) -> np.ndarray:
+    """Class numbers that are safe to index the last axis of this shape with."""
     index = plain(targets)
-    if not x.ndim or index.shape != x.shape[:-1]:
+    if not shape or index.shape != shape[:-1]:
         raise ShapeError(
-            f"nll_loss: {describe(x)} has its classes on the last axis, so targets should be "
-            f"{list(x.shape[:-1])}, got {describe(index)}."
+            f"nll_loss: log probabilities {list(shape)} have their classes on the last axis, so "
+            f"targets should be {list(shape[:-1])}, got {describe(index)}."
         )
     if index.dtype.kind not in "iu":
         raise DTypeError(f"nll_loss: targets are class numbers, integers; got {describe(index)}.")
-    kept = index != ignore_index
-    if kept.all():
-        return check_indices("nll_loss: targets", index, x.shape[-1]), None
-    return check_indices("nll_loss: targets", np.where(kept, index, 0), x.shape[-1]), kept
+    counts = index != ignore_index
+    found: np.ndarray = check_indices("nll_loss: targets", np.where(counts, index, 0), shape[-1])
+    return found
 
 
 def _reduce(loss: Tensor, who: str, reduction: str) -> Tensor:

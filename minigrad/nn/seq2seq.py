@@ -6,6 +6,8 @@ translate", 2015; I. Sutskever, O. Vinyals, Q. Le, 2014, without attention.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +15,10 @@ import numpy as np
 from .. import ops
 from ..border import plain
 from ..compile.scanning import scan
+from ..compile.unrolling import computed
 from ..errors import ShapeError, describe
 from ..tape import no_grad, scope
+from ..tape import state as switches
 from ..tensors import Tensor
 from ..tree import map_leaves
 from .cells import LSTMCell, LSTMState
@@ -104,19 +108,28 @@ class EncoderDecoder(Module):
             )
         h = ops.tanh(self.bridge(ops.concatenate([h_n[0], h_n[1]], axis=-1)))
         state = LSTMState(h, self.decoder.zeros(h.shape[0], h.shape[1]))
-        memory = ops.swapaxes(ys, 0, 1)
-        return Encoded(memory, None if lengths is None else plain(lengths).copy(), state)
+        if lengths is not None:
+            lengths = computed("lengths", [lengths], lambda given: plain(given).copy())
+        return Encoded(ops.swapaxes(ys, 0, 1), lengths, state)
 
     def _decode(self, encoded: Encoded, target: Any, record: Any = None) -> tuple[Tensor, Any]:
-        self._attend(encoded)
         xs = self.embed_target(target)
-        with scope("decoder"):
+        with self._attending(encoded), scope("decoder"):
             result = scan(self.decoder, encoded.state, xs, mode=self.mode, record=record)
         return result.ys, result.record
 
-    def _attend(self, encoded: Encoded) -> None:
-        if isinstance(self.decoder, AttentionLSTMCell):
-            self.decoder.attend(encoded.memory, encoded.lengths)
+    @contextmanager
+    def _attending(self, encoded: Encoded) -> Iterator[None]:
+        """The decoder reads this memory; afterwards none, so that the graph of a step ends with it
+        and mg.jit can replay it. Who records runs steps again, and needs the memory for it.
+        """
+        if not isinstance(self.decoder, AttentionLSTMCell):
+            yield
+            return
+        self.decoder.attend(encoded.memory, encoded.lengths)
+        yield
+        if not switches.listeners:
+            self.decoder.attend(None)
 
     def logits(self, h: Tensor) -> Tensor:
         """(..., H) -> (..., C)."""
@@ -143,16 +156,16 @@ class EncoderDecoder(Module):
         """The most probable symbol at every step, until `end` or max_steps: one list a row."""
         with no_grad():
             encoded = self.encode(source, lengths)
-            self._attend(encoded)
             state, rows = encoded.state, encoded.memory.shape[0]
             symbols, found, open_ = np.full(rows, begin), [], np.ones(rows, dtype=bool)
-            for _ in range(max_steps):
-                state, h = self.decoder(state, self.embed_target(symbols))
-                symbols = self.logits(h).numpy().argmax(axis=-1)
-                open_ &= symbols != end
-                if not open_.any():
-                    break
-                found.append(np.where(open_, symbols, end))
+            with self._attending(encoded):
+                for _ in range(max_steps):
+                    state, h = self.decoder(state, self.embed_target(symbols))
+                    symbols = self.logits(h).numpy().argmax(axis=-1)
+                    open_ &= symbols != end
+                    if not open_.any():
+                        break
+                    found.append(np.where(open_, symbols, end))
         written = np.array(found, dtype=np.int64).reshape(-1, rows)
         return [[int(s) for s in column if s != end] for column in written.T]
 
@@ -180,8 +193,8 @@ class EncoderDecoder(Module):
         def step(state: Any, symbols: Array) -> tuple[Any, Tensor]:
             rows = np.zeros(len(symbols), dtype=np.int64)
             lengths = None if encoded.lengths is None else encoded.lengths[rows]
-            self._attend(Encoded(encoded.memory[rows], lengths, state))
-            state, h = self.decoder(state, self.embed_target(symbols))
+            with self._attending(Encoded(encoded.memory[rows], lengths, state)):
+                state, h = self.decoder(state, self.embed_target(symbols))
             return state, ops.log_softmax(self.logits(h), axis=-1)
 
         return beam_search(step, encoded.state, begin, end, width, max_steps, penalty)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ... import checks
-from ...compile.unrolling import check_lengths
+from ...compile.unrolling import check_lengths, computed
 from ...errors import DTypeError, ShapeError, describe
 from ...ops import expand_dims, sigmoid, softmax, split, sum, tanh
 from ...tape import tap
@@ -75,11 +76,15 @@ class AttentionLSTMCell(LSTMCell):
         self.weight_score = self.parameter((A,), dtype, generator) if additive else None
 
     def attend(self, memory: Any, lengths: Any = None) -> AttentionLSTMCell:
-        """Reads `memory`, (B, M, D), from now on; returns the cell.
+        """Reads `memory`, (B, M, D), from now on; returns the cell. None: reads none any more, as a
+        step of mg.jit that computes the memory has to leave the cell.
 
         lengths: (B,), how many places of each row count; all of them if left out. Raises ShapeError
         or DTypeError for what does not fit.
         """
+        if memory is None:
+            self.memory = self.mask = None
+            return self
         memory = as_tensor(memory)
         if memory.ndim != 3 or memory.shape[-1] != self.memory_size or 0 in memory.shape:
             raise ShapeError(
@@ -95,8 +100,8 @@ class AttentionLSTMCell(LSTMCell):
         if lengths is not None:
             batch, places, _ = memory.shape
             lengths = check_lengths("AttentionLSTMCell.attend", lengths, places, batch)
-            beyond = np.arange(places) >= lengths[:, None]
-            self.mask = Tensor(np.where(beyond, NOWHERE, 0.0).astype(memory.dtype))
+            mask = partial(_mask, places, memory.dtype)
+            self.mask = Tensor(computed("AttentionLSTMCell.attend", [lengths], mask))
         return self
 
     def forward(self, state: Any, x: Any) -> tuple[LSTMState, Tensor]:
@@ -129,3 +134,9 @@ class AttentionLSTMCell(LSTMCell):
             scores = scores + self.mask
         weights = tap("attention", softmax(scores, axis=-1))  # (B, M)
         return sum(expand_dims(weights, 2) * memory, axis=1)
+
+
+def _mask(places: int, dtype: Any, lengths: np.ndarray) -> np.ndarray:
+    """What is added to the scores of each row, (B, M): NOWHERE beyond its length."""
+    beyond = np.arange(places) >= lengths[:, None]
+    return np.where(beyond, NOWHERE, 0.0).astype(dtype)
