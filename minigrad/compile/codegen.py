@@ -177,7 +177,7 @@ class Generator:
 
     def _sizes(self, head: Text, first: int) -> None:
         """The lines that read the sizes, from word `first` on."""
-        for k, names in _lines(self.named.values(), 8):
+        for k, names in _by_line(self.named.values(), 8):
             n, numbers = first + k, ", ".join(map(str, self.sizes[k : k + len(names)]))
             read = f"words(d + 8 * {n}, {len(names)})" if names[1:] else f"word(d, {n})"
             head.add(f"{', '.join(names)} = {read}  # {numbers}")
@@ -282,9 +282,7 @@ class Generator:
         return self._size(n) if buffer.name in self.looped else self._named((buffer.name, inner), n)
 
     def _size(self, n: int) -> str:
-        """A size, an offset or a step in the text."""
-        if n < 0:
-            return f"-{self._size(-n)}"
+        """A size or an offset in the text."""
         return str(n) if n < 2 else self._named(n, n)
 
     def _named(self, key: Any, n: int) -> str:
@@ -351,13 +349,12 @@ class Generator:
         sizes: dict[str, str] = {}  # as the shard calls them -> as this function does
 
         def size(n: int) -> str:
-            said = self._size(n)
-            sign, known = said[: said[0] == "-"], said.lstrip("-")
-            if known.isdigit():
-                return said
-            if known not in sizes:
-                sizes[known] = names.unique(known)
-            return sign + sizes[known]
+            if n < 0:
+                return f"-{size(-n)}"
+            name = self._size(n)
+            if n > 1 and name not in sizes:
+                sizes[name] = names.unique(name)
+            return sizes.get(name, name)
 
         start = len(inside.lines)
         for loop in loops:
@@ -365,7 +362,7 @@ class Generator:
         bounds = [*(part or ()), *sizes.values()]
         inside.lines[start:start] = [
             f"    {', '.join(some)} = {', '.join(f'natural({name})' for name in some)}"
-            for _, some in _lines(bounds, 4)
+            for _, some in _by_line(bounds, 4)
         ]
         arguments = [*(() if whole else self._bounds(owner)), *sizes, *arguments]
         name = self.names.unique("units") if self.functions else "units"
@@ -390,7 +387,7 @@ class Generator:
         return f"row({name}, {self._place(buffer, 'b')})" if buffer.rows else name
 
 
-def _lines(names: Iterable[str], most: int) -> Iterator[tuple[int, list[str]]]:
+def _by_line(names: Iterable[str], most: int) -> Iterator[tuple[int, list[str]]]:
     """Names for lines of so many, each with the index of its first one."""
     every = list(names)
     for k in range(0, len(every), most):
