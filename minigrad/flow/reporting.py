@@ -231,6 +231,6 @@ def _gate(name: str, mean: Any, saturation: Any, constant: Any) -> str:
     flat = float(np.mean(saturation))
     if not math.isnan(flat):
         text += f", {flat:.0%} saturated"
-    if constant is not None:
+    if constant is not None and not math.isnan(np.median(constant)):
         text += f", keeps the state for {np.median(constant):.3g} steps"
     return text

@@ -142,6 +142,7 @@ def activations(series: Series, real: Array | None = None) -> tuple[Array, Array
         if made_by not in ("tanh", "sigmoid"):
             return mean, nothing, nothing
         squares = np.einsum("ti,ti->t", y, y, dtype=np.float64, casting="safe") / y.shape[1]
-        if made_by == "tanh":
-            return mean, (np.abs(y) > SATURATED).mean(axis=1), 1 - squares
-        return mean, (np.abs(2 * y - 1) > SATURATED).mean(axis=1), mean - squares
+        out = y if made_by == "tanh" else 2 * y - 1
+        share = (np.abs(out) > SATURATED).mean(axis=1)
+        share[np.isnan(mean)] = np.nan  # of a NaN nobody can say where its function is flat
+        return mean, share, (1 if made_by == "tanh" else mean) - squares

@@ -109,12 +109,14 @@ def argmin(x, axis=None, keepdims=False):
     return np.argmin(x, axis, keepdims=keepdims)
 
 
-@argmax.check_params
-@argmin.check_params
-def _(shapes, axis, keepdims):
-    _not_empty("argmax", shapes, axis, keepdims)
+def _one_place(name, shapes, axis, keepdims):
+    _not_empty(name, shapes, axis, keepdims)
     axis = None if axis is None else canonical_axis(axis, len(shapes[0]))
     return {"axis": axis, "keepdims": bool(keepdims)}
+
+
+argmax.check_params(partial(_one_place, "argmax"))
+argmin.check_params(partial(_one_place, "argmin"))
 
 
 def sum_to(x, shape):

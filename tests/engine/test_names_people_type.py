@@ -106,6 +106,8 @@ def test_places_and_masks_are_integers_and_booleans() -> None:
     assert (t.argmax().item(), t.argmin().item()) == (4, 5)
     assert t.argmax(axis=1).tolist() == [2, 1]
     assert mg.argmin(t, axis=0, keepdims=True).tolist() == [[1, 0, 1]]
+    with pytest.raises(mg.ShapeError, match="there is no argmin over an empty axis"):
+        mg.argmin(np.ones((2, 0)), axis=1)
     assert t[0][t.argmax(axis=1)].tolist() == [2.5, -0.4]
     assert ((t > 5).any().item(), (t > -2).all().item(), t.all().item()) == (False, True, False)
     assert (t > 2).any(axis=1).tolist() == [True, True]

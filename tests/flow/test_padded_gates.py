@@ -101,3 +101,19 @@ def test_a_gate_that_is_tapped_at_some_steps_is_told_of_these(tmp_path: Path) ->
     mean = float(np.mean(layer.activations["f"].mean))
     assert f"f: {mean:.2f} on average" in str(mg.flow.report(found))
     mg.flow.draw(found, depth=3).save(tmp_path / "flow.gv")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_of_a_gate_that_is_nan_no_share_is_told(mode: str) -> None:
+    x = batch()
+    x[4:, 0] = np.nan
+    found = recorded(nn.LSTM, mode, x)
+    (layer,) = found.layers.values()
+    for gate in "ifog":
+        activation = layer.activations[gate]
+        assert np.isfinite(activation.saturation[:4]).all()
+        assert np.isnan(activation.saturation[4:]).all()
+    report = str(mg.flow.report(found))
+    assert "  i: nan on average\n" in report
+    assert "nan steps" not in report
+    assert "  i: 15 values and" in report
