@@ -214,7 +214,18 @@ def mode_of(item: pytest.Item) -> str | None:
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Seeded from the test's name: the same numbers on every run, others in every test."""
-    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+    return np.random.default_rng(seed_of(request))
+
+
+def seed_of(request: pytest.FixtureRequest) -> int:
+    return zlib.crc32(request.node.nodeid.encode())
+
+
+@pytest.fixture(autouse=True)
+def seeded(request: pytest.FixtureRequest) -> None:
+    """Nor do weights, masks and orders that a test leaves to chance change from run to run."""
+    if random := sys.modules.get("minigrad.random"):
+        random.seed(seed_of(request))
 
 
 @pytest.fixture
