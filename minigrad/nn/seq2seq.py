@@ -127,9 +127,11 @@ class EncoderDecoder(Module):
             yield
             return
         self.decoder.attend(encoded.memory, encoded.lengths)
-        yield
-        if not switches.listeners:
-            self.decoder.attend(None)
+        try:
+            yield
+        finally:
+            if not switches.listeners:
+                self.decoder.attend(None)
 
     def logits(self, h: Tensor) -> Tensor:
         """(..., H) -> (..., C)."""
