@@ -11,6 +11,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.kernels.flat import Joined
 
 T, B, H = 7, 3, 5
 
@@ -121,6 +122,24 @@ def test_replays_give_the_bits_of_the_plain_step(way: str) -> None:
         for p, q in zip(net.parameters(), other.parameters(), strict=True):
             assert np.array_equal(p.numpy(), q.numpy())
     assert jitted.replayed >= 2  # a third recording, where the first call had set something up
+
+
+@pytest.mark.needs_jit
+def test_a_replay_runs_loops_over_rows_of_any_lengths_without_python() -> None:
+    net = layer(num_layers=2, bidirectional=True)
+
+    def step(x: Any, mask: Any) -> Any:
+        net.zero_grad()
+        loss = (net(x, mask=mask)[0] ** 2).sum()
+        loss.backward()
+        return loss
+
+    jitted = mg.jit(step)
+    for x, lengths, _ in calls():
+        jitted(x, taking(lengths))
+    (program,) = jitted.all_programs()
+    assert len(program.run) == 1
+    assert isinstance(program.run[0][0], Joined)
 
 
 # As Python, sums depend on how many rows there are at once.

@@ -16,11 +16,13 @@ import numpy as np
 from ..kernels import multiplying
 from .ahead import Ahead
 from .bptt import Backward
+from .codegen import TEAM
 from .compiled import Compiled
 from .forward import is_by_row
 from .frame import Room, Span, Words
 from .kernel import StepKernel, rows_of
 from .layout import Buffer
+from .packing import NUMBERS, room_for
 from .program import Value, params_for
 
 Array = np.ndarray
@@ -30,15 +32,20 @@ KEPT, PASSING, OWN = 1, 2, 3  # pieces: what BPTT reads, what a loop alone needs
 class Frame:
     """The call of one kernel: its words, and which products' factors are packed before.
 
-    places: buffer -> where it lies. room: for scratch and panels.
+    places: buffer -> where it lies. room: for scratch and panels. index: the piece that says where
+    packed steps lie, which a kernel over such is told, and of its shards. told: the word for the
+    number of steps.
     """
 
     def __init__(
         self, kernel: StepKernel, places: dict[str, Span], ahead: Ahead, room: Room, steps: int,
-        rows: int, backwards: bool, reverse: bool, many: int,
+        rows: int, backwards: bool, reverse: bool, many: int, index: int,
     ):  # fmt: skip
         head, division = kernel.head(steps, rows, backwards, reverse, many)
         self.kernel, self.parts = kernel.variant(division.kind == "units"), division.parts
+        self.told = len(TEAM) if division.kind == "units" else 0
+        int64 = np.dtype(np.int64)
+        self.bounds = room.add((division.parts + 1,), int64) if kernel.packed else None
         self.words = words = Words()
         for b in kernel.lowered.scratch:
             shape = (division.chunk * rows if b.at == "chunk" else rows, b.size)
@@ -57,6 +64,9 @@ class Frame:
             words.place(to)
         for number in self.kernel.sizes:
             words.add(number)
+        if self.bounds is not None:
+            words.place(Span(index, NUMBERS * int64.itemsize, (steps + 2,), int64))
+            words.place(self.bounds)
         self.called = len(words)  # the words of the kernel; then the arguments of each packing
         self.pack: Any = None
         for span, panels, to in packed:
@@ -76,21 +86,28 @@ PACKING = 9  # arguments of it
 
 
 class Arrangement:
-    """Of the loop forward, for the inputs of a call: their strides, and which need a gradient."""
+    """Of the loop forward, for the inputs of a call: their strides, and which need a gradient.
+
+    packed: whether it runs over packed steps, in room for as many as there are; `own` begins with
+    where they lie then, and all else that comes in and goes out is moved (packed.py).
+    """
 
     def __init__(
         self, compiled: Compiled, arrays: Sequence[Array], steps: int, rows: int, reverse: bool,
-        needs: tuple[int, ...], shown: tuple[str, ...], many: int,
+        needs: tuple[int, ...], shown: tuple[str, ...], many: int, packed: bool,
     ):  # fmt: skip
         program = compiled.program
-        self.many = many  # calls that run side by side
+        self.many, self.packed = many, packed  # calls that run side by side
         self.compiled, self.steps, self.rows, self.reverse = compiled, steps, rows, reverse
         self.needs, self.shown, self.carries = needs, shown, len(program.carry)
         self.wanted = tuple(i for i in needs if i >= self.carries)
-        self.loop = loop = compiled.training(self.wanted, shown) if needs else compiled.inference()
+        training = compiled.training(self.wanted, shown, packed) if needs else None
+        self.loop = loop = training or compiled.inference(packed)
         kept, passing = Room(KEPT), Room(PASSING)
-        given_out = {loop.of[v].name for v in loop.shown}
+        given_out = set() if packed else {loop.of[v].name for v in loop.shown}
         self.own: list[tuple[tuple[int, ...], Any]] = []  # arrays that are given out
+        if packed:
+            self.own.append(((room_for(steps, rows),), np.dtype(np.int64)))
         self.places: dict[str, Span] = {}
         for buffer in (*loop.carry, *(loop.of[v] for v in loop.stored)):
             shape = rows_of(buffer, steps), rows, buffer.size
@@ -104,20 +121,22 @@ class Arrangement:
         for v, buffer in loop.given.items():
             i, timed = compiled.order[v], v.role == "x"
             size = (steps, rows, v.size) if timed else (rows, v.size)
-            if is_by_row(v) and arrays[i].flags.c_contiguous:
+            if is_by_row(v) and arrays[i].flags.c_contiguous and not packed:
                 self.places[buffer.name] = Span(self.first_input + i, 0, size, v.dtype)
             else:
                 span = self.places[buffer.name] = kept.add(size, v.dtype)
                 self.brought.append((i, v, timed, span))
         self.ahead = self.ahead_of(loop.kernel, arrays, passing)
         self.frame = Frame(
-            loop.kernel, self.places, self.ahead, passing, steps, rows, False, reverse, many
+            loop.kernel, self.places, self.ahead, passing, steps, rows, False, reverse, many, OWN
         )
         self.kept, self.passing = kept.size, passing.size
         self.starts: list[Span] = []  # where the loop reads the first state, and leaves the last
         self.ends: list[Span] = []
+        self.states: list[Span] = []  # all of them
         for i, buffer in enumerate(loop.carry):
             whole, shape = self.places[buffer.name], arrays[i].shape
+            self.states.append(whole)
             paired = buffer.at == "even"
             first = steps if reverse and not paired else 0
             last = steps % 2 if paired else 0 if reverse else steps
@@ -142,9 +161,9 @@ class Arrangement:
         return Ahead(kernel.lowered.before, inputs, self.rows, room)
 
     def timed(self, buffer: Buffer, places: dict[str, Span]) -> Span:
-        """The steps (T, B, size) that a buffer means, out of its array."""
+        """The steps (T, B, size) that a buffer means, out of its array; all of it if packed."""
         span = places[buffer.name]
-        if buffer.at == "t":
+        if buffer.at == "t" or self.packed:
             return span
         first = (buffer.at == "before") == self.reverse
         return span.rows(1 if first else 0, self.steps)
@@ -152,16 +171,23 @@ class Arrangement:
     def back(self, with_ys: bool, arrays: Sequence[Array]) -> BackArrangement:
         """Of BPTT. arrays: the inputs."""
         if with_ys not in self._back:
-            loop = self.compiled.backward(self.wanted, with_ys, self.shown)
+            loop = self.compiled.backward(self.wanted, with_ys, self.shown, self.packed)
             self._back[with_ys] = BackArrangement(self, loop, arrays)
         return self._back[with_ys]
 
 
 class Factor(NamedTuple):
-    """A factor (T * B, K), and what is copied there first, if it does not lie so."""
+    """A factor (T * B, K), and what is copied there first, if it does not lie so.
+
+    at, rows: of packed steps, which of its rows are read, and the array; taken: where these are
+    gathered to, if they lie apart.
+    """
 
     span: Span
     copied: Span | None
+    at: str
+    rows: Span
+    taken: Span | None
 
 
 class BackArrangement:
@@ -179,6 +205,7 @@ class BackArrangement:
         places = dict(front.places)
         for buffer in loop.carry:
             places[buffer.name] = room.add((2, rows, buffer.size), buffer.dtype)
+        self.states = [places[b.name] for b in loop.carry]
         self.starts = [places[b.name].row(0, arrays[i].shape) for i, b in enumerate(loop.carry)]
         self.ends = [
             places[b.name].row(steps % 2, arrays[i].shape) for i, b in enumerate(loop.carry)
@@ -207,7 +234,7 @@ class BackArrangement:
         self.zeroed = Span(self.block, begin, (room.size - begin,), np.dtype(np.uint8))
         self.ahead = front.ahead_of(loop.kernel, arrays, room)
         self.frame = Frame(
-            loop.kernel, places, self.ahead, room, steps, rows, True, reverse, front.many
+            loop.kernel, places, self.ahead, room, steps, rows, True, reverse, front.many, OWN
         )
         self.products = [
             (v, self._rows_of(a, places, room), self._rows_of(b, places, room))
@@ -229,7 +256,10 @@ class BackArrangement:
         """A factor of a product over all steps, as (T * B, K)."""
         buffer, offset, sizes, strides = factor
         steps, rows = self.front.steps, self.front.rows
-        span = self.front.timed(buffer, places)
+        span = whole = self.front.timed(buffer, places)
+        taken = None
+        if self.front.packed and buffer.at == "after":
+            span = taken = room.add((steps, rows, buffer.size), span.dtype)
         item = span.dtype.itemsize
         row = buffer.size * item
         seen = span._replace(
@@ -240,8 +270,9 @@ class BackArrangement:
         sample = seen._replace(piece=0, offset=offset * item).of([memory])
         flat = sample.reshape(steps * rows * sizes[0], -1)
         if np.may_share_memory(flat, memory):
-            return Factor(seen._replace(shape=flat.shape, strides=flat.strides), None)
-        return Factor(room.add(flat.shape, span.dtype), seen)
+            flat_span = seen._replace(shape=flat.shape, strides=flat.strides)
+            return Factor(flat_span, None, buffer.at, whole, taken)
+        return Factor(room.add(flat.shape, span.dtype), seen, buffer.at, whole, taken)
 
 
 def _in_order(v: Value, rows: int) -> bool:

@@ -20,11 +20,10 @@ from .explain import Explanation
 from .forward import Forward, full_shape
 from .node import SCAN, Pulled, Saved, output, scan_node
 from .outside import Outside
-from .packed import PackedBack, PackedRun
-from .packing import Packing
+from .packed import PackedRun
+from .packing import Packed, Packing
 from .prepared import Back, Prepared, arranged
 from .program import Value
-from .ragged import Ragged
 from .records import Record
 from .taps import bare, carried
 
@@ -116,17 +115,16 @@ class Run:
             shown = tuple(n for n in (*taps, *leaves) if n in states and n not in self.ahead)
         self.shown = shown
         self.packing = packing
-        self.at: Arrangement | PackedRun | Ragged
-        if packing is None:
-            self.at = arranged(compiled, self.arrays, steps, rows, reverse, inner, shown)
-        else:
-            self.at = (Ragged if jitting else PackedRun)(compiled, self.arrays, packing, inner)
+        self.packed: Packed | None = None  # what came of it
+        down = reverse and packing is None  # packed steps lie in the order in which they run
+        self.at = arranged(
+            compiled, self.arrays, steps, rows, down, inner, shown, packed=packing is not None
+        )
         self.ran, self.heard = Ran(self.at.loop), Heard()
 
     def arrange(self, many: int) -> Arrangement:
         """For a run beside others, `many` in all."""
         at, self.ran.many = self.at, many
-        assert isinstance(at, Arrangement)
         self.at = at = arranged(
             at.compiled, self.arrays, at.steps, at.rows, at.reverse, at.needs, at.shown, many
         )
@@ -136,25 +134,26 @@ class Run:
 
     def run(self) -> tuple[list[Tensor], list[Tensor]]:
         """The last carry and the ys, as Tensors on the tape."""
-        at = self.at
-        run = Prepared(at, self.arrays) if isinstance(at, Arrangement) else at
-        if not isinstance(run, Ragged):  # which has run
+        if self.packing is None:
+            run = Prepared(self.at, self.arrays)
             run.forward()
+        else:
+            run = packed = PackedRun(self.at, self.arrays, self.packing)
+            run.forward()
+            self.packed = packed.places.summary()
         if state.jit is not None:
             name = f"scan of {self.compiled.name}"
-            calls = run.forward_calls if isinstance(run, Prepared) else [(run.forward, ())]
-            state.jit.ran(name, run, run.inputs, run.outputs, calls)
+            state.jit.ran(name, run, run.reads, run.outputs, run.forward_calls)
         return self.outputs(*self.node(run))
 
-    def node(self, run: Prepared | PackedRun | Ragged) -> tuple[Node | None, list[Array]]:
+    def node(self, run: Prepared) -> tuple[Node | None, list[Array]]:
         """The node of what has run, None where nothing is recorded; and the arrays it gives."""
-        if isinstance(run, Prepared):
-            for name in run.at.taps:
-                self.heard.record.values[name] = readable(run.tap(name))  # BPTT may read them
+        for name in run.at.taps:
+            self.heard.record.values[name] = readable(run.tap(name))  # BPTT may read them
         for name, whole in self.ahead.items():
             if state.recording and whole.requires_grad:
                 whole.register_hook(Look(self._arrival(name)))
-        made = run.outputs if isinstance(run, Ragged) or state.jit is not None else run.forget()
+        made = run.outputs if state.jit is not None else run.forget()
         if not self.needs and state.tape is None:
             return None, made
         params = {
@@ -209,7 +208,7 @@ class Run:
         """What ran, without its arrays. came: whether it was traced, and why."""
         return Explanation(
             self.compiled, self.ran, self.steps, self.rows, self.reverse, self.at.wanted, came,
-            self.packing,
+            self.packed,
         )  # fmt: skip
 
 
@@ -225,8 +224,8 @@ class Kept:
     together: Sequence[Node | None] = ()
     ahead: tuple[dict[int, Array], Back] | None = None
 
-    def __init__(self, run: Prepared | PackedRun | Ragged, call: Run):
-        self.run: Any = run
+    def __init__(self, run: Prepared, call: Run):
+        self.run = run
         self.tensors, self.arrays = call.tensors, call.raw
         self.needs, self.outside, self.made = call.at.needs, call.outside, call.made
         self.masks = call.masks
@@ -241,21 +240,12 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     ran, heard, saved = node.params["ran"], node.params["heard"], node._saved.of
     run, needs = saved.run, saved.needs
     name = f"BPTT of {node.params['compiled'].name}"
-    if isinstance(run, Ragged):
-        made = run.gradients(g)
-        read = [*run.inputs, *run.outputs, *g.values()]
-        state.jit.ran(name, run, read, [*made.values()], [(run.backward, (g, made))])
-        return _outside(saved, made)
-    if isinstance(run, PackedRun):
-        packed = PackedBack(run, g)
-        ran.backward = packed.loop
-        return _outside(saved, packed.input_gradients)
     at = run.at
     ahead, saved.ahead = saved.ahead, None
     if ahead is not None and ahead[0].keys() == g.keys() and all(ahead[0][k] is g[k] for k in g):
         back = ahead[1]
     else:
-        ahead, back = None, Back(run, g, heard.sums)
+        ahead, back = None, run.back_of(g, heard.sums)
         back.run()
     ran.backward = back.loop
     if state.jit is not None and ahead is None:

@@ -103,18 +103,16 @@ class Work:
     def meetings(self) -> int:
         return sum(stage.meets for stage in self.stages)
 
-    def divide(self, steps: int, rows: int, many: int = 1, taken: int | None = None) -> Division:
-        """How a call of so many steps and rows is divided. many: how many such calls run at once.
+    def packed(self, steps: int, rows: int) -> Division:
+        """How packed steps are divided: as if half of the rows took part in each."""
+        found = self.divide(steps, -(-rows // 2))
+        # States as they leave a step do not lie like other packed rows.
+        apart = any(p.a.buffer.at == "after" for p in self.apart)
+        chunk, share = 1 if apart else found.chunk, -(-rows // found.parts)
+        return found._replace(chunk=chunk, share=share)
 
-        taken: of packed steps, how many steps of rows there are; their number of rows is a mean.
-        """
-        if taken is not None:
-            mean = max(-(-taken // max(steps, 1)), 1)
-            found = self.divide(max(steps, 1), mean)
-            # States as they leave a step do not lie like other packed rows.
-            apart = any(p.a.buffer.at == "after" for p in self.apart)
-            chunk, share = 1 if apart else found.chunk, -(-rows // found.parts)
-            return found._replace(chunk=chunk, share=share)
+    def divide(self, steps: int, rows: int, many: int = 1) -> Division:
+        """How a call of so many steps and rows is divided; many: how many such run at once."""
         if many > 1:
             return self._beside(steps, rows, many)
         count = threads.get_num_threads()

@@ -12,7 +12,7 @@ from .compiled import Compiled
 from .division import Division
 from .kernel import StepKernel, Variant
 from .lowered import Product
-from .packing import Packing
+from .packing import Packed
 from .pipeline import Done
 from .program import AFTER, Program, Value, used
 from .schedule import readable
@@ -33,11 +33,11 @@ class Explanation:
 
     def __init__(
         self, compiled: Compiled, ran: Ran, steps: int, rows: int, reverse: bool,
-        wanted: tuple[int, ...], came: str, packing: Packing | None,
+        wanted: tuple[int, ...], came: str, packed: Packed | None,
     ):  # fmt: skip
         self._compiled, self._ran, self._forward = compiled, ran, ran.kernel
         self.steps, self.rows, self.reverse = steps, rows, reverse
-        self._wanted, self.came, self._packing = wanted, came, packing
+        self._wanted, self.came, self._packed = wanted, came, packed
 
     @property
     def program(self) -> Program:
@@ -64,9 +64,7 @@ class Explanation:
         return "\n".join(self._variant(kernel).text for _, kernel in self._kernels())
 
     def _division(self, kernel: StepKernel) -> Division:
-        if self._packing is not None:
-            return kernel.work.divide(self._packing.steps, self.rows, taken=self._packing.taken)
-        return kernel.work.divide(self.steps, self.rows, self._ran.many)
+        return kernel.division(self.steps, self.rows, self._ran.many)
 
     def _variant(self, kernel: StepKernel) -> Variant:
         return kernel.variant(self._division(kernel).kind == "units")
@@ -93,7 +91,7 @@ class Explanation:
     @property
     def _lines(self) -> int:
         """Rows of the arrays of all steps."""
-        return self._packing.size if self._packing else self.steps * self.rows
+        return self._packed.size if self._packed else self.steps * self.rows
 
     def __str__(self) -> str:
         kernel = self._forward.kernel
@@ -110,8 +108,8 @@ class Explanation:
         if self.came:
             how, _, why = self.came.partition(": ")
             add(how, why)
-        if self._packing is not None:
-            real, most = self._packing.taken, self._packing.steps
+        if self._packed is not None:
+            real, most = self._packed.taken, self._packed.steps
             add(
                 "packed",
                 f"{real} of {self.steps * self.rows} steps of rows, of one row {most} at most; "

@@ -30,6 +30,10 @@ class Span(NamedTuple):
     def of(self, pieces: Sequence[Any]) -> Array:
         return np.ndarray(self.shape, self.dtype, pieces[self.piece], self.offset, self.strides)
 
+    def begins(self, beginnings: Sequence[int]) -> int:
+        """Its address, where pieces begin there."""
+        return beginnings[self.piece] + self.offset
+
     def row(self, index: int, shape: tuple[int, ...] | None = None) -> Span:
         """The array at one index of the first axis, perhaps in another shape."""
         inner = self.shape[1:]

@@ -17,13 +17,13 @@ from .call import Run, wanted_by
 from .checks import check_repeats, warn_of_numbers
 from .compiled import Compiled
 from .eager import leaves_behind
-from .packing import Packing
+from .packing import Packing, packs
 from .padding import Padded, cell_name, cleaned, unwrapped, with_held
 from .program import Value
 from .promise import code_of
 from .result import Call, ScanResult
 from .traced import Traced, listed
-from .unrolling import Cell, unroll, varies
+from .unrolling import Cell, unroll
 
 _COMPILED: dict[Any, Compiled] = {}
 _MOST = 512  # programs; each holds its kernels
@@ -36,7 +36,7 @@ def fused(cell: Cell, init: Any, xs: Any, rows: int, reverse: bool, record: Any)
     packing = None
     if type(cell) is Padded and cell.packed:
         (xs, real), cell = xs, cell.cell
-        if varies(real._array) or not real._array.all():  # a segment may have no padding
+        if packs(real._array, reverse):  # a segment may have no padding
             packing = Packing(real._array, reverse)
     mask = None if packing is None else packing.mask
     given = [*leaves(init), *leaves(xs)]

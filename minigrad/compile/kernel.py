@@ -92,20 +92,24 @@ class StepKernel:
             self._variants[divided] = Variant(name, generator, title, str(self.program))
         return self._variants[divided]
 
+    def division(self, steps: int, rows: int, many: int = 1) -> Division:
+        """How a call of so many steps and rows is divided."""
+        return self.work.packed(steps, rows) if self.packed else self.work.divide(steps, rows, many)
+
     @cached_property
     def multiply(self) -> int:
         """The address of the table of products, if there is one in the step."""
         return multiplying.table(self.dtype) if self.lowered.packed else 0
 
     def head(
-        self, steps: int, rows: int, backwards: bool, reverse: bool, many: int = 1,
-        taken: int | None = None,
-    ) -> tuple[list[int], Division]:  # fmt: skip
+        self, steps: int, rows: int, backwards: bool, reverse: bool, many: int = 1
+    ) -> tuple[list[int], Division]:
         """How a call begins: its first words, and how it is divided. backwards: whether this is
         BPTT, which visits the steps the other way round. reverse: of the scan itself. many: how
-        many such calls run side by side. taken: of packed steps, how many steps of rows there are.
+        many such calls run side by side. Of packed steps the first word and the third, the number
+        of steps and the first of them, are found out in each run.
         """
-        division = self.work.divide(steps, rows, many, taken)
+        division = self.division(steps, rows, many)
         down = reverse != backwards
         words = [
             steps, rows, steps - 1 if down else 0, -1 if down else 1, int(reverse),

@@ -23,7 +23,7 @@ from .arrangement import KEPT, OWN, PACKING, PASSING, Arrangement, BackArrangeme
 from .compiled import Compiled
 from .division import takes_others
 from .forward import by_row, by_time, is_by_row
-from .frame import views
+from .frame import Span, views
 from .program import Value
 
 Array = np.ndarray
@@ -32,16 +32,16 @@ _MOST = 256  # arrangements of one compiled step
 
 def arranged(
     compiled: Compiled, arrays: Sequence[Array], steps: int, rows: int, reverse: bool,
-    needs: tuple[int, ...], shown: tuple[str, ...] = (), many: int = 1,
+    needs: tuple[int, ...], shown: tuple[str, ...] = (), many: int = 1, packed: bool = False,
 ) -> Arrangement:  # fmt: skip
     """What the sizes of a call decide, worked out now or before. many: calls side by side."""
     layout = tuple([a.strides for a in arrays])
-    key = steps, rows, reverse, needs, shown, threads.get_num_threads(), layout, many
+    key = steps, rows, reverse, needs, shown, threads.get_num_threads(), layout, many, packed
     found = compiled.arrangements.get(key)
     if found is None:
         if len(compiled.arrangements) >= _MOST:
             compiled.arrangements.clear()
-        found = Arrangement(compiled, arrays, steps, rows, reverse, needs, shown, many)
+        found = Arrangement(compiled, arrays, steps, rows, reverse, needs, shown, many, packed)
         compiled.arrangements[key] = found
     return found
 
@@ -82,28 +82,47 @@ class Prepared:
         self.runs = at.frame, run
         self.weight_calls = calls
         self.step_calls: list[Call] = []
+        self._bring()
+        self.step_calls.append(run)
+        self.outputs: list[Array] = []
+        self._give()
+
+    def _bring(self) -> None:
+        """What comes in, to where the loop reads it."""
+        at, inputs, calls, pieces = self.at, self.inputs, self.step_calls, self.pieces
         for i, v, timed, span in at.brought:
             rows = by_row(inputs[i] if timed else inputs[i][None], v, at.rows)
             here = span.of(pieces)
             here = (here if timed else here[None]).reshape(rows.shape)
-            self.step_calls.append((here.__setitem__, (..., rows)))
-        self.outputs: list[Array] = []
+            calls.append((here.__setitem__, (..., rows)))
         for start, array in zip(views(at.starts, pieces), inputs, strict=False):
-            self.step_calls.append((start.__setitem__, (..., array)))
-        self.step_calls.append(run)
+            calls.append((start.__setitem__, (..., array)))
+
+    def _give(self) -> None:
+        """What comes out."""
+        at, calls, pieces = self.at, self.step_calls, self.pieces
         for end in views(at.ends, pieces):
             final = np.empty(end.shape, end.dtype)
-            self.step_calls.append((final.__setitem__, (..., end)))
+            calls.append((final.__setitem__, (..., end)))
             self.outputs.append(final)
         taken: set[int] = set()
         for v, span in at.ys:
-            y = _given_out(v, span.of(pieces), at.rows, self.step_calls)
+            y = given_out(v, span.of(pieces), at.rows, calls)
             if span.piece in taken:  # each y may be edited by itself
                 other = np.empty(y.shape, y.dtype)
-                self.step_calls.append((other.__setitem__, (..., y)))
+                calls.append((other.__setitem__, (..., y)))
                 y = other
             taken.add(span.piece)
             self.outputs.append(y)
+
+    @property
+    def reads(self) -> list[Array]:
+        """The arrays that come from outside."""
+        return [*self.inputs]
+
+    def back_of(self, arriving: Mapping[int, Array | None], sums: bool = True) -> Back:
+        """BPTT behind it."""
+        return Back(self, arriving, sums)
 
     @classmethod
     def of(
@@ -116,7 +135,7 @@ class Prepared:
         made = cls(arranged(compiled, arrays, steps, rows, reverse, needs), arrays)
         if needs:
             floats = [k for k, y in enumerate(made.outputs) if y.dtype.kind == "f"]
-            made.back = Back(made, dict.fromkeys(floats if arrive is None else arrive))
+            made.back = made.back_of(dict.fromkeys(floats if arrive is None else arrive))
         return made
 
     @property
@@ -198,22 +217,27 @@ class Back:
         beginnings += found[len(back.addressed) :]
         for piece, begins in zip(back.addressed, found, strict=False):
             beginnings[piece] = begins
+        self.beginnings = beginnings
         self.calls = calls = [*self.brought, *back.ahead.calls(pieces)]
         run, self.words = _framed(back.frame, beginnings, calls)
         self.runs = back.frame, run
-        for k, here in enumerate(views(back.starts, pieces)):
+        for k, span in enumerate(back.starts):
+            g = None
             if k in arriving:
                 g = arriving[k]
-                g = np.zeros(here.shape, here.dtype) if g is None else g
+                g = np.zeros(span.shape, span.dtype) if g is None else g
                 self.output_gradients[k] = g
-                calls.append((here.__setitem__, (..., g)))
-            else:
-                calls.append((here.fill, (0,)))
+            self._begin(back, k, g)
         if back.sums:
             calls.append((back.zeroed.of(pieces).fill, (0,)))
         calls.append(run)
         self._give(back, self._sums(back) if sums else {})
         self.norms = {name: span.of(pieces) for name, span in back.taps.items()}
+
+    def _begin(self, back: BackArrangement, k: int, g: Array | None) -> None:
+        """The gradient of the k-th state that is left, to where the loop reads it."""
+        here = back.starts[k].of(self.pieces)
+        self.calls.append((here.fill, (0,)) if g is None else (here.__setitem__, (..., g)))
 
     def run(self) -> None:
         for call, arguments in self.calls:
@@ -223,25 +247,26 @@ class Back:
     def takes_others(self) -> bool:
         return takes_others(self.loop.kernel.work, self.at.steps, self.at.rows, self.runs[0].parts)
 
-    def _arrived(
-        self, k: int, v: Value, shape: tuple[int, ...], arriving: Mapping[int, Array | None]
-    ) -> Array:
+    def _rows(self, v: Value, g: Array) -> Array:
         """The gradient of a y as rows (T, B, size)."""
-        at = self.at
-        if k not in arriving:
-            return np.zeros(shape, v.dtype)
-        g = arriving[k]
-        if g is None:
-            rows = np.zeros(shape, v.dtype)
-            self.output_gradients[k] = by_time(rows, v, at.rows)
-            return rows
-        self.output_gradients[k] = g
-        seen = by_row(g, v, at.rows)
+        seen = by_row(g, v, self.at.rows)
         if seen.flags.c_contiguous:
             return seen
         rows = np.empty(seen.shape, seen.dtype)
         self.brought.append((rows.__setitem__, (..., seen)))
         return rows
+
+    def _arrived(
+        self, k: int, v: Value, shape: tuple[int, ...], arriving: Mapping[int, Array | None]
+    ) -> Array:
+        """The gradient of a y where the loop reads it."""
+        if k not in arriving:
+            return np.zeros(shape, v.dtype)
+        g = arriving[k]
+        if g is None:
+            g = by_time(np.zeros(shape, v.dtype), v, self.at.rows)
+        self.output_gradients[k] = g
+        return self._rows(v, g)
 
     def _sums(self, back: BackArrangement) -> dict[Value, Array]:
         """The sums over time, and what is made of them: weight -> its gradient."""
@@ -254,9 +279,9 @@ class Back:
                     seen = f.copied.of(pieces)
                     calls.append((flat.reshape(seen.shape).__setitem__, (..., seen)))
             known[v] = y = empty(v.shape, v.dtype)
-            calls.append((multiplying.product(v.dtype), (a.T, b, y)))
+            calls.append(self._product(a, b, y))
         for v, span in back.sums:
-            known[v] = self._summed(v, span.of(pieces))
+            known[v] = self._summed(v, self._total(span))
         for v, in_order in back.after:
             total = known.get(v.inputs[0])
             if in_order and total is not None and total.flags.c_contiguous:
@@ -270,16 +295,31 @@ class Back:
             calls.append(computing(v, values, y, at.rows))
         return {w: known[v] for w, v in loop.program.sums.items()}
 
+    def _product(self, a: Array, b: Array, y: Array) -> Call:
+        """y = a.T @ b, over all steps."""
+        return multiplying.product(y.dtype), (a.T, b, y)
+
+    def _total(self, span: Span) -> Array:
+        """What the loop has added up, (B, size)."""
+        return span.of(self.pieces)
+
+    def _whole(self, span: Span) -> Array:
+        """What the loop has left of all steps, (T, B, size)."""
+        return span.of(self.pieces)
+
+    def _first(self, back: BackArrangement, k: int) -> Array:
+        """The gradient of the k-th first state."""
+        return back.ends[k].of(self.pieces)
+
     def _give(self, back: BackArrangement, found: dict[Value, Array]) -> None:
         """The gradients that come out: those of the xs, and these of weights."""
-        at, calls, pieces = self.at, self.calls, self.pieces
+        at, calls = self.at, self.calls
         for x, v, span in back.outputs:
-            found[x] = _given_out(v, span.of(pieces), at.rows, calls)
+            found[x] = given_out(v, self._whole(span), at.rows, calls)
         self.input_gradients = {}
-        ends = views(back.ends, pieces)
         for i, w in back.inputs:
             if i < at.carries:
-                self.input_gradients[i] = ends[i]
+                self.input_gradients[i] = self._first(back, i)
             elif w in found:
                 self.input_gradients[i] = found[w].reshape(self.inputs[i].shape)
 
@@ -287,12 +327,12 @@ class Back:
         """A sum over time, of which the loop has added up the rows (B, size)."""
         x, rows = v.inputs[0], self.at.rows
         if v.params["axis"] == ():
-            return _given_out(x, total[None], rows, self.calls)[0]
+            return given_out(x, total[None], rows, self.calls)[0]
         y = np.empty(v.shape, v.dtype)
         if is_by_row(x):
             call: Call = np.add.reduce, (total, 0, None, y.reshape(1, -1), True)
         else:
-            wide = _given_out(x, total[None], rows, self.calls)[0]
+            wide = given_out(x, total[None], rows, self.calls)[0]
             call = np.add.reduce, (wide, x.batch, None, y, True)
         self.calls.append(call)
         return y
@@ -337,7 +377,7 @@ def _framed(frame: Frame, beginnings: list[int], calls: list[Call]) -> tuple[Cal
     return frame.kernel.call(address(words), frame.parts), words
 
 
-def _given_out(v: Value, array: Array, rows: int, calls: list[Call]) -> Array:
+def given_out(v: Value, array: Array, rows: int, calls: list[Call]) -> Array:
     """Rows (T, B, size) as the cell would have stacked v: a view, or memory that a call fills."""
     y = by_time(array, v, rows)
     if is_by_row(v) or np.may_share_memory(y, array):

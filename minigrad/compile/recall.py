@@ -26,7 +26,7 @@ from .eager import leaves_behind
 from .held import Unwatched
 from .held import content as content_of
 from .outside import Outside
-from .packing import Packing
+from .packing import Packing, packs
 from .promise import is_pure
 from .remember import Remembered, form_of
 from .result import Call, ScanResult
@@ -167,7 +167,9 @@ def recalled(
     real = check_mask("scan", lengths, mask, *given[-1]._array.shape[:2])
     if listeners:
         began = tick()
-    run = found.run(given, reverse, None if real is None or real.all() else real, listeners)
+    if real is not None and not packs(real, reverse):
+        real = None
+    run = found.run(given, reverse, real, listeners)
     made = result(found, run, *run.run())
     if listeners:
         run.tell(listeners, state.scope)

@@ -17,11 +17,12 @@ from .eager import on_tape
 from .fusing import fused
 from .higher import gradient_as_scan
 from .node import SCAN
+from .packing import packs
 from .padding import Episodic, padded
 from .recall import recalled
 from .result import ScanResult
 from .schedule import asked_for
-from .unrolling import Cell, check_mask, check_resets, sizes, unroll, varies
+from .unrolling import Cell, check_mask, check_resets, sizes, unroll
 from .windows import in_windows
 
 _UNROLLED = 64  # steps of a scan in the step of another
@@ -128,8 +129,8 @@ def scan(
     own, own_xs = cell, xs
     if begins is not None:
         cell, xs = Episodic(cell, init), (xs, as_tensor(begins))
-    if real is not None and (varies(real) or not real.all()):
-        packed = mode == "fused" and not record and not switches.listeners
+    packed = mode == "fused" and not record and not switches.listeners
+    if real is not None and packs(real, packed and reverse):
         cell, xs, cleaned = padded(cell, xs, real, packed)
         own_xs = cleaned if begins is None else cleaned[0]
     options: dict[str, Any] = {"mode": mode, "record": record}

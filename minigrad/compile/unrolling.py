@@ -91,7 +91,7 @@ def check_mask(who: str, lengths: Any, mask: Any, time: int, batch: int) -> np.n
         if mask is None:
             return None
         return computed(
-            f"{who}: a mask", [mask], lambda given: _flags(who, "mask", given, time, batch)
+            f"{who}: a mask", [mask], lambda given: _flags(who, "mask", given, time, batch), True
         )
     if mask is not None:
         raise ValueError(
@@ -141,10 +141,15 @@ def _begins(
     return np.asarray(taking & np.take_along_axis(padded, following, axis=0))
 
 
-def computed(what: str, given: list[Any], make: Callable[..., np.ndarray]) -> np.ndarray:
-    """make(*given): what NumPy makes of lengths and masks; in a step of mg.jit, at every call."""
+def computed(
+    what: str, given: list[Any], make: Callable[..., np.ndarray], copies: bool = False
+) -> np.ndarray:
+    """make(*given): what NumPy makes of lengths and masks; in a step of mg.jit, at every call.
+
+    copies: whether it is a copy of what is given, which has only to be of the right type.
+    """
     if switches.jit is not None:
-        return switches.jit.computed(what, given, make)
+        return switches.jit.computed(what, given, make, copies)
     return make(*given)
 
 

@@ -273,7 +273,9 @@ class Trace:
         """Whether its values belong to one call: what depends on an input is refused instead."""
         return False
 
-    def computed(self, what: str, given: Sequence[Any], make: Callable[..., Array]) -> Array:
+    def computed(
+        self, what: str, given: Sequence[Any], make: Callable[..., Array], copies: bool
+    ) -> Array:
         """make(*given), by NumPy."""
         return make(*map(self.plain, given))
 

@@ -234,13 +234,20 @@ class Recording:
         """Whether its values belong to one call."""
         return self._is_data(array)
 
-    def computed(self, what: str, given: Sequence[Any], make: Callable[..., Array]) -> Array:
-        """make(*given), by NumPy: of what differs from call to call, made again in every replay."""
+    def computed(
+        self, what: str, given: Sequence[Any], make: Callable[..., Array], copies: bool
+    ) -> Array:
+        """make(*given), by NumPy: of what differs from call to call, made again in every replay.
+
+        copies: whether that is no more than a copy.
+        """
         seen = [self.plain(value) for value in given]
         memory = [memory_of(array) for array in seen]
         with state.switched(jit=None):
             array = make(*memory)
-        if any(isinstance(a, Argument) for a in seen):
+        if copies and isinstance(seen[0], Argument):
+            self._copies(memory[0], array)
+        elif any(isinstance(a, Argument) for a in seen):
 
             def again() -> None:
                 array[...] = make(*memory)

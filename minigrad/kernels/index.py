@@ -21,6 +21,7 @@ Array = np.ndarray
 PART = 1 << 17  # bytes that a thread copies at once
 COLUMNS = 32  # that a thread adds: a cache line or more of each row
 MANY = 1 << 15  # numbers to add, worth more than one thread
+COUNT = 4  # the word of a job that says how much of an index there is (scatter.py)
 
 
 def take_rows(table: Array, index: Array) -> Array:
@@ -38,23 +39,6 @@ def take_rows(table: Array, index: Array) -> Array:
     values = arena.empty((*index.shape, *table.shape[1:]), table.dtype)
     _run(take_rows_work(table, np.ascontiguousarray(index, np.int64), values), index)
     return values
-
-
-def take_rows_or_zeros(x: Array, index: Array) -> Array:
-    """y[i] = x[index[i]], and zeros where index[i] is -1: (N, n), (M,) of int64 -> (M, n).
-
-    >>> take_rows_or_zeros(np.array([[1.0], [2.0]]), np.array([1, -1, 0])).tolist()
-    [[2.0], [0.0], [1.0]]
-    """
-    y = arena.empty((len(index), x.shape[1]), x.dtype)
-    if jit.mode() == "plain" or not x.size:
-        y.fill(0)
-        there = index >= 0
-        y[there] = x[index[there]]
-    elif y.size:
-        x, index = np.ascontiguousarray(x), np.ascontiguousarray(index, np.int64)
-        run(*take_rows_work(x, index, y, end=0)[1])
-    return y
 
 
 def scatter_add(out: Array, index: Array, values: Array) -> None:
@@ -79,15 +63,27 @@ def scatter_add(out: Array, index: Array, values: Array) -> None:
     _run(scatter_add_work(out, places, np.ascontiguousarray(rows, out.dtype)), index)
 
 
-def take_rows_work(table: Array, index: Array, values: Array, end: int | None = None) -> list[Work]:
+def take_rows_work(table: Array, index: Array, values: Array) -> list[Work]:
     """values = table[index], prepared: first the index is looked at, which leaves in the last word
-    of the job how many are outside. All arrays are contiguous, the index of int64. end: what
-    negative ones are counted from, the number of rows; from 0, they name none.
+    of the job how many are outside. All arrays are contiguous, the index of int64.
     """
-    size = math.prod(table.shape[1:]) * table.itemsize
-    at_once = max(PART // max(size, 1), 1)
-    job = _job(table, index, values, size, at_once, len(table) if end is None else end)
-    return [_check(job), Work(_reading(), "gather", job, -(-index.size // at_once))]
+    width = math.prod(table.shape[1:]) * table.itemsize
+    places, n = arena.addresses((table, index, values)), len(table)
+    work = rows_work(places[0], places[1], places[2], n, index.size, width, n)
+    return [_check(work.job), work]
+
+
+def rows_work(
+    table: int, index: int, values: int, height: int, count: int, width: int, end: int
+) -> Work:
+    """The same without that look, of arrays by their addresses, rows of so many bytes.
+
+    Where the index names no row there are zeros. end: what negative ones are counted from: from 0,
+    they name none. The word COUNT of the job may be made less than `count`.
+    """
+    at_once = max(PART // max(width, 1), 1)
+    job = words(table, index, values, height, count, width, at_once, end, 0)
+    return Work(_reading(), "gather", job, -(-count // at_once))
 
 
 def scatter_add_work(out: Array, index: Array, values: Array) -> list[Work]:

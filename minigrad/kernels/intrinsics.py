@@ -395,7 +395,7 @@ def _plain_array(p, shape, dtype):
     if isinstance(p, np.ndarray):
         memory = p
     else:
-        memory = (ctypes.c_char * (math.prod(shape) * dtype.itemsize)).from_address(p)
+        memory = (ctypes.c_char * int(math.prod(shape) * dtype.itemsize)).from_address(int(p))
     return np.ndarray(shape, dtype, memory)
 
 
@@ -508,6 +508,9 @@ def caller(result, *parameters):
     return called
 
 
+_PLAIN_C = {"memcpy": ctypes.memmove, "memset": ctypes.memset}  # plain code calls no others
+
+
 def external(name, result, *parameters):
     """The function of the C library of this name, with Numba's types."""
 
@@ -515,7 +518,10 @@ def external(name, result, *parameters):
         returned, kinds = _c_types(context, result, parameters)
         return _called(context, builder, declared(builder, name, returned, *kinds), args[0])
 
-    @_native(None)
+    def plain(*arguments):
+        return _PLAIN_C[name](*map(int, arguments))
+
+    @_native(plain)
     def called(typing, *arguments):
         return result(types.StarArgTuple.from_types(parameters)), generate
 

@@ -109,7 +109,7 @@ class EncoderDecoder(Module):
         h = ops.tanh(self.bridge(ops.concatenate([h_n[0], h_n[1]], axis=-1)))
         state = LSTMState(h, self.decoder.zeros(h.shape[0], h.shape[1]))
         if lengths is not None:
-            lengths = computed("lengths", [lengths], lambda given: plain(given).copy())
+            lengths = computed("lengths", [lengths], lambda given: plain(given).copy(), True)
         return Encoded(ops.swapaxes(ys, 0, 1), lengths, state)
 
     def _decode(self, encoded: Encoded, target: Any, record: Any = None) -> tuple[Tensor, Any]:

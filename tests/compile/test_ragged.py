@@ -6,6 +6,7 @@ a batch of one, on the tape.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cells
@@ -15,9 +16,22 @@ from compile.agree import PLAIN, close, outcome, small_parts, wide
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.compile.packing import Packing
+from minigrad.compile.packing import (
+    FIRSTS,
+    ORDER,
+    PAIRED,
+    PUT,
+    PUT_LEFT,
+    SIZE,
+    TAKE,
+    TWICE,
+    Places,
+    Rows,
+    room_for,
+)  # fmt: skip
 from minigrad.compile.unrolling import unroll
 from minigrad.kernels import arena
+from minigrad.kernels.arena import address
 from minigrad.tree import leaves, map_leaves
 
 T, B, I, H = 6, 5, 3, 4
@@ -262,10 +276,82 @@ def test_nothing_is_read_where_no_row_takes_part(monkeypatch: pytest.MonkeyPatch
             expected = net.together("fused", False, mask)
             net.xs.data = np.where(mask[..., None], net.xs.data, np.nan)
             with monkeypatch.context() as patch:
-                patch.setattr(arena, "empty", poisoned)
+                for module in ("kernels.arena", "compile.prepared", "compile.packed"):
+                    patch.setattr(f"minigrad.{module}.empty", poisoned)
                 found = net.together("fused", False, mask)
             for name, array in expected.items():
                 np.testing.assert_array_equal(found[name], array, err_msg=f"{kind} {name}")
+
+
+def _nothing(*_: Any) -> None: ...
+
+
+def _no(what: str) -> Callable[..., Any]:
+    """Places.at_points, which does not do one thing."""
+    at_points = Places.at_points
+
+    def faulty(self: Places, asked: str, *rest: Any) -> Any:
+        return (_nothing, ()) if asked == what else at_points(self, asked, *rest)
+
+    return faulty
+
+
+def _other(index: int, instead: int) -> Callable[..., Any]:
+    """Places.taken, which takes rows by another index."""
+    taken = Places.taken
+    return lambda self, rows, asked, to: taken(self, rows, instead if asked == index else asked, to)
+
+
+FAULTS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "points are not cleared": ("at_points", _no("clear")),
+    "last states are not put back": ("at_points", _no("lower")),
+    "the first state's gradient is another step's": ("taken", _other(FIRSTS, PAIRED)),
+    "BPTT begins with one half": ("taken", _other(TWICE, ORDER)),
+    "what leaves a step is what enters it": ("taken", _other(PUT_LEFT, PUT)),
+}
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_of_packing_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = arena.empty
+
+    def poisoned(shape: Any, dtype: Any) -> Any:
+        array = fresh(shape, dtype)
+        array.view(np.uint8).fill(0xFF)
+        return array
+
+    def gradients() -> list[np.ndarray]:
+        rng = np.random.default_rng(1)
+        w, xs = (mg.tensor(rng.normal(size=s), requires_grad=True) for s in ((H, H), (T, B, H)))
+        init = mg.tensor(np.full((B, H), 0.5), requires_grad=True)
+
+        def cell(h: Any, x: Any) -> Any:
+            h = mg.exp(0.2 * (h @ w + x))  # whose derivative is itself: BPTT reads what leaves
+            return h, h
+
+        final, ys = mg.scan(cell, init, xs, mask=MASKS["unsorted"])
+        loss = mg.sin(ys).sum() + mg.sin(final).sum()
+        for _ in range(2):  # BPTT of one run, twice
+            loss.backward(retain_graph=True)
+        return [ys.numpy(), *(t.grad.numpy() for t in (xs, init, w))]
+
+    for module in ("kernels.arena", "compile.prepared", "compile.packed"):
+        monkeypatch.setattr(f"minigrad.{module}.empty", poisoned)
+    expected = gradients()
+    assert all(np.isfinite(g).all() for g in expected)
+    monkeypatch.setattr(Places, *FAULTS[fault])
+    pairs = zip(gradients(), expected, strict=True)
+    assert not all(np.allclose(got, want, rtol=1e-9, atol=1e-12) for got, want in pairs)
+
+
+def test_a_last_state_of_infinity_is_seen_if_it_stays_in_sums(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    test_a_row_that_ends_in_infinity_reaches_no_weight_if_nothing_reads_it()
+    monkeypatch.setattr(Places, "at_points", _no("lift"))
+    with pytest.raises(AssertionError):
+        test_a_row_that_ends_in_infinity_reaches_no_weight_if_nothing_reads_it()
 
 
 def test_a_row_that_ends_in_infinity_reaches_no_weight_if_nothing_reads_it() -> None:
@@ -363,21 +449,38 @@ def test_the_mask_may_change_behind_the_scan() -> None:
 @pytest.mark.parametrize("name", MASKS)
 def test_packed_places_are_those_of_the_rows_real_steps(name: str, reverse: bool) -> None:
     mask = MASKS[name]
-    packing = Packing(mask, reverse)
-    x = np.arange(1.0, T * B + 1).reshape(T, B, 1)
-    packed = packing.pack(x)[:, 0]
+    places = Places(np.empty(room_for(T, B), np.int64), T, B)
+    x = np.arange(1.0, T * B + 1)
+
+    def moved(table: np.ndarray, index: int) -> np.ndarray:
+        values = np.full(T * B, np.nan)
+        move, count = places.taken(Rows(address(table), table.size, 8), index, address(values))
+        if index == TAKE:
+            run(places.told(address(values), 1, [count, SIZE, 1]))
+        run(move)
+        return values
+
+    def run(call: Any) -> None:
+        call[0](*call[1])
+
+    run(places.found(np.ascontiguousarray(mask), reverse))
+    taken = places.summary()
+    packed = moved(x, TAKE)[: taken.size]
+    assert (taken.steps, taken.taken) == (mask.sum(axis=0).max(), mask.sum())
     expected: list[float] = []
     rows = sorted(range(B), key=lambda b: -mask[:, b].sum())  # stable
-    steps = [x[mask[:, b], b, 0][:: -1 if reverse else 1] for b in rows]
+    by_time = x.reshape(T, B)
+    steps = [by_time[mask[:, b], b][:: -1 if reverse else 1] for b in rows]
     before = B
     for k in range(max(map(len, steps))):
         here = [s[k] for s in steps if len(s) > k]
         expected += here + [0.0] * (before - len(here))  # the rows that have just ended
         before = len(here)
     assert packed.tolist() == expected
-    np.testing.assert_array_equal(packing.unpack(packed[:, None])[..., 0], x[..., 0] * mask)
+    np.testing.assert_array_equal(moved(packed.copy(), PUT).reshape(T, B), by_time * mask)
     for shards in (1, 2, 3):
-        bounds = packing.bounds(shards)
+        bounds = np.empty(shards + 1, np.int64)
+        run(places.told(address(bounds), shards, []))
         assert bounds[0] == 0
         assert bounds[-1] == B
         assert (np.diff(bounds) >= 0).all()

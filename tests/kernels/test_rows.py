@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels.index import take_rows_or_zeros
+from minigrad.kernels.arena import address
+from minigrad.kernels.index import COUNT, rows_work
+from minigrad.kernels.work import run
+
+
+def take_rows_or_zeros(x: np.ndarray, index: np.ndarray, count: int | None = None) -> np.ndarray:
+    """`count` of the rows, all if left out; the others stay as they are, 7."""
+    values = np.full((len(index), x.shape[1]), 7, x.dtype)
+    width = x.shape[1] * x.itemsize
+    work = rows_work(*map(address, (x, index, values)), len(x), len(index), width, 0)
+    work.job[COUNT] = len(index) if count is None else count
+    run(*work)
+    return values
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -36,8 +48,11 @@ def test_rows_of_no_rows_are_zeros() -> None:
     np.testing.assert_array_equal(found, np.zeros((2, 3)))
 
 
-def test_rows_that_do_not_follow_one_another_are_taken_too(rng: np.random.Generator) -> None:
-    x = rng.normal(size=(6, 8))[::2, 1:7:2]
-    np.testing.assert_array_equal(
-        take_rows_or_zeros(x, np.array([2, 0, -1])[::2]), [x[2], np.zeros(3)]
-    )
+@pytest.mark.parametrize("width", [1, 640])
+def test_how_many_rows_are_taken_may_be_told_later(width: int, rng: np.random.Generator) -> None:
+    x, index = rng.normal(size=(129, width)), rng.integers(-1, 129, 301)
+    whole = take_rows_or_zeros(x, index)
+    for count in (0, 1, 129, 301):
+        found = take_rows_or_zeros(x, index, count)
+        np.testing.assert_array_equal(found[:count], whole[:count])
+        assert (found[count:] == 7).all()
