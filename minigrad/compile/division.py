@@ -4,7 +4,8 @@ What a step costs a thread, in multiply-adds at the full speed of its core:
 
     a product of m rows with k x n weights    k n max(m, r), r to bring a weight in: NEAR where
                                               all that the thread reads in every step fits into its
-                                              core's cache, FAR where it doesn't
+                                              core's cache, BEYOND where what all threads read does
+                                              not fit into the one that they share, else FAR
     an op of a loop                           LOOP for each element
     a meeting of all threads                  MEETING
 
@@ -27,6 +28,7 @@ from .stages import ROWS, Stage, divided
 
 # Fitted to one and two cores of a Xeon with 2 MiB of L2 each, 40 multiply-adds a ns (Zen 5: 1 MiB).
 NEAR, FAR, CACHE = 2, 8, 3 << 19
+BEYOND = 12  # two loops over 4 MiB each at once, 8 MiB shared (Zen 1): 1.4 times as long as in turn
 LOOP = 8
 MEETING = 1 << 14  # 0.1 us, and what threads differ by
 CHUNK_ROWS = 48  # of a product over several steps: enough rows for all registers
@@ -127,16 +129,17 @@ class Work:
     def _beside(self, steps: int, rows: int, many: int) -> Division:
         parts = max(1, min(threads.get_num_threads() // many, rows))
         alone = self._by_rows(steps, rows, 1).cost
-        return self._by_rows(steps, rows, parts)._replace(alone=alone, many=many)
+        return self._by_rows(steps, rows, parts, many)._replace(alone=alone, many=many)
 
-    def _by_rows(self, steps: int, rows: int, parts: int) -> Division:
+    def _by_rows(self, steps: int, rows: int, parts: int, many: int = 1) -> Division:
         share = -(-rows // parts)
         parts = -(-rows // share)
         vectors = panel_vectors(share * self.inner)
         # Of one shard the rows of several steps follow one another: products of many rows.
         chunk = min(steps, -(-CHUNK_ROWS // rows)) if parts == 1 else 1
         wide = panel_vectors(share * chunk * self.inner_apart)
-        cost = self._products(share, 1, chunk, vectors, wide) + share * sum(self.loops.values())
+        cost = self._products(share, 1, chunk, vectors, wide, many)
+        cost += share * sum(self.loops.values())
         return Division("rows" if parts > 1 else "none", parts, share, chunk, vectors, wide, cost)
 
     def _by_units(self, steps: int, rows: int, parts: int) -> Division:
@@ -153,11 +156,14 @@ class Work:
                 cost += share * self.loops[id(stage.step)]
         return Division("units", parts, rows, chunk, vectors, wide, cost)
 
-    def _products(self, rows: int, parts: int, chunk: int, vectors: int, wide: int) -> float:
+    def _products(
+        self, rows: int, parts: int, chunk: int, vectors: int, wide: int, many: int = 1
+    ) -> float:
         """The cost of a step's products to the thread that has most of them."""
         every_step = [*self.products, *(self.apart if chunk == 1 else ())]
-        weights = {p.weight: p.k * p.n * self.itemsize for p in every_step}
-        near = NEAR if sum(weights.values()) <= parts * CACHE else FAR
+        weights = sum({p.weight: p.k * p.n * self.itemsize for p in every_step}.values())
+        near = FAR if many * weights < host.shared_cache() else BEYOND
+        near = NEAR if weights <= parts * CACHE else near
         apart, total = near if chunk == 1 else FAR / chunk, 0.0
         for p in self.products:
             total += p.k * self._columns(p, vectors, parts) * max(p.inner * rows, near)

@@ -6,8 +6,10 @@ the narrower kernels on a wide machine. The first question imports llvmlite (50 
 
 from __future__ import annotations
 
+import math
 import os
 from functools import cache
+from pathlib import Path
 
 MOST_THREADS = 512
 
@@ -40,6 +42,16 @@ def vector_bits() -> int:
 def lanes(itemsize: int) -> int:
     """How many numbers of `itemsize` bytes one vector register holds."""
     return vector_bits() // (8 * itemsize)
+
+
+@cache
+def shared_cache() -> float:
+    """Bytes of the cache that all cores share; infinity where the system does not say."""
+    path = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
+    try:
+        return int(path.read_text().removesuffix("K\n")) << 10
+    except (OSError, ValueError):
+        return math.inf
 
 
 def default_threads() -> int:

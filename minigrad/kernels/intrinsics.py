@@ -20,6 +20,7 @@
     call(address, p, i)       the C function "void(i64, i64)" at an address; `caller` makes others,
                               such as parallel_for, `external` those of the C library, as malloc
     static()                  the address of a word of the kernel's own, 0 when it is loaded
+    handed_over(a, n, s)      an inner loop's call, to the function that such a word leads to
     forget_flags()            of floating-point errors
 
 A float literal joins in as the type of the other arguments. Each has a plain Python meaning, on
@@ -313,14 +314,42 @@ def static(typing):
     """
 
     def generate(context, builder, signature, args):
-        module, symbol = builder.module, "minigrad.static"
-        word = module.globals.get(symbol)
-        if word is None:
-            word = cgutils.add_global_variable(module, _I64, symbol)
-            word.linkage, word.initializer = "internal", _I64(0)
-        return builder.ptrtoint(word, _I64)
+        return builder.ptrtoint(_own_word(builder), _I64)
 
     return types.int64(), generate
+
+
+def _own_word(builder):
+    module, symbol = builder.module, "minigrad.static"
+    word = module.globals.get(symbol)
+    if word is None:
+        word = cgutils.add_global_variable(module, _I64, symbol)
+        word.linkage, word.initializer = "internal", _I64(0)
+    return word
+
+
+@_native(lambda args, dims, steps: 0)
+def handed_over(typing, args, dims, steps):
+    """f(table, args, dims, steps) for the table in `static()`, whose first word is the address f.
+
+    Without dims, args is the table, which is kept. Returns 0, as inner loops do.
+    """
+
+    def generate(context, builder, signature, args):
+        first, dims, steps = args
+        word = _own_word(builder)
+        with builder.if_else(builder.icmp_signed("==", dims, _I64(0))) as (tells, asks):
+            with tells:
+                builder.store(first, word)
+            with asks:
+                table = builder.load(word)
+                place = builder.load(builder.inttoptr(table, _I64.as_pointer()))
+                form = ir.FunctionType(_VOID, [_I64] * 4)
+                function = builder.inttoptr(place, form.as_pointer())
+                builder.call(function, [table, first, dims, steps])
+        return _I32(0)
+
+    return types.int32(*[types.int64] * 3), generate
 
 
 def _data(context, builder, kind, value):

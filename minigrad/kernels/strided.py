@@ -1,5 +1,8 @@
 """The kernel between NumPy and an elementwise loop: operands of any step, by chunks, by threads.
 
+    enter(table, args, dims, steps)    what NumPy calls an inner loop with
+    drive(table, args, dims, steps)    the same, for whatever the loop cannot run over as it is
+
 A loop over contiguous arrays of whole blocks has no rest of its own, so LLVM's vectors do it all.
 `drive` makes such arrays: operands that are contiguous are used in place, others are copied to
 `room`, some elements at a time, and so is the end of an array that is less than a block.
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 from numba import int8, int32, int64, njit, types
 
-from minigrad.kernels.intrinsics import array, caller, inner, parallel_for, stack, within
+from minigrad.kernels.intrinsics import array, caller, inner, parallel_for, stack
 
 MOST_OPERANDS = 32
 OWN = MOST_OPERANDS + 1  # words: addresses, and a number of elements
@@ -21,37 +24,30 @@ FEW = 8  # elements that are soonest done one by one
 PART = 32768  # elements a thread takes: 2 us of the cheapest work, as long as the pool's start
 
 # The words of a loop's table; the size of an element of each operand follows.
-DRIVE, SHARE, PARALLEL_FOR, THREADS, LOOP, INPUTS, OPERANDS, BLOCK, CHUNK, VECTOR, SIZES = range(11)
+ENTER, DRIVE, SHARE, PARALLEL_FOR, THREADS, LOOP, INPUTS, OPERANDS, BLOCK, CHUNK, VECTOR, SIZES = (
+    range(12)
+)
 
 run = caller(types.int32, *[types.int64] * 5)  # loop(0, places, n, 0, 0), see elementwise.py
 run_drive = caller(types.void, *[types.int64] * 4)
 helper = njit(**inner)
 
 
-@within
-def direct(word, args, dims, steps, operands):
-    """How many elements a loop may run over at once; -1 where that is none of its business.
-
-    dims is that number where steps is 0: `drive` asks. Else NumPy asks, with operands of any kind,
-    or elementwise.py, to hand over the table (dims = 0).
-    """
-    if steps == 0:
-        return dims
-    kept = array(word, 1, int64)
-    if dims == 0:
-        kept[0] = args
-        return -1
-    n, table = array(dims, 1, int64)[0], array(kept[0], SIZES + operands, int64)
+def enter(table_, args, dims, steps):
+    """The elementwise loop of a table over `dims` elements of each operand."""
+    n, table = array(dims, 1, int64)[0], array(table_, SIZES, int64)
+    operands = table[OPERANDS]
+    sizes = array(table_ + 8 * SIZES, operands, int64)
     at, step = array(args, operands, int64), array(steps, operands, int64)
     # A rest of a vector would be done number by number.
     ready = (n < FEW) | ((n <= PART) & (n % table[VECTOR] == 0))
     for k in range(operands):
-        ready &= step[k] == table[SIZES + k]
+        ready &= step[k] == sizes[k]
         ready &= (k == 0) | (at[k] != at[0])
     if ready:
-        return n
-    run_drive(table[DRIVE], kept[0], args, dims, steps)
-    return -1
+        run(table[LOOP], 0, args, n, 0, 0)
+    else:
+        run_drive(table[DRIVE], table_, args, dims, steps)
 
 
 @helper
@@ -91,7 +87,7 @@ def share(job_, index):
 
 
 def drive(table_, args, dims, steps):
-    """The elementwise loop of a table over `dims` elements of each operand."""
+    """By chunks, and by threads."""
     n = array(dims, 1, int64)[0]
     table = array(table_, SIZES, int64)
     operands, block, most = table[OPERANDS], table[BLOCK], table[CHUNK]
