@@ -12,8 +12,10 @@ from compile.agree import PLAIN, small_parts
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.compile import division
 from minigrad.compile import sidebyside as beside
 from minigrad.compile.node import SCAN
+from minigrad.kernels import host
 
 F32 = np.float32
 
@@ -183,3 +185,21 @@ def test_weights_replaced_before_bptt_leave_the_gradient_as_it_was(rng: Any) -> 
             p.data = p.data * 2.0
         output.sum().backward()
     assert x.grad.numpy().tobytes() == expected[2]
+
+
+@pytest.mark.needs_jit
+@pytest.mark.parametrize(("shared", "at_once"), [(8 << 20, False), (64 << 20, True)])
+def test_loops_whose_weights_do_not_fit_into_the_shared_cache_run_in_turn(
+    shared: int, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4 MiB each: of one row, two threads share its units instead."""
+    monkeypatch.setattr(host, "shared_cache", lambda: shared)
+    before = mg.get_num_threads()
+    mg.set_num_threads(2)
+    try:
+        cell = nn.LSTMCell(4, 512)
+        ran = mg.scan(cell, cell.init_state(1), np.zeros((20, 1, 4), F32))
+        work = ran.explain()._forward.kernel.work
+        assert division.side_by_side([work, work], 20, 1) is at_once
+    finally:
+        mg.set_num_threads(before)
