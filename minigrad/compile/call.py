@@ -20,7 +20,7 @@ from .explain import Explanation
 from .forward import Forward, full_shape
 from .node import SCAN, Pulled, Saved, output, scan_node
 from .outside import Outside
-from .packed import PackedRun
+from .packed import PackedBack, PackedRun
 from .packing import Packed, Packing
 from .prepared import Back, Prepared, arranged
 from .program import Value
@@ -245,7 +245,7 @@ def backward(node: Node, g: dict[int, Array]) -> Pulled:
     if ahead is not None and ahead[0].keys() == g.keys() and all(ahead[0][k] is g[k] for k in g):
         back = ahead[1]
     else:
-        ahead, back = None, run.back_of(g, heard.sums)
+        ahead, back = None, (PackedBack if run.at.packed else Back)(run, g, heard.sums)
         back.run()
     ran.backward = back.loop
     if state.jit is not None and ahead is None:

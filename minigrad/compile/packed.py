@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -18,24 +19,7 @@ from ..kernels.arena import address, empty
 from .arrangement import OWN, Arrangement, BackArrangement, Factor
 from .forward import by_row
 from .frame import Span
-from .packing import (
-    FINALS,
-    FIRSTS,
-    LAST,
-    LEFT,
-    ORDER,
-    PAIRED,
-    PUT,
-    PUT_LEFT,
-    RANK,
-    SIZE,
-    STEPS,
-    TAKE,
-    TWICE,
-    Packing,
-    Places,
-    Rows,
-)
+from .packing import LAST, SIZE, STEPS, Of, Packing, Places, Rows
 from .prepared import Back, Call, Prepared, given_out
 from .program import Value
 
@@ -60,10 +44,7 @@ class PackedRun(Prepared):
     def reads(self) -> list[Array]:
         return [*self.inputs, self.packing.mask]
 
-    def back_of(self, arriving: Mapping[int, Array | None], sums: bool = True) -> PackedBack:
-        return PackedBack(self, arriving, sums)
-
-    def _bring(self) -> None:
+    def _around(self, run: Call) -> None:
         at, calls, places, where = self.at, self.step_calls, self.places, self.beginnings
         told = [address(self.words) + 8 * at.frame.told, STEPS, 1]
         found = places.found(_flat(self.packing.mask, calls), self.packing.reverse)
@@ -71,24 +52,21 @@ class PackedRun(Prepared):
         for i, v, timed, span in at.brought:
             x = by_row(self.inputs[i] if timed else self.inputs[i][None], v, at.rows)
             rows = _rows(x, at.steps * at.rows if timed else at.rows, calls)
-            call, count = places.taken(rows, TAKE if timed else ORDER, span.begins(where))
+            call, count = places.taken(rows, Of.TAKE if timed else Of.ORDER, span.begins(where))
             moved.append(call)
             told += [count, SIZE, 1] if timed else []
         for span, first in zip(at.states, self.inputs, strict=False):
             rows = _rows(first, at.rows, calls)
-            moved.append(places.taken(rows, ORDER, span.begins(where))[0])
+            moved.append(places.taken(rows, Of.ORDER, span.begins(where))[0])
         bounds = at.frame.bounds.begins(where)  # type: ignore[union-attr]
-        calls += [found, places.told(bounds, at.frame.parts, told), *moved]
-
-    def _give(self) -> None:
-        at, calls, places, where = self.at, self.step_calls, self.places, self.beginnings
+        calls += [found, places.told(bounds, at.frame.parts, told), *moved, run]
         for span, buffer, first in zip(at.states, at.loop.carry, self.inputs, strict=False):
-            index = PAIRED if buffer.at == "even" else FINALS
+            index = Of.PAIRED if buffer.at == "even" else Of.FINALS
             final = np.empty(first.shape, span.dtype)
             calls.append(places.taken(_lines(span, where), index, address(final))[0])
             self.outputs.append(final)
         for v, span in at.ys:
-            index = PUT_LEFT if at.loop.of[v].at == "after" else PUT
+            index = Of.PUT_LEFT if at.loop.of[v].at == "after" else Of.PUT
             y = _spread(places, span, where, index, calls)
             self.outputs.append(given_out(v, y, at.rows, calls))
 
@@ -97,9 +75,9 @@ class PackedBack(Back):
     """BPTT behind one run forward, whose memory it leaves as it is."""
 
     def __init__(
-        self, forward: PackedRun, arriving: Mapping[int, Array | None], sums: bool = True
+        self, forward: Prepared, arriving: Mapping[int, Array | None], sums: bool = True
     ):  # fmt: skip
-        self.forward, self.places = forward, forward.places
+        self.places = Places(forward.pieces[OWN], forward.at.steps, forward.at.rows)
         self.told: list[int] = []
         self.lowered: list[Call] = []
         super().__init__(forward, arriving, sums)
@@ -113,20 +91,22 @@ class PackedBack(Back):
         steps = self.at.steps * self.at.rows
         packed = empty((steps, v.size), v.dtype)
         rows = _rows(by_row(g, v, self.at.rows), steps, self.brought)
-        call, count = self.places.taken(rows, TAKE, address(packed))
+        call, count = self.places.taken(rows, Of.TAKE, address(packed))
         self.brought.append(call)
         self.told += [count, SIZE, 1]
         return packed
 
-    def _begin(self, back: BackArrangement, k: int, g: Array | None) -> None:
-        halves = back.states[k]
-        if g is None:
-            self.calls.append((halves.of(self.pieces).fill, (0,)))
-            return
-        rows = _rows(g, self.at.rows, self.calls)
-        self.calls.append(self.places.taken(rows, TWICE, halves.begins(self.beginnings))[0])
+    def _begin(self, back: BackArrangement, arriving: Mapping[int, Array | None]) -> None:
+        for k, halves in enumerate(back.states):
+            g = arriving.get(k)
+            if g is None:
+                self.calls.append((halves.of(self.pieces).fill, (0,)))
+                continue
+            self.output_gradients[k] = g
+            rows = _rows(g, self.at.rows, self.calls)
+            self.calls.append(self.places.taken(rows, Of.TWICE, halves.begins(self.beginnings))[0])
 
-    def _sums(self, back: BackArrangement) -> dict[Value, Array]:
+    def _products(self, back: BackArrangement, call: Any = None) -> dict[Value, Array]:
         ready: set[tuple[int, int]] = set()
         for _, *factors in back.products:
             for factor in factors:
@@ -134,7 +114,7 @@ class PackedBack(Back):
                 if place not in ready:
                     self._ready(factor)
                 ready.add(place)
-        found = super()._sums(back)
+        found = super()._products(back, self._product)
         self.calls += self.lowered
         return found
 
@@ -143,7 +123,7 @@ class PackedBack(Back):
         places, calls = self.places, self.calls
         rows = _lines(factor.rows, self.beginnings)
         if factor.taken is not None:
-            call, count = places.taken(rows, LEFT, factor.taken.begins(self.beginnings))
+            call, count = places.taken(rows, Of.LEFT, factor.taken.begins(self.beginnings))
             self.told += [count, SIZE, 1]
             calls.append(call)
         elif factor.at == "before":  # the last states of rows, which BPTT reads
@@ -160,20 +140,20 @@ class PackedBack(Back):
         self.told += told
         return call
 
-    def _total(self, span: Span) -> Array:
+    def _summed(self, v: Value, span: Span, total: Array | None = None) -> Array:
         total = np.empty(span.shape, span.dtype)
         rows = _lines(span, self.beginnings)
-        self.calls.append(self.places.taken(rows, RANK, address(total))[0])
-        return total
+        self.calls.append(self.places.taken(rows, Of.RANK, address(total))[0])
+        return super()._summed(v, span, total)
 
     def _whole(self, span: Span) -> Array:
-        return _spread(self.places, span, self.beginnings, PUT, self.calls)
+        return _spread(self.places, span, self.beginnings, Of.PUT, self.calls)
 
     def _first(self, back: BackArrangement, k: int) -> Array:
         span = back.states[k]
         first = np.empty(self.inputs[k].shape, span.dtype)
         rows = _lines(span, self.beginnings)
-        self.calls.append(self.places.taken(rows, FIRSTS, address(first))[0])
+        self.calls.append(self.places.taken(rows, Of.FIRSTS, address(first))[0])
         return first
 
 

@@ -38,7 +38,7 @@ from .unrolling import varies
 
 Array = np.ndarray
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
-STEPS, LAST, SIZE, TAKEN, NUMBERS = range(5)  # as in kernels/packing.py
+STEPS, LAST, SIZE, TAKEN, NUMBERS = range(5)  # the words of FOUND, as in kernels/packing.py
 
 
 class Packing(NamedTuple):
@@ -72,21 +72,25 @@ class Rows(NamedTuple):
     width: int
 
 
-# What is found out of a mask, in the order in which it lies in memory:
-#   NUMBERS  those of Packed, and the last step
-#   STARTS   where steps begin
-#   COUNTS   how many steps each row has, the longest first
-#   ORDER    the rows in that order; and TWICE, for they are there twice
-#   RANK     where each row of the batch comes in that order
-#   ENDS     where the last state of each lies, in that order, among those that leave all steps
-#   PUT      of each (t, b) its place, -1 where it takes no part; PUT_LEFT: of the state it leaves
-#   TAKE     of each place its (t, b), -1 for a point; LEFT: of the state that leaves it
-#   FINALS   where the last state of a row of the batch lies; PAIRED: if states lie in two halves
-#   FIRSTS   where BPTT leaves the gradient of its first state
-FOUND, STARTS, COUNTS, TWICE, RANK, ENDS, PUT, PUT_LEFT, TAKE, LEFT, FINALS, PAIRED, FIRSTS = range(
-    13
-)
-ORDER = 13
+class Of:
+    """What is found out of a mask, in the order in which it lies in memory.
+
+    FOUND      the numbers of Packed, and the last step
+    STARTS     where steps begin
+    COUNTS     how many steps each row has, the longest first
+    TWICE      the rows in that order, two times; ORDER: one of them
+    RANK       where each row of the batch comes in that order
+    ENDS       where the last state of each lies, in that order, among those that leave all steps
+    PUT        of each (t, b) its place, -1 where it takes no part; PUT_LEFT: of the state it leaves
+    TAKE       of each place its (t, b), -1 for a point; LEFT: of the state that leaves it
+    FINALS     where the last state of a row of the batch lies; PAIRED: if states lie in two halves
+    FIRSTS     where BPTT leaves the gradient of its first state
+    """
+
+    (
+        FOUND, STARTS, COUNTS, TWICE, RANK, ENDS, PUT, PUT_LEFT, TAKE, LEFT, FINALS, PAIRED, FIRSTS,
+        ORDER,
+    ) = range(14)  # fmt: skip
 
 
 @cache
@@ -95,7 +99,7 @@ def _layout(time: int, rows: int) -> tuple[list[int], list[int], int]:
     steps = time * rows
     sizes = [NUMBERS, time + 2, rows, 2 * rows, rows, rows, *[steps] * 4, rows, rows, rows]
     begins = [0, *accumulate(sizes)]
-    return [*sizes, rows], [*begins[:-1], begins[TWICE]], begins[-1]
+    return [*sizes, rows], [*begins[:-1], begins[Of.TWICE]], begins[-1]
 
 
 def room_for(time: int, rows: int) -> int:
@@ -113,18 +117,13 @@ class Places:
         self.at = [here + 8 * begin for begin in begins]
         self.jobs: list[Any] = []  # what calls know by its address
 
-    def of(self, index: int) -> Array:
-        """One of the arrays."""
-        begin = (self.at[index] - self.at[0]) // 8
-        return self.memory[begin : begin + self.sizes[index]]
-
     def summary(self) -> Packed:
         return Packed(*(int(self.memory[k]) for k in (STEPS, TAKEN, SIZE)))
 
     def found(self, mask: Array, reverse: bool) -> Call:
         """What fills all of it, from a mask that is contiguous."""
         return self._call(
-            "pack", address(mask), self.time, self.rows, int(reverse), *self.at[: FIRSTS + 1]
+            "pack", address(mask), self.time, self.rows, int(reverse), *self.at[: Of.ORDER]
         )
 
     def told(self, bounds: int, parts: int, told: Sequence[int]) -> Call:
@@ -132,7 +131,7 @@ class Places:
 
         told: for each word its address, which number goes there, and how many times that.
         """
-        known = self.at[FOUND], self.at[COUNTS], self.rows
+        known = self.at[Of.FOUND], self.at[Of.COUNTS], self.rows
         return self._call("tell", *known, parts, bounds, len(told) // 3, *told)
 
     def taken(self, table: Rows, index: int, values: int) -> tuple[Call, int]:
@@ -146,7 +145,7 @@ class Places:
 
     def at_points(self, what: str, table: Rows, spare: int = 0) -> Call:
         """Zeros there: "clear", or "lift", until "lower" puts back what was moved to `spare`."""
-        known = self.at[FOUND], self.at[ENDS], self.rows
+        known = self.at[Of.FOUND], self.at[Of.ENDS], self.rows
         return self._call(what, *known, table.place, table.width, spare)
 
     def product(self, a: Array, b: Array, y: Array, times: int) -> tuple[Call, list[int]]:

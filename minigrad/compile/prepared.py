@@ -18,6 +18,7 @@ import numpy as np
 
 from ..kernels import jit, multiplying, threads
 from ..kernels.arena import address, addresses, empty
+from ..kernels.flat import Beside
 from .ahead import Call, computing
 from .arrangement import KEPT, OWN, PACKING, PASSING, Arrangement, BackArrangement, Frame
 from .compiled import Compiled
@@ -82,13 +83,11 @@ class Prepared:
         self.runs = at.frame, run
         self.weight_calls = calls
         self.step_calls: list[Call] = []
-        self._bring()
-        self.step_calls.append(run)
         self.outputs: list[Array] = []
-        self._give()
+        self._around(run)
 
-    def _bring(self) -> None:
-        """What comes in, to where the loop reads it."""
+    def _around(self, run: Call) -> None:
+        """What comes in, to where the loop reads it; the loop; what comes out."""
         at, inputs, calls, pieces = self.at, self.inputs, self.step_calls, self.pieces
         for i, v, timed, span in at.brought:
             rows = by_row(inputs[i] if timed else inputs[i][None], v, at.rows)
@@ -97,10 +96,7 @@ class Prepared:
             calls.append((here.__setitem__, (..., rows)))
         for start, array in zip(views(at.starts, pieces), inputs, strict=False):
             calls.append((start.__setitem__, (..., array)))
-
-    def _give(self) -> None:
-        """What comes out."""
-        at, calls, pieces = self.at, self.step_calls, self.pieces
+        calls.append(run)
         for end in views(at.ends, pieces):
             final = np.empty(end.shape, end.dtype)
             calls.append((final.__setitem__, (..., end)))
@@ -120,10 +116,6 @@ class Prepared:
         """The arrays that come from outside."""
         return [*self.inputs]
 
-    def back_of(self, arriving: Mapping[int, Array | None], sums: bool = True) -> Back:
-        """BPTT behind it."""
-        return Back(self, arriving, sums)
-
     @classmethod
     def of(
         cls, compiled: Compiled, arrays: Sequence[Array], steps: int, rows: int, reverse: bool,
@@ -135,7 +127,7 @@ class Prepared:
         made = cls(arranged(compiled, arrays, steps, rows, reverse, needs), arrays)
         if needs:
             floats = [k for k, y in enumerate(made.outputs) if y.dtype.kind == "f"]
-            made.back = made.back_of(dict.fromkeys(floats if arrive is None else arrive))
+            made.back = Back(made, dict.fromkeys(floats if arrive is None else arrive))
         return made
 
     @property
@@ -221,23 +213,23 @@ class Back:
         self.calls = calls = [*self.brought, *back.ahead.calls(pieces)]
         run, self.words = _framed(back.frame, beginnings, calls)
         self.runs = back.frame, run
-        for k, span in enumerate(back.starts):
-            g = None
-            if k in arriving:
-                g = arriving[k]
-                g = np.zeros(span.shape, span.dtype) if g is None else g
-                self.output_gradients[k] = g
-            self._begin(back, k, g)
+        self._begin(back, arriving)
         if back.sums:
             calls.append((back.zeroed.of(pieces).fill, (0,)))
         calls.append(run)
         self._give(back, self._sums(back) if sums else {})
         self.norms = {name: span.of(pieces) for name, span in back.taps.items()}
 
-    def _begin(self, back: BackArrangement, k: int, g: Array | None) -> None:
-        """The gradient of the k-th state that is left, to where the loop reads it."""
-        here = back.starts[k].of(self.pieces)
-        self.calls.append((here.fill, (0,)) if g is None else (here.__setitem__, (..., g)))
+    def _begin(self, back: BackArrangement, arriving: Mapping[int, Array | None]) -> None:
+        """The gradients of the states that are left, to where the loop reads them."""
+        for k, here in enumerate(views(back.starts, self.pieces)):
+            if k in arriving:
+                g = arriving[k]
+                g = np.zeros(here.shape, here.dtype) if g is None else g
+                self.output_gradients[k] = g
+                self.calls.append((here.__setitem__, (..., g)))
+            else:
+                self.calls.append((here.fill, (0,)))
 
     def run(self) -> None:
         for call, arguments in self.calls:
@@ -271,17 +263,9 @@ class Back:
     def _sums(self, back: BackArrangement) -> dict[Value, Array]:
         """The sums over time, and what is made of them: weight -> its gradient."""
         at, loop, calls, pieces = self.at, back.loop, self.calls, self.pieces
-        known: dict[Value, Array] = {}
-        for v, left, right in back.products:
-            a, b = views((left.span, right.span), pieces)
-            for f, flat in ((left, a), (right, b)):
-                if f.copied is not None:
-                    seen = f.copied.of(pieces)
-                    calls.append((flat.reshape(seen.shape).__setitem__, (..., seen)))
-            known[v] = y = empty(v.shape, v.dtype)
-            calls.append(self._product(a, b, y))
+        known = self._products(back)
         for v, span in back.sums:
-            known[v] = self._summed(v, self._total(span))
+            known[v] = self._summed(v, span)
         for v, in_order in back.after:
             total = known.get(v.inputs[0])
             if in_order and total is not None and total.flags.c_contiguous:
@@ -295,13 +279,20 @@ class Back:
             calls.append(computing(v, values, y, at.rows))
         return {w: known[v] for w, v in loop.program.sums.items()}
 
-    def _product(self, a: Array, b: Array, y: Array) -> Call:
-        """y = a.T @ b, over all steps."""
-        return multiplying.product(y.dtype), (a.T, b, y)
-
-    def _total(self, span: Span) -> Array:
-        """What the loop has added up, (B, size)."""
-        return span.of(self.pieces)
+    def _products(self, back: BackArrangement, call: Any = None) -> dict[Value, Array]:
+        """y = a.T @ b, over all steps. call: what else computes it, of a, b and y."""
+        calls, pieces = self.calls, self.pieces
+        known: dict[Value, Array] = {}
+        for v, left, right in back.products:
+            a, b = views((left.span, right.span), pieces)
+            for f, flat in ((left, a), (right, b)):
+                if f.copied is not None:
+                    seen = f.copied.of(pieces)
+                    calls.append((flat.reshape(seen.shape).__setitem__, (..., seen)))
+            known[v] = y = empty(v.shape, v.dtype)
+            product = (multiplying.product(v.dtype), (a.T, b, y)) if call is None else call(a, b, y)
+            calls.append(product)
+        return known
 
     def _whole(self, span: Span) -> Array:
         """What the loop has left of all steps, (T, B, size)."""
@@ -323,9 +314,10 @@ class Back:
             elif w in found:
                 self.input_gradients[i] = found[w].reshape(self.inputs[i].shape)
 
-    def _summed(self, v: Value, total: Array) -> Array:
+    def _summed(self, v: Value, span: Span, total: Array | None = None) -> Array:
         """A sum over time, of which the loop has added up the rows (B, size)."""
         x, rows = v.inputs[0], self.at.rows
+        total = span.of(self.pieces) if total is None else total
         if v.params["axis"] == ():
             return given_out(x, total[None], rows, self.calls)[0]
         y = np.empty(v.shape, v.dtype)
@@ -360,6 +352,14 @@ class AtOnce:
         self.calls = [*before, *loops, *behind]
 
     @property
+    def replayed(self) -> list[Call]:
+        """What a replay does: where each loop is one thread's, all that belongs to it is."""
+        if any(each.runs[0].parts > 1 for each in self.ready):
+            return self.calls
+        lists = [e.forward_calls if isinstance(e, Prepared) else e.calls for e in self.ready]
+        return [(Beside(lists, self.calls), ())]
+
+    @property
     def pieces(self) -> list[Any]:
         return [piece for each in self.ready for piece in each.pieces]
 
@@ -374,13 +374,15 @@ def _framed(frame: Frame, beginnings: list[int], calls: list[Call]) -> tuple[Cal
     numbers = words[frame.called :].tolist()
     for k in range(0, len(numbers), PACKING):
         calls.append((frame.pack, numbers[k : k + PACKING]))
-    return frame.kernel.call(address(words), frame.parts), words
+    return frame.kernel.call(addresses((words,))[0], frame.parts), words
 
 
 def given_out(v: Value, array: Array, rows: int, calls: list[Call]) -> Array:
     """Rows (T, B, size) as the cell would have stacked v: a view, or memory that a call fills."""
+    if is_by_row(v):
+        return array.reshape(len(array), rows, *v.row[1:])
     y = by_time(array, v, rows)
-    if is_by_row(v) or np.may_share_memory(y, array):
+    if np.may_share_memory(y, array):
         return y
     apart = by_row(y, v, rows)
     calls.append((apart.__setitem__, (..., array.reshape(apart.shape))))

@@ -77,7 +77,7 @@ def _at_once(runs: Sequence[Run], scopes: Sequence[str]) -> list[Any]:
         read = [x for each in prepared for x in each.inputs]
         made = [y for each in prepared for y in each.outputs]
         names = " and ".join(run.compiled.name for run in runs)
-        switches.jit.ran(f"scans of {names}, at once", joint, read, made, joint.calls)
+        switches.jit.ran(f"scans of {names}, at once", joint, read, made, joint.replayed)
     filled = []
     for run, has_run, scope in zip(runs, prepared, scopes, strict=True):
         switches.scope = scope
@@ -112,7 +112,9 @@ def joins(node: Node, g: dict[int, Any], following: Node, of_following: Any) -> 
         read = [x for kept, arrived in pairs for x in (*kept.run.inputs, *arrived.values())]
         made = [x for back in backs for x in back.input_gradients.values()]
         names = [each.params["compiled"].name for each in (node, following)]
-        switches.jit.ran(f"BPTT of {' and '.join(names)}, at once", joint, read, made, joint.calls)
+        switches.jit.ran(
+            f"BPTT of {' and '.join(names)}, at once", joint, read, made, joint.replayed
+        )
     for (kept, arrived), back in zip(pairs, backs, strict=True):
         kept.ahead = arrived, back
 

@@ -67,4 +67,4 @@ def _joined(group: Sequence[Listed]) -> Listed:
     reads = [x for part in group for x in part.reads]
     writes = [x for part in group for x in part.writes]
     says = f"at once: {' | '.join(part.says for part in group)}"
-    return Listed(says, group[0].where, joint.calls, "loop", reads, writes, True, joint)
+    return Listed(says, group[0].where, joint.replayed, "loop", reads, writes, True, joint)

@@ -63,6 +63,31 @@ class Update:
         self.after()
 
 
+class Beside:
+    """Lists of calls that need nothing of one another: all of each at once, where all are of C.
+
+    otherwise: calls that do the same.
+    """
+
+    def __init__(self, lists: Sequence[Sequence[Call]], otherwise: Sequence[Call]):
+        self.lists, self.otherwise = lists, otherwise
+
+    def __call__(self) -> None:
+        for f, arguments in self.otherwise:
+            f(*arguments)
+
+    def steps(self) -> list[_Step] | None:
+        runs = [joined(calls) for calls in self.lists]
+        lists = [run[0][0] for run in runs if len(run) == 1 and isinstance(run[0][0], Joined)]
+        if len(lists) < len(runs) or any(not each.unwatched for each in lists):
+            return None
+        run, address = _kernel()["run"], arena.address
+        calls = [(run, address(each.words), address(each.progress)) for each in lists]
+        (f, arguments), words = threads.at_once(calls)
+        step = _of_c(f, arguments)
+        return None if step is None else [step._replace(owner=(lists, words))]
+
+
 def joined(calls: Sequence[Call]) -> list[Call]:
     """The same calls, those that follow one another in C as one."""
     if jit.mode() != "native":
@@ -75,8 +100,13 @@ def joined(calls: Sequence[Call]) -> list[Call]:
             found.append((Joined(run.copy()), ()))
             run.clear()
 
-    for f, arguments in calls:
-        steps = _steps(f, arguments)
+    rest = list(calls)[::-1]
+    while rest:
+        f, arguments = rest.pop()
+        steps = f.steps() if isinstance(f, Beside) else _steps(f, arguments)
+        if steps is None and isinstance(f, Beside):
+            rest += f.otherwise[::-1]
+            continue
         if steps is None:
             close()
             found.append((f, arguments))
@@ -122,6 +152,11 @@ class Joined:
         self.run = partial(
             _kernel().function("run"), arena.address(self.words), arena.address(self.progress)
         )
+
+    @property
+    def unwatched(self) -> bool:
+        """Whether there is nothing for Python to do before it, or to look at behind it."""
+        return not any(isinstance(step.owner, (Check, Update)) for step in self.steps)
 
     def __call__(self) -> None:
         for update, into in self.updates:

@@ -23,6 +23,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from functools import cache, partial
+from itertools import chain
 from numbers import Integral
 from typing import Any
 
@@ -189,9 +190,13 @@ def side_by_side(jobs: Sequence[tuple[int, int, int]]) -> tuple[Any, Any]:
     """parallel_for of several jobs (f, argument, count) at once, which must not wait for others:
     the call that runs them, a function and its arguments, and what has to live as long.
     """
-    rows = [word for f, argument, count in jobs for i in range(count) for word in (f, argument, i)]
-    words = (ctypes.c_int64 * len(rows))(*rows)
-    return (parallel_for, (_made().each, ctypes.addressof(words), len(rows) // 3)), words
+    return at_once([(f, argument, i) for f, argument, count in jobs for i in range(count)])
+
+
+def at_once(calls: Sequence[tuple[int, int, int]]) -> tuple[Any, Any]:
+    """The same of single calls f(a, b)."""
+    words = (ctypes.c_int64 * (3 * len(calls)))(*chain.from_iterable(calls))
+    return (parallel_for, (_made().each, ctypes.addressof(words), len(calls))), words
 
 
 def pool_words() -> int:

@@ -16,19 +16,7 @@ from compile.agree import PLAIN, close, outcome, small_parts, wide
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.compile.packing import (
-    FIRSTS,
-    ORDER,
-    PAIRED,
-    PUT,
-    PUT_LEFT,
-    SIZE,
-    TAKE,
-    TWICE,
-    Places,
-    Rows,
-    room_for,
-)  # fmt: skip
+from minigrad.compile.packing import SIZE, Of, Places, Rows, room_for
 from minigrad.compile.unrolling import unroll
 from minigrad.kernels import arena
 from minigrad.kernels.arena import address
@@ -305,9 +293,9 @@ def _other(index: int, instead: int) -> Callable[..., Any]:
 FAULTS: dict[str, tuple[str, Callable[..., Any]]] = {
     "points are not cleared": ("at_points", _no("clear")),
     "last states are not put back": ("at_points", _no("lower")),
-    "the first state's gradient is another step's": ("taken", _other(FIRSTS, PAIRED)),
-    "BPTT begins with one half": ("taken", _other(TWICE, ORDER)),
-    "what leaves a step is what enters it": ("taken", _other(PUT_LEFT, PUT)),
+    "the first state's gradient is another step's": ("taken", _other(Of.FIRSTS, Of.PAIRED)),
+    "BPTT begins with one half": ("taken", _other(Of.TWICE, Of.ORDER)),
+    "what leaves a step is what enters it": ("taken", _other(Of.PUT_LEFT, Of.PUT)),
 }
 
 
@@ -455,7 +443,7 @@ def test_packed_places_are_those_of_the_rows_real_steps(name: str, reverse: bool
     def moved(table: np.ndarray, index: int) -> np.ndarray:
         values = np.full(T * B, np.nan)
         move, count = places.taken(Rows(address(table), table.size, 8), index, address(values))
-        if index == TAKE:
+        if index == Of.TAKE:
             run(places.told(address(values), 1, [count, SIZE, 1]))
         run(move)
         return values
@@ -465,7 +453,7 @@ def test_packed_places_are_those_of_the_rows_real_steps(name: str, reverse: bool
 
     run(places.found(np.ascontiguousarray(mask), reverse))
     taken = places.summary()
-    packed = moved(x, TAKE)[: taken.size]
+    packed = moved(x, Of.TAKE)[: taken.size]
     assert (taken.steps, taken.taken) == (mask.sum(axis=0).max(), mask.sum())
     expected: list[float] = []
     rows = sorted(range(B), key=lambda b: -mask[:, b].sum())  # stable
@@ -477,7 +465,7 @@ def test_packed_places_are_those_of_the_rows_real_steps(name: str, reverse: bool
         expected += here + [0.0] * (before - len(here))  # the rows that have just ended
         before = len(here)
     assert packed.tolist() == expected
-    np.testing.assert_array_equal(moved(packed.copy(), PUT).reshape(T, B), by_time * mask)
+    np.testing.assert_array_equal(moved(packed.copy(), Of.PUT).reshape(T, B), by_time * mask)
     for shards in (1, 2, 3):
         bounds = np.empty(shards + 1, np.int64)
         run(places.told(address(bounds), shards, []))

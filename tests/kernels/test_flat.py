@@ -12,7 +12,7 @@ import pytest
 
 from minigrad.kernels import jit, linear, multiplying, threads
 from minigrad.kernels.elementwise import loop
-from minigrad.kernels.flat import Check, Joined, Update, all_below, joined
+from minigrad.kernels.flat import Beside, Check, Joined, Update, all_below, joined
 from minigrad.kernels.work import call
 
 pytestmark = pytest.mark.needs_jit
@@ -141,6 +141,45 @@ def test_what_is_not_known_stays_a_call_between_the_others() -> None:
 
 class Wrong(Exception):
     pass
+
+
+def chain(x: Array, y: Array, z: Array) -> list[Any]:
+    """y = tanh(x), z = x.T y: each reads what the one before has written."""
+    tanh = loop("def element(x): return tanh(x)", "f->f", F64)
+    return [(tanh, (x, y)), (multiplying.product(np.dtype(F64)), (x.T, y, z))]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_lists_that_need_nothing_of_one_another_run_at_once(count: int, rng: Any) -> None:
+    x = rng.normal(size=(4, 40, 9))
+    y, z = np.empty_like(x), np.empty((4, 9, 9))
+    lists = [chain(x[k], y[k], z[k]) for k in range(4)]
+    before = threads.get_num_threads()
+    threads.set_num_threads(count)
+    try:
+        listed = all_joined([(y.fill, (0,)), (Beside(lists, []), ())])
+        assert len(listed) == 1
+        for turn in range(3):
+            x *= 1.5
+            run(listed)
+            expected = np.empty_like(z)
+            run([call for k in range(4) for call in chain(x[k], y[k], expected[k])])
+            assert same(z, expected), turn
+    finally:
+        threads.set_num_threads(before)
+
+
+@pytest.mark.parametrize("why", ["Python", "a check"])
+def test_lists_of_more_than_calls_of_c_run_as_is_said_otherwise(why: str, rng: Any) -> None:
+    x = rng.normal(size=(2, 40, 9))
+    y, z = np.empty_like(x), np.empty((2, 9, 9))
+    seen: list[str] = []
+    first = (seen.append, ("first",))
+    if why == "a check":
+        first = (Check(np.zeros(1, np.int64), 0, raises), ())
+    lists = [[first, *chain(x[0], y[0], z[0])], chain(x[1], y[1], z[1])]
+    run(joined([(Beside(lists, [(seen.append, ("otherwise",))]), ())]))
+    assert seen == ["otherwise"]
 
 
 def raises() -> None:
