@@ -22,7 +22,7 @@ class Joint:
     """In place of what runs loops at once: keeps who they were."""
 
     def __init__(self, owners: Any):
-        self.owners, self.calls = owners, []
+        self.owners, self.replayed = owners, []
 
 
 def part(name: str, reads: str, writes: str, kind: str = "kernel", movable: bool = True) -> Listed:
