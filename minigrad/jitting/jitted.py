@@ -50,7 +50,8 @@ def jit(function: Callable[..., Any]) -> Jitted:
     function: of arrays, Tensors, floats and trees of them, whose values may change from call to
         call; anything else among its arguments (an int, a str, None, a flag) is part of the kind.
         What it reads besides, Parameters, Tensors of the closure, the optimiser's lr, is read at
-        every call. What Python computes in it is not computed again: mg.jit is the promise that
+        every call; globals, variables of the closure and attributes that it names are compared
+        (outside.py). What Python computes in it is not computed again: mg.jit is the promise that
         nothing else changes. Arithmetic on a float argument is, as are ops of mg.tensor(rate); what
         functions of `math` make of it holds for that value alone, so another one is recorded, and
         refused where that differs. The two recordings are compared, and whatever differs is
@@ -58,8 +59,9 @@ def jit(function: Callable[..., Any]) -> Jitted:
     A recording is made for each structure, shapes and dtypes of the arguments, for train() and
     eval(), and whether gradients are recorded.
     Raises JitError, with the line, for what cannot be replayed: a value that is read in the step
-    (`item()`, `if loss < ...`, NumPy on an argument), random numbers that NumPy draws in it, a
-    hook, Tape, detect_anomaly or flow recorder that wants to look inside.
+    (`item()`, `if loss < ...`, NumPy on an argument), random numbers that NumPy draws in it, what
+    it counts or keeps outside, a hook, Tape, detect_anomaly or flow recorder that wants to look
+    inside.
 
     >>> import minigrad as mg
     >>> w = mg.tensor([2.0], requires_grad=True)
@@ -99,6 +101,7 @@ class Jitted:
         self.candidates: dict[Any, list[Waiting]] = {}
         self.recorded = self.replayed = self.misfits = 0
         self._last: Any = None  # the kind of the arguments that was recorded last
+        self._sets = self._moves = ""  # what the last recording set outside, or met another
         self._lock = threading.RLock()
         _all.add(self)
         functools.update_wrapper(self, function)
@@ -157,6 +160,7 @@ class Jitted:
         self.recorded += 1
         run = Run(self.function, args, kwargs)
         waiting = _kept(self.candidates, key)
+        self._refuse_other(run, waiting)
         known = [Waiting(moved.of, True, moved.fixed)] if moved and moved.of else []
         before = next((w for w in (*known, *waiting) if w.run.met_as(run)), None)
         difference = ""
@@ -173,6 +177,27 @@ class Jitted:
                 raise JitError(f"mg.jit: {difference}")
         waiting.append(Waiting(run, bool(difference), run.floats))
         return run.result
+
+    def _refuse_other(self, run: Run, waiting: list[Waiting]) -> None:
+        """Raises JitError for what every call changes, or meets as another thing than before.
+
+        Once is forgiven: a first call may set something up.
+        """
+        sets, self._sets = self._sets, run.sets
+        if run.sets and run.sets == sets:
+            difference = difference_of(waiting[-1].run, run) if waiting else ""
+            raise JitError(
+                f"mg.jit: {difference}" if difference else
+                f"mg.jit: {self.name} changes {run.sets}, which a replay would not do: keep what "
+                f"counts outside of the step."
+            )  # fmt: skip
+        earlier = waiting[-1].run.outside if waiting else run.outside
+        moves, self._moves = self._moves, run.outside.other_than(earlier)
+        if self._moves and self._moves == moves:
+            raise JitError(
+                f"mg.jit: {self.name} reads {moves}, which was another at each of its last calls: "
+                f"pass it as an argument."
+            )
 
     def _refuse_watched(self) -> None:
         what = "a listener (flow.record, a Monitor, mg.listen)" if state.listeners else (

@@ -9,14 +9,15 @@ _PLAIN = (bool, int, float, str, type(None))
 
 def settings(module: Any) -> dict[str, Any]:
     """The attributes of a module, and what its lists and dicts hold, to be compared by `alike`."""
-    found = {name: _contents(v) for name, v in vars(module).items()}
+    found = {name: contents(v) for name, v in vars(module).items()}
     return found | {"training": module.training}
 
 
-def _contents(value: Any) -> Any:
+def contents(value: Any) -> Any:
+    """Of a list, tuple or dict what it holds; anything else as it is."""
     if type(value) in (list, tuple):
-        return tuple(map(_contents, value))
-    return tuple(map(_contents, value.items())) if type(value) is dict else value
+        return tuple(map(contents, value))
+    return tuple(map(contents, value.items())) if type(value) is dict else value
 
 
 def alike(a: Any, b: Any) -> bool:

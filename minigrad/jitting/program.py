@@ -36,7 +36,7 @@ class Program:
         self.run = joined(self.calls)
         self.buffers, self.numbers = run.buffers, recording.numbers
         self.held = [(t, array, t.requires_grad) for t, array in recording.held.values()]
-        self.modules, self._edits = run.modules, edits.count
+        self.modules, self._edits, self.outside = run.modules, edits.count, run.outside
         self.gradients = run.gradients
         self.entries = [(leaf, g) for leaf, g, _ in run.gradients if isinstance(g, np.ndarray)]
         self.must_be_none = [leaf for leaf, g, _ in run.gradients if g is None]
@@ -68,6 +68,9 @@ class Program:
                 if name:
                     return f".{name} of a {type(module).__name__} is another"
             self._edits = edits.count
+        name = self.outside.changed()
+        if name:
+            return f"{name} is another"
         for leaf, _ in self.entries:
             if leaf._grad is None:
                 return f"{_named(leaf)} has no gradient to add to"

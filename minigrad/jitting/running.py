@@ -14,6 +14,7 @@ from ..tensors import Pending, Tensor, wrap
 from .arguments import Argument, Number, memory_of
 from .calls import needed
 from .modules import changed, settings
+from .outside import Outside
 from .recording import Recording
 from .steps import Step
 
@@ -24,7 +25,8 @@ class Run:
     """function(*args, **kwargs) recorded.
 
     buffers: for each array among the arguments the memory that the function saw, for each float a
-    list of one. floats: place among the buffers -> the float. returned: what it gave, with arrays
+    list of one. floats: place among the buffers -> the float. outside: what names meant before it
+    ran. sets: one that meant something else afterwards, if any. returned: what it gave, with arrays
     of the recording. result: the same in memory of the caller's own. gradients: (leaf, what of its
     gradient from before was read, what it has afterwards).
     """
@@ -36,6 +38,8 @@ class Run:
         # By sorted key, as `_form` lists arrays and floats, whatever order they came in.
         seen = [self._seen(a) for a in args], {k: self._seen(kwargs[k]) for k in sorted(kwargs)}
         self.name = getattr(function, "__name__", "the function")
+        objects = [x for tree in (args, kwargs) for x in leaves_of(tree)]
+        self.outside = Outside(function, objects)
         before = state.switch(jit=self.recording)
         try:
             self.returned = function(*seen[0], **seen[1])
@@ -48,6 +52,8 @@ class Run:
             (leaf, entry, self._left(leaf)) for leaf, entry in self.recording.gradients.values()
         ]
         self.modules = list(self.recording.modules.values())
+        self.sets = self.outside.changed()
+        self.outside.follow(module for module, _ in self.modules)
         self._refuse_changed()
         results = [x for x in self.outputs if isinstance(x, np.ndarray)]
         results += [g._array for _, _, g in self.gradients if g is not None]
@@ -111,12 +117,14 @@ class Run:
         return leaf._grad
 
     def met_as(self, other: Run) -> bool:
-        """Whether modules and gradients from outside were met in the same state."""
+        """Whether names, modules and gradients from outside were met in the same state."""
         mine, theirs = (
             [(id(leaf), entry is None or entry is False) for leaf, entry, _ in run.gradients]
             for run in (self, other)
         )
         if mine != theirs or len(self.modules) != len(other.modules):
+            return False
+        if self.outside.other_than(other.outside):
             return False
         return all(
             m is n and not changed(before, after)
