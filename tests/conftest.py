@@ -40,8 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["MINIGRAD_TESTS_WIDE"] = "1"
 
 
-# Of these, each n-th case runs without --wide, of 0 none, and with it three times as many, at most
-# every second: nearly every case compiles kernels of its own, a second each. "file.py" and a folder
+# Of these, each n-th case runs without --wide, of 0 none, and with it twice as many, at most every
+# second: nearly every case compiles kernels of its own, a second each. "file.py" and a folder
 # mean their compiled cases, which run on the tape too; "file.py::test" all of a test's. Without
 # JIT, in the loops that the compiler writes, all run; compiled, all of conformance do where
 # tools/faults.py plants none.
@@ -168,7 +168,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             each, count = (THINNED | FILES)[key], seen[item.path, key]
             seen[item.path, key] += 1
             if not each or count % each:
-                also = count % each == 1 if key in FILES else count % max(each // 3, 2) == 0
+                also = count % each == 1 if key in FILES else count % max(each // 2, 2) == 0
                 item.add_marker("wide" if also else "rare")
     if JIT_DISABLED:
         skip = pytest.mark.skip(reason="checks compiled code; NUMBA_DISABLE_JIT=1")

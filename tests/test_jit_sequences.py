@@ -142,8 +142,8 @@ def test_a_replay_runs_loops_over_rows_of_any_lengths_without_python() -> None:
     assert isinstance(program.run[0][0], Joined)
 
 
-# As Python, sums depend on how many rows there are at once.
-@pytest.mark.parametrize("rows", [1, pytest.param(3, marks=pytest.mark.needs_jit)])
+@pytest.mark.needs_jit  # as Python, sums depend on how many rows there are at once
+@pytest.mark.parametrize("rows", [1, 3])
 def test_both_directions_run_at_once_and_give_the_bits_of_one_after_the_other(rows: int) -> None:
     def trainer(joined: bool) -> tuple[Any, Callable[..., Any]]:
         net = nn.LSTM(8, 32, bidirectional=True, dtype=np.float64, generator=rng(1))

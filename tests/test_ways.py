@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tools" / "docs" / "source"
 PAGES = ("tanh.md", "lstm.md")
-EXAMPLES = (*PAGES, "jit.md", "curvature.md", "interventions.md")
+EXAMPLES, LONG = (*PAGES, "jit.md"), ("curvature.md", "interventions.md")
 HOP = re.compile(r"^\d+\. `(minigrad/[\w/]*(?:\.py)?)`(?: `([\w.]+)`)?:", re.MULTILINE)
 
 
@@ -42,7 +42,9 @@ def test_every_hop_is_there_and_is_named_once(page: str) -> None:
         assert (ROOT / file).exists(), f"{page}: {file} is not there"
 
 
-@pytest.mark.parametrize("page", EXAMPLES)
+@pytest.mark.parametrize(
+    "page", [*EXAMPLES, *(pytest.param(p, marks=pytest.mark.slow) for p in LONG)]
+)
 def test_the_examples_of_the_page_hold(page: str) -> None:
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     found = "\n".join(re.findall(r"```pycon\n(.*?)```", (SOURCE / page).read_text(), re.DOTALL))
@@ -52,6 +54,6 @@ def test_the_examples_of_the_page_hold(page: str) -> None:
 
 def test_the_pages_are_in_the_table_of_contents() -> None:
     index = (SOURCE / "index.md").read_text(encoding="utf-8")
-    for page in EXAMPLES:
+    for page in (*EXAMPLES, *LONG):
         assert f"\n{page.removesuffix('.md')}\n" in index
         assert f"({page})" in index

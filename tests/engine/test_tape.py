@@ -109,6 +109,7 @@ def test_backward_frees_what_was_kept_as_it_walks():
     assert kept() is None
 
 
+@pytest.mark.slow
 def test_long_chains_need_no_recursion():
     x = leaf(1.0)
     y = x

@@ -186,7 +186,7 @@ def test_backward_after_the_block_arrives_in_the_recording(rng: np.random.Genera
     assert_same(*recorded(layer, record))
 
 
-@pytest.mark.parametrize("cell", ["lstm", "bilstm"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("bilstm", marks=pytest.mark.slow)])
 def test_the_comparison_finds_the_same_in_every_mode(cell: str) -> None:
     text, outcomes = data.shakespeare()[:3000], dict[str, Outcome]()
     for mode in MODES:
