@@ -5,6 +5,7 @@ arguments.py    what a step sees of its arguments while it is recorded
 recording.py    one run, operation by operation
 steps.py        what it notes
 modules.py      whether modules are set as they were
+outside.py      whether globals, closures and attributes mean what they did
 running.py      the run itself: arguments in, results out
 comparing.py    whether two runs did the same
 calls.py        what to call for each step of a recording
