@@ -19,7 +19,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from ..tape import state
 from ..tensors import Tensor
 from .comparing import difference_of
 from .program import Program
-from .running import Run, same_number
+from .running import Run, name_of, same_number
 
 _MOST = 16  # kinds of arguments, and programs of one kind
 _WARNS = 8  # calls that no program fitted
@@ -92,11 +92,14 @@ class Waiting(NamedTuple):
 
 
 class Jitted:
-    """A function under mg.jit. `explain()` and print tell what it replays."""
+    """A function under mg.jit. `explain()` and print tell what it replays.
 
-    def __init__(self, function: Callable[..., Any]):
-        self.function = function
-        self.name = getattr(function, "__name__", type(function).__name__)
+    calls: functions that it was given to call, where what they read counts, too.
+    """
+
+    def __init__(self, function: Callable[..., Any], calls: Sequence[Callable[..., Any]] = ()):
+        self.function, self.calls = function, calls
+        self.name = name_of(function, *calls)
         self.programs: dict[Any, list[Program]] = {}
         self.candidates: dict[Any, list[Waiting]] = {}
         self.recorded = self.replayed = self.misfits = 0
@@ -158,7 +161,7 @@ class Jitted:
         moved: a program that would fit, but for a float argument that is another for once.
         """
         self.recorded += 1
-        run = Run(self.function, args, kwargs)
+        run = Run(self.function, args, kwargs, self.calls)
         waiting = _kept(self.candidates, key)
         self._refuse_other(run, waiting)
         known = [Waiting(moved.of, True, moved.fixed)] if moved and moved.of else []

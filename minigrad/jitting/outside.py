@@ -53,15 +53,16 @@ class Name(NamedTuple):
 
 
 class Outside:
-    """What a function reads by name, as it is when this is made.
+    """What functions read by name, as it is when this is made.
 
-    given: the objects among its arguments.
+    given: the objects among their arguments.
     """
 
-    def __init__(self, function: Any, given: Sequence[Any] = ()):
+    def __init__(self, functions: Sequence[Any], given: Sequence[Any] = ()):
         self.names: list[Name] = []
         self._seen: dict[Any, Any] = {}
-        self._enter(function, *given)
+        for function in functions:
+            self._enter(function, *given)
 
     def follow(self, modules: Iterable[Any]) -> None:
         """Notes what the forward passes of these Modules read, and the functions they hold."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,18 @@ class Run:
     gradient from before was read, what it has afterwards).
     """
 
-    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any):
+    def __init__(
+        self, function: Callable[..., Any], args: Any, kwargs: Any,
+        calls: Sequence[Callable[..., Any]] = (),
+    ):  # fmt: skip
         self.buffers: list[Any] = []
         self.floats: dict[int, Any] = {}
         self.recording = Recording()
         # By sorted key, as `_form` lists arrays and floats, whatever order they came in.
         seen = [self._seen(a) for a in args], {k: self._seen(kwargs[k]) for k in sorted(kwargs)}
-        self.name = getattr(function, "__name__", "the function")
+        self.name = name_of(function, *calls)
         objects = [x for tree in (args, kwargs) for x in leaves_of(tree)]
-        self.outside = Outside(function, objects)
+        self.outside = Outside((function, *calls), objects)
         before = state.switch(jit=self.recording)
         try:
             self.returned = function(*seen[0], **seen[1])
@@ -151,6 +154,12 @@ class Run:
                     f"mg.jit: {where}: {describe(t)}, made in {self.name}, is kept outside of it, "
                     f"where a replay would not renew it; return it instead."
                 )
+
+
+def name_of(function: Any, *calls: Any) -> str:
+    """What to call a function: by what it was given to call, if that is known."""
+    function = calls[0] if calls else function
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def same_number(x: float, y: float) -> bool:

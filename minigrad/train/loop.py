@@ -140,7 +140,7 @@ def fit(
     if jit not in (True, False, "auto"):
         raise TrainingError(f"fit: jit is True, False or 'auto', got {jit!r}.")
     run = Run(model, loss, batches, optimizer)
-    run.jitted, run.auto = (Jitted(run.gradients) if jit else None), jit == "auto"
+    run.jitted, run.auto = (Jitted(run.gradients, [loss]) if jit else None), jit == "auto"
     run.max_norm, run.schedule, run.carry = max_norm, schedule, carry
     run.validate, run.metric, run.sign = validate, metric, 1.0 if larger_is_better else -1.0
     run.patience, run.callbacks = patience, list(callbacks)

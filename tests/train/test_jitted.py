@@ -120,3 +120,46 @@ def test_a_monitor_looks_into_plain_steps_of_a_jitted_run() -> None:
 def test_jit_is_true_false_or_auto() -> None:
     with pytest.raises(TrainingError, match="jit is True, False or 'auto', got 'yes'"):
         trained("yes")
+
+
+class Weighted:
+    """A loss whose weight a callback moves."""
+
+    def __init__(self) -> None:
+        self.weight = 1.0
+
+    def __call__(self, model: Any, batch: Any, state: Any = None) -> Any:
+        value, state = loss(model, batch, state)
+        return value * self.weight, state
+
+
+class Counting(Weighted):
+    calls = 0
+
+    def __call__(self, model: Any, batch: Any, state: Any = None) -> Any:
+        self.calls += 1
+        return super().__call__(model, batch, state)
+
+
+@pytest.mark.parametrize("kind", [Weighted, Counting])
+def test_a_loss_that_reads_its_settings_reads_them_at_every_step(kind: type[Weighted]) -> None:
+    def run(jit: Any) -> tuple[Any, Any]:
+        model, weighted = Tagger(), kind()
+
+        def callback(run: Any) -> None:
+            weighted.weight = 0.5 if run.step > 6 else 1.0
+
+        fitted = fit(
+            model, weighted, data(6), mg.optim.Adam(model.parameters(), 0.01), carry=True,
+            epochs=3, progress=False, jit=jit, callbacks=[callback],
+        )  # fmt: skip
+        return model, fitted
+
+    plain, expected = run(False)
+    model, fitted = run("auto")
+    assert fitted.losses == expected.losses
+    assert equal(model, plain)
+    if kind is Counting:
+        assert fitted.plainly.startswith("mg.jit: Counting changes .calls of a Counting")
+    else:
+        assert fitted.replayed > 6

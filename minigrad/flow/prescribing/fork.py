@@ -137,7 +137,7 @@ class Step:
     def __init__(self, run: Run):
         self.run = run
         worth = run.updates >= FEW
-        self.jitted: Jitted | None = Jitted(run.gradients) if worth else None
+        self.jitted: Jitted | None = Jitted(run.gradients, [run.loss]) if worth else None
         modules = run.model.modules()
         held = [getattr(module, "generator", None) for module in modules]
         self.generators = [g for g in held if isinstance(g, np.random.Generator)]
