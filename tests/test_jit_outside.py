@@ -305,16 +305,46 @@ def test_names_that_only_look_like_one_are_not_watched() -> None:
     assert jitted.replayed == 3
 
 
-def test_lists_that_grow_outside_are_compared_up_to_a_hundred_entries() -> None:
+def test_lists_that_grow_outside_are_compared_up_to_a_thousand_entries() -> None:
     seen: list[float] = []
 
     def step(x: Any) -> Any:
         return mg.tensor(x) * (1.0 if len(seen) < 3 else 2.0)
 
     jitted = mg.jit(step)
-    for length in (0, 0, 0, 3, 3, 3, 200, 200, 200):
+    for length in (0, 0, 0, 3, 3, 3, 2000, 2000, 2000):
         seen[:] = [0.0] * length
         np.testing.assert_array_equal(jitted(X).numpy(), step(X).numpy())
     seen[7] = 1.0  # of a long one only how many they are is compared
     jitted(X)
     assert (jitted.recorded, jitted.replayed) == (6, 4)
+
+
+def test_what_holds_itself_is_compared() -> None:
+    ring: dict[str, Any] = {"rate": 1.0}
+    ring["next"] = [ring]
+
+    def step(x: Any) -> Any:
+        return mg.tensor(x) * ring["next"][0]["rate"]
+
+    jitted = mg.jit(step)
+    for k in range(8):
+        ring["rate"] = 1.0 + k // 4
+        np.testing.assert_array_equal(jitted(X).numpy(), step(X).numpy())
+    assert jitted.replayed == 4
+
+
+def test_functions_that_call_one_another_are_looked_at_once() -> None:
+    rates = [1.0]
+
+    def even(x: Any, n: int) -> Any:
+        return x * rates[0] if n == 0 else odd(x, n - 1)
+
+    def odd(x: Any, n: int) -> Any:
+        return even(x, n - 1)
+
+    jitted = mg.jit(lambda x: even(mg.tensor(x), 4))
+    for k in range(8):
+        rates[0] = 1.0 + k // 4
+        np.testing.assert_array_equal(jitted(X).numpy(), X * rates[0])
+    assert jitted.replayed == 4

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 _PLAIN = (bool, int, float, str, type(None))
+WITH_INSIDE = (list, tuple, dict)
+MANY = 1000  # entries that are compared; of longer lists and dicts, how many they are
 
 
 def settings(module: Any) -> dict[str, Any]:
     """The attributes of a module, and what its lists and dicts hold, to be compared by `alike`."""
-    found = {name: contents(v) for name, v in vars(module).items()}
+    found = {name: inside(v) for name, v in vars(module).items()}
     return found | {"training": module.training}
 
 
-def contents(value: Any) -> Any:
-    """Of a list, tuple or dict what it holds; anything else as it is."""
-    if type(value) in (list, tuple):
-        return tuple(map(contents, value))
-    return tuple(map(contents, value.items())) if type(value) is dict else value
+def inside(value: Any) -> Any:
+    """Of a list, tuple or dict all that it holds, in a row; anything else as it is."""
+    return tuple(walk(value)) if type(value) in WITH_INSIDE else value
+
+
+def walk(value: Any) -> Iterator[Any]:
+    """A list, tuple or dict, what it holds, and what that holds: of each how many, and the rest as
+    it is. They may be nested without end.
+    """
+    return islice(_walk([value]), 4 * MANY)
+
+
+def _walk(todo: list[Any]) -> Iterator[Any]:
+    while todo:
+        value = todo.pop()
+        if type(value) in WITH_INSIDE:
+            yield len(value)
+            todo += reversed(row(value)) if len(value) <= MANY else ()
+        else:
+            yield value
+
+
+def row(value: Any) -> tuple[Any, ...]:
+    """The entries of a list or tuple, the keys and values of a dict."""
+    return (*value, *value.values()) if type(value) is dict else tuple(value)
 
 
 def alike(a: Any, b: Any) -> bool:

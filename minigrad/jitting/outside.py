@@ -20,7 +20,7 @@ import dis
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from itertools import zip_longest
 from operator import is_
@@ -29,27 +29,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..tensors import Tensor
-from .modules import alike, contents
+from .modules import MANY, WITH_INSIDE, alike, inside, row, walk
 
-_MANY = 100  # entries of a list or dict that are compared; of a longer one, how many they are
 _FAR = 4  # attributes of attributes
-_WITH_INSIDE = (list, tuple, dict)
 _NOTHING = object()
 _OURS = {"minigrad", "numpy"}
 _INSTALLED = tuple({sysconfig.get_path(of) for of in ("purelib", "platlib")})
 
 
 class Name(NamedTuple):
-    """get(key, default) is what it means now. was: what it meant, with what was inside; objects:
-    that in a row, where none of it has an inside of its own.
+    """get(key, default) is what it means now. was: what it meant; held: with what was inside;
+    entries: of a list or dict, where none of them has an inside of its own.
     """
 
     says: str
     get: Callable[..., Any]
     key: str
     was: Any
-    inside: Any
-    objects: tuple[Any, ...] | None
+    held: Any
+    entries: tuple[Any, ...] | None
 
 
 class Outside:
@@ -68,21 +66,22 @@ class Outside:
         """Notes what the forward passes of these Modules read, and the functions they hold."""
         for module in modules:
             self._enter(type(module).forward, module)
-            for value in _leaves(vars(module)):
+            for value in walk(vars(module)):
                 if isinstance(value, types.FunctionType):
                     self._enter(value)
 
     def changed(self) -> str:
         """The first name that means something else now; "" if none does."""
-        for says, get, key, was, inside, objects in self.names:
+        for says, get, key, was, held, entries in self.names:
             now = get(key, _NOTHING)
-            if now is was and objects is not None:  # as nearly always: done without a call
-                if type(now) not in _WITH_INSIDE:
+            if now is was and entries is not None:  # as nearly always: done without a call
+                if type(now) not in WITH_INSIDE:
                     continue
-                row = _row(now) if len(now) <= _MANY else None
-                if row and len(row) == len(objects) and all(map(is_, row, objects)):
-                    continue
-            if not alike(_inside(now), inside):
+                if len(now) <= MANY:
+                    these = row(now)
+                    if len(these) == len(entries) and all(map(is_, these, entries)):
+                        continue
+            if not alike(inside(now), held):
                 return says
         return ""
 
@@ -91,7 +90,7 @@ class Outside:
         for now, then in zip_longest(self.names, earlier.names):
             if now is None or then is None or (now.says, now.key) != (then.says, then.key):
                 return (now or then).says
-            if not alike(now.inside, then.inside):
+            if not alike(now.held, then.held):
                 return now.says
         return ""
 
@@ -122,9 +121,9 @@ class Outside:
                     reached += self._note(f"{name} of the closure", cell, "cell_contents")
             for name in sorted(names & function.__globals__.keys()):
                 reached += self._note(f"the global {name}", function.__globals__, name)
-            for value in _leaves(reached):
+            for value in walk(reached):
                 self._reach(value, attributes, _FAR)
-        for value in _leaves(reached):
+        for value in walk(reached):
             if callable(value):
                 self._enter(value)
         return None
@@ -150,7 +149,7 @@ class Outside:
                 found = [] if is_module else self._of_class(value, kind, name, says)
                 if found and type(own) is dict:  # as long as the object has none of its own
                     self.names.append(Name(says, own.get, name, _NOTHING, _NOTHING, ()))
-            for v in _leaves(found):
+            for v in walk(found):
                 self._reach(v, attributes, left - 1)
                 if callable(v):
                     self._enter(v)
@@ -178,9 +177,10 @@ class Outside:
         if value is _NOTHING:
             return []
         if not isinstance(value, types.ModuleType) and self._is_new((id(holder), key), holder):
-            row = _row(value) if type(value) in _WITH_INSIDE else ()
-            flat = len(row) <= _MANY and not any(type(x) in _WITH_INSIDE for x in row)
-            self.names.append(Name(says, get, key, value, _inside(value), row if flat else None))
+            entries = row(value) if type(value) in WITH_INSIDE else ()
+            flat = len(entries) <= MANY and not any(type(x) in WITH_INSIDE for x in entries)
+            held = inside(value)
+            self.names.append(Name(says, get, key, value, held, entries if flat else None))
         return [value]
 
     def _is_new(self, key: Any, alive: Any) -> bool:
@@ -226,23 +226,3 @@ def _is_library(package: str) -> bool:
         return False
     file = getattr(sys.modules.get(package), "__file__", None) or ""
     return package in _OURS or package in sys.stdlib_module_names or file.startswith(_INSTALLED)
-
-
-def _inside(value: Any) -> Any:
-    if type(value) in _WITH_INSIDE and len(value) > _MANY:
-        return len(value)
-    return contents(value)
-
-
-def _row(value: Any) -> tuple[Any, ...]:
-    return (*value, *value.values()) if type(value) is dict else tuple(value)
-
-
-def _leaves(tree: Any) -> Iterator[Any]:
-    if type(tree) in _WITH_INSIDE:
-        if len(tree) > _MANY:
-            return
-        for value in tree.values() if type(tree) is dict else tree:
-            yield from _leaves(value)
-    else:
-        yield tree
