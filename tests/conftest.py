@@ -104,7 +104,7 @@ FILES = {
     "test_credit.py": 40,
     "test_ctc.py": 4,
     "test_curvature.py": 40,
-    "test_cut.py": 4,
+    "test_cut.py": 8,
     "test_cuts.py": 8,
     "test_designed.py": 64,
     "test_every_layer.py": 64,
