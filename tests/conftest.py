@@ -196,8 +196,12 @@ def thinned(item: pytest.Item) -> str | None:
 
 
 def is_left_out(item: pytest.Item) -> bool:
-    """Whether only --wide runs it: what is long, pages, and what would compile a case more."""
+    """Whether only --wide runs it: what is long, pages, and what would compile a case more; without
+    JIT the tape, which takes as long there as the loops that are to be seen.
+    """
     if "long" in item.keywords or "browser" in item.keywords:
+        return True
+    if JIT_DISABLED and mode_of(item) == "tape":
         return True
     if "rare" in item.keywords:
         return not JIT_DISABLED
