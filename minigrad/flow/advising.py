@@ -27,7 +27,6 @@ from .prescribing.known import helpful
 if TYPE_CHECKING:
     from .layerflow import LayerFlow
 
-Array = np.ndarray
 SAMPLED = 8  # steps whose Jacobian is looked at
 LARGEST = 512  # components of a state for which that is still quick
 SHOWN = 2  # remedies that an advice names

@@ -23,7 +23,6 @@ from .given import leaf, recorded, seeds_of, send_back
 from .recording import Recording
 from .verdict import Thresholds
 
-Array = np.ndarray
 CLOSE = (
     1e-3  # of the largest output; Keras multiplies in float32 on most backends, whatever the dtype
 )

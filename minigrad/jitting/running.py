@@ -18,8 +18,6 @@ from .outside import Outside
 from .recording import Recording
 from .steps import Step
 
-Array = np.ndarray
-
 
 class Run:
     """function(*args, **kwargs) recorded.

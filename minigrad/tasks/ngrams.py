@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-Array = np.ndarray
-
 
 class NGram:
     """p(y | the order - 1 symbols before it), counted in sequences of numbers below `symbols`.

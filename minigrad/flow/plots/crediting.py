@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = np.ndarray
-
 
 def credit(credit: Credit, name: str, what: str = "share", ax: Axes | None = None) -> Figure:
     """The terms of one weight's gradient, sample x step or sample x lag.
