@@ -188,7 +188,43 @@ def an_argument() -> tuple[Any, Callable[[], None]]:
     return partial(step, trainer), lambda: set_scale(trainer)
 
 
+def a_default() -> tuple[Any, Callable[[], None]]:
+    config = {"rate": [1.0]}
+
+    def step(x: Any, config: Any = config) -> Any:
+        return mg.tensor(x) * config["rate"][0]
+
+    def change() -> None:
+        config["rate"][0] += 1.0
+
+    return step, change
+
+
+def a_twin() -> tuple[Any, Callable[[], None]]:
+    """Two functions of one text, whose globals differ."""
+    spaces: list[dict[str, Any]] = [{"rate": 1.0, "__name__": f"notebook{k}"} for k in range(2)]
+    for space in spaces:
+        exec("def helper(y): return y * rate", space)
+    one, other = (space["helper"] for space in spaces)
+    return (lambda x: other(one(mg.tensor(x)))), lambda: spaces[1].update(
+        rate=spaces[1]["rate"] + 1
+    )
+
+
+def behind_many_others() -> tuple[Any, Callable[[], None]]:
+    a_table = {word: [word, 0, 1.0] for word in range(900)}
+    trainer = Scaled()
+
+    def step(x: Any) -> Any:
+        return trainer.by_attribute(x) * a_table[3][2]
+
+    return step, lambda: set_scale(trainer)
+
+
 CASES = {
+    "a default": a_default,
+    "a twin": a_twin,
+    "behind many others": behind_many_others,
     "an attribute": partial(attribute, "by_attribute", set_scale),
     "a property": partial(attribute, "by_property", set_scale),
     "an attribute of an attribute": partial(attribute, "by_slot", set_slot),

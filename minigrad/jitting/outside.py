@@ -20,9 +20,9 @@ import dis
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -109,7 +109,8 @@ class Outside:
                 return None
             return self._enter(type(function).__call__, function, *objects)
         code, cells = function.__code__, function.__closure__ or ()
-        if not self._is_new((code, *map(id, (*objects, *cells))), (objects, cells)):
+        alive = (*objects, *cells, function.__globals__)
+        if not self._is_new((code, *map(id, alive)), alive):
             return None
         reached = list(objects)
         if _is_foreign(function):  # but what it was given to call is not
@@ -121,9 +122,11 @@ class Outside:
                     reached += self._note(f"{name} of the closure", cell, "cell_contents")
             for name in sorted(names & function.__globals__.keys()):
                 reached += self._note(f"the global {name}", function.__globals__, name)
-            for value in walk(reached):
+            for name in ("__defaults__", "__kwdefaults__"):
+                reached += self._note(f"a default of {function.__name__}", function, name)
+            for value in _all_of(reached):
                 self._reach(value, attributes, _FAR)
-        for value in walk(reached):
+        for value in _all_of(reached):
             if callable(value):
                 self._enter(value)
         return None
@@ -149,7 +152,7 @@ class Outside:
                 found = [] if is_module else self._of_class(value, kind, name, says)
                 if found and type(own) is dict:  # as long as the object has none of its own
                     self.names.append(Name(says, own.get, name, _NOTHING, _NOTHING, ()))
-            for v in walk(found):
+            for v in _all_of(found):
                 self._reach(v, attributes, left - 1)
                 if callable(v):
                     self._enter(v)
@@ -172,9 +175,10 @@ class Outside:
     def _note(self, says: str, holder: Any, key: str) -> list[Any]:
         """What a name of a dict, a class or an object means, as a list of one; or of none."""
         space = vars(holder) if isinstance(holder, type) else holder
-        get = space.get if hasattr(space, "get") else partial(getattr, holder)
+        mapped = isinstance(space, (dict, types.MappingProxyType))
+        get = space.get if mapped else partial(getattr, holder)
         value = get(key, _NOTHING)
-        if value is _NOTHING:
+        if value is _NOTHING or (value is None and isinstance(holder, types.FunctionType)):
             return []
         if not isinstance(value, types.ModuleType) and self._is_new((id(holder), key), holder):
             entries = row(value) if type(value) in WITH_INSIDE else ()
@@ -201,6 +205,11 @@ def _named(code: types.CodeType) -> tuple[set[str], list[str]]:
                 attributes.add(step.argval)
         codes += [c for c in one.co_consts if isinstance(c, types.CodeType)]
     return names, sorted(attributes)
+
+
+def _all_of(roots: Sequence[Any]) -> Iterator[Any]:
+    """These objects, and of each what it holds."""
+    return chain.from_iterable(map(walk, roots))
 
 
 def _is_bound(cell: types.CellType) -> bool:
