@@ -221,7 +221,20 @@ def behind_many_others() -> tuple[Any, Callable[[], None]]:
     return step, lambda: set_scale(trainer)
 
 
+def a_function_inside() -> tuple[Any, Callable[[], None]]:
+    trainer = Scaled()
+
+    def step(x: Any) -> Any:
+        def scaled(y: Any, n: int = 2, *, more: float = 1.0) -> Any:
+            return y**n * trainer.scale * more
+
+        return scaled(mg.tensor(x))
+
+    return step, lambda: set_scale(trainer)
+
+
 CASES = {
+    "a function inside": a_function_inside,
     "a default": a_default,
     "a twin": a_twin,
     "behind many others": behind_many_others,

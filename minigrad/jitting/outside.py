@@ -199,6 +199,8 @@ def _named(code: types.CodeType) -> tuple[set[str], list[str]]:
     names, attributes, codes = set[str](), set[str](), [code]
     for one in codes:
         for step in dis.get_instructions(one):
+            if step.opcode not in dis.hasname:  # SET_FUNCTION_ATTRIBUTE of Python 3.13
+                continue
             if "GLOBAL" in step.opname or step.opname == "LOAD_NAME":
                 names.add(step.argval)
             elif "ATTR" in step.opname or "METHOD" in step.opname:
