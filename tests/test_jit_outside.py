@@ -13,6 +13,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.jitting.modules import changed, settings
 from minigrad.jitting.outside import Outside
 
 X = np.array([1.0, -2.0, 3.0])
@@ -397,3 +398,43 @@ def test_functions_that_call_one_another_are_looked_at_once() -> None:
         rates[0] = 1.0 + k // 4
         np.testing.assert_array_equal(jitted(X).numpy(), X * rates[0])
     assert jitted.replayed == 4
+
+
+def test_a_cache_that_every_new_length_fills_is_forgiven() -> None:
+    class Caching:
+        def __init__(self) -> None:
+            self.weights: dict[int, Any] = {}
+
+        def step(self, x: Any) -> Any:
+            if len(x) not in self.weights:
+                self.weights[len(x)] = np.arange(float(len(x)))
+            return mg.tensor(x) * self.weights[len(x)]
+
+    caching = Caching()
+    jitted = mg.jit(caching.step)
+    for k in range(15):
+        x = np.ones(3 + k % 3)
+        np.testing.assert_array_equal(jitted(x).numpy(), x * np.arange(len(x)))
+    assert jitted.replayed > 0
+
+
+def test_a_name_that_is_another_now_and_then_is_no_argument() -> None:
+    rate = 1.0
+
+    def step(x: Any) -> Any:
+        return mg.tensor(x) * rate
+
+    jitted = mg.jit(step)
+    for rate in (1.0, 1.0, 1.0, 2.0, 1.0, 3.0, 1.0, 4.0, 1.0):
+        np.testing.assert_array_equal(jitted(X).numpy(), X * rate)
+    assert (jitted.recorded, jitted.replayed) == (5, 4)
+
+
+def test_all_entries_of_a_modules_list_are_its_settings() -> None:
+    gain = Gain([1.0])
+    gain.table = [0.0] * 3000
+    before = settings(gain)
+    gain.table[2500] = 1.0
+    assert changed(before, settings(gain)) == "table"
+    gain.table.append(gain.table)  # without end
+    settings(gain)

@@ -20,6 +20,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,12 +84,14 @@ class Waiting(NamedTuple):
     """A run that waits for another to agree with it.
 
     differed: one before it did not, which is forgiven once: the first may have set something up.
-    fixed: the float arguments that were never others, and what they were.
+    fixed: the float arguments that were never others, and what they were. replayed: how many
+    calls had been replayed by then.
     """
 
     run: Run
     differed: bool
     fixed: Mapping[int, float]
+    replayed: int
 
 
 class Jitted:
@@ -104,7 +107,6 @@ class Jitted:
         self.candidates: dict[Any, list[Waiting]] = {}
         self.recorded = self.replayed = self.misfits = 0
         self._last: Any = None  # the kind of the arguments that was recorded last
-        self._sets = self._moves = ""  # what the last recording set outside, or met another
         self._lock = threading.RLock()
         _all.add(self)
         functools.update_wrapper(self, function)
@@ -164,7 +166,7 @@ class Jitted:
         run = Run(self.function, args, kwargs, self.calls)
         waiting = _kept(self.candidates, key)
         self._refuse_other(run, waiting)
-        known = [Waiting(moved.of, True, moved.fixed)] if moved and moved.of else []
+        known = [Waiting(moved.of, True, moved.fixed, 0)] if moved and moved.of else []
         before = next((w for w in (*known, *waiting) if w.run.met_as(run)), None)
         difference = ""
         if before is not None:
@@ -178,28 +180,28 @@ class Jitted:
                 return run.result
             if before.differed:
                 raise JitError(f"mg.jit: {difference}")
-        waiting.append(Waiting(run, bool(difference), run.floats))
+        waiting.append(Waiting(run, bool(difference), run.floats, self.replayed))
         return run.result
 
     def _refuse_other(self, run: Run, waiting: list[Waiting]) -> None:
-        """Raises JitError for what every call changes, or meets as another thing than before.
+        """Raises JitError for what each of the last calls changed, or met as another thing.
 
-        Once is forgiven: a first call may set something up.
+        Once is forgiven: a first call may set something up. Calls of other kinds, and replays in
+        between, say that it does not happen every time.
         """
-        sets, self._sets = self._sets, run.sets
-        if run.sets and run.sets == sets:
-            difference = difference_of(waiting[-1].run, run) if waiting else ""
+        last = [w.run for w in waiting[-2:] if w.replayed == self.replayed]
+        if last and run.sets and run.sets == last[-1].sets:
+            difference = difference_of(last[-1], run)
             raise JitError(
                 f"mg.jit: {difference}" if difference else
                 f"mg.jit: {self.name} changes {run.sets}, which a replay would not do: keep what "
                 f"counts outside of the step."
             )  # fmt: skip
-        earlier = waiting[-1].run.outside if waiting else run.outside
-        moves, self._moves = self._moves, run.outside.other_than(earlier)
-        if self._moves and self._moves == moves:
+        moved = [now.outside.other_than(then.outside) for then, now in pairwise([*last, run])]
+        if len(moved) == 2 and moved[0] and moved[0] == moved[1]:
             raise JitError(
-                f"mg.jit: {self.name} reads {moves}, which was another at each of its last calls: "
-                f"pass it as an argument."
+                f"mg.jit: {self.name} reads {moved[0]}, which was another at each of its last "
+                f"calls: pass it as an argument."
             )
 
     def _refuse_watched(self) -> None:

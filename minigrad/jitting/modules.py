@@ -8,35 +8,38 @@ from typing import Any
 
 _PLAIN = (bool, int, float, str, type(None))
 WITH_INSIDE = (list, tuple, dict)
-MANY = 1000  # entries that are compared; of longer lists and dicts, how many they are
+MANY = 1000  # entries to compare at every call; of longer lists and dicts, how many they are
 
 
 def settings(module: Any) -> dict[str, Any]:
     """The attributes of a module, and what its lists and dicts hold, to be compared by `alike`."""
-    found = {name: inside(v) for name, v in vars(module).items()}
+    found = {name: inside(v, None) for name, v in vars(module).items()}
     return found | {"training": module.training}
 
 
-def inside(value: Any) -> Any:
+def inside(value: Any, most: int | None = MANY) -> Any:
     """Of a list, tuple or dict all that it holds, in a row; anything else as it is."""
-    return tuple(walk(value)) if type(value) in WITH_INSIDE else value
+    return tuple(walk(value, most)) if type(value) in WITH_INSIDE else value
 
 
-def walk(value: Any) -> Iterator[Any]:
+def walk(value: Any, most: int | None = MANY) -> Iterator[Any]:
     """A list, tuple or dict, what it holds, and what that holds: of each how many, and the rest as
-    it is. They may be nested without end.
+    it is, each once. most: of longer ones how many is all, and four times as much in all.
     """
-    return islice(_walk([value]), 4 * MANY)
+    return islice(_walk([value], most), most and 4 * most)
 
 
-def _walk(todo: list[Any]) -> Iterator[Any]:
+def _walk(todo: list[Any], most: int | None) -> Iterator[Any]:
+    met = set[int]()
     while todo:
         value = todo.pop()
-        if type(value) in WITH_INSIDE:
-            yield len(value)
-            todo += reversed(row(value)) if len(value) <= MANY else ()
-        else:
+        if type(value) not in WITH_INSIDE:
             yield value
+            continue
+        yield len(value)
+        if id(value) not in met and (most is None or len(value) <= most):
+            met.add(id(value))  # it may hold itself
+            todo += reversed(row(value))
 
 
 def row(value: Any) -> tuple[Any, ...]:

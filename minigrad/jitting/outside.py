@@ -10,6 +10,8 @@ function may read, without what belongs to which object; so an attribute is look
 object that the function reaches by these names. That is too much rather than too little; only what
 is looked up by a computed name (getattr, exec) is missed.
 
+(inspect.getclosurevars would take an attribute for a global of the same name.)
+
 Functions of minigrad, of Python and of installed packages are not followed. The Modules that are
 called are watched as a whole, see modules.py; Parameters and Tensors are read where they are.
 """
