@@ -64,7 +64,7 @@ for shift in range(3):
 """
 
 
-@pytest.mark.parametrize("ops", [51, pytest.param(120, marks=pytest.mark.long)])
+@pytest.mark.parametrize("ops", [51, pytest.param(200, marks=pytest.mark.long)])
 def test_a_step_may_be_a_long_chain_of_ops(ops):
     run(CHAIN, ops)
 
@@ -87,7 +87,7 @@ close_to_differences(lambda ps: value(ps).item(), ps, gradients)
 """
 
 
-@pytest.mark.parametrize("depth", [3, pytest.param(7, marks=pytest.mark.long)])
+@pytest.mark.parametrize("depth", [3, pytest.param(10, marks=pytest.mark.long)])
 def test_a_step_may_have_sub_steps(depth):
     run(DEEP, depth)
 
@@ -112,7 +112,7 @@ close_to_differences(lambda ps: value(ps).item(), ps, mg.grad(value(ps), ps))
 """
 
 
-@pytest.mark.parametrize("depth", [3, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("depth", [3, pytest.param(6, marks=pytest.mark.long)])
 def test_lstm_cells_may_be_stacked_in_one_step(depth):
     run(STACKED, depth)
 

@@ -19,7 +19,7 @@ KINDS = (
     "safetensors", "pt", "weights.h5", "onnx", "checkpoint", "training", "model", "run.json", "log",
     "log, continued", "monitor", "recording", "sweep.toml", "results.jsonl", "wave", "mo", "tokens",
 )  # fmt: skip
-FEW, MANY = 30, 300
+FEW, MANY = 30, 600
 
 
 def read_damaged(kinds: str, count: int) -> subprocess.CompletedProcess[str]:
